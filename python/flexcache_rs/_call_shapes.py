@@ -409,48 +409,60 @@ def shape_65(function, refuse, missing):
     return call
 
 def shape_66(function, refuse, missing):
+    async def call(a0=None, a1=None, a2=None, a3=None, a4=None, a5=None, **unknown):
+        if unknown or a0 is missing or a1 is missing: refuse((a0, a1, a2, a3, a4, a5, ), (), unknown)
+        return await function(a0, a1, a2, a3, a4, a5)
+    return call
+
+def shape_67(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, a4=None, a5=None, **unknown):
         if unknown or a0 is missing or a1 is missing or a2 is missing: refuse((a0, a1, a2, a3, a4, a5, ), (), unknown)
         return function(a0, a1, a2, a3, a4, a5)
     return call
 
-def shape_67(function, refuse, missing):
+def shape_68(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, a4=None, a5=None, **unknown):
         if unknown or a0 is missing or a1 is missing or a2 is missing or a3 is missing or a4 is missing or a5 is missing: refuse((a0, a1, a2, a3, a4, a5, ), (), unknown)
         return function(a0, a1, a2, a3, a4, a5)
     return call
 
-def shape_68(function, refuse, missing):
+def shape_69(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, a4=None, a5=None, a6=None, **unknown):
         if unknown or a0 is missing: refuse((a0, a1, a2, a3, a4, a5, a6, ), (), unknown)
         return function(a0, a1, a2, a3, a4, a5, a6)
     return call
 
-def shape_69(function, refuse, missing):
+def shape_70(function, refuse, missing):
+    async def call(a0=None, a1=None, a2=None, a3=None, a4=None, a5=None, a6=None, **unknown):
+        if unknown or a0 is missing: refuse((a0, a1, a2, a3, a4, a5, a6, ), (), unknown)
+        return await function(a0, a1, a2, a3, a4, a5, a6)
+    return call
+
+def shape_71(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, a4=None, a5=None, a6=None, **unknown):
         if unknown or a0 is missing or a1 is missing: refuse((a0, a1, a2, a3, a4, a5, a6, ), (), unknown)
         return function(a0, a1, a2, a3, a4, a5, a6)
     return call
 
-def shape_70(function, refuse, missing):
+def shape_72(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, a4=None, a5=None, a6=None, **unknown):
         if unknown or a0 is missing or a1 is missing or a2 is missing: refuse((a0, a1, a2, a3, a4, a5, a6, ), (), unknown)
         return function(a0, a1, a2, a3, a4, a5, a6)
     return call
 
-def shape_71(function, refuse, missing):
+def shape_73(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, a4=None, a5=None, a6=None, **unknown):
         if unknown or a0 is missing or a1 is missing or a2 is missing or a3 is missing or a4 is missing or a5 is missing: refuse((a0, a1, a2, a3, a4, a5, a6, ), (), unknown)
         return function(a0, a1, a2, a3, a4, a5, a6)
     return call
 
-def shape_72(function, refuse, missing):
+def shape_74(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, a4=None, a5=None, a6=None, a7=None, **unknown):
         if unknown or a0 is missing or a1 is missing: refuse((a0, a1, a2, a3, a4, a5, a6, a7, ), (), unknown)
         return function(a0, a1, a2, a3, a4, a5, a6, a7)
     return call
 
-def shape_73(function, refuse, missing):
+def shape_75(function, refuse, missing):
     def call(a0=None, a1=None, a2=None, a3=None, a4=None, a5=None, a6=None, a7=None, **unknown):
         if unknown or a0 is missing or a1 is missing or a2 is missing: refuse((a0, a1, a2, a3, a4, a5, a6, a7, ), (), unknown)
         return function(a0, a1, a2, a3, a4, a5, a6, a7)
@@ -523,12 +535,14 @@ SHAPES: dict[tuple[int, int, int, tuple[bool, ...], bool, bool], Callable[..., A
     (0, 5, 5, (), False, False): shape_63,
     (0, 6, 1, (), False, False): shape_64,
     (0, 6, 2, (), False, False): shape_65,
-    (0, 6, 3, (), False, False): shape_66,
-    (0, 6, 6, (), False, False): shape_67,
-    (0, 7, 1, (), False, False): shape_68,
-    (0, 7, 2, (), False, False): shape_69,
-    (0, 7, 3, (), False, False): shape_70,
-    (0, 7, 6, (), False, False): shape_71,
-    (0, 8, 2, (), False, False): shape_72,
-    (0, 8, 3, (), False, False): shape_73,
+    (0, 6, 2, (), False, True): shape_66,
+    (0, 6, 3, (), False, False): shape_67,
+    (0, 6, 6, (), False, False): shape_68,
+    (0, 7, 1, (), False, False): shape_69,
+    (0, 7, 1, (), False, True): shape_70,
+    (0, 7, 2, (), False, False): shape_71,
+    (0, 7, 3, (), False, False): shape_72,
+    (0, 7, 6, (), False, False): shape_73,
+    (0, 8, 2, (), False, False): shape_74,
+    (0, 8, 3, (), False, False): shape_75,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -70,3 +71,22 @@ def processes_of(path: Path) -> list[int]:
             if any(line.split(maxsplit=5)[3:5] == mapped for line in maps.splitlines()):
                 found.append(int(process.name))
     return sorted(found)
+
+
+def checked_place(name: str | os.PathLike[str]) -> tuple[str, bool]:
+    """The place that a name stands for, and whether it is a path."""
+    if not isinstance(name, (str, os.PathLike)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        message = f"name must be a str, a path or None, not {type(name).__name__}"
+        raise TypeError(message)
+    place = os.fspath(name)
+    if not isinstance(place, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        message = f"name must be a path of str, not of {type(place).__name__}"
+        raise TypeError(message)
+    if any("\ud800" <= letter <= "\udfff" for letter in place) and os.sep not in place:
+        message = f"name must be text without lone surrogates, not {place!r}"
+        raise ValueError(message)
+    is_path = isinstance(name, os.PathLike) or "/" in place
+    parent = os.path.dirname(place)  # noqa: PTH120
+    if is_path and parent and not os.path.isdir(parent):  # noqa: PTH112
+        raise FileNotFoundError(errno.ENOENT, "the directory of the cache does not exist", parent)
+    return place, is_path

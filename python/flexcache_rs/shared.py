@@ -12,7 +12,6 @@ This module needs 64-bit Linux or macOS. docs/shared.md describes its guarantees
 
 from __future__ import annotations
 
-import errno
 import functools
 import os
 from pathlib import Path
@@ -23,7 +22,7 @@ from flexcache_rs._arguments import each, pairs, whole_number
 from flexcache_rs._asyncio_calls import at_once, to_thread
 from flexcache_rs._hit_ratio import hit_ratio
 from flexcache_rs._registry import register_shared
-from flexcache_rs._shared_files import name_of
+from flexcache_rs._shared_files import checked_place, name_of
 from flexcache_rs._suggest import suggesting
 
 try:
@@ -138,7 +137,7 @@ class SharedCache(SharedSegment):
         for argument, number in (("max_bytes", max_bytes), ("expected_item", expected_item), ("max_item", max_item)):
             if number is not None or argument != "max_item":
                 whole_number(argument, number, 0, (1 << 63) - 1)
-        place, is_path = (None, False) if name is None else _checked_place(name)
+        place, is_path = (None, False) if name is None else checked_place(name)
         if serializer is not None and not all(callable(getattr(serializer, name, None)) for name in ("dumps", "loads")):
             message = f"serializer must have the methods dumps and loads, unlike {type(serializer).__name__}"
             raise TypeError(message)
@@ -567,25 +566,6 @@ class SharedCache(SharedSegment):
         1 True
         """
         return SharedStats(**self._stats())
-
-
-def _checked_place(name: str | os.PathLike[str]) -> tuple[str, bool]:
-    """The place that a name stands for, and whether it is a path."""
-    if not isinstance(name, (str, os.PathLike)):  # pyright: ignore[reportUnnecessaryIsInstance]
-        message = f"name must be a str, a path or None, not {type(name).__name__}"
-        raise TypeError(message)
-    place = os.fspath(name)
-    if not isinstance(place, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        message = f"name must be a path of str, not of {type(place).__name__}"
-        raise TypeError(message)
-    if any("\ud800" <= letter <= "\udfff" for letter in place) and os.sep not in place:
-        message = f"name must be text without lone surrogates, not {place!r}"
-        raise ValueError(message)
-    is_path = isinstance(name, os.PathLike) or "/" in place
-    parent = os.path.dirname(place)  # noqa: PTH120
-    if is_path and parent and not os.path.isdir(parent):  # noqa: PTH112
-        raise FileNotFoundError(errno.ENOENT, "the directory of the cache does not exist", parent)
-    return place, is_path
 
 
 def _reopen(class_: type[SharedCache], path: str, options: dict[str, Any], name: str) -> SharedCache:

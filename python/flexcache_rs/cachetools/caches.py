@@ -30,7 +30,7 @@ _ABSENT: Any = object()
 # The calls as plain functions: what a subclass of a user's overrides does not reach them.
 _get, _peek, _put = FlexCache.get, FlexCache.peek, FlexCache.put
 _delete, _pop, _popitem = FlexCache.delete, FlexCache.pop, FlexCache.popitem
-_contains, _length = FlexCache.__contains__, FlexCache.__len__
+_contains, _length, _get_or_store = FlexCache.__contains__, FlexCache.__len__, FlexCache._get_or_store
 _key_at, _popitem_at = FlexCache._key_at, FlexCache._popitem_at
 
 # What `RRCache` chooses with unless it is told, and what draws a place as that does.
@@ -205,7 +205,9 @@ class Cache(FlexCache):
             raise KeyError(key)
         return default
 
-    setdefault = FlexCache._get_or_store
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        """Return the value of a key. If it is absent, store the default."""
+        return _get_or_store(self, key, default)
 
     def _plain_setdefault(self, key: Any, default: Any = None) -> Any:
         if key in self:

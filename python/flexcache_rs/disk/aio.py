@@ -10,6 +10,7 @@ import os
 import time
 import weakref
 
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.constants import ENOVAL
 
 TYPE_CHECKING = False
@@ -136,9 +137,12 @@ def _shaped(found: tuple[Any, float | None, Any], default: Any, wants_time: bool
     return (value, *more) if more else value
 
 
-async def _apop(
+@suggesting
+async def apop(
     self: Any, key: Any, default: Any = None, expire_time: bool = False, tag: bool = False, retry: bool = False
 ) -> Any:
+    """As `pop`, without blocking the event loop."""
+
     def put_back(found: tuple[Any, float | None, Any]) -> None:
         if found[0] is not ENOVAL:
             _put_back(self, key, found)
@@ -147,7 +151,8 @@ async def _apop(
     return _shaped(found, default, expire_time, tag)
 
 
-async def _apull(
+@suggesting
+async def apull(
     self: Any,
     prefix: str | None = None,
     default: Any = (None, None),
@@ -156,6 +161,8 @@ async def _apull(
     tag: bool = False,
     retry: bool = False,
 ) -> Any:
+    """As `pull`, without blocking the event loop."""
+
     def put_back(found: tuple[Any, float | None, Any]) -> None:
         if found[0] is not ENOVAL:
             # Under the same key, where it was in the queue.
@@ -168,7 +175,7 @@ async def _apull(
 
 def taking(method: Callable[Concatenate[C, P], R]) -> Callable[Concatenate[C, P], Coroutine[Any, Any, R]]:
     """The same as `awaitable` for `pop` or `pull`: if the task is cancelled, what was taken is put back."""
-    take: Any = _apop if method.__name__ == "pop" else _apull
+    take: Any = apop if method.__name__ == "pop" else apull
 
     async def call(self: C, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return await take(self, *args, **kwargs)  # type: ignore[no-any-return]
