@@ -223,12 +223,22 @@ class Leases(Commands):
         """The exception of another process."""
         return self.values.serializer.loads(data)
 
+    def _keep_unsent(self, place: bytes, value: Any, seconds: float | None, lease: Lease, is_newest: bool) -> None:
+        stamp = lease.stamp
+        if is_newest:
+            # Copies of what was there before are older than it.
+            self.tracker.invalidate([place])
+            stamp = self.tracker.stamp(place)
+        self.remember_unsent(place, value, seconds, stamp)
+
     def put_with_lease(self, key: Any, value: Any, seconds: float | None, tags: Sequence[str], lease: Lease) -> bool:
         """Store a computed value, if its lease is there and nothing was written since. Whether it did."""
         place = self.keys.value(key)
         names = tuple(dict.fromkeys(tags))
+        # Before an attempt to store it, after which nothing is known for sure.
+        is_newest = self.tracker.is_last_known(lease.stamp)
         if NAMESPACE not in lease.nonces:
-            self.remember_unsent(place, value, seconds, lease.stamp)
+            self._keep_unsent(place, value, seconds, lease, is_newest)
             return False
         try:
             self.begin()
@@ -248,7 +258,7 @@ class Leases(Commands):
                 )
         except RemoteError:
             self.counts.failed_writes += 1
-            self.remember_unsent(place, value, seconds, lease.stamp)
+            self._keep_unsent(place, value, seconds, lease, is_newest)
             return False
         if stored:
             self.remember(place, (value, None, ()))
