@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import index
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +36,12 @@ def described(value: Any) -> str:
     except ValueError:
         # An int of too many digits.
         return name
+
+
+def as_int(value: Any) -> Any:
+    """An integer of another library, such as numpy's, as an int; anything else as it is."""
+    kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+    return index(value) if kind is not int and not issubclass(kind, bool) and hasattr(kind, "__index__") else value
 
 
 def real(name: str, number: Any) -> float:

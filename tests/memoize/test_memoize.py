@@ -148,8 +148,15 @@ def test_condition() -> None:
     assert len(counted.calls) == 3
 
 
+class Ten:
+    """An integer, as those of numpy."""
+
+    def __index__(self) -> int:
+        return 10
+
+
 @pytest.mark.parametrize(
-    "ttl", [10, 10.0, timedelta(seconds=10), lambda result: 10, lambda result: timedelta(seconds=10)]
+    "ttl", [10, 10.0, Ten(), timedelta(seconds=10), lambda result: 10, lambda result: timedelta(seconds=10)]
 )
 def test_ttl(ttl: Any) -> None:
     """For all results, or as a function of each."""
@@ -464,7 +471,7 @@ async def async_generator() -> Any:
         ({"cache": {}}, TypeError, "cache must be a FlexCache or None, not dict"),
         ({"cache": FlexCache(), "max_items": 3}, TypeError, "takes max_items only without a cache"),
         ({"typed": 1}, TypeError, "typed must be True or False, not 1"),
-        ({"ttl": "1"}, TypeError, "ttl must be seconds .* not str"),
+        ({"ttl": "1"}, TypeError, r"ttl must be seconds .* not str \('1'\)"),
         ({"ttl": float("nan")}, ValueError, "ttl must not be NaN"),
         ({"ttl": 10**400}, OverflowError, "ttl must be a number that a float can hold, not int"),
         ({"soft_ttl": 10**400}, OverflowError, "soft_ttl must be a number that a float can hold"),

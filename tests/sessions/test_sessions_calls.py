@@ -74,6 +74,13 @@ def test_missing_is_none_and_empty_is_empty(session: Session) -> None:
     assert session.get("never") is None
 
 
+class Seven:
+    """An integer, as those of numpy."""
+
+    def __index__(self) -> int:
+        return 7
+
+
 def test_deadlines(session: Session) -> None:
     session.set("key", 1, ttl=10)
     assert 9 < session.ttl("key") <= 10  # type: ignore[operator]
@@ -88,6 +95,8 @@ def test_deadlines(session: Session) -> None:
     assert 89 < session.ttl("key") <= 90  # type: ignore[operator]
     assert session.expire("key", None) is True
     assert session.ttl("key") is None
+    session.expire("key", Seven())  # type: ignore[arg-type]
+    assert 6 < session.ttl("key") <= 7  # type: ignore[operator]
     session.expire("key", timedelta(seconds=5))
     assert session.persist("key") is True
     session.expire("key", 0.5)

@@ -53,6 +53,7 @@ def seconds(argument: str, time: object) -> float:
         TypeError: It is no time.
         ValueError: It is NaN, not positive, or longer than 292 years.
     """
+    time = _arguments.as_int(time)
     if isinstance(time, timedelta):
         value = time.total_seconds()
     elif isinstance(time, datetime):
