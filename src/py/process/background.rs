@@ -6,15 +6,18 @@
 //! a cache is, it does not know: each comes with the two [`Duties`] that the thread has towards it.
 //!
 //! Its lock is never held while anything else is waited for, the interpreter included.
+//!
+//! The thread nearly always sleeps while the process forks. So it waits with what the standard library has, which keeps
+//! nothing about threads that wait: the queues of parking_lot would go on in the child, with places in the memory of a
+//! thread that is not there, which other things have by then.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::{self, ThreadId};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use flexcache_core::{Clock, Nanos};
-use parking_lot::{Condvar, Mutex, RwLock};
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 
@@ -82,15 +85,15 @@ impl Watch {
     #[cold]
     fn announce(self: &Arc<Self>, cache: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = cache.py();
-        if self.cache.lock().is_none() {
+        if lock(&self.cache).is_none() {
             let weak = PyWeakrefReference::new(cache)?.unbind();
-            let mut place = self.cache.lock();
+            let mut place = lock(&self.cache);
             if place.is_none() {
                 *place = Some(weak);
             }
         }
         let Some(background) = current(py)? else { return Ok(()) };
-        let mut state = background.state.lock();
+        let mut state = lock(&background.state);
         if self.known_to.swap(background.generation, Ordering::Relaxed) != background.generation {
             state.watches.retain(|watch| Arc::strong_count(watch) > 1);
             state.watches.push(Arc::clone(self));
@@ -102,7 +105,7 @@ impl Watch {
     }
 
     fn upgrade<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        let weak = self.cache.lock().as_ref().map(|weak| weak.clone_ref(py))?;
+        let weak = lock(&self.cache).as_ref().map(|weak| weak.clone_ref(py))?;
         weak.bind(py).upgrade()
     }
 }
@@ -131,6 +134,11 @@ static GENERATION: AtomicU64 = AtomicU64::new(1);
 /// The interpreter is about to end; nothing is started any more.
 static ENDING: AtomicBool = AtomicBool::new(false);
 
+/// Nothing that runs under these locks can panic half-way.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The number of this process among those that fork made of it.
 pub(crate) fn generation() -> u64 {
     GENERATION.load(Ordering::Relaxed)
@@ -138,7 +146,7 @@ pub(crate) fn generation() -> u64 {
 
 /// The thread, started where there is none; `None` when the program ends.
 fn current(py: Python<'_>) -> PyResult<Option<Arc<Background>>> {
-    if let Some(background) = &*CURRENT.read() {
+    if let Some(background) = &*CURRENT.read().unwrap_or_else(PoisonError::into_inner) {
         return Ok(Some(Arc::clone(background)));
     }
     if ENDING.load(Ordering::Acquire) {
@@ -165,7 +173,7 @@ fn current(py: Python<'_>) -> PyResult<Option<Arc<Background>>> {
         thread: Mutex::new(None),
     });
     let background = {
-        let mut place = CURRENT.write();
+        let mut place = CURRENT.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(other) = &*place {
             // Registering ran Python code, and another thread was quicker.
             return Ok(Some(Arc::clone(other)));
@@ -190,7 +198,7 @@ fn current(py: Python<'_>) -> PyResult<Option<Arc<Background>>> {
 /// The job itself, where there is no thread to take it.
 pub(crate) fn run(py: Python<'_>, job: Job) -> Result<(), Job> {
     let Ok(Some(background)) = current(py) else { return Err(job) };
-    let mut state = background.state.lock();
+    let mut state = lock(&background.state);
     if state.stop {
         return Err(job);
     }
@@ -201,22 +209,22 @@ pub(crate) fn run(py: Python<'_>, job: Job) -> Result<(), Job> {
 
 /// Whether the caller is the background thread.
 pub(crate) fn is_current_thread() -> bool {
-    let background = CURRENT.read().as_ref().map(Arc::clone);
-    background.is_some_and(|background| *background.thread.lock() == Some(thread::current().id()))
+    let background = CURRENT.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(Arc::clone);
+    background.is_some_and(|background| *lock(&background.thread) == Some(thread::current().id()))
 }
 
 /// The clock was moved: look again.
 pub(crate) fn clock_moved() {
-    if let Some(background) = &*CURRENT.read() {
+    if let Some(background) = &*CURRENT.read().unwrap_or_else(PoisonError::into_inner) {
         // Under its lock, so that the thread is either asleep or has yet to read the clock.
-        let _state = background.state.lock();
+        let _state = lock(&background.state);
         background.wake.notify_one();
     }
 }
 
 impl Background {
     fn run(&self) {
-        *self.thread.lock() = Some(thread::current().id());
+        *lock(&self.thread) = Some(thread::current().id());
         while let Some((due, jobs)) = self.wait() {
             let attached = Python::try_attach(|py| {
                 for job in jobs {
@@ -230,13 +238,13 @@ impl Background {
                 break;
             }
         }
-        self.state.lock().ended = true;
+        lock(&self.state).ended = true;
         self.ended.notify_all();
     }
 
     /// Sleeps until something is due; `None` when it is time to end.
     fn wait(&self) -> Option<(Vec<Arc<Watch>>, Vec<Job>)> {
-        let mut state = self.state.lock();
+        let mut state = lock(&self.state);
         loop {
             if state.stop {
                 return None;
@@ -259,11 +267,12 @@ impl Background {
                 return Some((due, std::mem::take(&mut state.jobs)));
             }
             state.asleep_until = next;
-            if next == NEVER {
-                self.wake.wait(&mut state);
+            state = if next == NEVER {
+                self.wake.wait(state).unwrap_or_else(PoisonError::into_inner)
             } else {
-                self.wake.wait_for(&mut state, Duration::from_nanos(next.saturating_sub(now)));
-            }
+                let left = Duration::from_nanos(next.saturating_sub(now));
+                self.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+            };
         }
     }
 
@@ -271,7 +280,7 @@ impl Background {
         // From here on a sooner deadline counts again.
         watch.next.store(NEVER, Ordering::Release);
         let Some(cache) = watch.upgrade(py) else {
-            self.state.lock().watches.retain(|other| !Arc::ptr_eq(other, watch));
+            lock(&self.state).watches.retain(|other| !Arc::ptr_eq(other, watch));
             return;
         };
         match (watch.duties.try_remove_expired)(&cache) {
@@ -314,17 +323,19 @@ fn survive(py: Python<'_>, duty: impl FnOnce()) {
 fn end(py: Python<'_>) {
     ENDING.store(true, Ordering::Release);
     // Code that starts a thread checks that under this lock.
-    let Some(background) = CURRENT.read().as_ref().map(Arc::clone) else { return };
+    let Some(background) = CURRENT.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(Arc::clone)
+    else {
+        return;
+    };
     let jobs = {
-        let mut state = background.state.lock();
+        let mut state = lock(&background.state);
         state.stop = true;
         background.wake.notify_one();
         std::mem::take(&mut state.jobs)
     };
     py.detach(|| {
-        let until = Instant::now() + PATIENCE;
-        let mut state = background.state.lock();
-        while !state.ended && !background.ended.wait_until(&mut state, until).timed_out() {}
+        let state = lock(&background.state);
+        drop(background.ended.wait_timeout_while(state, PATIENCE, |state| !state.ended));
     });
     for job in jobs {
         survive(py, || job(py));
@@ -336,5 +347,5 @@ fn end(py: Python<'_>) {
 pub(crate) fn after_fork_in_child() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
     // The parent's thread may have held its lock: it is never touched again, nor dropped.
-    std::mem::forget(CURRENT.write().take());
+    std::mem::forget(CURRENT.write().unwrap_or_else(PoisonError::into_inner).take());
 }
