@@ -6,8 +6,9 @@
 use std::cell::RefCell;
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
 use pyo3::prelude::*;
+
+use super::mutex::Mutex;
 
 /// A store that must know of forks.
 pub(crate) trait Forkable: Send + Sync {

@@ -5,6 +5,7 @@ pub(crate) mod clock;
 pub(crate) mod fork;
 pub(crate) mod guard;
 pub(crate) mod logging;
+pub(crate) mod mutex;
 pub(crate) mod panics;
 pub(crate) mod per_process;
 pub(crate) mod recorder;

@@ -14,13 +14,13 @@ use std::thread::{self, JoinHandle};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use parking_lot::Mutex;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
 use super::background::generation;
 use super::logging;
+use super::mutex::Mutex;
 
 /// Notes in a buffer.
 const BUFFER: usize = 1 << 15;

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::py::process::mutex::Mutex;
 use flexcache_disk::{Error, Micros, Outcome, SessionError, SessionStore};
-use parking_lot::Mutex;
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;

@@ -6,12 +6,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::py::process::mutex::Mutex;
 use flexcache_containers::image::{self, ImageEntry, Times};
 use flexcache_containers::memory::{Held, Lookup, MemoryStore, MemoryTransaction};
 use flexcache_containers::operation::{Cell, Reply};
 use flexcache_containers::{Error, Number};
 use flexcache_core::{Clock, Limits};
-use parking_lot::Mutex;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString};

@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::thread::ThreadId;
 
-use parking_lot::Mutex;
+use crate::py::process::mutex::Mutex;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
