@@ -249,3 +249,13 @@ def test_no_file_is_over_600_lines_without_a_reason() -> None:
     files = [*(ROOT / "src").rglob("*.rs"), *PYTHON.rglob("*.py"), *PYTHON.rglob("*.pyi")]
     over = {name_of(file) for file in files if len(file.read_text("utf-8").splitlines()) > MOST_LINES}
     assert over == set(listed)
+
+
+def test_threads_wait_in_queues_of_parking_lot_only_without_a_gil() -> None:
+    """A fork's child would go on with the queues, and without the threads in them. See `process/mutex.rs`."""
+    users = {
+        name_of(path)
+        for path in RUST.rglob("*.rs")
+        if re.search(r"^(?!\s*//).*parking_lot::", path.read_text(), re.MULTILINE)
+    }
+    assert users == {"src/py/process/guard.rs", "src/py/memory/shard_lock.rs"}

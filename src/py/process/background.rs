@@ -7,13 +7,12 @@
 //!
 //! Its lock is never held while anything else is waited for, the interpreter included.
 //!
-//! The thread nearly always sleeps while the process forks. So it waits with what the standard library has, which keeps
-//! nothing about threads that wait: the queues of parking_lot would go on in the child, with places in the memory of a
-//! thread that is not there, which other things have by then.
+//! The thread nearly always sleeps while the process forks. So it waits with what the standard library has, see
+//! [`mutex`](super::mutex).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, PoisonError, RwLock};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
@@ -23,6 +22,7 @@ use pyo3::types::{PyCFunction, PyDict, PyTuple, PyWeakrefMethods, PyWeakrefRefer
 
 use super::clock::SystemClock;
 use super::logging;
+use super::mutex::Mutex;
 use super::panics::bug;
 
 /// How long the end of the program waits for a hook that is running.
@@ -85,15 +85,15 @@ impl Watch {
     #[cold]
     fn announce(self: &Arc<Self>, cache: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = cache.py();
-        if lock(&self.cache).is_none() {
+        if self.cache.lock().is_none() {
             let weak = PyWeakrefReference::new(cache)?.unbind();
-            let mut place = lock(&self.cache);
+            let mut place = self.cache.lock();
             if place.is_none() {
                 *place = Some(weak);
             }
         }
         let Some(background) = current(py)? else { return Ok(()) };
-        let mut state = lock(&background.state);
+        let mut state = background.state.lock();
         if self.known_to.swap(background.generation, Ordering::Relaxed) != background.generation {
             state.watches.retain(|watch| Arc::strong_count(watch) > 1);
             state.watches.push(Arc::clone(self));
@@ -105,7 +105,7 @@ impl Watch {
     }
 
     fn upgrade<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        let weak = lock(&self.cache).as_ref().map(|weak| weak.clone_ref(py))?;
+        let weak = self.cache.lock().as_ref().map(|weak| weak.clone_ref(py))?;
         weak.bind(py).upgrade()
     }
 }
@@ -133,11 +133,6 @@ static CURRENT: RwLock<Option<Arc<Background>>> = RwLock::new(None);
 static GENERATION: AtomicU64 = AtomicU64::new(1);
 /// The interpreter is about to end; nothing is started any more.
 static ENDING: AtomicBool = AtomicBool::new(false);
-
-/// Nothing that runs under these locks can panic half-way.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// The number of this process among those that fork made of it.
 pub(crate) fn generation() -> u64 {
@@ -198,7 +193,7 @@ fn current(py: Python<'_>) -> PyResult<Option<Arc<Background>>> {
 /// The job itself, where there is no thread to take it.
 pub(crate) fn run(py: Python<'_>, job: Job) -> Result<(), Job> {
     let Ok(Some(background)) = current(py) else { return Err(job) };
-    let mut state = lock(&background.state);
+    let mut state = background.state.lock();
     if state.stop {
         return Err(job);
     }
@@ -210,21 +205,21 @@ pub(crate) fn run(py: Python<'_>, job: Job) -> Result<(), Job> {
 /// Whether the caller is the background thread.
 pub(crate) fn is_current_thread() -> bool {
     let background = CURRENT.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(Arc::clone);
-    background.is_some_and(|background| *lock(&background.thread) == Some(thread::current().id()))
+    background.is_some_and(|background| *background.thread.lock() == Some(thread::current().id()))
 }
 
 /// The clock was moved: look again.
 pub(crate) fn clock_moved() {
     if let Some(background) = &*CURRENT.read().unwrap_or_else(PoisonError::into_inner) {
         // Under its lock, so that the thread is either asleep or has yet to read the clock.
-        let _state = lock(&background.state);
+        let _state = background.state.lock();
         background.wake.notify_one();
     }
 }
 
 impl Background {
     fn run(&self) {
-        *lock(&self.thread) = Some(thread::current().id());
+        *self.thread.lock() = Some(thread::current().id());
         while let Some((due, jobs)) = self.wait() {
             let attached = Python::try_attach(|py| {
                 for job in jobs {
@@ -238,13 +233,13 @@ impl Background {
                 break;
             }
         }
-        lock(&self.state).ended = true;
+        self.state.lock().ended = true;
         self.ended.notify_all();
     }
 
     /// Sleeps until something is due; `None` when it is time to end.
     fn wait(&self) -> Option<(Vec<Arc<Watch>>, Vec<Job>)> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         loop {
             if state.stop {
                 return None;
@@ -280,7 +275,7 @@ impl Background {
         // From here on a sooner deadline counts again.
         watch.next.store(NEVER, Ordering::Release);
         let Some(cache) = watch.upgrade(py) else {
-            lock(&self.state).watches.retain(|other| !Arc::ptr_eq(other, watch));
+            self.state.lock().watches.retain(|other| !Arc::ptr_eq(other, watch));
             return;
         };
         match (watch.duties.try_remove_expired)(&cache) {
@@ -328,13 +323,13 @@ fn end(py: Python<'_>) {
         return;
     };
     let jobs = {
-        let mut state = lock(&background.state);
+        let mut state = background.state.lock();
         state.stop = true;
         background.wake.notify_one();
         std::mem::take(&mut state.jobs)
     };
     py.detach(|| {
-        let state = lock(&background.state);
+        let state = background.state.lock();
         drop(background.ended.wait_timeout_while(state, PATIENCE, |state| !state.ended));
     });
     for job in jobs {
