@@ -85,6 +85,7 @@ class Renewals:
         self._starting = threading.RLock()
         self._thread: threading.Thread | None = None
         self._added: deque[_Held | _Owed] = deque()
+        self._held: list[_Held | _Owed] = []
         self._wake = threading.Event()
         self._asleep_until = _NEVER
 
@@ -100,26 +101,27 @@ class Renewals:
 
     def _add(self, held: _Held | _Owed) -> None:
         self._added.append(held)
-        if self._thread is None:
+        if self._thread is None or not self._thread.is_alive():
             with self._starting, contextlib.suppress(RuntimeError):
                 self._start()
         if held.due < self._asleep_until or len(self._added) > _MOST_ADDED:
             self._wake.set()
 
     def _start(self) -> None:
-        if self._thread is None:
+        # One that an exception has ended is replaced.
+        if self._thread is None or not self._thread.is_alive():
             thread = threading.Thread(target=self._run, name="flexcache-renewals", daemon=True)
             thread.start()
             self._thread = thread
 
     def _run(self) -> None:
-        held: list[_Held | _Owed] = []
         wake = self._wake
         while wake is self._wake:
             wake.clear()
+            held = self._held
             while self._added:
                 held.append(self._added.popleft())
-            held = [attended for one in held for attended in one.attended(_now())]
+            held = self._held = [attended for one in held for attended in one.attended(_now())]
             self._asleep_until = next_due = min((one.due for one in held), default=_NEVER)
             if not any(one.due < next_due for one in list(self._added)):
                 wake.wait(None if next_due == _NEVER else max((next_due - _now()) / 1e9, 0))
