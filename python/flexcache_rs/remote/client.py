@@ -66,7 +66,6 @@ class Client:
         if address is not None:
             self._arguments["host"], self._arguments["port"] = address
         self._pool = self._make_pool()
-        self._is_closed = False
         self._kept: list[tuple[int, _Borrowed]] = []
         """Connections that nobody uses, each with its process. For the pool they are in use: asking it for one takes
         longer than using one."""
@@ -114,9 +113,6 @@ class Client:
             self._return(borrowed)
         else:
             self._kept.append((os.getpid(), borrowed._replace(is_new=False) if borrowed.is_new else borrowed))
-        if self._is_closed:
-            # The call outlasted the cache, such as one that gives back a lease.
-            self.close()
 
     def _return(self, borrowed: _Borrowed) -> None:
         """Give a connection back to its pool."""
@@ -320,7 +316,6 @@ class Client:
 
     def close(self) -> None:
         """Close all connections."""
-        self._is_closed = True
         self._kept = []
         self._pool.disconnect()
         self._shut_down_loops()
