@@ -1,4 +1,4 @@
-//! What the package's own Python code asks of a cache, beside the calls that users make.
+//! The calls that only the package's own Python code makes.
 
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
