@@ -1,4 +1,4 @@
-//! Replaying traces: the runs of a comparison on all cores, and what came of them.
+//! Replays traces: runs a comparison on all cores, and returns the results.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -21,7 +21,7 @@ use crate::py::memory::core_errors::{out_of_memory, try_with_capacity};
 /// How often progress is reported, and Ctrl-C noticed.
 const REPORT: Duration = Duration::from_millis(100);
 
-/// The limit that no policy can pass.
+/// The name of Belady's optimum, which no policy can exceed.
 const OPTIMUM: &str = "opt";
 
 /// One pass over the trace.

@@ -1,4 +1,4 @@
-//! What a check of the directory found.
+//! The findings of a check of the directory.
 
 use flexcache_disk::Finding;
 use pyo3::prelude::*;
@@ -14,7 +14,7 @@ impl DiskCache {
     }
 }
 
-/// A finding as its kind and what to say.
+/// A finding as its kind and a message.
 fn described(finding: &Finding) -> (&'static str, String) {
     match finding {
         Finding::Damaged(what) => ("damaged", what.clone()),

@@ -1,4 +1,4 @@
-//! What other libraries have compressed, and what caches on servers compress as disks do.
+//! Decompresses data of other libraries, and compresses and decompresses for caches on servers as disks do.
 
 use std::borrow::Cow;
 

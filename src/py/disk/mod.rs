@@ -1,4 +1,4 @@
-//! The bindings of the disk store: what `flexcache_rs.disk` stands on.
+//! The bindings of the disk store, on which `flexcache_rs.disk` is built.
 
 mod arguments;
 mod audit_hook;

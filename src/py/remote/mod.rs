@@ -1,4 +1,5 @@
-//! A connection to a Valkey or Redis server for all threads. What the direct lane of `flexcache_rs.remote` stands on.
+//! A connection to a Valkey or Redis server for all threads. The direct lane of `flexcache_rs.remote` is
+//! built on it.
 
 mod entry;
 mod lane;

@@ -1,4 +1,4 @@
-//! `SessionCodec`: between Python's objects and what stores are asked and answer.
+//! `SessionCodec`: converts between Python objects and the operations and replies of stores.
 
 use flexcache_containers::operation::{Cell, Key};
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -22,7 +22,7 @@ impl SessionCodec {
         Encoder { serializer: self.serializer.as_ref(), is_member: false }.cell(object)
     }
 
-    /// The one form of all objects that equal this one.
+    /// The cell of an object as a member, which all equal objects share.
     pub(super) fn member(&self, object: &Bound<'_, PyAny>) -> PyResult<Cell> {
         Encoder { serializer: self.serializer.as_ref(), is_member: true }.cell(object)
     }

@@ -1,4 +1,4 @@
-//! Sessions: typed values over several backends. What `flexcache_rs.sessions` stands on.
+//! Sessions: typed values over several backends. `flexcache_rs.sessions` is built on it.
 
 mod call;
 mod cell;

@@ -1,4 +1,4 @@
-//! The bindings of the shared cache: what `flexcache_rs.shared` stands on.
+//! The bindings of the shared cache, on which `flexcache_rs.shared` is built.
 
 mod arguments;
 mod container;
