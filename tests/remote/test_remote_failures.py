@@ -38,8 +38,8 @@ class Proxy:
         self._socket.bind(path)
         self._socket.listen(64)
         self._ends: list[socket.socket] = []
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
-        self._threads[0].start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def _accept(self) -> None:
         while True:
@@ -71,6 +71,9 @@ class Proxy:
 
     def close(self) -> None:
         self.is_silent.clear()
+        # Otherwise the thread would go on waiting, and accept one more.
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._accepting.join()
         self._socket.close()
         for end in self._ends:
             end.close()
