@@ -16,6 +16,7 @@ use pyo3::types::{PyList, PyTuple};
 
 use super::lease::{Lease, LeaseAnswer, LeaseRequest};
 use super::lease_failure;
+use super::object::is_closed;
 use super::push_tracker::TrackerHandle;
 use super::return_threads;
 use super::seam::{Commit, Equality, Loaded, NewEntry, PutMode, PutResult, Store, StoredEntry};
@@ -142,10 +143,7 @@ impl Store for TrackedStore {
     }
 
     fn keeps_no_result(&self, py: Python<'_>) -> PyResult<bool> {
-        match self.object.bind(py).getattr_opt(intern!(py, "closed"))? {
-            Some(closed) => closed.is_truthy(),
-            None => Ok(false),
-        }
+        is_closed(self.object.bind(py))
     }
 
     fn lease(&self, key: Borrowed<'_, '_, PyAny>, request: LeaseRequest<'_>) -> PyResult<LeaseAnswer> {
