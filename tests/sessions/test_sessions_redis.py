@@ -23,6 +23,7 @@ from flexcache_rs.sessions import (
     connect,
 )
 from flexcache_rs.sessions import sync as now
+from flexcache_rs.sessions._idle import Idle
 from flexcache_rs.sessions._redis_backend import RedisBackend
 
 if TYPE_CHECKING:
@@ -559,3 +560,25 @@ def test_a_lease_that_a_replica_kept_is_given_back_later(session: now.Session, r
     begun = time.monotonic()
     assert session.get_or_set("key", lambda: "value") == "value"
     assert time.monotonic() - begun < 20
+
+
+def test_a_connection_that_comes_back_after_the_end_is_closed(url: str, raw: Any) -> None:
+    with now.connect(url) as session, session.transaction() as transaction:
+        transaction.set("key", 1)
+        session.close()
+        transaction.set("key", 2)
+    until(lambda: not any(one["name"] == "flexcache-sessions" for one in raw.client_list()))
+
+
+def test_a_connection_that_comes_back_while_others_are_closed() -> None:
+    closed: list[str] = []
+    idle: Idle[str] = Idle(lambda _: True, closed.append)
+
+    class Meanwhile(list[Any]):
+        def append(self, connection: Any) -> None:
+            idle.close()
+            super().append(connection)
+
+    idle._connections = Meanwhile()
+    idle.put("connection")
+    assert closed == ["connection"]
