@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -582,3 +583,23 @@ def test_a_connection_that_comes_back_while_others_are_closed() -> None:
     idle._connections = Meanwhile()
     idle.put("connection")
     assert closed == ["connection"]
+
+
+@pytest.mark.parametrize("right", ["del", "unlink", "publish", "pttl"])
+def test_without_a_right_nobody_waits_for_a_lease_that_is_over(url: str, raw: Any, right: str) -> None:
+    raw.execute_command("ACL", "SETUSER", "few", "on", ">secret", "~*", "&*", "+@all", f"-{right}")
+    scheme, _, place = url.partition("://")
+    limited = f"{scheme}://few:secret@{place}"
+
+    def fail() -> None:
+        raise LookupError
+
+    try:
+        with now.connect(limited) as one, now.connect(limited) as other, ThreadPoolExecutor(1) as pool:
+            with pytest.raises(LookupError):
+                one.get_or_set("failed", fail)
+            begun = time.monotonic()
+            assert pool.submit(other.get_or_set, "failed", lambda: 2).result(60) == 2
+            assert time.monotonic() - begun < 20
+    finally:
+        raw.execute_command("ACL", "DELUSER", "few")
