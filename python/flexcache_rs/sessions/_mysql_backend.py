@@ -225,7 +225,8 @@ class MysqlBackend:
         self._connections = connections
         self._threads: ThreadPoolExecutor | None = None
         self._process = os.getpid()
-        self._starting = threading.Lock()
+        # A handler of a signal may use the session while its thread has it.
+        self._starting = threading.RLock()
         # For how many elements of keys that are gone others have paid, and how far the names were looked through.
         self._owed = _OWED_AT_MOST
         self._places = {"fx_gate": b"", "fx_log": b"", "fx_lease": b""}

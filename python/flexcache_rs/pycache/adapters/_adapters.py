@@ -49,7 +49,7 @@ class Adapter:
             raise TypeError(message)
         self._url: Any = self._url_of(connection_uri)
         self._namespace = "" if tablename == _TABLE else tablename
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._now: SessionNow | None = None
         self._kept: Session | None = None
 
