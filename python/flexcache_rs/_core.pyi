@@ -2027,8 +2027,8 @@ class RemoteLane:
         """How often this process has connected."""
     def renew(self) -> None:
         """Make another connection for later calls, as there may be another server now. Earlier ones are still answered."""
-    def disconnect(self) -> None:
-        """End the connection. The next call makes another one."""
+    def close(self) -> None:
+        """End the connection. A call that outlasts this, or comes later, makes another one and ends it."""
 
 @final
 class RemoteReplies:

@@ -16,6 +16,13 @@ class LockBlock(Block, AwaitedBlock):
     _name: Any
     _timeout: float | timedelta | None
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._name!r}>"
+
+    def __reduce__(self) -> Any:
+        message = f"a {type(self).__name__} cannot be copied or pickled: make one in each process, by its cache"
+        raise TypeError(message)
+
     def acquire(self) -> bool:
         """Wait for the lock."""
         raise NotImplementedError

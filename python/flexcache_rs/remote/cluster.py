@@ -73,6 +73,9 @@ class ClusterClient(Client):
         found = self._nodes.get(address)
         if found is None:
             found = self._nodes.setdefault(address, Client(self._given, self._timeout, self.name, address))
+            if self._is_closed:
+                # For a call that outlasts it.
+                found.close()
         return found
 
     def remapped(self, address: Address) -> Address:

@@ -95,6 +95,11 @@ class Lease:
             return False
         return bool(held)
 
+    @staticmethod
+    def tells(error: Any) -> bool:
+        """Whether callers in other processes are told of a failure. Not that a server fails: theirs may not."""
+        return not isinstance(error, RemoteError)
+
     def dumps_failure(self, error: Any) -> bytes | None:
         """An exception for callers that wait in other processes."""
         return self.store.values.serializer.dumps(error, 5)

@@ -256,6 +256,11 @@ class LoopConnection:
         """Have the loop notice that the connection is of no use. For any thread."""
         shut_down(self._socket)
 
+    def disconnect(self) -> None:
+        """Close it, where no loop reads it."""
+        self.is_open = False
+        self._connection.disconnect()
+
 
 class LoopConnections:
     """The connections of a client to one server, one for each event loop.
@@ -273,7 +278,7 @@ class LoopConnections:
         timeout: float,
     ) -> None:
         self._make, self._failed, self._timeout = connect, failed, timeout
-        self._shut_downs = 0
+        self._shut_downs, self._is_closed = 0, False
         self._begin()
         _ALL.add(self)
 
@@ -305,7 +310,9 @@ class LoopConnections:
             other = reference()
             if other is not None and other.is_closed():
                 # What was not answered refers to the loop.
-                self._of.pop(other, None)
+                left = self._of.pop(other, None)
+                if left is not None:
+                    left.disconnect()
         connect = self._make()
         if connect is not None:
             making = loop.run_in_executor(None, connect, self._timeout)
@@ -326,10 +333,11 @@ class LoopConnections:
             made.begin(loop)
         except NotImplementedError:
             # Such as the one of Windows that waits for completions. Its calls go through threads.
+            made.disconnect()
             return
         self._next[loop] = 0.0
         self._of[loop] = made
-        if shut_downs != self._shut_downs:
+        if shut_downs != self._shut_downs or self._is_closed:
             # It may lead to a server that was replaced meanwhile, or the cache was closed.
             made.shut_down()
 
@@ -338,8 +346,17 @@ class LoopConnections:
         # First: a connection that is being made is either among those, or sees this.
         self._shut_downs += 1
         of, self._of = self._of, weakref.WeakKeyDictionary()
-        for connection in list(of.values()):
-            connection.shut_down()
+        for loop, connection in list(of.items()):
+            if loop.is_closed():
+                # It notices nothing any more.
+                connection.disconnect()
+            else:
+                connection.shut_down()
+
+    def close(self) -> None:
+        """End all connections, and those that are made later."""
+        self._is_closed = True
+        self.shut_down()
 
 
 _ALL: weakref.WeakSet[LoopConnections] = weakref.WeakSet()

@@ -98,10 +98,19 @@ return {'held', redis.call('GETRANGE', KEYS[1], 0, 21)}
 """Takes a lease, or says who has it, or how the load has failed that is asked for. A lease is `L`, its token, which the
 last argument may call void, and the nonces it was given with."""
 
+END_LEASE = """
+local function finish(lease)
+  local ended = redis.pcall('DEL', lease)
+  if type(ended) == 'table' then redis.call('SET', lease, '', 'PX', 1) end
+end
+"""
+"""Ends a lease. A user who may take one can set it, but not everybody may delete keys."""
+
 STORE_WITH_LEASE = Script(
-    """
+    END_LEASE
+    + """
 if string.sub(redis.call('GET', KEYS[2]) or '', 1, 17) ~= 'L' .. ARGV[1] then return 0 end
-redis.call('DEL', KEYS[2])
+finish(KEYS[2])
 if redis.call('GETRANGE', KEYS[1], 0, 21) ~= ARGV[2] then return 0 end
 if ARGV[4] == '0' then redis.call('SET', KEYS[1], ARGV[3]) else redis.call('SET', KEYS[1], ARGV[3], 'PXAT', ARGV[4]) end
 return 1
@@ -111,9 +120,10 @@ return 1
 """Stores a value if its lease is there and nothing was written since it was taken. Whether it did."""
 
 RELEASE = Script(
-    """
+    END_LEASE
+    + """
 if string.sub(redis.call('GET', KEYS[1]) or '', 1, 17) ~= 'L' .. ARGV[1] then return 0 end
-if ARGV[2] == '' then redis.call('DEL', KEYS[1])
+if ARGV[2] == '' then finish(KEYS[1])
 else redis.call('SET', KEYS[1], 'F' .. ARGV[1] .. ARGV[2], 'PX', 1000) end
 return 1
 """,
