@@ -10,7 +10,7 @@ import os
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flexcache_rs._core import RemoteReplies, _remote_entries  # pyright: ignore[reportPrivateUsage]
+from flexcache_rs._core import RemoteReplies, _remote_entry  # pyright: ignore[reportPrivateUsage]
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError
 from flexcache_rs.remote.failures import failed, refusal, translated
 from flexcache_rs.remote.resp import command, native_socket
@@ -189,7 +189,7 @@ class Client:
         return reply
 
     def _request(self, packed: bytes, count: int) -> list[Any]:
-        """Send commands over a connection of the pool, and return so many replies."""
+        """Send commands over a connection of the pool, and return `count` replies."""
         try:
             while True:
                 borrowed = self._get()
@@ -241,7 +241,7 @@ class Client:
 
     def entry(self, place: bytes, known: Any) -> Any:
         """Read an entry with what is known. See `RemoteLane.entry`."""
-        return _remote_entries((self.execute("GET", place),), known)[0]
+        return _remote_entry(self.execute("GET", place), known)
 
     def asker(self, place: bytes) -> Callable[..., Future[Any]] | None:  # noqa: ARG002
         """What sends a command about a place from the running event loop, and returns the future of its reply.

@@ -16,7 +16,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flexcache_rs._core import RemoteReplies, _remote_entries  # pyright: ignore[reportPrivateUsage]
+from flexcache_rs._core import RemoteReplies, _remote_entry  # pyright: ignore[reportPrivateUsage]
 from flexcache_rs.remote.given import shut_down
 from flexcache_rs.remote.resp import command
 
@@ -42,7 +42,7 @@ class _Asked(NamedTuple):
     """A command whose reply has not come."""
 
     future: asyncio.Future[Any] | None
-    """None where nobody wants the reply."""
+    """None for all commands of a call but the last."""
     until: float
     known: Any
     """What is known for reading the reply as an entry, or None."""
@@ -50,6 +50,8 @@ class _Asked(NamedTuple):
     """Where its bytes begin, counted from the beginning of the connection."""
     heard: int
     """How often something had come before it was asked."""
+    replies: list[Any] | None = None
+    """Where the reply goes, with those to the other commands of the call. A refusal is one of them."""
     write: WriteInFlight | None = None
     """What ends when the reply has come, also if its task does not wait any more."""
 
@@ -96,6 +98,7 @@ class LoopConnection:
         parts: tuple[Any, ...],
         *,
         before: Sequence[tuple[Any, ...]] = (),
+        replies: list[Any] | None = None,
         write: WriteInFlight | None = None,
     ) -> asyncio.Future[Any]:
         """Send a command, or put it in line. The future of its reply.
@@ -103,7 +106,9 @@ class LoopConnection:
         Args:
             known: What is known for reading the reply as an entry, or None.
             parts: The command.
-            before: Commands that are sent before it, whose replies nobody wants.
+            before: Commands that are sent before it.
+            replies: An empty list, which the future returns with the replies to all the commands. Without it, only the
+                reply to the last one is returned, or raised if it is a refusal.
             write: Ends when the reply has come, or never will.
         """
         loop = asyncio.get_running_loop()
@@ -121,8 +126,8 @@ class LoopConnection:
         until = now + self._timeout
         try:
             for _ in before:
-                self._waiting.append(_Asked(None, until, None, self._queued, self._heard))
-            self._waiting.append(_Asked(future, until, known, self._queued, self._heard, write))
+                self._waiting.append(_Asked(None, until, None, self._queued, self._heard, replies))
+            self._waiting.append(_Asked(future, until, known, self._queued, self._heard, replies, write))
             self._queued += len(data)
             self._held.append(data)
             if is_first:
@@ -203,6 +208,9 @@ class LoopConnection:
         future, known = asked.future, asked.known
         if asked.write is not None:
             asked.write.end()
+        if asked.replies is not None:
+            asked.replies.append(reply)
+            reply = asked.replies
         if future is None or future.done():
             # Nobody waits any more.
             return
@@ -210,7 +218,7 @@ class LoopConnection:
             future.set_exception(reply)
             return
         try:
-            future.set_result(reply if known is None else _remote_entries((reply,), known)[0])
+            future.set_result(reply if known is None else _remote_entry(reply, known))
         except Exception as error:  # noqa: BLE001  # It is the caller's.
             future.set_exception(error)
 

@@ -91,7 +91,7 @@ class NewsReader:
         """Wait for replies: an `ErrorReply` and a `Push` too, unless the tracker was told. There may be none yet.
 
         Raises:
-            TimeoutError: Nothing has come for so many seconds.
+            TimeoutError: Nothing has come for `seconds` seconds.
             OSError: The connection has ended.
             ProtocolError: What has come are no replies.
         """

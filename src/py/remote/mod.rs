@@ -9,7 +9,7 @@ mod request;
 #[cfg(unix)]
 mod socket;
 
-pub(crate) use entry::entries;
+pub(crate) use entry::{entries, one_entry};
 pub(crate) use lane::RemoteLane;
 pub(crate) use place::places;
 pub(crate) use replies::RemoteReplies;
