@@ -451,3 +451,31 @@ def test_what_was_not_sent_is_told(pair: tuple[Connection, socket.socket]) -> No
 
     asyncio.run(main())
     assert told == ["lost", "unsent", "unsent"]
+
+
+def test_replies_to_several_commands_come_together(pair: tuple[Connection, socket.socket]) -> None:
+    """However the server's bytes are split, and whatever is asked besides."""
+    ours, theirs = pair
+    replies = b":1\r\n:2\r\n-ERR no\r\n:3\r\n:4\r\n:5\r\n"
+
+    async def main() -> None:
+        connection = LoopConnection(ours, functools.partial(failed, pytest.importorskip("redis.exceptions")), 60)
+        connection.begin(asyncio.get_running_loop())
+        for size in (1, 2, 7, 9, 100):
+            one, many, alone, cancelled, last = (
+                connection.submit(None, ("A",)),
+                connection.submit(None, ("C",), before=[("B",)]),
+                connection.submit(None, ("D",), before=()),
+                connection.submit(None, ("E",), before=()),
+                connection.submit(None, ("F",)),
+            )
+            cancelled.cancel()
+            for start in range(0, len(replies), size):
+                theirs.sendall(replies[start : start + size])
+                await asyncio.sleep(0)
+            assert (await one, await alone, await last) == (1, [3], 5)
+            number, refusal = await many
+            assert number == 2
+            assert isinstance(refusal, RemoteError)
+
+    asyncio.run(main())

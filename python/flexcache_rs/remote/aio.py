@@ -88,8 +88,7 @@ class Awaited(NearCache):
 
     async def aget_many(self, keys: Iterable[Any]) -> dict[Any, Any]:
         """The same as `get_many`, awaited."""
-        found: dict[Any, Any] = await self._call("get_many", list(keys))
-        return found
+        return await self._loop_calls.get_many(list(keys))
 
     async def ascan(self, prefix: str = "") -> list[Any]:
         """The keys of `scan`, as a list, awaited."""

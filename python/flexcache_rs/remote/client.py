@@ -14,6 +14,7 @@ from flexcache_rs._core import RemoteReplies, _remote_entry  # pyright: ignore[r
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError
 from flexcache_rs.remote.failures import failed, refusal, translated
 from flexcache_rs.remote.resp import command, native_socket
+from flexcache_rs.remote.resp import commands as as_bytes
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -268,12 +269,12 @@ class Client:
         """
         if not commands:
             return []
-        return self._request(b"".join(command(*parts) for parts in commands), len(commands))
+        return self._request(as_bytes(commands), len(commands))
 
     def exchange(self, connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """The same as `execute_many`, over a connection of the caller's. After an error it is disconnected."""
         # Not packed by hiredis, as in `execute`.
-        packed = b"".join(command(*parts) for parts in commands)
+        packed = as_bytes(commands)
         try:
             try:
                 connection.send_packed_command([packed])

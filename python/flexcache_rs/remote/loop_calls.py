@@ -19,7 +19,7 @@ from flexcache_rs.remote.values import MOST_HEAD, is_cut
 
 if TYPE_CHECKING:
     from asyncio import Future
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
     from flexcache_rs import FlexCache
     from flexcache_rs.remote.store import RemoteStore
@@ -98,38 +98,48 @@ class LoopCalls:
         store.remember(place, entry, stamp)
         return entry, stamp
 
-    async def get_many(self, keys: list[Any]) -> Any:
+    async def get_many(self, keys: list[Any]) -> dict[Any, Any]:
         """The values of keys. See `RemoteCache.get_many`."""
-        store, found = self._store, dict[Any, Any]()
+        found: dict[Any, Any] = {}
         asked = self._near._get_many_from_memory(keys, found)
         is_in_order = not found
         for start in range(0, len(asked), BATCH):
             batch = asked[start : start + BATCH]
-            places = store.keys.values(batch)
-            # Before anything that is known of nonces.
-            stamps = store.tracker.stamps(places)
-            try:
-                raws = await self._values(places)
-                entries = UNKNOWN if raws is UNKNOWN else store.entries(batch, places, stamps, raws, asks=False)
-            except RemoteTimeoutError:
-                if store.on_error == "raise":
-                    raise
-                return UNKNOWN
-            except LookupError:
-                return UNKNOWN
-            if entries is UNKNOWN:
-                return UNKNOWN
-            store.counts.loads += len(batch)
+            loaded = await self._load_many(batch)
+            if loaded is UNKNOWN:
+                loaded = await to_thread(self._store.load_many, batch)
+            entries, stamps = loaded
             self._near._take_many_loaded(batch, entries, stamps, found)
         return found if is_in_order or not asked else {key: found[key] for key in keys if key in found}
 
+    async def _load_many(self, keys: list[Any]) -> Any:
+        """What `RemoteStore.load_many` returns of keys. Raises as `load` does."""
+        store = self._store
+        places = store.keys.values(keys)
+        # Before anything that is known of nonces.
+        stamps = store.tracker.stamps(places)
+        try:
+            raws = await self._values(places)
+            entries = UNKNOWN if raws is UNKNOWN else store.entries(keys, places, stamps, raws, asks=False)
+        except RemoteTimeoutError:
+            if store.on_error == "raise":
+                raise
+            return UNKNOWN
+        except LookupError:
+            return UNKNOWN
+        if entries is UNKNOWN:
+            return UNKNOWN
+        store.counts.loads += len(keys)
+        return entries, stamps
+
     async def _values(self, places: list[bytes]) -> Any:
         """What is in several places. See `Client.values`."""
-        if not self._client.is_divided:
-            return await self._read(self._asker(places[0]), places[0], "MGET", *places)
         parts = self._parts(places)
         if parts is None:
             return UNKNOWN
+        if not self._client.is_divided:
+            (ask,) = parts
+            return await self._read(ask, places[0], "MGET", *places)
         found: list[Any] = [None] * len(places)
         commands = [("GET", place) for place in places]
         reading = [self._read_many(ask, places[at[0]], [commands[n] for n in at]) for ask, at in parts.items()]
@@ -146,7 +156,7 @@ class LoopCalls:
     async def _read_many(self, ask: _Ask, place: bytes, commands: list[tuple[Any, ...]]) -> Any:
         """The replies to commands that write nothing. See `_read`."""
         *before, last = commands
-        return await self._read(ask, place, *last, before=before, replies=[])
+        return await self._read(ask, place, *last, before=before)
 
     async def _read(self, ask: _Ask | None, place: bytes, *command: Any, **options: Any) -> Any:
         """The reply to a command that writes nothing.
@@ -164,11 +174,14 @@ class LoopCalls:
         except RemoteError:
             return UNKNOWN
 
-    def _parts(self, places: list[bytes]) -> dict[_Ask, list[int]] | None:
+    def _parts(self, places: list[bytes]) -> Mapping[_Ask, Sequence[int]] | None:
         """Where in the list the places are that each connection asks about; None where a thread must ask about some."""
+        if not places or len(places) > BATCH:
+            # So many would keep the event loop from other tasks.
+            return None
         if not self._client.is_divided:
             ask = self._asker(places[0])
-            return None if ask is None else {ask: list(range(len(places)))}
+            return None if ask is None else {ask: range(len(places))}
         parts: dict[_Ask, list[int]] = {}
         for number, place in enumerate(places):
             ask = self._asker(place)
@@ -228,7 +241,7 @@ class LoopCalls:
         self._near._discard(keys)
         try:
             # The write ends with its reply, and not with this task.
-            return await ask(None, last, before=before, replies=[], write=store.tracker.write(places))
+            return await ask(None, last, before=before, write=store.tracker.write(places))
         except UnsentError:
             return UNKNOWN
         except (RemoteTimeoutError, RemoteConnectionError) as error:
@@ -249,29 +262,34 @@ class LoopCalls:
         replies = await self._write(ask, [key], [place], [command], forgets=forgets)
         return UNKNOWN if replies is UNKNOWN or isinstance(replies[0], Exception) else replies[0]
 
-    def _set_command(self, place: bytes, key: Any, value: Any, ttl: Any, tags: Any) -> Any:
-        """The command that stores a value, if nothing has to be asked for it.
+    def _set_commands(self, places: list[bytes], entries: Iterable[tuple[Any, Any]], ttl: Any, tags: Any) -> Any:
+        """The commands that store values, if nothing has to be asked for them.
 
         Raises:
             TypeError, ValueError, OverflowError: `put` refuses an argument.
         """
-        seconds, names, tells_others = self._near._terms_of_put(key, value, ttl, tags)
-        if tells_others:
-            return UNKNOWN
-        try:
-            return self._store.set_command(place, *self._store.encoded_unasked(value, seconds, names))
-        except LookupError:
-            return UNKNOWN
+        store, nonces, commands = self._store, None, list[tuple[Any, ...]]()
+        for place, (key, value) in zip(places, entries, strict=True):
+            seconds, names, tells_others = self._near._terms_of_put(key, value, ttl, tags)
+            if tells_others:
+                return UNKNOWN
+            if nonces is None:
+                try:
+                    nonces = store.nonces_for(names, asks=False)
+                except LookupError:
+                    return UNKNOWN
+            commands.append(store.set_command(place, *store.encoded(value, seconds, nonces)))
+        return commands
 
     async def put(self, key: Any, value: Any, ttl: Any, tags: Any) -> Any:
         """Store or replace an entry. See `RemoteCache.put`."""
         place = self._store.keys.value(key)
         ask = self._asker(place)
-        command = UNKNOWN if ask is None else self._set_command(place, key, value, ttl, tags)
-        if ask is None or command is UNKNOWN:
+        commands = UNKNOWN if ask is None else self._set_commands([place], [(key, value)], ttl, tags)
+        if ask is None or commands is UNKNOWN:
             return UNKNOWN
         try:
-            if await self._write_one(ask, key, place, *command) is UNKNOWN:
+            if await self._write_one(ask, key, place, *commands[0]) is UNKNOWN:
                 return UNKNOWN
         except RemoteError as error:
             self._store.swallow(error)
@@ -283,11 +301,11 @@ class LoopCalls:
         """Store an entry where there is none. See `RemoteCache.add`."""
         place = self._store.keys.value(key)
         ask = self._asker(place)
-        command = UNKNOWN if ask is None else self._set_command(place, key, value, ttl, tags)
-        if ask is None or command is UNKNOWN:
+        commands = UNKNOWN if ask is None else self._set_commands([place], [(key, value)], ttl, tags)
+        if ask is None or commands is UNKNOWN:
             return UNKNOWN
         try:
-            added = await self._write_one(ask, key, place, *command, "NX", forgets=False)
+            added = await self._write_one(ask, key, place, *commands[0], "NX", forgets=False)
             if added is UNKNOWN:
                 return UNKNOWN
             if not added:
@@ -366,43 +384,30 @@ class LoopCalls:
         """Store or replace entries. See `RemoteCache.set_many`."""
         store, keys = self._store, list(entries)
         places = store.keys.values(keys)
-        parts = self._parts(places) if places else None
+        parts = self._parts(places)
         if parts is None:
             return UNKNOWN
-        commands = [self._set_command(*each, ttl, tags) for each in zip(places, keys, entries.values(), strict=True)]
-        if UNKNOWN in commands:
+        commands = self._set_commands(places, entries.items(), ttl, tags)
+        if commands is UNKNOWN:
             return UNKNOWN
+
+        def write(ask: _Ask, part: Sequence[int]) -> Coroutine[Any, Any, Any]:
+            return self._write(
+                ask, [keys[at] for at in part], [places[at] for at in part], [commands[at] for at in part]
+            )
+
         try:
-            if not await self._write_all(parts, keys, places, commands):
-                # A thread stores all of them once more.
-                return UNKNOWN
+            replies = await gathered([write(*part) for part in parts.items()])
         except RemoteError as error:
             store.swallow(error)
             return None
+        if UNKNOWN in replies or any(isinstance(reply, Exception) for part in replies for reply in part):
+            # A thread stores all of them once more.
+            return UNKNOWN
         if store.last is not None:
             for place, value in zip(places, entries.values(), strict=True):
                 store.remember(place, (value, None, ()))
         return None
-
-    async def _write_all(
-        self,
-        parts: dict[_Ask, list[int]],
-        keys: list[Any],
-        places: list[bytes],
-        commands: list[tuple[Any, ...]],
-    ) -> bool:
-        """Send commands, one for each key, each server its part. Whether none was refused."""
-        for start in range(0, len(keys), BATCH):
-            writes: list[Any] = []
-            for ask, part in parts.items():
-                batch = part[start : start + BATCH]
-                if batch:
-                    its_keys, its_places = [keys[at] for at in batch], [places[at] for at in batch]
-                    writes.append(self._write(ask, its_keys, its_places, [commands[at] for at in batch]))
-            for replies in await gathered(writes):
-                if replies is UNKNOWN or any(isinstance(reply, Exception) for reply in replies):
-                    return False
-        return True
 
     async def delete(self, key: Any) -> Any:
         """Remove an entry. See `RemoteCache.delete`."""
@@ -413,21 +418,17 @@ class LoopCalls:
         store = self._store
         places = store.keys.values(keys)
         # While a slot of a cluster moves, it takes two commands.
-        if not places or self._client.is_divided:
+        parts = None if self._client.is_divided else self._parts(places)
+        if parts is None:
             return UNKNOWN
-        removed = 0
-        for start in range(0, len(keys), BATCH):
-            batch, at = keys[start : start + BATCH], places[start : start + BATCH]
-            ask = self._asker(at[0])
-            replies = UNKNOWN if ask is None else await self._write(ask, batch, at, store.remove_commands(at))
-            if replies is UNKNOWN:
-                rest = await to_thread(self._near.delete_many, keys[start:])
-                return removed + rest
-            for reply in replies:
-                if isinstance(reply, Exception):
-                    raise reply
-            try:
-                removed += store.count_removed(batch, at, replies, asks=False)
-            except LookupError:
-                removed += await to_thread(store.count_removed, batch, at, replies)
-        return removed
+        (ask,) = parts
+        replies = await self._write(ask, keys, places, store.remove_commands(places))
+        if replies is UNKNOWN:
+            return UNKNOWN
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        try:
+            return store.count_removed(keys, places, replies, asks=False)
+        except LookupError:
+            return await to_thread(store.count_removed, keys, places, replies)

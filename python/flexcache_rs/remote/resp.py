@@ -6,7 +6,11 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs import _core
-from flexcache_rs._core import RemoteReplies, _remote_command  # pyright: ignore[reportPrivateUsage]
+from flexcache_rs._core import (
+    RemoteReplies,
+    _remote_command,  # pyright: ignore[reportPrivateUsage]
+    _remote_commands,  # pyright: ignore[reportPrivateUsage]
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +49,9 @@ class Push(list[Any]):
 
 command = _remote_command
 """The bytes of a command."""
+
+commands = _remote_commands
+"""The bytes of several commands."""
 
 
 def _failed(kind: str, text: str) -> Exception:

@@ -63,38 +63,29 @@ class RemoteStore(Reads):
         super().__init__(client, keys, values, tracker, breaker, on_error, last)
         self._jitter = jitter
 
-    def _nonces_for(self, tags: Sequence[str]) -> tuple[bytes, tuple[tuple[str, bytes], ...]]:
+    def nonces_for(self, tags: Sequence[str], *, asks: bool = True) -> tuple[bytes, tuple[tuple[str, bytes], ...]]:
+        """The nonces that a value is written with: that of the namespace, and those of its tags with their names.
+
+        Raises:
+            LookupError: `asks` is false, and the server would have to be asked.
+        """
+        if asks:
+            self.begin()
         if not tags:
             nonce = self.nonces.known(NAMESPACE)
             if nonce is not None:
                 return nonce, ()
         names = tuple(dict.fromkeys(tags))
-        nonces = self.nonces.ensured((NAMESPACE, *(MARK + name for name in names)))
+        wanted = (NAMESPACE, *(MARK + name for name in names))
+        nonces = self.send(self.nonces.ensured, wanted) if asks else self.nonces.all_known(wanted)
         return nonces[NAMESPACE], tuple((name, nonces[MARK + name]) for name in names)
 
-    def encoded(self, value: Any, seconds: float | None, tags: Sequence[str]) -> tuple[bytes, int]:
-        """The bytes of a value, and its deadline."""
-        self.begin()
-        epoch, nonces = self.send(self._nonces_for, tags)
-        return self._with_nonces(value, seconds, epoch, nonces)
-
-    def encoded_unasked(self, value: Any, seconds: float | None, tags: Sequence[str]) -> tuple[bytes, int]:
-        """The same as `encoded`, without asking the server.
-
-        Raises:
-            LookupError: A nonce is not known for sure.
-        """
-        names = tuple(dict.fromkeys(tags))
-        nonces = self.nonces.all_known((NAMESPACE, *(MARK + name for name in names)))
-        return self._with_nonces(
-            value, seconds, nonces[NAMESPACE], tuple((name, nonces[MARK + name]) for name in names)
-        )
-
-    def _with_nonces(
-        self, value: Any, seconds: float | None, epoch: bytes, nonces: tuple[tuple[str, bytes], ...]
+    def encoded(
+        self, value: Any, seconds: float | None, nonces: tuple[bytes, tuple[tuple[str, bytes], ...]]
     ) -> tuple[bytes, int]:
+        """The bytes of a value, and its deadline."""
         deadline = self.deadline(self.jittered(seconds))
-        return self.values.write(value, deadline, epoch, nonces), deadline
+        return self.values.write(value, deadline, *nonces), deadline
 
     def swallow(self, error: RemoteError) -> None:
         """Raise what has failed, unless failures are as if there were nothing."""
@@ -111,9 +102,9 @@ class RemoteStore(Reads):
         """Store or replace an entry."""
         place = self.keys.value(key)
         try:
-            raw, deadline = self.encoded(value, seconds, tags)
+            command = self.set_command(place, *self.encoded(value, seconds, self.nonces_for(tags)))
             with self.writing(place):
-                self.client.execute(*self.set_command(place, raw, deadline))
+                self.client.execute(*command)
         except RemoteError as error:
             # Nothing is known of it. What was last read is older than what was to be written.
             self.remember(place, None)
@@ -131,7 +122,7 @@ class RemoteStore(Reads):
 
     def _add(self, key: Any, value: Any, seconds: float | None, tags: Sequence[str]) -> bool:
         place = self.keys.value(key)
-        raw, deadline = self.encoded(value, seconds, tags)
+        raw, deadline = self.encoded(value, seconds, self.nonces_for(tags))
         while True:
             with self.writing(place):
                 added = self.client.execute(*self.set_command(place, raw, deadline), "NX")
@@ -242,12 +233,15 @@ class RemoteStore(Reads):
 
     def put_many(self, entries: Sequence[tuple[Any, Any, float | None, Sequence[str]]]) -> None:
         """Store or replace entries, many at a time."""
-        places = [self.keys.value(key) for key, *_ in entries]
+        places = self.keys.values([key for key, *_ in entries])
         try:
             commands: list[tuple[Any, ...]] = []
+            of: Sequence[str] | None = None
+            nonces: Any = None
             for place, (_, value, seconds, tags) in zip(places, entries, strict=True):
-                raw, deadline = self.encoded(value, seconds, tags)
-                commands.append(self.set_command(place, raw, deadline))
+                if tags != of:
+                    of, nonces = tags, self.nonces_for(tags)
+                commands.append(self.set_command(place, *self.encoded(value, seconds, nonces)))
             for start in range(0, len(commands), BATCH):
                 self._write_batch(places[start : start + BATCH], commands[start : start + BATCH])
         except RemoteError as error:
@@ -343,7 +337,7 @@ class RemoteStore(Reads):
     def incr(self, key: Any, by: int, initial: int | None, seconds: float | None) -> int:
         """Add to an int. Raises KeyError where there is none and no initial value."""
         place = self.keys.value(key)
-        epoch = self._nonces_now()
+        epoch, _ = self.nonces_for(())
         self.remember(place, None)
         total = self._added_to(key, place, epoch, by) if scripts.is_exact(by) else None
         if total is not None:
@@ -393,9 +387,8 @@ class RemoteStore(Reads):
         value = self.values.read(key, head, raw)
         if not (value is old or value == old):
             return None
-        names = tuple(name for name, _ in head.tags)
-        encoded, deadline = (self.encoded if asks else self.encoded_unasked)(new, seconds, names)
-        return place, raw[:HEAD_BYTES], encoded, deadline
+        nonces = self.nonces_for([name for name, _ in head.tags], asks=asks)
+        return place, raw[:HEAD_BYTES], *self.encoded(new, seconds, nonces)
 
     def _added_to(self, key: Any, place: bytes, epoch: bytes, by: int) -> bytes | None:
         """Add to an int in a script. The sum; None where there is none, or Python must add."""
@@ -407,7 +400,3 @@ class RemoteStore(Reads):
                 raise unreadable(key, str(error)) from error
             raise
         return total
-
-    def _nonces_now(self) -> bytes:
-        self.begin()
-        return self._nonces_for(())[0]
