@@ -14,6 +14,7 @@ from waiting import until
 
 from flexcache_rs.remote import RemoteError, RemoteTimeoutError, RemoteValueError
 from flexcache_rs.remote.nonces import MARK
+from flexcache_rs.remote.store import RemoteStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -370,5 +371,34 @@ def test_an_awaited_write_discards_computations(make: Make, lease: float | None)
             goes_on.set()
             assert await computing == 1
             assert await cache.aget("key") == left
+
+    asyncio.run(main())
+
+
+def test_others_are_told_of_a_lease_by_a_thread(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server tells nothing of keys that are not there. Telling takes another request, which would stop the loop."""
+    cache, other, began, goes_on = make(), make(), threading.Event(), threading.Event()
+    tell, threads = RemoteStore._tell, list[int]()
+
+    def compute() -> int:
+        began.set()
+        goes_on.wait(30)
+        return 1
+
+    def noted(self: RemoteStore, place: bytes) -> None:
+        threads.append(threading.get_ident())
+        tell(self, place)
+
+    async def main() -> None:
+        await connected(cache)
+        monkeypatch.setattr(RemoteStore, "_tell", noted)
+        computing = asyncio.create_task(asyncio.to_thread(other.get_or_set, "key", compute))
+        await asyncio.to_thread(began.wait, 30)
+        assert await cache.adelete_many(["key", "absent"]) == 0
+        assert len(threads) == 1
+        assert threading.get_ident() not in threads
+        goes_on.set()
+        assert await computing == 1
+        assert await cache.afresh("key") is None
 
     asyncio.run(main())
