@@ -13,6 +13,7 @@ from loops import connected
 from waiting import until
 
 from flexcache_rs.remote import RemoteError, RemoteTimeoutError, RemoteValueError
+from flexcache_rs.remote.commands import Commands
 from flexcache_rs.remote.nonces import MARK
 from flexcache_rs.remote.store import RemoteStore
 
@@ -402,3 +403,40 @@ def test_others_are_told_of_a_lease_by_a_thread(make: Make, monkeypatch: pytest.
         assert await cache.afresh("key") is None
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("write", ["put", "set_many", "incr"])
+def test_a_computation_that_begins_during_a_write_does_not_replace_it(
+    make: Make, monkeypatch: pytest.MonkeyPatch, write: str
+) -> None:
+    """It may have found nothing before the server had executed the write."""
+    cache, began, goes_on = make(lease=None), threading.Event(), threading.Event()
+    writing, results = Commands.writing, list[Any]()
+
+    def compute() -> str:
+        began.set()
+        goes_on.wait(30)
+        return "computed"
+
+    def slow(self: Any, *places: bytes) -> Any:
+        if not began.is_set():
+            threads.append(threading.Thread(target=lambda: results.append(cache.get_or_set("key", compute))))
+            threads[0].start()
+            began.wait(30)
+        return writing(self, *places)
+
+    threads: list[threading.Thread] = []
+    calls: dict[str, Callable[[], Any]] = {
+        "put": lambda: cache.put("key", 2),
+        "set_many": lambda: cache.set_many({"other": 1, "key": 2}),
+        "incr": lambda: cache.incr("key", 2),
+    }
+    monkeypatch.setattr(Commands, "writing", slow)
+    try:
+        calls[write]()
+    finally:
+        goes_on.set()
+        for thread in threads:
+            thread.join()
+    assert results == ["computed"]
+    assert cache.fresh("key") == 2
