@@ -10,10 +10,11 @@ import os
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flexcache_rs._core import RemoteReplies, _remote_entries  # pyright: ignore[reportPrivateUsage]
+from flexcache_rs._core import RemoteReplies, _remote_entry  # pyright: ignore[reportPrivateUsage]
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError
 from flexcache_rs.remote.failures import failed, refusal, translated
 from flexcache_rs.remote.resp import command, native_socket
+from flexcache_rs.remote.resp import commands as as_bytes
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -203,7 +204,7 @@ class Client:
         return reply
 
     def _request(self, packed: bytes, count: int) -> list[Any]:
-        """Send commands over a connection of the pool, and return so many replies."""
+        """Send commands over a connection of the pool, and return `count` replies."""
         try:
             while True:
                 borrowed = self._get()
@@ -255,7 +256,7 @@ class Client:
 
     def entry(self, place: bytes, known: Any) -> Any:
         """Read an entry with what is known. See `RemoteLane.entry`."""
-        return _remote_entries((self.execute("GET", place),), known)[0]
+        return _remote_entry(self.execute("GET", place), known)
 
     def asker(self, place: bytes) -> Callable[..., Future[Any]] | None:  # noqa: ARG002
         """What sends a command about a place from the running event loop, and returns the future of its reply.
@@ -286,12 +287,12 @@ class Client:
         """
         if not commands:
             return []
-        return self._request(b"".join(command(*parts) for parts in commands), len(commands))
+        return self._request(as_bytes(commands), len(commands))
 
     def exchange(self, connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """The same as `execute_many`, over a connection of the caller's. After an error it is disconnected."""
         # Not packed by hiredis, as in `execute`.
-        packed = b"".join(command(*parts) for parts in commands)
+        packed = as_bytes(commands)
         try:
             try:
                 connection.send_packed_command([packed])

@@ -58,6 +58,20 @@ def is_of_another_type(error: Exception) -> bool:
     return "WRONGTYPE" in str(error)
 
 
+def without_other_types(replies: list[Any]) -> list[Any]:
+    """Replies to `GET`, with None where something of another type is, as `MGET` has it.
+
+    Raises:
+        RemoteError: A command was refused for another reason.
+    """
+    for number, reply in enumerate(replies):
+        if isinstance(reply, Exception):
+            if not is_of_another_type(reply):
+                raise reply
+            replies[number] = None
+    return replies
+
+
 def failed(kinds: Any, kind: str, text: str) -> Exception:
     """The exception for a command that has no reply, or was refused.
 

@@ -147,8 +147,7 @@ class Keys:
 
     def values(self, keys: Sequence[Any]) -> list[bytes]:
         """Where the values of keys are."""
-        places = _remote_places(self._value, keys)
-        return [place or self.value(key) for place, key in zip(places, keys, strict=True)]
+        return _remote_places(self._value, keys, self.value)
 
     def lease(self, key: Any) -> bytes:
         """Where the lease of a key is."""

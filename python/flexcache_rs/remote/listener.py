@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from flexcache_rs._core import PushTracker
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
 from flexcache_rs.remote.given import shut_down
-from flexcache_rs.remote.resp import ErrorReply, NewsReader, ProtocolError, Push, command
+from flexcache_rs.remote.resp import ErrorReply, NewsReader, ProtocolError, Push, command, commands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -332,7 +332,7 @@ class Listener:
         if places:
             asked.questions += (("nonce", (place, self._tracker.stamp(place))) for place in places)
             asked.nonces += len(places)
-            self._ask(sock, b"".join(command("GET", place) for place in places))
+            self._ask(sock, commands([("GET", place) for place in places]))
 
     def _check_role(self, reply: Any) -> None:
         answer: dict[Any, Any] = reply if isinstance(reply, dict) else {}  # pyright: ignore[reportUnknownVariableType]

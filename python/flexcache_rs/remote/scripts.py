@@ -23,10 +23,14 @@ class Script:
         self.text, self._keys = text.encode(), keys
         self.hash = hashlib.sha1(self.text, usedforsecurity=False).hexdigest()
 
+    def command(self, *arguments: Any) -> tuple[Any, ...]:
+        """What runs it with its keys and arguments, if the server has it. Otherwise, the server refuses the command."""
+        return ("EVALSHA", self.hash, self._keys, *arguments)
+
     def run(self, client: Client, *arguments: Any) -> Any:
         """Run it with its keys and arguments."""
         try:
-            return client.execute("EVALSHA", self.hash, self._keys, *arguments)
+            return client.execute(*self.command(*arguments))
         except RemoteError as error:
             if not isinstance(error.__cause__, client.exceptions.NoScriptError):
                 raise
@@ -82,6 +86,12 @@ return text
     1,
 )
 """Adds to an int without tags. The sum, or nothing where it is none, or too large for the server."""
+
+
+def is_exact(number: int) -> bool:
+    """Whether `ADD_TO` can add a number: those of scripts are floats."""
+    return -(1 << 53) < number < 1 << 53
+
 
 LEASE = Script(
     """

@@ -130,6 +130,11 @@ def head_bytes(raw: bytes) -> int:
     return HEAD_BYTES + 2 + int(_LENGTH.unpack_from(raw, HEAD_BYTES)[0])
 
 
+def is_cut(raw: bytes) -> bool:
+    """Whether the first `MOST_HEAD` bytes of a value are not its whole header."""
+    return len(raw) == MOST_HEAD and head_bytes(raw) > MOST_HEAD
+
+
 def read_head(key: Any, raw: bytes) -> Head:
     """The header of a value.
 

@@ -9,10 +9,10 @@ mod request;
 #[cfg(unix)]
 mod socket;
 
-pub(crate) use entry::entries;
+pub(crate) use entry::{entries, one_entry};
 pub(crate) use lane::RemoteLane;
 pub(crate) use place::places;
 pub(crate) use replies::RemoteReplies;
-pub(crate) use request::command;
+pub(crate) use request::{command, commands};
 #[cfg(unix)]
 pub(crate) use socket::RemoteSocket;

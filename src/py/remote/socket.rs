@@ -229,7 +229,7 @@ impl RemoteSocket {
         Ok(Self { socket, failed, reading: Mutex::new(Some(reading)), invalidated: AtomicU64::new(0) })
     }
 
-    /// Send commands and return so many replies: an exception for each that was refused.
+    /// Send commands and return `count` replies: an exception for each command that was refused.
     ///
     /// Returns None, and sends nothing, if something has come though nothing was asked, such as the end of the connection.
     /// `seconds` is the longest pause between two parts of the replies. After an exception the connection is of no use.
@@ -257,7 +257,7 @@ impl RemoteSocket {
     /// `start`.
     ///
     /// Raises:
-    ///     TimeoutError: Nothing else has come for so many seconds.
+    ///     TimeoutError: Nothing else has come for `seconds` seconds.
     fn receive<'py>(
         &self,
         py: Python<'py>,

@@ -31,6 +31,17 @@ type ObjectsEntry<'py> = (Py<PyAny>, Option<f64>, Bound<'py, PyAny>);
 /// stamps of the keys that change when it ends.
 type ObjectsLease<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, u64, Vec<u64>);
 
+/// An entry that the object has loaded, or None.
+pub(crate) struct TrackedEntry(pub(crate) Option<StoredEntry>);
+
+impl<'py> FromPyObject<'_, 'py> for TrackedEntry {
+    type Error = PyErr;
+
+    fn extract(found: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Self(entry(found.extract()?)?))
+    }
+}
+
 /// What the object has loaded: an entry or None, and the stamp of that.
 pub(crate) struct TrackedLoad(pub(crate) Loaded);
 
@@ -38,8 +49,8 @@ impl<'py> FromPyObject<'_, 'py> for TrackedLoad {
     type Error = PyErr;
 
     fn extract(loaded: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        let (found, stamp): (Option<ObjectsEntry<'py>>, u64) = loaded.extract()?;
-        Ok(Self(Loaded { entry: entry(found)?, stamp: Stamp::from_bits(stamp) }))
+        let (TrackedEntry(entry), stamp): (TrackedEntry, u64) = loaded.extract()?;
+        Ok(Self(Loaded { entry, stamp: Stamp::from_bits(stamp) }))
     }
 }
 
@@ -51,6 +62,9 @@ pub(crate) struct TrackedStore {
 
 fn entry(found: Option<ObjectsEntry<'_>>) -> PyResult<Option<StoredEntry>> {
     let Some((value, seconds, tags)) = found else { return Ok(None) };
+    if tags.cast_exact::<PyTuple>().is_ok_and(|tags| tags.is_empty()) {
+        return Ok(Some(StoredEntry { value, seconds, tags: Vec::new() }));
+    }
     let tags = tags.try_iter()?.map(|tag| tag?.extract::<PyBackedStr>());
     Ok(Some(StoredEntry { value, seconds, tags: tags.collect::<PyResult<_>>()? }))
 }
