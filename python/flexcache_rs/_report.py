@@ -1,4 +1,4 @@
-"""A cache described for people: `describe()` as text, and for notebooks."""
+"""Reports about a cache for people: `describe()` as text, and a table for notebooks."""
 
 from __future__ import annotations
 

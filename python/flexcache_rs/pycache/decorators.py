@@ -1,4 +1,4 @@
-"""PyCache's decorators: results that are kept, and calls that are limited."""
+"""PyCache's decorators `cache` and `rate_limit`."""
 
 # pyright: reportPrivateUsage=false, reportUnnecessaryIsInstance=false
 

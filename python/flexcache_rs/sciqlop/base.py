@@ -1,4 +1,4 @@
-"""What the four kinds of store have in common."""
+"""The base class of the four kinds of store."""
 
 from __future__ import annotations
 
