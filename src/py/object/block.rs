@@ -23,7 +23,7 @@ use pyo3::types::PyTuple;
 /// How often `_end` is tried. A second handler may raise in it, but hardly a third.
 const ATTEMPTS: usize = 2;
 
-/// What objects with a `with` stand on.
+/// The base class of objects with a `with` block.
 #[pyclass(subclass, frozen, module = "flexcache_rs._core")]
 pub(crate) struct Block;
 
@@ -76,7 +76,7 @@ fn follows(py: Python<'_>, error: &PyErr, failed: &PyErr) {
     let _ = error.value(py).setattr(intern!(py, "__context__"), failed.value(py));
 }
 
-/// What objects with an `async with` stand on.
+/// The base class of objects with an `async with` block.
 #[pyclass(subclass, frozen, module = "flexcache_rs._core")]
 pub(crate) struct AwaitedBlock;
 
