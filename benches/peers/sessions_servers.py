@@ -301,7 +301,7 @@ def _mariadb_now(run: Run, server: Database) -> list[Figure]:
     figure = Figure(
         "On MariaDB, without await",
         'Microseconds per call, on one connection. "The same SQL" is the SQL of a session\'s call, which the driver '
-        'alone sends again. A call whose SQL cannot be repeated has no such number. "One statement" is the statement of '
+        'alone sends again. A call whose SQL cannot be repeated has no number. "One statement" is the statement of '
         "a program with a table of its own.",
     )
     trips = Figure(
