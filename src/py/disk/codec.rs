@@ -1,4 +1,4 @@
-//! `Disk`: how keys and values become what table and files hold, and back.
+//! `Disk`: converts keys and values to what the table and the files store, and back.
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -1,4 +1,4 @@
-//! `NearCache`: what a cache inherits that has a `FlexCache` as its memory, so that a hit in it runs no Python code.
+//! `NearCache`: the base class of caches that have a `FlexCache` as their memory. A hit runs no Python code.
 
 use std::ffi::CStr;
 use std::ptr;

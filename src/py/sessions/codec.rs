@@ -1,4 +1,4 @@
-//! `SessionCodec`: between Python's objects and what stores are asked and answer.
+//! `SessionCodec`: converts Python's objects to operations of stores, and replies to objects.
 
 use flexcache_containers::operation::{Cell, Key};
 use pyo3::exceptions::{PyTypeError, PyValueError};
