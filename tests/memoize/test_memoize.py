@@ -580,23 +580,3 @@ def test_coroutine_functions() -> None:
 
     asyncio.run(main())
     assert asyncio.iscoroutinefunction(load)
-
-
-def test_coroutine_methods() -> None:
-    class Client:
-        calls = 0
-
-        @memoize
-        async def load(self, number: int) -> int:
-            self.calls += 1
-            return number
-
-    async def main() -> None:
-        client = Client()
-        assert await client.load(1) + await client.load(1) == 2
-        assert client.calls == 1
-        assert await Client().load(1) == 1
-
-    asyncio.run(main())
-    gc.collect()
-    assert len(Client.load.cache) == 0

@@ -12,13 +12,15 @@
 //! | `_end(before)` | ends what is left after `_enter` or `_leave` raised, if anything is. It may be called again |
 
 use std::mem::replace;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 
 use pyo3::exceptions::{PyGeneratorExit, PyRuntimeError, PyStopIteration};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+
+use crate::py::process::mutex::Mutex;
 
 /// How often `_end` is tried. A second handler may raise in it, but hardly a third.
 const ATTEMPTS: usize = 2;
@@ -151,7 +153,7 @@ impl BlockStep {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Goes on with what is awaited, and where that raises, with ending what is left. Returns what it waits for.
@@ -253,7 +255,7 @@ impl BlockStep {
         visit.call(&self.block)?;
         visit.call(&self.before)?;
         visit.call(&self.result)?;
-        let Ok(state) = self.state.try_lock() else { return Ok(()) };
+        let Some(state) = self.state.try_lock() else { return Ok(()) };
         visit.call(&state.coroutine)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use flexcache_core::PushTracker;
@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::reply::{list, object};
+use crate::py::process::mutex::Mutex;
 use crate::py::store::push_tracker::TrackerHandle;
 
 /// Bytes of one read.
@@ -68,7 +69,7 @@ fn written<'a>(value: &'a Value, start: &[u8]) -> Option<&'a [Value]> {
 
 impl RemoteSocket {
     fn lock(&self) -> MutexGuard<'_, Option<Reading>> {
-        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+        self.reading.lock()
     }
 
     fn wait(&self, events: PollFlags, until: Instant) -> Result<(), Failure> {

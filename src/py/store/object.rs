@@ -6,7 +6,7 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use flexcache_core::tracker::{Stamp, Tracker};
 use pyo3::exceptions::PyTypeError;
@@ -21,6 +21,7 @@ use super::seam::{Coherence, Commit, Equality, Loaded, NewEntry, PutMode, PutRes
 use super::watches::{Watch, Watches};
 use crate::py::object::key::python_hash;
 use crate::py::process::clock::ClockOfSection;
+use crate::py::process::mutex::Mutex;
 use crate::py::process::stack;
 
 /// The methods without which an object is no store.
@@ -108,7 +109,7 @@ impl ObjectStore {
         let made = Arc::new(Self::new(object, coherence)?);
         let address = object.as_ptr() as usize;
         let there = {
-            let mut alive = ALIVE.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut alive = ALIVE.lock();
             let alive = alive.get_or_insert_default();
             alive.retain(|_, store| store.strong_count() > 0);
             match alive.get(&address).and_then(Weak::upgrade) {
