@@ -1,4 +1,4 @@
-"""Awaited reads without a thread, for reads that have to request nothing but the value."""
+"""Awaited reads without a thread, where nothing has to be asked but the value."""
 
 from __future__ import annotations
 

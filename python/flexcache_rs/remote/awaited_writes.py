@@ -1,4 +1,4 @@
-"""Awaited writes without a thread, for writes whose nonces are all known."""
+"""Awaited writes without a thread, where everything is known that they need."""
 
 from __future__ import annotations
 
