@@ -1,4 +1,4 @@
-"""Arguments that hold several things, and what is said of one that does not."""
+"""Checks of arguments that must contain several elements, and the error for other arguments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Functions of asyncio, which is imported when the first of them is awaited: most programs need none of it."""
+"""Functions of asyncio. asyncio is imported when the first of them is awaited, because most programs do not need it."""
 
 from __future__ import annotations
 

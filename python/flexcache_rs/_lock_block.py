@@ -1,4 +1,4 @@
-"""`LockBlock`: the `with` of a lock, whose release no signal's handler skips."""
+"""`LockBlock`: the `with` block of a lock. A signal handler that raises cannot skip its release."""
 
 from __future__ import annotations
 

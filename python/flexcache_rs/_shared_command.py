@@ -1,4 +1,4 @@
-"""The command ``shared``: which caches are in shared memory, what is in them, and removing them."""
+"""The command ``shared``: lists, describes, empties and removes caches in shared memory."""
 
 from __future__ import annotations
 

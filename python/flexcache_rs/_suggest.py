@@ -1,4 +1,4 @@
-"""`suggesting`: a call with an argument that a function does not know says which one was meant."""
+"""`suggesting`: the error for an unknown argument suggests the argument that was meant."""
 
 from __future__ import annotations
 

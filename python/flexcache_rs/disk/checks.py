@@ -1,4 +1,4 @@
-"""Arguments as users give them: what they may be, and what is said of others."""
+"""Checks of arguments, and the errors for invalid ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Failures as our own errors: those of the packages, and those of native connections."""
+"""Converts failures of the packages and of native connections to our own errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys as the server has them.
+"""The format of keys on the server.
 
 The value of a key is at `namespace:{key}`, everything else that belongs to it at `namespace#:{key}` and a letter. In a
 cluster the braces keep all of them in one slot. Text is written as it is. Other keys begin with `~` and a letter for

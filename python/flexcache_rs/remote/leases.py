@@ -1,4 +1,4 @@
-"""Leases of keys: of all who compute a value, on all machines, one does."""
+"""Leases of keys, with which one caller of all machines computes a value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The connection that listens: what was written comes in on it, and the server's answers to questions.
+"""The connection that listens. It receives notifications of writes, and replies to the requests that measure staleness.
 
 The questions tell how old the news may be. What the server answered to a question that was sent at T shows that
 every write before T has been heard of. So copies in memory are served until T and `max_staleness`, and no longer.

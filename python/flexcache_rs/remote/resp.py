@@ -1,4 +1,4 @@
-"""The replies of a server (RESP3), as far as a connection that listens gets them."""
+"""Encodes commands, and decodes the replies (RESP3) that a listening connection gets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scripts that the server runs in one step. Each is sent as its hash, and as its text where the server has it not."""
+"""Scripts that the server runs in one step. Each is sent as its hash, or as its text if the server does not have it."""
 
 from __future__ import annotations
 

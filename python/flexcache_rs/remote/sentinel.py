@@ -1,4 +1,4 @@
-"""Commands to the primary that Sentinel names, which may be another one at any time."""
+"""Commands to the primary that Sentinel names, which may change at any time."""
 
 from __future__ import annotations
 

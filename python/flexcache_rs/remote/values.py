@@ -1,4 +1,4 @@
-"""Values as the server has them: a header, the versions of its tags, and a body.
+"""The format of values on the server: a header, the nonces of the tags, and a body.
 
 | bytes | what |
 | --- | --- |

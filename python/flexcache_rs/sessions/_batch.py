@@ -1,4 +1,4 @@
-"""Batches: calls that are gathered and made together, and their results."""
+"""Batches: calls that are collected and made together, and their results."""
 
 # pyright: reportPrivateUsage=false
 

@@ -1,4 +1,4 @@
-"""Awaited calls of a server: one thread makes all those that have come while it was busy, in common round trips."""
+"""Awaited calls to a server. One thread sends the calls that arrived while it was busy, in common round trips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Valkey and Redis run in one step: a script for each call. `_redis.py` says how keys are kept."""
+"""Scripts that Valkey and Redis run in one step, one for each call. `_redis.py` has the form of the keys."""
 
 from __future__ import annotations
 

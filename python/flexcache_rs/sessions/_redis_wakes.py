@@ -1,4 +1,4 @@
-"""Waiting on Valkey and Redis: the server says when a list or a queue gets its first element.
+"""Waiting on Valkey and Redis. The server notifies the session when a list or a queue gets its first element.
 
 The scripts that put one there publish the name of its value on the channel of the namespace. One connection and one
 thread of a session listen for all of its calls that wait. Where the server refuses that, calls look again by pauses.

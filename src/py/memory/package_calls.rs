@@ -1,4 +1,4 @@
-//! What the package's own Python code asks of a cache, beside the calls that users make.
+//! Calls for the Python code of the package itself.
 
 use flexcache_core::Stamp;
 use pyo3::prelude::*;

@@ -25,7 +25,7 @@ use crate::py::process::mutex::Mutex;
 /// How often `_end` is tried. A second handler may raise in it, but hardly a third.
 const ATTEMPTS: usize = 2;
 
-/// What objects with a `with` stand on.
+/// The base class of objects with a `with` block.
 #[pyclass(subclass, frozen, module = "flexcache_rs._core")]
 pub(crate) struct Block;
 
@@ -82,7 +82,7 @@ fn follows(py: Python<'_>, error: &PyErr, failed: &PyErr) {
     }
 }
 
-/// What objects with an `async with` stand on.
+/// The base class of objects with an `async with` block.
 #[pyclass(subclass, frozen, module = "flexcache_rs._core")]
 pub(crate) struct AwaitedBlock;
 
