@@ -1,4 +1,4 @@
-//! Containers: the values of keys that have elements.
+//! The containers that a key may hold.
 
 use std::collections::VecDeque;
 use std::ops::Bound;

@@ -1,4 +1,4 @@
-//! The operations on a store and their replies, which all kinds of stores share.
+//! The operations of a store and their replies: the vocabulary of all stores.
 
 pub use crate::kind::{Cell, Key, Kind, StreamId};
 use crate::number::Number;

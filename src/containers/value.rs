@@ -1,4 +1,4 @@
-//! The values of keys in memory.
+//! The value of a key in memory.
 
 use std::sync::Arc;
 

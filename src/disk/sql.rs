@@ -1,4 +1,4 @@
-//! Helpers for a connection which do not depend on its tables.
+//! Statements and rollbacks that every store uses, whatever its tables are.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! The errors of calls.
+//! The errors of a call.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! The slot to which the answer of a blocking call is delivered.
+//! A slot in which a blocking call waits for its reply.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The arguments and results of calls: locations, options, entries, stamps, statistics.
+//! The types of arguments and results: places, options, entries, stamps, sums.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Operations on whole keys.
+//! The operations on whole keys.
 
 use std::collections::BTreeSet;
 

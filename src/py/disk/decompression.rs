@@ -1,4 +1,4 @@
-//! Decompresses data of other libraries, and compresses and decompresses for caches on servers as disks do.
+//! Decompression of values that other libraries have compressed, and of values of caches on servers.
 
 use std::borrow::Cow;
 

@@ -128,7 +128,7 @@ struct Due {
     holder: String,
 }
 
-/// What the locks of `flexcache_rs.disk.recipes` inherit.
+/// The base class of the locks of `flexcache_rs.disk.recipes`.
 #[pyclass(frozen, subclass, weakref, module = "flexcache_rs._core")]
 pub(crate) struct DiskHold {
     made: OnceLock<Made>,

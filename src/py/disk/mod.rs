@@ -1,4 +1,4 @@
-//! The bindings of the disk store, on which `flexcache_rs.disk` is built.
+//! The bindings of the disk store: the base of `flexcache_rs.disk`.
 
 mod arguments;
 mod audit_hook;

@@ -1,4 +1,4 @@
-//! Does what `pickletools.optimize` does, for the pickles that most keys have.
+//! A native `pickletools.optimize` for the most common pickles of keys.
 //!
 //! A key is found by its bytes, which must be those of python-diskcache: a pickle without the memo opcodes of
 //! objects that are not referred to again. Python's own function takes longer than all the rest of a lookup.

@@ -1,4 +1,4 @@
-//! An enum of all policies, and the only place that names them all.
+//! `AnyPolicy`: any policy. This is the only place that names all policies.
 //!
 //! The code of the store is compiled once, for [`AnyPolicy`], which dispatches each call to the policy of the
 //! cache.

@@ -1,4 +1,4 @@
-//! The reasons for which calls cannot take the fast path, as flags in one byte, which a call checks once.
+//! The reasons against the fast path, in one byte, so that a call checks them once.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 

@@ -1,4 +1,4 @@
-//! The terms of a write, and its outcome.
+//! The parameters of a write, and its result.
 
 use flexcache_core::Nanos;
 use pyo3::pybacked::PyBackedStr;

@@ -1,4 +1,4 @@
-//! The weight of an entry, by its value's `item_size` or by the weigher.
+//! The weight of an entry, which its value or the weigher determines.
 
 use pyo3::prelude::*;
 

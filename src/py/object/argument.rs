@@ -1,5 +1,4 @@
-//! Arguments of common types, and the errors for arguments of other types, which name the type and what is
-//! allowed.
+//! Arguments of common types, and the errors for arguments of other types.
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;

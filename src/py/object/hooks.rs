@@ -1,4 +1,4 @@
-//! The hooks of values: `item_size`, `close` and `aclose`.
+//! The hooks of values: `item_size`, `close`, `aclose`.
 //!
 //! Hooks are looked up on the value's type, as Python does with its own special methods: an instance
 //! attribute, a `__getattr__` that answers to every name, or a method of a class that is stored as a value is

@@ -1,4 +1,4 @@
-//! Conversion of objects that Python accepts as integers.
+//! Integers as Python accepts them.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;

@@ -1,4 +1,4 @@
-//! The listeners of a cache, for hits, misses, writes, removals and loads.
+//! Notification about events in a cache: listeners for hits, misses, writes, removed and loads.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 

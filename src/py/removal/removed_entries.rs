@@ -1,5 +1,4 @@
-//! Entries that were removed from a store. They are carried out of the locked section, and finished
-//! afterwards.
+//! Removed entries, which are carried out of the locked section and finished there.
 
 use flexcache_core::{Cause, OutOfMemory, RemovalSink, Removed};
 use pyo3::prelude::*;

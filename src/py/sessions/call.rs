@@ -1,4 +1,4 @@
-//! Prepared calls: converts the arguments of Python calls to operations on cells.
+//! Converts a call of Python to an operation on cells.
 
 use flexcache_containers::operation::{Act, Cell, Combine, Key, Kind, Mode, Op, StreamId, Touch, Whole};
 use flexcache_containers::{Number, sorted::plain_score};

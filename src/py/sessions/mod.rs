@@ -1,4 +1,4 @@
-//! Sessions: typed values over several backends. `flexcache_rs.sessions` is built on it.
+//! Sessions: typed values over several backends. The base of `flexcache_rs.sessions`.
 
 mod call;
 mod cell;

@@ -1,4 +1,4 @@
-//! The bindings of the shared cache, on which `flexcache_rs.shared` is built.
+//! The bindings of the shared cache: the base of `flexcache_rs.shared`.
 
 mod arguments;
 mod container;

@@ -1,5 +1,4 @@
-//! The identity of the system in the header of a segment: the boot and the namespaces. A segment of another
-//! boot is not in use.
+//! The facts about the system in the header of a segment: the boot and the namespaces. A segment of another boot belongs to nobody.
 
 use std::fs;
 
