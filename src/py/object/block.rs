@@ -161,7 +161,8 @@ impl BlockStep {
         self.state.lock()
     }
 
-    /// Goes on with what is awaited, and where that raises, with ending what is left. Returns what it waits for.
+    /// Resumes the coroutine. If that raises, resumes `_end`, which ends what is left. Returns what it waits
+    /// for.
     fn resume<'py>(
         &self,
         py: Python<'py>,

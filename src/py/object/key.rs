@@ -58,7 +58,7 @@ pub(crate) fn hash(key: &Borrowed<'_, '_, PyAny>, seed: u64) -> PyResult<u64> {
     Ok(mix(python_hash(key)?, seed))
 }
 
-/// Whether two keys are equal, where that can be said without running Python code: the same object, or exact
+/// Whether two keys are equal, if that can be decided without running Python code: the same object, or exact
 /// `str`, `int`, `bytes`, `float`, `bool`, `None`, and tuples of these. `None` if only Python code can tell.
 #[inline(always)]
 pub(crate) fn native_eq(stored: &Py<PyAny>, key: &Borrowed<'_, '_, PyAny>) -> Option<bool> {

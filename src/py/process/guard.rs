@@ -114,9 +114,9 @@ mod lock {
         busy: Cell<bool>,
     }
 
-    // SAFETY: `value` and `busy` are touched only by a thread that holds the GIL, as the token
-    // that every call takes proves. `busy` turns away whoever comes in a second time, such as a
-    // thread that got the GIL because a step let go of it.
+    // SAFETY: `value` and `busy` are touched only by a thread that holds the GIL, as the token that every
+    // call takes proves. `busy` rejects a second call, such as that of a thread that got the GIL because a
+    // step let go of it.
     unsafe impl<T: Send> Sync for Guard<T> {}
 
     /// The value of a [`Guard`], until dropped. It does not leave its thread, as the token does not.

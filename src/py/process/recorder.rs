@@ -70,7 +70,8 @@ fn cannot_create(py: Python<'_>, path: &Path, error: std::io::Error) -> PyErr {
 }
 
 impl Recorder {
-    /// Begins a trace in a new file, of at most so many lookups, where 0 is any number; with sizes if the cache has any.
+    /// Begins a trace in a new file, of at most `most` lookups (0: any number). It has sizes if the cache has
+    /// sizes.
     pub(crate) fn start(py: Python<'_>, path: PathBuf, most: u64, sized: bool) -> PyResult<Arc<Self>> {
         let file = File::create(&path).map_err(|error| cannot_create(py, &path, error))?;
         let (full, notes) = sync_channel(WAITING);

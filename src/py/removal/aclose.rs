@@ -156,7 +156,7 @@ impl Closing {
     ///
     /// # Errors
     ///
-    /// What a signal's handler raises meanwhile.
+    /// What a signal handler raises meanwhile.
     pub(crate) fn wait(&self, py: Python<'_>) -> PyResult<()> {
         if background::is_current_thread() {
             return Ok(());

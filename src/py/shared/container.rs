@@ -24,7 +24,7 @@ pub(super) fn make_whole<'py>(py: Python<'py>, kind: u8, bytes: &[u8]) -> PyResu
 /// The bytes that are decoded. An error is stored here, so that the result for each part fits one word.
 struct Decoder<'a> {
     rest: &'a [u8],
-    /// What the interpreter raised. None where the bytes are damaged.
+    /// The exception of the interpreter; `None` if the bytes are damaged.
     error: Option<PyErr>,
 }
 

@@ -33,7 +33,7 @@ pub(crate) struct SharedStore {
     segment: Py<SharedSegment>,
 }
 
-/// The deadline of something that lives for so many seconds.
+/// The deadline of an entry with this time to live in seconds.
 fn deadline(seconds: Option<f64>) -> u64 {
     let Some(seconds) = seconds else { return 0 };
     let left = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
