@@ -1,4 +1,4 @@
-"""Memoized functions whose callers get copies of what is kept, so that they may change them.
+"""Memoized functions that return copies of the stored results, which callers may change.
 
 Types are in the stub: `typing` takes longer to import than all of this package.
 """
@@ -13,7 +13,7 @@ class CopyingSyncMemo(SyncMemo):
     __slots__ = ()
 
     def _copied(self, value):
-        # What can be awaited once is not kept, and is the caller's alone.
+        # An awaitable is not stored, and goes to this caller alone. It needs no copy.
         return value if hasattr(type(value), "__await__") else self._plan.copy(value)
 
     def _load(self, key, args, kwargs):

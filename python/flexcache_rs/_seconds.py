@@ -1,4 +1,4 @@
-"""Times as users write them, in seconds."""
+"""Conversion of durations and times to seconds."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 def seconds_in(argument: str, time: float | dt.timedelta | dt.datetime) -> float:
-    """How many seconds from now on a time to live means."""
+    """Convert a time to live to seconds from now."""
     time = as_int(time)
     if isinstance(time, (int, float)) and not isinstance(time, bool):
         if time != time:
             raise ValueError(f"{argument} must not be NaN")
         return real(argument, time)
-    # A program with one of its objects has imported it.
+    # A program that passes an object of datetime has imported it.
     if "datetime" in sys.modules:
         import datetime as dt
 

@@ -1,4 +1,4 @@
-"""`suggesting`: a call with an argument that a function does not know says which one was meant."""
+"""`suggesting`: errors for unknown keyword arguments suggest the argument that was meant."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 _VAR_POSITIONAL, _VAR_KEYWORD, _COROUTINE = 0x04, 0x08, 0x80
 _MISSING: Any = object()
 _UNKNOWN = "<unknown>"
-"""The local variable that holds what a call does not know. No argument has such a name."""
+"""The local variable that holds unknown keyword arguments. No parameter can have this name."""
 compiled: dict[Any, Callable[..., Any]] = {}
-"""What `_template` compiled because `SHAPES` does not have it: that takes as long as importing a module."""
+"""The templates that `_template` compiled because `SHAPES` lacks them. Compiling takes as long as importing a module."""
 
 
 def suggesting(decorated: _T) -> _T:
@@ -52,7 +52,7 @@ def suggesting(decorated: _T) -> _T:
 
 
 def _attribute(value: Any) -> Any:
-    """A function, or a method of whatever kind, that suggests; anything else as it is."""
+    """Make a function, or a method of any kind, suggest. Returns anything else unchanged."""
     kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
     if issubclass(kind, classmethod | staticmethod):
         changed = _attribute(value.__func__)
@@ -83,7 +83,7 @@ def _suggesting(function: FunctionType) -> FunctionType:
         if unknown:
             label = type(given[0]).__name__ if function.__name__ == "__init__" else function.__name__
             raise TypeError(_core._unexpected_argument(label, next(iter(unknown)), shown))  # pyright: ignore[reportPrivateUsage]
-        # The interpreter says what is missing.
+        # Leave out the missing arguments, so that the interpreter raises its own error.
         named = {name: one for name, one in zip(all_names, given, strict=True) if one is not _MISSING}
         first = [named.pop(name) for name in all_names[: code.co_posonlyargcount] if name in named]
         function(*first, *beyond, **named)
@@ -92,7 +92,7 @@ def _suggesting(function: FunctionType) -> FunctionType:
     call: Any = template(function, refuse, _MISSING)
     made = call.__code__
     placeholders = made.co_varnames[count : count + keyword_only]
-    # The names that the call of the function passes are constants of the code: one by one, or in a tuple.
+    # The keyword names that the call passes are constants of the code: single strings, or a tuple.
     meant: dict[Any, Any] = {
         (): (),
         placeholders: all_names[count:],
@@ -111,7 +111,7 @@ def _suggesting(function: FunctionType) -> FunctionType:
 
 
 def _template(shape: Shape) -> Callable[..., Any]:
-    """What makes a function with so many parameters that calls another one. Their names are put in later."""
+    """Return the maker of functions that call another one, for a shape of parameters. Names are filled in later."""
     template = SHAPES.get(shape) or compiled.get(shape)
     if template is None:
         found: dict[str, Any] = {}
@@ -121,7 +121,7 @@ def _template(shape: Shape) -> Callable[..., Any]:
 
 
 def source_of(shape: Shape, name: str) -> str:
-    """The text of the template of a shape, as a function with a name."""
+    """Return the source of the template of a shape, as a function called `name`."""
     positional_only, count, required, needed, takes_more, is_awaited = shape
     names = [f"a{at}" for at in range(count)]
     named = [f"k{at}" for at in range(len(needed))]
