@@ -24,7 +24,7 @@ _MISSING: Any = object()
 _UNKNOWN = "<unknown>"
 """The local variable that holds unknown keyword arguments. No parameter can have this name."""
 compiled: dict[Any, Callable[..., Any]] = {}
-"""The templates that `_template` compiled because `SHAPES` lacks them. Compiling takes as long as importing a module."""
+"""Templates that `_template` compiled, because `SHAPES` lacks them. Compiling one is as slow as importing a module."""
 
 
 def suggesting(decorated: _T) -> _T:

@@ -1,4 +1,4 @@
-"""Where a cache lies."""
+"""The directory of a cache."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 def shown(value: Any) -> str:
-    """How to show a value in a message: itself where it is short, else its type."""
+    """Return the text for a value in a message: the value if it is short, else its type."""
     simple = value is None or type(value) in (str, int, float, bool, bytes)
     return f"{value!r:.100}" if simple else str(type(value).__name__)
 
 
 def path_of(directory: Any) -> str:
-    """The path of a directory, with `~` and `$VARIABLES` in it replaced.
+    """Return the path of a directory, with `~` and `$VARIABLES` replaced.
 
     Raises:
         TypeError: It is neither text nor a path.
@@ -30,9 +30,9 @@ def path_of(directory: Any) -> str:
 
 
 def prepare_directory(directory: str | os.PathLike[str] | None) -> str:
-    """The directory to use: made, with `~` and `$VARIABLES` in it replaced; a temporary one for None.
+    """Create a directory if needed, and return its path with `~` and `$VARIABLES` replaced. None makes a temporary one.
 
-    A directory that is made is private to its owner.
+    A new directory is private to its owner.
     """
     if directory is None:
         import tempfile

@@ -1,4 +1,4 @@
-"""The earlier home of what stored pickles refer to by this name."""
+"""A former module name, to which stored pickles refer."""
 
 from __future__ import annotations
 
