@@ -1,4 +1,4 @@
-"""Hide attributes of a base class from a class that replaces one without these attributes."""
+"""Attributes of a base class that a class does not have, because what it stands in for has not."""
 
 # mypy: ignore-errors
 

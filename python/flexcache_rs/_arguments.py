@@ -1,4 +1,4 @@
-"""Checks and conversions of arguments, and the errors for wrong ones."""
+"""Arguments that hold several things, and what is said of one that does not."""
 
 from __future__ import annotations
 

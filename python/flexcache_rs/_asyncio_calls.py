@@ -1,4 +1,4 @@
-"""Functions of asyncio. The first one that is awaited imports asyncio, which most programs do not need."""
+"""Functions of asyncio, which is imported when the first of them is awaited: most programs need none of it."""
 
 from __future__ import annotations
 

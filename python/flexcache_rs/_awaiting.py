@@ -1,4 +1,4 @@
-"""Questions about tasks that wait for one another, which the native code of loads asks."""
+"""What loads in progress ask Python about tasks that wait for one another."""
 
 from __future__ import annotations
 

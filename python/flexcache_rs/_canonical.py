@@ -1,7 +1,7 @@
 """Descriptions of objects in keys of memoized calls in a store, for `src/py/object/canonical_key.rs`.
 
-Objects of some types have descriptions which are the same in every process for equal objects. Any other object is
-pickled by itself, so its pickle does not depend on the rest of the key.
+An object gets a description of its own where objects that are equal are to have the same one in every process. Any
+other object is pickled, by itself: what else is in the key makes no difference to its pickle.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The common base of all backends for Django. Needs Django."""
+"""What all backends for Django have in common. Needs Django."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Instances with memoized methods: weak references that replace them in keys, and results that they hold."""
+"""Instances whose methods are memoized: what stands for them in keys, and what they hold of results."""
 
 import gc
 from _weakref import ref

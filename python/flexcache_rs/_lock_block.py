@@ -1,4 +1,4 @@
-"""`LockBlock`: a `with` block of a lock. A signal handler that raises cannot skip the release."""
+"""`LockBlock`: the `with` of a lock, whose release no signal's handler skips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of memoize(), checked."""
+"""What memoize() is asked for, checked."""
 
 from __future__ import annotations
 

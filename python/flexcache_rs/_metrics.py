@@ -1,4 +1,4 @@
-"""The metrics of caches, for both Prometheus and OpenTelemetry."""
+"""What is measured of caches, for Prometheus and OpenTelemetry alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`memoize(per_instance=True)`: a method with a separate cache, limits and statistics for each instance.
+"""`memoize(per_instance=True)`: a method of which each instance has a cache, limits and statistics of its own.
 
 Types are in the stub: `typing` takes longer to import than all of this package.
 """

@@ -1,4 +1,4 @@
-"""Descriptions of a cache for people: `describe()`, and its table in notebooks."""
+"""A cache described for people: `describe()` as text, and for notebooks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command ``sessions``, which shows keys, values and deadlines of a backend, and removes expired entries."""
+"""The command ``sessions``: keys, values and deadlines of a backend, and removing what has expired."""
 
 from __future__ import annotations
 

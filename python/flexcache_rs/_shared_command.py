@@ -1,4 +1,4 @@
-"""The command ``shared``, which lists, shows and removes caches in shared memory."""
+"""The command ``shared``: which caches are in shared memory, what is in them, and removing them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The action ``watch`` of the command ``shared``, which repeatedly shows what happens in shared caches."""
+"""The action ``watch`` of the command ``shared``: what happens in caches in shared memory, over and over."""
 
 from __future__ import annotations
 

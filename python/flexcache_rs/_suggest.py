@@ -1,4 +1,4 @@
-"""`suggesting`: errors for unknown keyword arguments suggest the argument that was meant."""
+"""`suggesting`: a call with an argument that a function does not know says which one was meant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Output of commands for people: colours, sizes and a progress bar."""
+"""What commands show people: colours, sizes, a bar while it takes time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Awaitable calls. Threads make them, so that they do not block the event loop."""
+"""Calls that can be awaited: done by threads, so that the event loop goes on."""
 
 from __future__ import annotations
 

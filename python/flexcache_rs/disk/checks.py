@@ -1,4 +1,4 @@
-"""Checks of the arguments and settings that users give."""
+"""Arguments as users give them: what they may be, and what is said of others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command ``disk``, which inspects, repairs, copies and migrates cache directories."""
+"""The command ``disk``: looking at cache directories, mending, copying and migrating them."""
 
 from __future__ import annotations
 

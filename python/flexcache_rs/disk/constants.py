@@ -1,4 +1,4 @@
-"""Sentinels."""
+"""Values that are like no others."""
 
 from __future__ import annotations
 

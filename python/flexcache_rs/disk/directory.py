@@ -1,4 +1,4 @@
-"""The directory of a cache."""
+"""Where a cache lies."""
 
 from __future__ import annotations
 

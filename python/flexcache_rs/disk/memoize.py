@@ -1,4 +1,4 @@
-"""Keys of function calls, and the decorator that stores results."""
+"""Keys for calls of functions, and the decorator that stores what they return."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A former module name, to which stored pickles refer."""
+"""The earlier home of what stored pickles refer to by this name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Detection of network filesystems, on which SQLite's shared memory is not safe."""
+"""Directories on network filesystems, where SQLite's fast ways are not safe."""
 
 from __future__ import annotations
 

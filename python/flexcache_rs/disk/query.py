@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Rows:
-    """The rows of a statement: an iterator over tuples, which also has the methods of a `sqlite3` cursor."""
+    """What a statement returned: an iterator over tuples, which also has the methods of a cursor of `sqlite3`."""
 
     arraysize = 1
 

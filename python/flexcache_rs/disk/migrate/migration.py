@@ -1,4 +1,4 @@
-"""Copying the entries of another library's directory to a new directory."""
+"""Copying what another library's directory holds into a new one."""
 
 from __future__ import annotations
 

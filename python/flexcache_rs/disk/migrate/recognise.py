@@ -1,4 +1,4 @@
-"""Detection of the library that wrote a directory."""
+"""Whose directory it is."""
 
 from __future__ import annotations
 
