@@ -189,7 +189,7 @@ class Client:
         return reply
 
     def _request(self, packed: bytes, count: int) -> list[Any]:
-        """Send packed commands over a connection of the pool, and return `count` replies."""
+        """Send commands over a connection of the pool, and return so many replies."""
         try:
             while True:
                 borrowed = self._get()
@@ -271,8 +271,8 @@ class Client:
         return self._request(b"".join(command(*parts) for parts in commands), len(commands))
 
     def exchange(self, connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """The same as `execute_many`, over the caller's connection. After an error the connection is disconnected."""
-        # Do not pack with hiredis, as in `execute`.
+        """The same as `execute_many`, over a connection of the caller's. After an error it is disconnected."""
+        # Not packed by hiredis, as in `execute`.
         packed = b"".join(command(*parts) for parts in commands)
         try:
             try:

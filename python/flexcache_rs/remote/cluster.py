@@ -246,7 +246,7 @@ class ClusterClient(Client):
             self.execute(*command)
 
     def values(self, places: Sequence[bytes]) -> list[bytes | None]:
-        """Return the values of several server keys. A key of another type has None, as with `MGET` on one server."""
+        """What is in several places. Nothing where something of another type is, as with `MGET` on one server."""
         found = self.execute_many([("GET", place) for place in places])
         for number, value in enumerate(found):
             if isinstance(value, Exception):

@@ -146,7 +146,7 @@ class Keys:
         return self._value + encode_key(key) + b"}"
 
     def values(self, keys: Sequence[Any]) -> list[bytes]:
-        """Return the places of the values of keys."""
+        """Where the values of keys are."""
         places = _remote_places(self._value, keys)
         return [place or self.value(key) for place, key in zip(places, keys, strict=True)]
 

@@ -39,19 +39,19 @@ _UNSENT = {"timeout": "unsent_timeout", "lost": "unsent"}
 
 
 class _Asked(NamedTuple):
-    """A command whose reply has not arrived."""
+    """A command whose reply has not come."""
 
     future: asyncio.Future[Any] | None
-    """The future of the reply. None if the reply is ignored."""
+    """None where nobody wants the reply."""
     until: float
     known: Any
     """The known nonces for reading the reply as an entry, or None."""
     start: int
     """The position of its first byte in the stream of the connection."""
     heard: int
-    """The number of reads with data before the command was sent."""
+    """How often something had come before it was asked."""
     write: WriteInFlight | None = None
-    """The write that ends when the reply arrives, even if its task no longer waits."""
+    """What ends when the reply has come, also if its task does not wait any more."""
 
 
 class LoopConnection:
@@ -103,8 +103,8 @@ class LoopConnection:
         Args:
             known: The known nonces for reading the reply as an entry, or None.
             parts: The command.
-            before: Commands that are sent before it, whose replies are ignored.
-            write: A write that ends when the reply arrives or never will.
+            before: Commands that are sent before it, whose replies nobody wants.
+            write: Ends when the reply has come, or never will.
         """
         loop = asyncio.get_running_loop()
         data = command(*parts)
@@ -204,7 +204,7 @@ class LoopConnection:
         if asked.write is not None:
             asked.write.end()
         if future is None or future.done():
-            # The task no longer waits.
+            # Nobody waits any more.
             return
         if isinstance(reply, Exception):
             future.set_exception(reply)

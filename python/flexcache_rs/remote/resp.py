@@ -93,7 +93,7 @@ class NewsReader:
         An `ErrorReply` is returned too, and so is a `Push` that was not passed to the tracker.
 
         Raises:
-            TimeoutError: Nothing has arrived for `seconds`.
+            TimeoutError: Nothing has come for so many seconds.
             OSError: The connection has ended.
             ProtocolError: The data is not valid.
         """
