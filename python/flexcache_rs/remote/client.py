@@ -108,7 +108,7 @@ class Client:
         return _Borrowed(pool, connection, native_socket(connection._sock, self._refused))
 
     def _release(self, borrowed: _Borrowed) -> None:
-        """Keep a connection for other calls, unless it has ended."""
+        """Let others use a connection, unless it has ended."""
         if borrowed.socket is None or borrowed.pool is not self._pool or borrowed.connection._sock is None:
             self._return(borrowed)
         else:
@@ -118,7 +118,7 @@ class Client:
         """Give a connection back to its pool."""
         borrowed.pool.release(borrowed.connection)
         if borrowed.pool is not self._pool:
-            # Another pool has replaced this one meanwhile.
+            # Another pool has replaced it meanwhile.
             borrowed.pool.disconnect(inuse_connections=False)
 
     def renew(self) -> None:

@@ -307,7 +307,7 @@ class LoopConnections:
         for reference in self._of.keyrefs():
             other = reference()
             if other is not None and other.is_closed():
-                # Pending commands refer to the closed loop, so remove its connection.
+                # What was not answered refers to the loop.
                 self._of.pop(other, None)
         connect = self._make()
         if connect is not None:
@@ -328,12 +328,12 @@ class LoopConnections:
         try:
             made.begin(loop)
         except NotImplementedError:
-            # Some loops cannot read sockets, such as the proactor loop of Windows. Their calls go through threads.
+            # Such as the one of Windows that waits for completions. Its calls go through threads.
             return
         self._next[loop] = 0.0
         self._of[loop] = made
         if shut_downs != self._shut_downs:
-            # Connections were shut down meanwhile: the server was replaced, or the cache was closed.
+            # It may lead to a server that was replaced meanwhile, or the cache was closed.
             made.shut_down()
 
     def shut_down(self) -> None:

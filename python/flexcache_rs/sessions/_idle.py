@@ -43,10 +43,10 @@ class Idle(Generic[C]):
         return None
 
     def put(self, connection: C) -> None:
-        """Put a connection back, so that other threads can use it."""
+        """Let others use a connection."""
         self._connections.append((os.getpid(), connection))
 
     def close(self) -> None:
-        """Close all idle connections."""
+        """Close all of them."""
         while (connection := self._pop()) is not None:
             self._close(connection)
