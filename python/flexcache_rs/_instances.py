@@ -11,7 +11,7 @@ _RESULTS = "_flexcache_rs_results"
 
 
 class InstanceRef(ref):
-    """Stands for an instance in the keys of its method: equal to itself alone, and weak."""
+    """A weak reference to an instance, which replaces the instance in keys. It is equal only to itself."""
 
     __slots__ = ("address", "tag")
 

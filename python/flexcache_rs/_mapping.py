@@ -143,7 +143,7 @@ def _ior(self, other):
 
 
 def make_mapping():
-    """Give FlexCache and its views what completes them."""
+    """Add the methods to FlexCache and its views."""
     cache = _core.FlexCache
     for call in (setdefault, update):
         call.__qualname__ = f"FlexCache.{call.__name__}"

@@ -12,7 +12,7 @@ from flexcache_rs._memoize_options import flag
 
 
 class PerInstance:
-    """A method that memoize() has wrapped: `instance.method` is one with the instance's own cache."""
+    """A method that memoize() has wrapped. `instance.method` is a memoized function with the instance's own cache."""
 
     # Slots, because update_wrapper() fills __dict__ with the attributes of the function.
     __slots__ = ("__dict__", "__weakref__", "_function", "_make", "_memos", "_parameters")
@@ -118,7 +118,7 @@ class PerInstance:
 
 
 def refuse_other_methods(function):
-    """Check that a function is no class method, which has no instances, and no static method.
+    """Check that a function is neither a class method, which has no instances, nor a static method.
 
     Raises:
         TypeError: It is one.
@@ -128,7 +128,7 @@ def refuse_other_methods(function):
 
 
 def per_instance_of(function, make, parameters, mark):
-    """A method of which each instance has a memoized function of its own, which `make` makes."""
+    """Wrap a method, so that each instance has a separate memoized function, which `make` makes."""
     made = functools.update_wrapper(PerInstance(function, make, parameters), function)
     # Attributes of the function must not hide the methods of the wrapper.
     for name in set(made.__dict__).difference(functools.WRAPPER_ASSIGNMENTS):
@@ -143,7 +143,7 @@ _NOT_FOR_EACH = ("store", "name", "record")
 
 
 def check_per_instance(wanted, cache, options, version):
-    """Check what stands beside `per_instance`.
+    """Check the options that are given with `per_instance`.
 
     Raises:
         TypeError: It is no bool; or with it stands a cache, or what only one cache can have.
