@@ -137,7 +137,7 @@ class _Replies(asyncio.Protocol):
 
 
 async def protocol(server: Server) -> Opened:
-    """The least possible time of awaited calls: an asyncio connection without parsing of replies. One call at a time."""
+    """The least possible time of awaited calls: an asyncio connection without parsing of replies, one call at a time."""
     loop = asyncio.get_running_loop()
     transport, replies = await loop.create_connection(_Replies, server.host, server.port)
 

@@ -142,7 +142,7 @@ def _measure(run: Run, figure: Figure, contestants: dict[str, Calls]) -> None:
 async def _measure_awaited(
     run: Run, single: Figure, together: Figure, contestants: dict[str, Calls], alone: str = ""
 ) -> None:
-    """The same for awaited calls, also many at once. `alone` has a single connection, and so makes one call at a time."""
+    """The same for awaited calls, also many at once. `alone` has a single connection, and makes one call at a time."""
     settings = run.settings
     turns = max(1, settings.server_calls // TOGETHER)
     for number in range(settings.rounds + 1):

@@ -49,7 +49,7 @@ return redis.call('DEL', unpack(KEYS))
 """
 
 TAKE = Script(_TAKE, 2)
-"""Removes a value that begins with some bytes, and the lease of its key. Returns their number, or -1."""
+"""Removes a value that begins with some bytes, and the lease of its key. Returns the number of removed keys, or -1."""
 
 TAKE_ALONE = Script(_TAKE, 1)
 """The same without the lease."""
