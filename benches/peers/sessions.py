@@ -81,7 +81,7 @@ async def _on_disk(name: str, directory: Path) -> Opened:
 async def _compare(
     run: Run, title: str, names: list[str], open_one: Callable[[str], Awaitable[Opened]], count: int
 ) -> list[Figure]:
-    """Measure all in turns: one call after the other, and many at once."""
+    """One call after the other, and many at once, in turns."""
     text = "Awaited calls, strs of 100 characters, 1,000 keys; microseconds a call."
     single = Figure(title, text)
     together = Figure(f"{title}, {TOGETHER} at once", f"Microseconds for {TOGETHER} tasks together.")
@@ -138,7 +138,7 @@ def disk(run: Run) -> list[Figure]:
 
 
 async def _hops(run: Run) -> Figure:
-    """Compare an awaited call with a hop to a thread and back."""
+    """What an awaited call takes beside a hop to a thread and back."""
     figure = Figure("On disk, beside a thread hop", f"Microseconds a call: one task, and each of {TASKS} at once.")
     store = await _session(f"disk://{run.directory / 'b'}")
     await store.set("key", VALUE)
