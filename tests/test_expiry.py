@@ -167,7 +167,7 @@ def test_expired_entries_leave_before_anything_is_evicted(make_cache: MakeCache,
 
 
 def test_all_that_has_expired_leaves_before_anything_is_evicted(make_cache: MakeCache, policy: str) -> None:
-    """This holds for any number of expired entries, and if each of them is small."""
+    """There may be any number of expired entries, and each of them may be small."""
     cache = make_cache(policy, max_bytes=1000, scan_interval=3600)
     cache.put("stays", Sized(100))
     cache.set_many(dict.fromkeys(range(900)), ttl=1)

@@ -342,7 +342,7 @@ def test_async_with(make_cache: MakeCache) -> None:
 
 
 def test_an_aclose_that_raises_is_logged(make_cache: MakeCache, caplog: pytest.LogCaptureFixture) -> None:
-    """This holds with and without an event loop."""
+    """The exception is logged with and without an event loop."""
 
     class Failing:
         async def aclose(self) -> None:

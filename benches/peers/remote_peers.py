@@ -137,7 +137,7 @@ class _Replies(asyncio.Protocol):
 
 
 async def protocol(server: Server) -> Opened:
-    """The least possible time of awaited calls: an asyncio connection without parsing of replies, one call at a time."""
+    """The least possible time of awaited calls: an asyncio connection that parses no replies. One call at a time."""
     loop = asyncio.get_running_loop()
     transport, replies = await loop.create_connection(_Replies, server.host, server.port)
 
@@ -230,7 +230,7 @@ async def _coredis(server: Server) -> Opened:
 
 
 async def _aiocache(server: Server) -> Opened:
-    """aiocache without a serializer, which stores and returns bytes."""
+    """Open aiocache without a serializer, so that it stores and returns bytes."""
     aiocache = import_module("aiocache")
     client = import_module("redis.asyncio").Redis(host=server.host, port=server.port)
     serializer = import_module("aiocache.serializers").NullSerializer(encoding=None)
@@ -242,7 +242,7 @@ async def _aiocache(server: Server) -> Opened:
 
 
 async def cashews_near(server: Server) -> Opened:
-    """cashews with copies in memory, which the server invalidates."""
+    """Open cashews with copies in memory, which the server invalidates."""
     cache = import_module("cashews").Cache()
     cache.setup(f"redis://{server.host}:{server.port}", client_side=True, client_side_prefix="bench:", protocol=2)
     await cache.init()
