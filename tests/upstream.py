@@ -92,7 +92,7 @@ class Distribution:
 
 
 def run(place: Path, shim: Path, timeout: int = 110, options: Sequence[str] = ()) -> tuple[dict[str, str], str]:
-    """Run the tests in a directory, with the modules of `shim` first. Returns their outcomes and the output."""
+    """Runs the tests in a directory with the modules of another first; what came of each, and the output."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=60", "--tb=native"]
     done = subprocess.run(
         [*command, *options, "--junitxml=results.xml", "tests"],

@@ -39,7 +39,7 @@ def described(value: Any) -> str:
 
 
 def as_int(value: Any) -> Any:
-    """Convert an integer of another library, such as numpy, to an int. Return anything else unchanged."""
+    """An integer of another library, such as numpy's, as an int; anything else as it is."""
     kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
     return index(value) if kind is not int and not issubclass(kind, bool) and hasattr(kind, "__index__") else value
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def seconds_in(argument: str, time: float | dt.timedelta | dt.datetime) -> float:
-    """Convert a time to live to seconds from now."""
+    """How many seconds from now on a time to live means."""
     time = as_int(time)
     if isinstance(time, (int, float)) and not isinstance(time, bool):
         if time != time:

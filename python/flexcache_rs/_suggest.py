@@ -52,7 +52,7 @@ def suggesting(decorated: _T) -> _T:
 
 
 def _attribute(value: Any) -> Any:
-    """Make a function, or a method of any kind, suggest. Returns anything else unchanged."""
+    """A function, or a method of whatever kind, that suggests; anything else as it is."""
     kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
     if issubclass(kind, classmethod | staticmethod):
         changed = _attribute(value.__func__)
@@ -83,7 +83,7 @@ def _suggesting(function: FunctionType) -> FunctionType:
         if unknown:
             label = type(given[0]).__name__ if function.__name__ == "__init__" else function.__name__
             raise TypeError(_core._unexpected_argument(label, next(iter(unknown)), shown))  # pyright: ignore[reportPrivateUsage]
-        # Leave out the missing arguments, so that the interpreter raises its own error.
+        # The interpreter says what is missing.
         named = {name: one for name, one in zip(all_names, given, strict=True) if one is not _MISSING}
         first = [named.pop(name) for name in all_names[: code.co_posonlyargcount] if name in named]
         function(*first, *beyond, **named)

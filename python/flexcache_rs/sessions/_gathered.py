@@ -59,7 +59,7 @@ class Gatherer:
             if starts:
                 self._threads.submit(self._work)
         except BaseException:
-            # Let the next call start the work again, which is harmless if the work has begun.
+            # The next call starts the work again, which does no harm if it has begun.
             if starts:
                 self._is_running = False
             raise

@@ -226,7 +226,7 @@ class MysqlBackend:
         self._threads: ThreadPoolExecutor | None = None
         self._process = os.getpid()
         self._starting = threading.Lock()
-        # The number of elements of removed keys to delete soon, and the position of the scan for expired names.
+        # For how many elements of keys that are gone others have paid, and how far the names were looked through.
         self._owed = _OWED_AT_MOST
         self._places = {"fx_gate": b"", "fx_log": b"", "fx_lease": b""}
 

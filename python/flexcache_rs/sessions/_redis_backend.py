@@ -204,7 +204,7 @@ class RedisBackend:
         if gatherer is None:
             with self._starting:
                 gatherer = self._gatherer = self._gatherer or Gatherer(self._run_all)
-        # A call must not overtake calls that were queued before the event loop had its connection.
+        # A call must not overtake those that were asked before the event loop had a connection.
         if self._checked == os.getpid() and gatherer.is_idle:
             ask = self._client.asker(b"")
             if ask is not None:
