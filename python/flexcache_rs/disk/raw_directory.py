@@ -1,4 +1,4 @@
-"""Cache directories as they lie on disk, for the command line: entries in raw form, nothing unpickled.
+"""The raw contents of cache directories, for the command line. Nothing is unpickled.
 
 This reads and writes the directories through Python's own SQLite. They must not be open elsewhere in this process,
 because two copies of SQLite in one process do not see each other's locks.

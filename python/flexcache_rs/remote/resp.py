@@ -1,4 +1,4 @@
-"""The replies of a server (RESP3), as far as a connection that listens gets them."""
+"""Encodes commands, and decodes the replies (RESP3) that a listening connection gets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs import _core
-from flexcache_rs._core import RemoteReplies, _remote_command  # pyright: ignore[reportPrivateUsage]
+from flexcache_rs._core import (
+    RemoteReplies,
+    _remote_command,  # pyright: ignore[reportPrivateUsage]
+    _remote_commands,  # pyright: ignore[reportPrivateUsage]
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +49,9 @@ class Push(list[Any]):
 
 command = _remote_command
 """Encodes a command as bytes."""
+
+commands = _remote_commands
+"""The bytes of several commands."""
 
 
 def _failed(kind: str, text: str) -> Exception:
@@ -93,7 +100,7 @@ class NewsReader:
         An `ErrorReply` is returned too, and so is a `Push` that was not passed to the tracker.
 
         Raises:
-            TimeoutError: Nothing has come for so many seconds.
+            TimeoutError: Nothing has come for `seconds` seconds.
             OSError: The connection has ended.
             ProtocolError: The data is not valid.
         """

@@ -37,7 +37,7 @@ create_exception!(
     flexcache_rs,
     LoadFailedElsewhere,
     PyException,
-    "The computation of a value failed in another process, with an exception that cannot be made again here."
+    "The computation of a value failed in another process, with an exception that cannot be restored here."
 );
 
 create_exception!(

@@ -30,6 +30,14 @@ const REQUIRED: [&str; 4] = ["load", "save", "remove", "clear"];
 /// Methods that are used where an object has them.
 const OPTIONAL: [&str; 6] = ["add", "pop", "contains", "touch", "evict_tag", "transact"];
 
+/// Whether an object says that it was closed. One that says nothing of it was not.
+pub(super) fn is_closed(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    match object.getattr_opt(intern!(object.py(), "closed"))? {
+        Some(closed) => closed.is_truthy(),
+        None => Ok(false),
+    }
+}
+
 /// Into how many stripes keys are divided to tell which writes overlap. A write that may concern any key is one of each.
 const TICKET_STRIPES: usize = 64;
 
@@ -321,14 +329,11 @@ impl Store for ObjectStore {
         Ok(Loaded { entry, stamp })
     }
 
-    /// Any number of loads have one at a time: it only watches for writes through this store.
     fn keeps_no_result(&self, py: Python<'_>) -> PyResult<bool> {
-        match self.object.bind(py).getattr_opt(intern!(py, "closed"))? {
-            Some(closed) => closed.is_truthy(),
-            None => Ok(false),
-        }
+        is_closed(self.object.bind(py))
     }
 
+    /// Any number of loads have one at a time: it only watches for writes through this store.
     fn lease(&self, key: Borrowed<'_, '_, PyAny>, _request: LeaseRequest<'_>) -> PyResult<LeaseAnswer> {
         Ok(LeaseAnswer::Held(Arc::new(self.watches.watch(key, Self::hash(key)?)?)))
     }
