@@ -236,7 +236,7 @@ def test_a_policy_that_never_forgets(make_cache: MakeCache) -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 def test_the_caller_sees_what_stopped_the_policy(make_cache: MakeCache, error: type[BaseException]) -> None:
-    """The original exception, even Ctrl-C, is the cause of the error. Other threads can then use the policy."""
+    """Also Ctrl-C: it is the cause of the error, and the turn is over for others."""
 
     class Stopped(Recency):
         stopping = False

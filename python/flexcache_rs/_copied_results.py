@@ -13,7 +13,7 @@ class CopyingSyncMemo(SyncMemo):
     __slots__ = ()
 
     def _copied(self, value):
-        # An awaitable is not stored, and goes to this caller alone. It needs no copy.
+        # What can be awaited once is not kept, and is the caller's alone.
         return value if hasattr(type(value), "__await__") else self._plan.copy(value)
 
     def _load(self, key, args, kwargs):

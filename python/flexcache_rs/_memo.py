@@ -371,7 +371,7 @@ class SyncMemo(Memo):
             raise
         self.cache._count_load()
         if hasattr(type(value), "__await__"):
-            # An awaitable can be awaited once, or in one loop only. It goes to this caller alone.
+            # It can be awaited once, or in one loop: it is the caller's alone.
             load.do_not_share()
         else:
             self._keep(load, key, args, tags, value, False, monotonic() - begun)

@@ -39,7 +39,7 @@ _EMPTY: Any = (None, ENOVAL)
 
 
 def _length(maxlen: float | None) -> float:
-    """Return the largest length of a deque. None and infinity mean no limit."""
+    """How many a deque has at most; infinity, as None, is any number."""
     return math.inf if maxlen in (None, math.inf) else whole("maxlen", maxlen, least=0)
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def shown(value: Any) -> str:
-    """Return the text for a value in a message: the value if it is short, else its type."""
+    """How to show a value in a message: itself where it is short, else its type."""
     simple = value is None or type(value) in (str, int, float, bool, bytes)
     return f"{value!r:.100}" if simple else str(type(value).__name__)
 
