@@ -44,7 +44,7 @@ class Takes(Protocol[First_contra, P, R_co]):
 
 @final
 class Anything:
-    """The type of the first parameter of a function that takes anything: `Takes[Anything, ...]`."""
+    """What a function takes first if it takes anything: `Takes[Anything, ...]`."""
 
 
 # pyright compares the type of a decorated method with that in a subclass, including the parameter `self`, whose types
