@@ -1,4 +1,4 @@
-//! The containers that a key may hold.
+//! Containers: the values of keys that have elements.
 
 use std::collections::VecDeque;
 use std::ops::Bound;

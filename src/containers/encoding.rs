@@ -1,4 +1,4 @@
-//! Writes a store as bytes, and reads it again.
+//! Encodes a store as bytes, and decodes it.
 //!
 //! Numbers are little-endian. Anything of variable length begins with its length. Times are since 1970, since
 //! a store's own clock means nothing to another process. A reader allocates memory only for bytes that exist,

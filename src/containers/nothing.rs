@@ -1,4 +1,4 @@
-//! The replies of a store that has nothing and stores nothing.
+//! The answers of a store that is empty and stores nothing.
 
 use crate::container::{Container, Moment};
 use crate::kind::Kind;

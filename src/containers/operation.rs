@@ -1,4 +1,4 @@
-//! The operations of a store and their replies: the vocabulary of all stores.
+//! The operations on a store and their replies, which all kinds of stores share.
 
 pub use crate::kind::{Cell, Key, Kind, StreamId};
 use crate::number::Number;

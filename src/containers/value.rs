@@ -1,4 +1,4 @@
-//! The value of a key in memory.
+//! The values of keys in memory.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! An estimate of the bytes that something takes in memory. The allocator is not asked.
+//! Estimates how many bytes something takes in memory.
 
 /// The bytes of an element besides its own: its place in the container, and the overhead of the allocator.
 const ELEMENT: u64 = 48;

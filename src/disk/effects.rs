@@ -1,4 +1,4 @@
-//! The effects of a transaction other than its rows: files and counters.
+//! The changes of a transaction besides its rows: files and counters.
 //!
 //! In other writers of the format, triggers keep the counters. This crate switches the triggers off for its
 //! own connections; each transaction adds up its changes instead. So a hundred writes update a counter once,

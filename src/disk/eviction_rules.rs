@@ -1,4 +1,4 @@
-//! The additional work of reads and writes: eviction and statistics.
+//! The rules for what reads and writes do besides their own work: eviction and statistics.
 
 /// An eviction policy, as fragments of SQL. Each fragment may be absent.
 ///

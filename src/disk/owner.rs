@@ -1,4 +1,4 @@
-//! The process to which something belongs, and whether that process still lives.
+//! Names the process that owns something, and tells whether that process still lives.
 
 use std::process;
 use std::sync::Mutex;

@@ -1,4 +1,5 @@
-//! A model of SQLite's files after a loss of power: for tests, with the feature `fault-injection`.
+//! Simulates the contents of SQLite's files after a power loss: for tests, with the feature
+//! `fault-injection`.
 //!
 //! Each write to a file that was not synchronized since may be kept, lost, or kept in part. A file that was
 //! made and never synchronized may be missing. A file that was deleted may be back, if the directory was not

@@ -1,4 +1,4 @@
-//! Statements and rollbacks that every store uses, whatever its tables are.
+//! Helpers for a connection which do not depend on its tables.
 
 use std::time::{Duration, Instant};
 

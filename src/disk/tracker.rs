@@ -1,4 +1,4 @@
-//! Detection of our own commits, which a cache in memory distinguishes from those of other processes.
+//! Tells the commits of this store from those of others, for a cache in memory in front of the database.
 //!
 //! A **generation** is a stretch of time in which nobody but this store has committed. A cache in memory
 //! keeps with each value the generation that held before it was read. The value is current as long as that

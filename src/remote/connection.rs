@@ -1,4 +1,4 @@
-//! One connection. Callers enqueue requests and get the replies in the same order.
+//! One connection: callers put requests into a queue, and answers come in that order.
 //!
 //! A caller appends its bytes to those of others. The first caller writes the bytes of all, so that requests
 //! of many threads are sent together, and no thread waits for a lock while another writes.

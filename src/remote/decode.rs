@@ -1,4 +1,4 @@
-//! Incremental decoding of the replies of a server (RESP3).
+//! An incremental decoder of RESP3, the protocol in which a server answers.
 //!
 //! A length that is announced reserves no memory: memory grows as bytes and parts arrive. Each byte is
 //! examined once, even if an answer with many parts arrives in many pieces.

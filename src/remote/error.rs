@@ -1,4 +1,4 @@
-//! The errors of a call.
+//! The errors of calls.
 
 use std::fmt;
 

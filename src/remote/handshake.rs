@@ -1,4 +1,4 @@
-//! The first commands on a new connection.
+//! The handshake on a new connection, before anybody uses it.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Decides which thread reads the replies of a connection.
+//! Decides which thread reads the answers of a connection.
 //!
 //! One thread at a time has the right to read, and passes on the answers for all others. A waiting caller
 //! takes this right if no other thread has it; then it gets its answer without another thread being woken

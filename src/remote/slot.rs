@@ -1,4 +1,4 @@
-//! A slot in which a blocking call waits for its reply.
+//! The slot to which the answer of a blocking call is delivered.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

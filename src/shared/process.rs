@@ -1,4 +1,4 @@
-//! The identity of this process, and whether another process still lives.
+//! Identifies this process, and tells whether another process still lives.
 
 #![expect(unsafe_code, reason = "it hears of forks")]
 

@@ -1,4 +1,4 @@
-//! The types of arguments and results: places, options, entries, stamps, sums.
+//! The arguments and results of calls: locations, options, entries, stamps, statistics.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
-//! The trait of the writers' lock, which is in the head of a stripe. The next writer learns that the owner died.
+//! What a system must provide for writers: a lock in the stripe's head that reports to the next writer if its
+//! owner died.
 //!
 //! Everything else that writers do consists of loads and stores; readers need no lock.
 

@@ -1,4 +1,4 @@
-//! Named data with a deadline: gates, logged calls and leases.
+//! Values that are kept by name until a time: gates, logged calls and leases.
 
 use std::collections::HashMap;
 

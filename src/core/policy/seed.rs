@@ -1,4 +1,4 @@
-//! A secret that is mixed into remembered hashes, so that nobody can predict them.
+//! A seed for remembered hashes, so that an attacker cannot foresee which of them collide.
 
 /// A secret of one cache.
 #[derive(Clone, Copy, Debug)]

@@ -1,4 +1,4 @@
-//! The operations on whole keys.
+//! Operations on whole keys.
 
 use std::collections::BTreeSet;
 

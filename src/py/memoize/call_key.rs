@@ -1,4 +1,4 @@
-//! The key of a memoized call: its arguments, which are hashed and compared in place.
+//! The key of a call, made from its arguments, which are hashed and compared without building the key.
 //!
 //! A single exact `str` or `int` is its own key. The key of any other call is a tuple: a prefix if functions
 //! share a cache, the positional arguments, a mark and the keyword arguments in their order, and, on request,

@@ -1,4 +1,4 @@
-//! `AnyPolicy`: any policy. This is the only place that names all policies.
+//! An enum of all policies, and the only place that names them all.
 //!
 //! The code of the store is compiled once, for [`AnyPolicy`], which dispatches each call to the policy of the
 //! cache.

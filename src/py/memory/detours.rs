@@ -1,4 +1,4 @@
-//! The reasons against the fast path, in one byte, so that a call checks them once.
+//! The reasons for which calls cannot take the fast path, as flags in one byte, which a call checks once.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 

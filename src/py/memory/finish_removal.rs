@@ -1,4 +1,4 @@
-//! The steps after entries were removed from the stores of a cache, outside the lock.
+//! Finishes removals, after entries have been removed from the stores of a cache and the stores are unlocked.
 //!
 //! Removed entries are passed to the cache's `RemovalNotifier`. A policy written in Python is told first, and
 //! the removals are finished when this thread's turn at the policy is over.

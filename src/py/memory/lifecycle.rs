@@ -1,4 +1,4 @@
-//! The beginning and the end of a cache.
+//! The construction and the end of a cache.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};

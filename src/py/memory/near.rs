@@ -1,4 +1,5 @@
-//! `NearCache`: the base class of caches that have a `FlexCache` as their memory. A hit runs no Python code.
+//! `NearCache`: the base class of caches that have a `FlexCache` as their memory. With it, a hit runs no
+//! Python code.
 
 use std::ffi::CStr;
 use std::ptr;

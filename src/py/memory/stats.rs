@@ -1,4 +1,4 @@
-//! `CacheStats`: the counts of a cache at one moment.
+//! `CacheStats`: the statistics of a cache at one moment.
 
 use std::sync::atomic::Ordering;
 

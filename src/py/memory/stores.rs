@@ -1,4 +1,4 @@
-//! The objects that `store=` accepts, and the [`Store`] for each.
+//! The kinds of objects that `store=` accepts, and the [`Store`] for each.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The parameters of a write, and its result.
+//! The terms of a write, and its outcome.
 
 use flexcache_core::Nanos;
 use pyo3::pybacked::PyBackedStr;

@@ -1,4 +1,4 @@
-//! A cache's view of the store behind it: which copies in memory are valid, and under which keys they are stored.
+//! A cache's view of the store behind it: which copies memory may serve, and under which keys it has them.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The weight of an entry, which its value or the weigher determines.
+//! The weight of an entry, by its value's `item_size` or by the weigher.
 
 use pyo3::prelude::*;
 

@@ -1,4 +1,4 @@
-//! The stored form of a result that has metadata.
+//! The value that is stored for a result of which more has to be known, such as how long it is fresh.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -332,6 +332,7 @@ impl Store for ObjectStore {
         Ok(Loaded { entry, stamp })
     }
 
+    /// Any number of loads can have a lease at the same time: it only watches for writes through this store.
     fn keeps_no_result(&self, py: Python<'_>) -> PyResult<bool> {
         is_closed(self.object.bind(py))
     }

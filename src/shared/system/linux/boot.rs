@@ -1,4 +1,5 @@
-//! The facts about the system in the header of a segment: the boot and the namespaces. A segment of another boot belongs to nobody.
+//! The identity of the system in the header of a segment: the boot and the namespaces. A segment of another
+//! boot is not in use.
 
 use std::fs;
 

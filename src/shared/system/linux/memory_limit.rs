@@ -1,4 +1,5 @@
-//! The memory that the control group of the process still allows. Beyond it the kernel kills instead of refusing.
+//! The memory that the process's control group still allows. Beyond it, the kernel kills the process instead
+//! of refusing memory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
