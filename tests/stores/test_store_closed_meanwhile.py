@@ -126,3 +126,23 @@ def test_an_error_of_a_store_that_is_open_is_raised(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="full"):
         FlexCache(store=Failing(tmp_path), coherence=None).get_or_set("key", lambda: 1)
+
+
+def test_a_method_named_closed_says_nothing() -> None:
+    """A save which fails is an error there, as with any other store."""
+
+    class Full(Own):
+        def __init__(self) -> None:
+            self.entries = {}
+
+        def closed(self) -> bool:
+            return False
+
+        def check(self) -> None:
+            pass
+
+        def save(self, key: Any, value: Any, seconds: float | None, tags: Any) -> None:
+            raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        FlexCache(store=Full()).get_or_set("key", lambda: "value")
