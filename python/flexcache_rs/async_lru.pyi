@@ -66,7 +66,7 @@ class _CachedCoroutine(_Attributes, Generic[_P, _R_co]):
     ) -> _CachedCoroutine[_Q, _R]: ...
     @overload
     def __get__(
-        self: TakesSelf[_Q, Coroutine[Any, Any, Anything]], instance: object, owner: type[_T]
+        self: TakesSelf[_Q, Coroutine[Any, Any, Anything]], instance: _T, owner: Any = None
     ) -> _Unknown[_Q, _T]: ...
     @overload
     def __get__(

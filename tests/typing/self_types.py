@@ -110,6 +110,16 @@ class Base:
         """Return an instance of the class."""
         return cls()
 
+    def use(self) -> Self:
+        """Return what decorated methods return."""
+        self.make_cached(1).limited(1)
+        return self.limited(1).bare() if self.text() else self.stored()
+
+    @classmethod
+    def use_class(cls) -> Self:
+        """Return what a decorated class method returns."""
+        return cls.make()
+
     @cache
     def mapped(self, function: Callable[[int], T]) -> T:
         """Is generic."""
