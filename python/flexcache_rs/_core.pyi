@@ -141,6 +141,7 @@ _DISK_PRAGMAS: frozenset[str]
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
 _T = TypeVar("_T")
+_S = TypeVar("_S")
 _P = ParamSpec("_P")
 _R_co = TypeVar("_R_co", covariant=True)
 _T_co = TypeVar("_T_co", covariant=True)
@@ -414,7 +415,7 @@ class FlexCache(MutableMapping[_K, _V]):
         """
     @overload
     def memoize(  # pyright: ignore[reportOverlappingOverload]
-        self, function: Method[_P, _T], /
+        self, function: Method[_S, _P, _T], /
     ) -> MemoizedMethod[Callable[_P, _T]]:
         """Keep a function's results in this cache. The same as memoize() with cache=self.
 
@@ -431,7 +432,7 @@ class FlexCache(MutableMapping[_K, _V]):
         """
     @overload
     def memoize(  # pyright: ignore[reportOverlappingOverload]
-        self, function: ClassMethod[_P, _T], /
+        self, function: ClassMethod[_S, _P, _T], /
     ) -> MemoizedClassMethod[Callable[_P, _T]]: ...
     @overload
     def memoize(self, function: Callable[_P, _T], /) -> MemoizedFunction[_P, _T]: ...

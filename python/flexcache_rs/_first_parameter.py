@@ -44,7 +44,18 @@ class Takes(Protocol[First_contra, P, R_co]):
 
 @final
 class Anything:
-    """What a function takes first if it takes anything: `Takes[Anything, ...]`."""
+    """What a function takes first if it takes anything, `Takes[Anything, ...]`. No function returns it."""
+
+
+# mypy does not solve the type of a result that is the type of `self` or `cls`, as in `-> Self`, or a type variable of a
+# method. Such a function fits `TakesSelf[..., Anything]`, and of the others only those whose result is Any. The class
+# tells these apart: it fits this protocol if the result is Any, `object` or `str`.
+class OfAnyResult(Protocol[R_co]):
+    """Any object, if Any, `object` or `str` is the type of the result."""
+
+    def __str__(self) -> R_co:  # type: ignore[override]
+        """Have the method that all objects have."""
+        ...
 
 
 # pyright compares the type of a decorated method with that in a subclass, including the parameter `self`, whose types
@@ -53,16 +64,24 @@ class Anything:
 # fits these types.
 if MYPY:
 
-    class Method(Generic[P, R_co]):
+    class Method(Generic[First_contra, P, R_co]):
         """No function."""
 
-    class ClassMethod(Generic[P, R_co]):
+    class ClassMethod(Generic[First_contra, P, R_co]):
         """No function."""
 
 else:
 
-    class Method(TakesSelf[P, R_co], Protocol[P, R_co]):
+    class Method(Protocol[First_contra, P, R_co]):
         """A method, by the name of its first parameter."""
 
-    class ClassMethod(TakesClass[P, R_co], Protocol[P, R_co]):
+        def __call__(self_, self: First_contra, *args: P.args, **kwargs: P.kwargs) -> R_co:  # noqa: N805
+            """Call it."""
+            ...
+
+    class ClassMethod(Protocol[First_contra, P, R_co]):
         """A class method, by the name of its first parameter."""
+
+        def __call__(self_, cls: First_contra, *args: P.args, **kwargs: P.kwargs) -> R_co:  # noqa: N805
+            """Call it."""
+            ...

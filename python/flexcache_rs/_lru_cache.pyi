@@ -4,7 +4,15 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypedDict, Ty
 
 from typing_extensions import Self
 
-from flexcache_rs._first_parameter import Anything, ClassMethod, Method, Takes, TakesClass, TakesSelf
+from flexcache_rs._first_parameter import (
+    Anything,
+    ClassMethod,
+    Method,
+    OfAnyResult,
+    Takes,
+    TakesClass,
+    TakesSelf,
+)
 
 _P = ParamSpec("_P")
 _Q = ParamSpec("_Q")
@@ -37,8 +45,19 @@ class _LruCacheWrapper(Generic[_P, _R_co]):
     cache_parameters: Callable[[], _Parameters]
     def __new__(cls, function: Callable[_P, _R_co], maxsize: int | None, typed: bool) -> Self: ...
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
+    # A class method, and a method, whose result is Any or is not known: see `OfAnyResult`.
+    @overload
+    def __get__(
+        self: TakesClass[_Q, _R], instance: object, owner: type[OfAnyResult[_R]], /
+    ) -> _OfClass[Concatenate[type[Any], _Q], _R]: ...
+    @overload
+    def __get__(self: TakesClass[_Q, Anything], instance: object, owner: type[_T], /) -> _Unknown[_Q, _T]: ...
     @overload
     def __get__(self, instance: None, owner: Any = None, /) -> _OfClass[_P, _R_co]: ...
+    @overload
+    def __get__(self: TakesSelf[_Q, _R], instance: object, owner: type[OfAnyResult[_R]], /) -> _Bound[_Q, _R]: ...
+    @overload
+    def __get__(self: TakesSelf[_Q, Anything], instance: _T, owner: Any = None, /) -> _Unknown[_Q, _T]: ...
     @overload
     def __get__(self: TakesSelf[_Q, _R], instance: object, owner: Any = None, /) -> _Bound[_Q, _R]: ...
     @overload
@@ -59,6 +78,14 @@ class _LruCacheWrapper(Generic[_P, _R_co]):
     def __get__(self, instance: object, owner: Any = None, /) -> _Bound[_P, _R_co]: ...
     def cache_info(self) -> _CacheInfo: ...
     def cache_clear(self) -> None: ...
+
+@type_check_only
+class _Unknown(_Bound[_P, _R_co]):
+    """A function that returns the instance, if these are its arguments, and otherwise a generic one."""
+    @overload
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
+    @overload
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 
 @type_check_only
 class _OfClass(_LruCacheWrapper[_P, _R_co], Generic[_P, _R_co]):
@@ -103,9 +130,9 @@ class _ClassMethod(_Attributes, Generic[_F_co]):
 @type_check_only
 class _Decorator(Protocol):
     @overload
-    def __call__(self, function: Method[_P, _R], /) -> _Method[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
+    def __call__(self, function: Method[_T, _P, _R], /) -> _Method[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
     @overload
-    def __call__(self, function: ClassMethod[_P, _R], /) -> _ClassMethod[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
+    def __call__(self, function: ClassMethod[_T, _P, _R], /) -> _ClassMethod[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
     @overload
     def __call__(self, function: Callable[_P, _R], /) -> _LruCacheWrapper[_P, _R]: ...
 
@@ -140,16 +167,16 @@ def lru_cache(maxsize: int | None = 128, typed: bool = False) -> _Decorator:
 
 @overload
 def lru_cache(  # pyright: ignore[reportOverlappingOverload]
-    maxsize: Method[_P, _R], typed: bool = False
+    maxsize: Method[_T, _P, _R], typed: bool = False
 ) -> _Method[Callable[_P, _R]]: ...
 @overload
 def lru_cache(  # pyright: ignore[reportOverlappingOverload]
-    maxsize: ClassMethod[_P, _R], typed: bool = False
+    maxsize: ClassMethod[_T, _P, _R], typed: bool = False
 ) -> _ClassMethod[Callable[_P, _R]]: ...
 @overload
 def lru_cache(maxsize: Callable[_P, _R], typed: bool = False) -> _LruCacheWrapper[_P, _R]: ...
 @overload
-def cache(function: Method[_P, _R], /) -> _Method[Callable[_P, _R]]:  # pyright: ignore[reportOverlappingOverload]
+def cache(function: Method[_T, _P, _R], /) -> _Method[Callable[_P, _R]]:  # pyright: ignore[reportOverlappingOverload]
     """Keep all results of a function, as functools.cache does, but faster. The same as lru_cache(None).
 
     >>> from flexcache_rs import cache
@@ -161,6 +188,6 @@ def cache(function: Method[_P, _R], /) -> _Method[Callable[_P, _R]]:  # pyright:
     """
 
 @overload
-def cache(function: ClassMethod[_P, _R], /) -> _ClassMethod[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
+def cache(function: ClassMethod[_T, _P, _R], /) -> _ClassMethod[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
 @overload
 def cache(function: Callable[_P, _R], /) -> _LruCacheWrapper[_P, _R]: ...

@@ -3,7 +3,7 @@ from functools import _CacheInfo  # pyright: ignore[reportPrivateUsage]
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload, type_check_only
 
 from flexcache_rs import _core
-from flexcache_rs._first_parameter import Anything, Takes, TakesClass, TakesSelf
+from flexcache_rs._first_parameter import Anything, OfAnyResult, Takes, TakesClass, TakesSelf
 from flexcache_rs._lru_cache import _Parameters  # pyright: ignore[reportPrivateUsage]
 
 _P = ParamSpec("_P")
@@ -61,8 +61,35 @@ class AsyncMemo(Memo[_P, Coroutine[Any, Any, _V]], Generic[_P, _V]):
 @type_check_only
 class MemoizedFunction(Memo[_P, _R_co], Generic[_P, _R_co]):
     def refresh(self, /, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
+    # A class method, and a method, whose result is Any or is not known: see `OfAnyResult`.
+    @overload
+    def __get__(
+        self: TakesClass[_Q, _R], instance: object, owner: type[OfAnyResult[_R]], /
+    ) -> _OfClass[Concatenate[type[Any], _Q], _R]: ...
+    @overload
+    def __get__(self: TakesClass[_Q, Anything], instance: object, owner: type[_T], /) -> _Unknown[_Q, _T]: ...
+    @overload
+    def __get__(
+        self: TakesClass[_Q, Coroutine[Any, Any, _R]], instance: object, owner: type[OfAnyResult[_R]], /
+    ) -> _OfClass[Concatenate[type[Any], _Q], _R_co]: ...
+    @overload
+    def __get__(
+        self: TakesClass[_Q, Coroutine[Any, Any, Anything]], instance: object, owner: type[_T], /
+    ) -> _Unknown[_Q, Coroutine[Any, Any, _T]]: ...
     @overload
     def __get__(self, instance: None, owner: Any = None, /) -> _OfClass[_P, _R_co]: ...
+    @overload
+    def __get__(self: TakesSelf[_Q, _R], instance: object, owner: type[OfAnyResult[_R]], /) -> BoundMethod[_Q, _R]: ...
+    @overload
+    def __get__(self: TakesSelf[_Q, Anything], instance: _T, owner: Any = None, /) -> _Unknown[_Q, _T]: ...
+    @overload
+    def __get__(
+        self: TakesSelf[_Q, Coroutine[Any, Any, _R]], instance: object, owner: type[OfAnyResult[_R]], /
+    ) -> BoundMethod[_Q, _R_co]: ...
+    @overload
+    def __get__(
+        self: TakesSelf[_Q, Coroutine[Any, Any, Anything]], instance: _T, owner: Any = None, /
+    ) -> _Unknown[_Q, Coroutine[Any, Any, _T]]: ...
     @overload
     def __get__(self: TakesSelf[_Q, _R], instance: object, owner: Any = None, /) -> BoundMethod[_Q, _R]: ...
     @overload
@@ -81,6 +108,14 @@ class MemoizedFunction(Memo[_P, _R_co], Generic[_P, _R_co]):
     ) -> _OfClass[Concatenate[type[Any], _Q], _R]: ...
     @overload
     def __get__(self, instance: object, owner: Any = None, /) -> BoundMethod[_P, _R_co]: ...
+
+@type_check_only
+class _Unknown(BoundMethod[_P, _R_co]):
+    """A function that returns the instance, if these are its arguments, and otherwise a generic one."""
+    @overload
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
+    @overload
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 
 @type_check_only
 class _OfClass(MemoizedFunction[_P, _R_co], Generic[_P, _R_co]):

@@ -31,9 +31,9 @@ class Memoizer(Protocol):
     @overload
     def __call__(self, function: classmethod[_S, _P, _R], /) -> classmethod[_S, _P, _R]: ...
     @overload
-    def __call__(self, function: Method[_P, _R], /) -> MemoizedMethod[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
+    def __call__(self, function: Method[_S, _P, _R], /) -> MemoizedMethod[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
     @overload
-    def __call__(self, function: ClassMethod[_P, _R], /) -> MemoizedClassMethod[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
+    def __call__(self, function: ClassMethod[_S, _P, _R], /) -> MemoizedClassMethod[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
     @overload
     def __call__(self, function: Callable[_P, _R], /) -> MemoizedFunction[_P, _R]: ...
 
@@ -106,9 +106,9 @@ def memoize(function: classmethod[_S, _P, _R], /) -> classmethod[_S, _P, _R]:
     """
 
 @overload
-def memoize(function: Method[_P, _R], /) -> MemoizedMethod[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
+def memoize(function: Method[_S, _P, _R], /) -> MemoizedMethod[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
 @overload
-def memoize(function: ClassMethod[_P, _R], /) -> MemoizedClassMethod[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
+def memoize(function: ClassMethod[_S, _P, _R], /) -> MemoizedClassMethod[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
 @overload
 def memoize(function: Callable[_P, _R], /) -> MemoizedFunction[_P, _R]: ...
 @overload
@@ -160,7 +160,7 @@ def memoize(
 # What stands as a method on FlexCache.
 @overload
 def memoize_in(  # pyright: ignore[reportOverlappingOverload]
-    self: _core.FlexCache[Any, Any], function: Method[_P, _R], /
+    self: _core.FlexCache[Any, Any], function: Method[_S, _P, _R], /
 ) -> MemoizedMethod[Callable[_P, _R]]:
     """Keep a function's results in this cache. The same as memoize() with cache=self.
 
@@ -178,7 +178,7 @@ def memoize_in(  # pyright: ignore[reportOverlappingOverload]
 
 @overload
 def memoize_in(  # pyright: ignore[reportOverlappingOverload]
-    self: _core.FlexCache[Any, Any], function: ClassMethod[_P, _R], /
+    self: _core.FlexCache[Any, Any], function: ClassMethod[_S, _P, _R], /
 ) -> MemoizedClassMethod[Callable[_P, _R]]: ...
 @overload
 def memoize_in(self: _core.FlexCache[Any, Any], function: Callable[_P, _R], /) -> MemoizedFunction[_P, _R]: ...

@@ -2,7 +2,15 @@ from collections.abc import Callable, Coroutine, Hashable
 from functools import _CacheInfo  # pyright: ignore[reportPrivateUsage]
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypedDict, TypeVar, overload, type_check_only
 
-from flexcache_rs._first_parameter import Anything, ClassMethod, Method, Takes, TakesClass, TakesSelf
+from flexcache_rs._first_parameter import (
+    Anything,
+    ClassMethod,
+    Method,
+    OfAnyResult,
+    Takes,
+    TakesClass,
+    TakesSelf,
+)
 
 __all__ = ("AlruCacheLoopResetWarning", "alru_cache")
 
@@ -41,8 +49,25 @@ class _Attributes:
 class _CachedCoroutine(_Attributes, Generic[_P, _R_co]):
     __wrapped__: Callable[_P, Coroutine[Any, Any, _R_co]]
     async def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
+    # A class method, and a method, whose result is Any or is not known: see `OfAnyResult`.
+    @overload
+    def __get__(
+        self: TakesClass[_Q, Coroutine[Any, Any, _R]], instance: object, owner: type[OfAnyResult[_R]]
+    ) -> _OfClass[Concatenate[type[Any], _Q], _R]: ...
+    @overload
+    def __get__(
+        self: TakesClass[_Q, Coroutine[Any, Any, Anything]], instance: object, owner: type[_T]
+    ) -> _Unknown[_Q, _T]: ...
     @overload
     def __get__(self, instance: None, owner: Any = None) -> _OfClass[_P, _R_co]: ...
+    @overload
+    def __get__(
+        self: TakesSelf[_Q, Coroutine[Any, Any, _R]], instance: object, owner: type[OfAnyResult[_R]]
+    ) -> _CachedCoroutine[_Q, _R]: ...
+    @overload
+    def __get__(
+        self: TakesSelf[_Q, Coroutine[Any, Any, Anything]], instance: _T, owner: Any = None
+    ) -> _Unknown[_Q, _T]: ...
     @overload
     def __get__(
         self: TakesSelf[_Q, Coroutine[Any, Any, _R]], instance: object, owner: Any = None
@@ -67,6 +92,14 @@ class _CachedCoroutine(_Attributes, Generic[_P, _R_co]):
     ) -> _OfClass[Concatenate[type[Any], _Q], _R]: ...
     @overload
     def __get__(self, instance: object, owner: Any = None) -> _CachedCoroutine[_P, _R_co]: ...
+
+@type_check_only
+class _Unknown(_CachedCoroutine[_P, _R_co]):
+    """A function that returns the instance, if these are its arguments, and otherwise a generic one."""
+    @overload
+    async def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
+    @overload
+    async def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 
 @type_check_only
 class _OfClass(_CachedCoroutine[_P, _R_co], Generic[_P, _R_co]):
@@ -118,11 +151,11 @@ class _ClassMethod(_Attributes, Generic[_F_co]):
 class _Decorator(Protocol):
     @overload
     def __call__(  # pyright: ignore[reportOverlappingOverload]
-        self, function: Method[_P, Coroutine[Any, Any, _R]], /
+        self, function: Method[_T, _P, Coroutine[Any, Any, _R]], /
     ) -> _Method[Callable[_P, Coroutine[Any, Any, _R]]]: ...
     @overload
     def __call__(  # pyright: ignore[reportOverlappingOverload]
-        self, function: ClassMethod[_P, Coroutine[Any, Any, _R]], /
+        self, function: ClassMethod[_T, _P, Coroutine[Any, Any, _R]], /
     ) -> _ClassMethod[Callable[_P, Coroutine[Any, Any, _R]]]: ...
     @overload
     def __call__(self, function: Callable[_P, Coroutine[Any, Any, _R]], /) -> _CachedCoroutine[_P, _R]: ...
@@ -169,11 +202,11 @@ def alru_cache(
 
 @overload
 def alru_cache(  # pyright: ignore[reportOverlappingOverload]
-    maxsize: Method[_P, Coroutine[Any, Any, _R]], /
+    maxsize: Method[_T, _P, Coroutine[Any, Any, _R]], /
 ) -> _Method[Callable[_P, Coroutine[Any, Any, _R]]]: ...
 @overload
 def alru_cache(  # pyright: ignore[reportOverlappingOverload]
-    maxsize: ClassMethod[_P, Coroutine[Any, Any, _R]], /
+    maxsize: ClassMethod[_T, _P, Coroutine[Any, Any, _R]], /
 ) -> _ClassMethod[Callable[_P, Coroutine[Any, Any, _R]]]: ...
 @overload
 def alru_cache(maxsize: Callable[_P, Coroutine[Any, Any, _R]], /) -> _CachedCoroutine[_P, _R]: ...

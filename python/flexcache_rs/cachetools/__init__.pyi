@@ -5,7 +5,15 @@ from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Protocol, T
 from typing_extensions import Self
 from typing_extensions import TypeVar as TypeVarWithDefault
 
-from flexcache_rs._first_parameter import Anything, ClassMethod, Method, Takes, TakesClass, TakesSelf
+from flexcache_rs._first_parameter import (
+    Anything,
+    ClassMethod,
+    Method,
+    OfAnyResult,
+    Takes,
+    TakesClass,
+    TakesSelf,
+)
 from flexcache_rs.cachetools import keys
 
 __all__ = (
@@ -230,8 +238,19 @@ class _Attributes:
 class _CachedFunction(_Attributes, Generic[_P, _R_co]):
     __wrapped__: Callable[_P, _R_co]
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
+    # A class method, and a method, whose result is Any or is not known: see `OfAnyResult`.
+    @overload
+    def __get__(
+        self: TakesClass[_Q, _R], instance: object, owner: type[OfAnyResult[_R]]
+    ) -> _OfClass[Concatenate[type[Any], _Q], _R]: ...
+    @overload
+    def __get__(self: TakesClass[_Q, Anything], instance: object, owner: type[_T]) -> _Unknown[_Q, _T]: ...
     @overload
     def __get__(self, instance: None, owner: Any = None) -> _OfClass[_P, _R_co]: ...
+    @overload
+    def __get__(self: TakesSelf[_Q, _R], instance: object, owner: type[OfAnyResult[_R]]) -> _CachedFunction[_Q, _R]: ...
+    @overload
+    def __get__(self: TakesSelf[_Q, Anything], instance: _T, owner: Any = None) -> _Unknown[_Q, _T]: ...
     @overload
     def __get__(self: TakesSelf[_Q, _R], instance: object, owner: Any = None) -> _CachedFunction[_Q, _R]: ...
     @overload
@@ -250,6 +269,14 @@ class _CachedFunction(_Attributes, Generic[_P, _R_co]):
     ) -> _OfClass[Concatenate[type[Any], _Q], _R]: ...
     @overload
     def __get__(self, instance: object, owner: Any = None) -> _CachedFunction[_P, _R_co]: ...
+
+@type_check_only
+class _Unknown(_CachedFunction[_P, _R_co]):
+    """A function that returns the instance, if these are its arguments, and otherwise a generic one."""
+    @overload
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
+    @overload
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 
 @type_check_only
 class _OfClass(_CachedFunction[_P, _R_co], Generic[_P, _R_co]):
@@ -304,16 +331,16 @@ class _CachedMethod(Generic[_S, _P, _R]):
 @type_check_only
 class _Decorator(Protocol):
     @overload
-    def __call__(self, function: Method[_P, _R], /) -> _MethodUnderCached[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
+    def __call__(self, function: Method[_T, _P, _R], /) -> _MethodUnderCached[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
     @overload
-    def __call__(self, function: ClassMethod[_P, _R], /) -> _ClassMethodUnderCached[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
+    def __call__(self, function: ClassMethod[_T, _P, _R], /) -> _ClassMethodUnderCached[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
     @overload
     def __call__(self, function: Callable[_P, _R], /) -> _CachedFunction[_P, _R]: ...
 
 @type_check_only
 class _MethodDecorator(Protocol):
     @overload
-    def __call__(self, method: Method[_P, _R], /) -> _MethodUnderCached[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
+    def __call__(self, method: Method[_T, _P, _R], /) -> _MethodUnderCached[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
     @overload
     def __call__(self, method: Callable[Concatenate[_S, _P], _R], /) -> _CachedMethod[_S, _P, _R]: ...
 

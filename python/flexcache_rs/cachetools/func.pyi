@@ -12,6 +12,7 @@ __all__ = ("fifo_cache", "lfu_cache", "lru_cache", "rr_cache", "ttl_cache")
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+_T = TypeVar("_T")
 _R_co = TypeVar("_R_co", covariant=True)
 _F_co = TypeVar("_F_co", bound=Callable[..., Any], covariant=True)
 
@@ -30,9 +31,9 @@ class _ClassMethod(_ClassMethodUnderCached[_F_co]):
 @type_check_only
 class _Decorator(Protocol):
     @overload
-    def __call__(self, function: Method[_P, _R], /) -> _Method[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
+    def __call__(self, function: Method[_T, _P, _R], /) -> _Method[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
     @overload
-    def __call__(self, function: ClassMethod[_P, _R], /) -> _ClassMethod[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
+    def __call__(self, function: ClassMethod[_T, _P, _R], /) -> _ClassMethod[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
     @overload
     def __call__(self, function: Callable[_P, _R], /) -> _Function[_P, _R]: ...
 
@@ -45,11 +46,11 @@ def fifo_cache(maxsize: float | None = 128, typed: bool = False) -> _Decorator:
 
 @overload
 def fifo_cache(  # pyright: ignore[reportOverlappingOverload]
-    maxsize: Method[_P, _R], typed: bool = False
+    maxsize: Method[_T, _P, _R], typed: bool = False
 ) -> _Method[Callable[_P, _R]]: ...
 @overload
 def fifo_cache(  # pyright: ignore[reportOverlappingOverload]
-    maxsize: ClassMethod[_P, _R], typed: bool = False
+    maxsize: ClassMethod[_T, _P, _R], typed: bool = False
 ) -> _ClassMethod[Callable[_P, _R]]: ...
 @overload
 def fifo_cache(maxsize: Callable[_P, _R], typed: bool = False) -> _Function[_P, _R]: ...
@@ -59,11 +60,11 @@ def lfu_cache(maxsize: float | None = 128, typed: bool = False) -> _Decorator:
 
 @overload
 def lfu_cache(  # pyright: ignore[reportOverlappingOverload]
-    maxsize: Method[_P, _R], typed: bool = False
+    maxsize: Method[_T, _P, _R], typed: bool = False
 ) -> _Method[Callable[_P, _R]]: ...
 @overload
 def lfu_cache(  # pyright: ignore[reportOverlappingOverload]
-    maxsize: ClassMethod[_P, _R], typed: bool = False
+    maxsize: ClassMethod[_T, _P, _R], typed: bool = False
 ) -> _ClassMethod[Callable[_P, _R]]: ...
 @overload
 def lfu_cache(maxsize: Callable[_P, _R], typed: bool = False) -> _Function[_P, _R]: ...
@@ -73,11 +74,11 @@ def lru_cache(maxsize: float | None = 128, typed: bool = False) -> _Decorator:
 
 @overload
 def lru_cache(  # pyright: ignore[reportOverlappingOverload]
-    maxsize: Method[_P, _R], typed: bool = False
+    maxsize: Method[_T, _P, _R], typed: bool = False
 ) -> _Method[Callable[_P, _R]]: ...
 @overload
 def lru_cache(  # pyright: ignore[reportOverlappingOverload]
-    maxsize: ClassMethod[_P, _R], typed: bool = False
+    maxsize: ClassMethod[_T, _P, _R], typed: bool = False
 ) -> _ClassMethod[Callable[_P, _R]]: ...
 @overload
 def lru_cache(maxsize: Callable[_P, _R], typed: bool = False) -> _Function[_P, _R]: ...
@@ -89,11 +90,11 @@ def rr_cache(
 
 @overload
 def rr_cache(  # pyright: ignore[reportOverlappingOverload]
-    maxsize: Method[_P, _R], choice: Callable[[Sequence[Any]], Any] = ..., typed: bool = False
+    maxsize: Method[_T, _P, _R], choice: Callable[[Sequence[Any]], Any] = ..., typed: bool = False
 ) -> _Method[Callable[_P, _R]]: ...
 @overload
 def rr_cache(  # pyright: ignore[reportOverlappingOverload]
-    maxsize: ClassMethod[_P, _R], choice: Callable[[Sequence[Any]], Any] = ..., typed: bool = False
+    maxsize: ClassMethod[_T, _P, _R], choice: Callable[[Sequence[Any]], Any] = ..., typed: bool = False
 ) -> _ClassMethod[Callable[_P, _R]]: ...
 @overload
 def rr_cache(
@@ -110,11 +111,11 @@ def ttl_cache(
 
 @overload
 def ttl_cache(  # pyright: ignore[reportOverlappingOverload]
-    maxsize: Method[_P, _R], ttl: Any = 600, timer: Callable[[], Any] = ..., typed: bool = False
+    maxsize: Method[_T, _P, _R], ttl: Any = 600, timer: Callable[[], Any] = ..., typed: bool = False
 ) -> _Method[Callable[_P, _R]]: ...
 @overload
 def ttl_cache(  # pyright: ignore[reportOverlappingOverload]
-    maxsize: ClassMethod[_P, _R], ttl: Any = 600, timer: Callable[[], Any] = ..., typed: bool = False
+    maxsize: ClassMethod[_T, _P, _R], ttl: Any = 600, timer: Callable[[], Any] = ..., typed: bool = False
 ) -> _ClassMethod[Callable[_P, _R]]: ...
 @overload
 def ttl_cache(

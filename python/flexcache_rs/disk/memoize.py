@@ -11,9 +11,17 @@ from flexcache_rs.disk.constants import ENOVAL
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
-    from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+    from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
-    from flexcache_rs._first_parameter import Anything, ClassMethod, Method, Takes, TakesClass, TakesSelf
+    from flexcache_rs._first_parameter import (
+        Anything,
+        ClassMethod,
+        Method,
+        OfAnyResult,
+        Takes,
+        TakesClass,
+        TakesSelf,
+    )
 
     P = ParamSpec("P")
     Q = ParamSpec("Q")
@@ -38,8 +46,23 @@ if TYPE_CHECKING:
             """Return the stored result, or call the function and store its result."""
             ...
 
+        # A class method, and a method, whose result is Any or is not known: see `OfAnyResult`.
+        @overload
+        def __get__(
+            self: TakesClass[Q, R], instance: object, owner: type[OfAnyResult[R]], /
+        ) -> MemoizedOfClass[Concatenate[type[Any], Q], R]: ...
+
+        @overload
+        def __get__(self: TakesClass[Q, Anything], instance: object, owner: type[T], /) -> MemoizedUnknown[Q, T]: ...
+
         @overload
         def __get__(self, instance: None, owner: Any = None, /) -> MemoizedOfClass[P, R_co]: ...
+
+        @overload
+        def __get__(self: TakesSelf[Q, R], instance: object, owner: type[OfAnyResult[R]], /) -> Memoized[Q, R]: ...
+
+        @overload
+        def __get__(self: TakesSelf[Q, Anything], instance: object, owner: type[T], /) -> MemoizedUnknown[Q, T]: ...
 
         @overload
         def __get__(self: TakesSelf[Q, R], instance: object, owner: Any = None, /) -> Memoized[Q, R]: ...
@@ -64,6 +87,23 @@ if TYPE_CHECKING:
 
         @overload
         def __get__(self, instance: object, owner: Any = None, /) -> Memoized[P, R_co]: ...
+
+    class MemoizedUnknown(Generic[P, R_co]):
+        """A function that returns the instance, if these are its arguments, and otherwise a generic one."""
+
+        __wrapped__: Callable[..., Any]
+        __cache_key__: Callable[..., Any]
+        __name__: str
+        __qualname__: str
+
+        @overload
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+
+        @overload
+        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            """The stored result, or that of the method."""
 
     class MemoizedOfClass(Memoized[P, R_co], Protocol[P, R_co]):
         """What a class has under the name. A class method gets the class, and the others all of their arguments."""
@@ -125,10 +165,10 @@ if TYPE_CHECKING:
         """A decorator that stores the results of a function."""
 
         @overload
-        def __call__(self, function: Method[P, R], /) -> MemoizedMethod[Callable[P, R]]: ...  # pyright: ignore[reportOverlappingOverload]
+        def __call__(self, function: Method[T, P, R], /) -> MemoizedMethod[Callable[P, R]]: ...  # pyright: ignore[reportOverlappingOverload]
 
         @overload
-        def __call__(self, function: ClassMethod[P, R], /) -> MemoizedClassMethod[Callable[P, R]]: ...  # pyright: ignore[reportOverlappingOverload]
+        def __call__(self, function: ClassMethod[T, P, R], /) -> MemoizedClassMethod[Callable[P, R]]: ...  # pyright: ignore[reportOverlappingOverload]
 
         @overload
         def __call__(self, function: Callable[P, R], /) -> Memoized[P, R]: ...
