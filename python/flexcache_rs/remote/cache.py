@@ -21,6 +21,7 @@ from flexcache_rs.remote.keys import Keys
 from flexcache_rs.remote.last import LastValues
 from flexcache_rs.remote.listener import Terms, Unsupported
 from flexcache_rs.remote.locks import RemoteLimiter, RemoteLock
+from flexcache_rs.remote.loop_calls import LoopCalls
 from flexcache_rs.remote.options import (
     L1_TTL,
     MOST_IN_MEMORY,
@@ -30,8 +31,9 @@ from flexcache_rs.remote.options import (
     near_options,
     positive,
 )
+from flexcache_rs.remote.reads import LENIENT
 from flexcache_rs.remote.stats import RemoteStats
-from flexcache_rs.remote.store import BATCH, LENIENT, RemoteStore
+from flexcache_rs.remote.store import BATCH, RemoteStore
 from flexcache_rs.remote.values import MOST_HEAD, Values, serializer_of
 
 if TYPE_CHECKING:
@@ -98,10 +100,10 @@ class RemoteCache(Awaited):
     {'name': 'Ada'}
     """
 
-    # No `__dict__`: the interpreter then finds `get` without a look into it.
+    # No `__dict__`, so that the interpreter finds `get` without looking into one.
     __slots__ = (
-        *("_bounds", "_client", "_default_ttl", "_front", "_listener", "_options", "_store", "_timeout"),
-        *("_tracked_store", "namespace"),
+        *("_bounds", "_client", "_default_ttl", "_front", "_listener", "_loop_calls", "_options", "_store"),
+        *("_timeout", "_tracked_store", "namespace"),
     )
 
     def __init__(
@@ -109,7 +111,7 @@ class RemoteCache(Awaited):
         client: Any,
         namespace: str,
         *,
-        near: Mapping[str, Any] | None = {"max_items": MOST_IN_MEMORY},  # It is only read.
+        near: Mapping[str, Any] | None = {"max_items": MOST_IN_MEMORY},  # The default is never modified.
         default_ttl: float | timedelta | datetime | None = None,
         ttl_jitter: float = 0.0,
         l1_ttl: float | timedelta | None = None,
@@ -128,7 +130,7 @@ class RemoteCache(Awaited):
         check_on_error(on_error)
         options = near_options(near)
         self.namespace = namespace
-        # A bound of copies, not of entries: what an entry has left to live is the server's.
+        # `l1_ttl` limits the age of copies in memory. The server knows the time to live of entries.
         bound = L1_TTL if l1_ttl is None else positive("l1_ttl", l1_ttl)
         self._options: dict[str, Any] = {**options, "coherence": bound, "lease": lease, "lease_wait": lease_wait}
         self._default_ttl = default_ttl
@@ -156,6 +158,7 @@ class RemoteCache(Awaited):
             name=name,
         )
         self._set_near(near_cache)
+        self._loop_calls = LoopCalls(self._store, near_cache)
         self._front: FlexCache[Any, Any] | None = None
         must_be_told = l1_ttl is None
         terms = Terms(
@@ -166,11 +169,11 @@ class RemoteCache(Awaited):
         self._listener = listener
         self._start(on_error)
         register_remote(self)
-        # As long as anything uses the store: also a memoized function whose cache nobody has any more.
+        # Listen as long as anything uses the store, such as a memoized function that outlives the cache object.
         weakref.finalize(self._store.life, listener.stop)
 
     def _start(self, on_error: str) -> None:
-        """Connect, and begin to listen."""
+        """Connect, and start listening."""
         self._store.listener = self._listener
         try:
             self._store.begin()
@@ -208,7 +211,7 @@ class RemoteCache(Awaited):
         head, _ = self._store.head(key)
         if head is None:
             raise KeyError(key)
-        return max((head.deadline - self._store.server_ms()) / 1000, 0.0) if head.deadline else None
+        return self._store.seconds_left(head)
 
     def tags(self, key: Any) -> tuple[str, ...]:
         """Return the tags of a key. Asks the server.
@@ -229,11 +232,11 @@ class RemoteCache(Awaited):
         """
         ordered, found = list(keys), dict[Any, Any]()
         asked = self._near._get_many_from_memory(ordered, found)
-        if asked:
-            values = self._near._take_loaded(asked, self._store.load_many(asked), _MISSING)
-            found |= {key: value for key, value in zip(asked, values, strict=True) if value is not _MISSING}
-            found = {key: found[key] for key in ordered if key in found}
-        return found
+        is_in_order = not found
+        for start in range(0, len(asked), BATCH):
+            batch = asked[start : start + BATCH]
+            self._near._take_many_loaded(batch, *self._store.load_many(batch), found)
+        return found if is_in_order or not asked else {key: found[key] for key in ordered if key in found}
 
     def scan(self, prefix: str = "") -> Iterator[Any]:
         """Iterate over the keys on the server: the str keys with the prefix, or all keys.
@@ -371,16 +374,11 @@ class RemoteCache(Awaited):
         """
         whole_number("by", by)
         whole_number("initial", initial)
-        return self._store.incr(key, by, initial, functools.partial(self._seconds, ttl))
+        return int(self._past_memory(key, self._store.incr, by, initial, self._near._seconds_of(ttl)))
 
     def decr(self, key: Any, by: int = 1, initial: int = 0, ttl: float | timedelta | datetime | None = None) -> int:
         """Subtract from the int of a key. See `incr`."""
         return self.incr(key, -whole_number("by", by), initial, ttl)
-
-    def _seconds(self, ttl: float | timedelta | datetime | None) -> float | None:
-        given = self._default_ttl if ttl is None else ttl
-        seconds = None if given is None else seconds_in("ttl", given)
-        return None if seconds == float("inf") else seconds
 
     def compare_and_set(self, key: Any, old: Any, new: Any, ttl: float | timedelta | datetime | None = None) -> bool:
         """Replace the value of a key if it equals `old`. It keeps its tags.
@@ -394,15 +392,7 @@ class RemoteCache(Awaited):
         Raises:
             RemoteError: The server cannot be reached, whatever `on_error` is.
         """
-        store = self._store
-        while True:
-            found = store.value(key)
-            if found is None or not (found[0] is old or found[0] == old):
-                return False
-            _, head, raw = found
-            encoded, deadline = store.encoded(new, self._seconds(ttl), tuple(name for name, _ in head.tags))
-            if store.replace(store.keys.value(key), raw, encoded, deadline):
-                return True
+        return bool(self._past_memory(key, self._store.swap, old, new, self._near._seconds_of(ttl)))
 
     def clear(self) -> None:
         """Invalidate all entries of the namespace, for all processes. O(1).
@@ -580,7 +570,7 @@ class RemoteCache(Awaited):
 
 
 def _strictly(factory: Callable[[], _T]) -> _T:
-    """Call a factory, in which other calls to caches fail as usual."""
+    """Call a factory. Inside it, calls of caches treat an unavailable server as `on_error` says."""
     token = LENIENT.set(False)
     try:
         return factory()

@@ -12,7 +12,7 @@ use pyo3::types::{PyList, PyTuple};
 
 use super::entry::{Known, entry};
 use super::reply::object;
-use super::request::{add, no_memory};
+use super::request::{add, no_memory, request_of};
 use crate::py::process::per_process::PerProcess;
 
 /// Where a server is, as Python says it.
@@ -160,15 +160,8 @@ impl RemoteLane {
         py: Python<'py>,
         commands: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyList>> {
-        let mut request = Request::new();
-        for command in commands.try_iter()? {
-            add(
-                &mut request,
-                &command?.extract::<Vec<Bound<'py, PyAny>>>().and_then(|parts| PyTuple::new(py, parts))?,
-            )?;
-        }
         let replies = PyList::empty(py);
-        for reply in self.call(py, request)? {
+        for reply in self.call(py, request_of(commands)?)? {
             replies.append(object(py, reply, self.failed.bind(py))?)?;
         }
         Ok(replies)
