@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import pickle
 import pkgutil
 import shutil
 import subprocess
@@ -208,6 +209,10 @@ def test_subclasses(make: Make, server: Server) -> None:
         RemoteCache.__new__(RemoteCache).get("key")
     with pytest.raises(TypeError, match="cannot be pickled"):
         plain.__reduce__()
+    for part, shown in ((plain.lock("a"), "<RemoteLock 'a'>"), (plain.limiter("a", 1), "<RemoteLimiter 'a'>")):
+        assert repr(part) == shown
+        with pytest.raises(TypeError, match=f"a {type(part).__name__} .*cannot be copied or pickled"):
+            pickle.dumps(part)
 
 
 def test_the_example(server: Server) -> None:

@@ -44,6 +44,14 @@ def test_a_batch_is_made_in_its_order(session: Session) -> None:
     assert session.list("list").range() == ["x"]
 
 
+def test_what_a_session_makes_says_what_it_is(session: Session) -> None:
+    place = repr(session)
+    assert repr(session.lock("a", 5)) == "<Lock 'a'>"
+    assert repr(session.limiter("a", 1, 1)) == "<Limiter 'a'>"
+    assert repr(session.transaction()) == f"<Transaction of {place}>"
+    assert repr(session.batch()).endswith(f"Batch of {place}>")
+
+
 def test_a_call_of_a_batch_that_fails_undoes_only_itself(session: Session) -> None:
     session.set("text", "x")
     with pytest.raises(KindError), session.batch() as batch:

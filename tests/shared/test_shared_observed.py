@@ -22,6 +22,7 @@ from flexcache_rs.shared import SharedCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 NUMBERS = itertools.count()
 
@@ -283,3 +284,11 @@ def test_other_systems_say_so() -> None:
     done = subprocess.run([sys.executable, "-c", ELSEWHERE], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "flexcache_rs.shared needs 64-bit Linux or macOS\n" * 2 + "1 1 1\n"
     assert done.stderr == "flexcache shared: flexcache_rs.shared needs 64-bit Linux or macOS\n" * 3
+
+
+def test_what_cannot_be_opened_is_named_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "no cache"
+    path.write_text("text")
+    path.chmod(0o644)
+    assert main(["shared", "stats", str(path)]) == 1
+    assert capsys.readouterr().err.count(str(path)) == 1

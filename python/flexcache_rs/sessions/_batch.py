@@ -117,9 +117,6 @@ class Batch(_Gathered):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._session!r}>"
 
-    def __reduce__(self) -> Any:
-        raise TypeError("a batch is of a session and cannot be copied or pickled")
-
     def _gather(self, coroutine: Coroutine[Any, Any, Any]) -> Pending:
         pending = Pending()
         try:
