@@ -314,7 +314,7 @@ impl Load {
     /// From now on it has landed: `outcome` is there for those who wait, who are returned with what nobody
     /// needs any more.
     pub(crate) fn end(&self, outcome: Option<Outcome>) -> (State, Option<Outcome>) {
-        let outcome = outcome.filter(|_| !self.unshared.load(Ordering::Acquire));
+        let outcome = outcome.filter(|_| !self.is_unshared());
         let ended = {
             let mut state = self.state();
             let before = std::mem::take(&mut *state);
@@ -337,6 +337,11 @@ impl Load {
     /// Does not give the result to callers that wait. They start again.
     pub(crate) fn do_not_share(&self) {
         self.unshared.store(true, Ordering::Release);
+    }
+
+    /// Whether its result is that of the caller alone who began it.
+    pub(crate) fn is_unshared(&self) -> bool {
+        self.unshared.load(Ordering::Acquire)
     }
 
     /// Whether it has landed or never will. Runs Python code.
