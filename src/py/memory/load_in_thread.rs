@@ -15,7 +15,10 @@ use super::leasing::{Asks, Turn, end_lease, failure_for_others, take_turn, wait_
 use super::state::FlexCache;
 use super::terms::{IfPresent, Terms};
 use crate::py::object::argument::wrong_type;
+use crate::py::object::imported::imported;
+use crate::py::object::integer::shown;
 use crate::py::object::running_python::{call, detached};
+use crate::py::object::single_use::is_single_use;
 use crate::py::object::tags;
 use crate::py::process::stack;
 use crate::py::removal::aclose::BETWEEN_SIGNALS;
@@ -196,10 +199,11 @@ pub(super) fn outcome_of(error: &Bound<'_, PyAny>) -> Option<Outcome> {
 
 fn is_cancellation(error: &Bound<'_, PyAny>) -> bool {
     let py = error.py();
-    let class = py
-        .import(intern!(py, "asyncio.exceptions"))
-        .and_then(|module| module.getattr(intern!(py, "CancelledError")));
-    class.and_then(|class| error.is_instance(&class)).unwrap_or(false)
+    // An interrupt in the middle of an import can leave the import locked for good. And a program that never
+    // imported asyncio has nothing that could be cancelled.
+    let class = imported(py, intern!(py, "asyncio.exceptions"))
+        .and_then(|module| module.map(|module| module.getattr(intern!(py, "CancelledError"))).transpose());
+    class.and_then(|class| class.map_or(Ok(false), |class| error.is_instance(&class))).unwrap_or(false)
 }
 
 /// A thread that waits for a load.
@@ -336,7 +340,7 @@ pub(crate) fn get_or_set(
             value.call_method0(intern!(py, "close"))?;
             return Err(PyTypeError::new_err(format!(
                 "factory must not be a coroutine function, such as {}, which aget_or_set() takes",
-                factory.repr()?
+                shown(&factory.as_borrowed())
             )));
         }
         cache.get().count_load();
@@ -378,8 +382,8 @@ fn keep<'py>(
 ) -> PyResult<()> {
     let py = cache.py();
     cache.get().count_load();
-    if value.get_type().hasattr(intern!(py, "__await__"))? {
-        // It can be awaited once, or in one loop.
+    // An awaitable may be awaited in one loop alone.
+    if is_single_use(value) || value.get_type().hasattr(intern!(py, "__await__"))? {
         load.do_not_share();
         return Ok(());
     }
