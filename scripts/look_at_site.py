@@ -33,6 +33,10 @@ QUESTIONS = {
     "invalidate": {"howto/invalidation.html", "faq.html", "remote.html", "memoize.html"},
     "full disk": {"disk.html", "faq.html", "troubleshooting.html"},
     "testing": {"howto/testing.html", "reference/testing.html", "faq.html"},
+    "test clock": {"howto/testing.html", "reference/testing.html", "faq.html"},
+    "move from cachetools": {"moving/cachetools.html", "cachetools.html"},
+    "numpy array between processes": {"howto/multiprocessing.html"},
+    "cache LLM calls on disk": {"howto/agents.html"},
 }
 """What is asked, and the pages that answer it."""
 

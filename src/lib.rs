@@ -67,7 +67,7 @@ mod _core {
     #[pymodule_export]
     use crate::py::remote::RemoteSocket;
     #[pymodule_export]
-    use crate::py::remote::{RemoteLane, RemoteReplies, command, entries, places};
+    use crate::py::remote::{RemoteLane, RemoteReplies, command, commands, entries, one_entry, places};
     #[pymodule_export]
     use crate::py::replay::{parse_plain, replay_trace};
     #[pymodule_export]

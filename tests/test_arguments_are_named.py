@@ -156,7 +156,7 @@ CALLS: list[tuple[str, Callable[[Any], object], type[Exception], str]] = [
         ("SharedCache", lambda cache, per=per: cache.limiter("a", 5, per), ValueError, "^per must")
         for per in (0, -1, float("nan"), float("inf"), 1e300)
     ),
-    ("SharedCache", lambda cache: cache.limiter("a", 5, "x"), TypeError, "^per must be seconds"),
+    ("SharedCache", lambda cache: cache.limiter("a", 5, "x"), TypeError, "^per must be a number of seconds"),
 ]
 
 
@@ -189,7 +189,7 @@ def test_names_of_shared_caches(tmp_path: Path) -> None:
         ({"cache_name": 5}, TypeError, "^cache_name must be a str"),
         ({"expires": -1}, ValueError, "^expires must be more than 0"),
         ({"expires": float("nan")}, ValueError, "^expires must not be NaN"),
-        ({"expires": "long"}, TypeError, "^expires must be seconds"),
+        ({"expires": "long"}, TypeError, "^expires must be a number of seconds"),
         ({"poolsize": "ten"}, TypeError, "^poolsize must be an int"),
         ({"root": 5}, TypeError, "^root must be a path"),
         ({"root": "/nonexistent/directory"}, FileNotFoundError, "root must be a directory"),

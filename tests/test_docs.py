@@ -239,3 +239,15 @@ def test_figures_are_those_of_the_tables(page: str) -> None:
         ]
         assert given, row
         assert set(given) <= figures, row
+
+
+LINKED = re.compile(r"\[([^\]]*\d[^\]]*)\]\((?:docs/|(?:\.\./)*)(benchmarks/\w+\.md)#([\w-]+)\)")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if LINKED.search(page.read_text("utf-8"))], ids=name_of)
+def test_figures_of_links_are_those_of_the_tables(page: Path) -> None:
+    """A sentence that links a figure to a table has a figure of that table."""
+    for text, file, anchor in LINKED.findall(page.read_text("utf-8")):
+        figures = set(FIGURE.findall(section(ROOT / "docs" / file, anchor)))
+        # "kill -9" is no figure.
+        assert set(FIGURE.findall(text.replace("-9", ""))) <= figures, text

@@ -155,3 +155,25 @@ def test_what_a_function_is_stays() -> None:
         disk.FanoutCache.touch(None)  # type: ignore[call-arg, arg-type]
     with pytest.raises(TypeError, match="'expired'; did you mean expire="):
         disk.FanoutCache.touch(None, expired=1)  # type: ignore[call-arg, arg-type]
+
+
+def aliases() -> list[Any]:
+    """Public names of functions that have another name too, with the class which has them."""
+    found: dict[str, Any] = {}
+    for name, owner, call in public():
+        inner = call.__func__ if isinstance(call, classmethod | staticmethod) else call
+        if owner is not None and getattr(inner, "__suggests__", False) and inner.__name__ != name.split(".")[-1]:
+            found[name] = pytest.param(name.split(".")[-1], inner, id=name)
+    return list(found.values())
+
+
+@pytest.mark.parametrize(("name", "call"), aliases())
+def test_a_call_of_several_names_is_called_by_the_one_that_was_used(name: str, call: Any) -> None:
+    with pytest.raises(TypeError, match=rf"^{name}\(\) got an unexpected keyword argument 'nonsense'"):
+        made = call(None, nonsense=1)
+        asyncio.run(made)
+
+
+def test_there_are_calls_of_several_names() -> None:
+    names = {one.id for one in aliases()}
+    assert {"remote.RemoteCache.set", "remote.RemoteCache.aset"} <= names

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import gc
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from flexcache_rs import FlexCache
+from flexcache_rs._core import AwaitedBlock
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 
 class Node:
@@ -276,3 +280,44 @@ def test_an_iterator_outlives_its_cache() -> None:
     assert list(iterator) == []
     gc.collect()
     assert alive() is None
+
+
+class Never:
+    """Something that is awaited in vain."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
+class FailingBlock(AwaitedBlock):
+    """A block whose end fails, and what is left after that waits."""
+
+    def __init__(self) -> None:
+        self.used: Any = None
+        self.node = Node()
+
+    def _before(self) -> None:
+        pass
+
+    async def _aenter(self) -> None:
+        pass
+
+    async def _aleave(self, _: bool) -> None:
+        raise ValueError
+
+    async def _aend(self, _: None) -> None:
+        await Never()
+
+
+def test_a_block_is_collected_with_the_exception_of_its_end() -> None:
+    async def use(block: FailingBlock) -> None:
+        async with block:
+            pass
+
+    block = FailingBlock()
+    block.used = use(block)
+    block.used.send(None)
+    node = weakref.ref(block.node)
+    del block
+    gc.collect()
+    assert node() is None

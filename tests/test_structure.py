@@ -259,3 +259,13 @@ def test_threads_wait_in_queues_of_parking_lot_only_without_a_gil() -> None:
         if re.search(r"^(?!\s*//).*parking_lot::", path.read_text(), re.MULTILINE)
     }
     assert users == {"src/py/process/guard.rs", "src/py/memory/shard_lock.rs"}
+
+
+def test_a_signals_handler_may_take_every_lock_that_its_thread_has() -> None:
+    """A handler runs in the middle of whatever its thread does. A lock that is not reentrant would never be free."""
+    users = [
+        name_of(path)
+        for path in PYTHON.rglob("*.py")
+        if re.search(r"\bthreading\.Lock\(|^from threading import .*\bLock\b", path.read_text(), re.MULTILINE)
+    ]
+    assert not users, "take threading.RLock, or none"

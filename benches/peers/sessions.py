@@ -82,7 +82,7 @@ async def _compare(
     run: Run, title: str, names: list[str], open_one: Callable[[str], Awaitable[Opened]], count: int
 ) -> list[Figure]:
     """One call after the other, and many at once, in turns."""
-    text = "Awaited calls, strs of 100 characters, 1,000 keys; microseconds a call."
+    text = "Microseconds per call. The calls are awaited. There are 1,000 keys with strs of 100 characters."
     single = Figure(title, text)
     together = Figure(f"{title}, {TOGETHER} at once", f"Microseconds for {TOGETHER} tasks together.")
     opened: dict[str, Opened] = {}
@@ -139,7 +139,9 @@ def disk(run: Run) -> list[Figure]:
 
 async def _hops(run: Run) -> Figure:
     """What an awaited call takes beside a hop to a thread and back."""
-    figure = Figure("On disk, beside a thread hop", f"Microseconds a call: one task, and each of {TASKS} at once.")
+    figure = Figure(
+        "On disk, beside a thread hop", f"Microseconds per call of one task, and of each of {TASKS} tasks at once."
+    )
     store = await _session(f"disk://{run.directory / 'b'}")
     await store.set("key", VALUE)
     calls: dict[str, Callable[[int], Awaitable[Any]]] = {
@@ -161,7 +163,7 @@ def _sync(run: Run) -> Figure:
     """Calls without await: keys, lists of several lengths, limiters."""
     from flexcache_rs.sessions.sync import connect
 
-    figure = Figure("Without await", "Microseconds a call.", compared=False)
+    figure = Figure("Without await", "Microseconds per call.", compared=False)
     places = {"memory": "memory://", "disk": f"disk://{run.directory / 'c'}"}
     for place, url in places.items():
         with connect(url) as session:

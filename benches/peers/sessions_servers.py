@@ -187,7 +187,7 @@ def valkey(run: Run) -> list[Figure]:
 def _valkey_now(run: Run, server: Server) -> Figure:
     from flexcache_rs.sessions.sync import connect
 
-    text = "Microseconds a call, on one connection. A plain socket shows the least possible time."
+    text = "Microseconds per call, on one connection. A plain socket shows the least possible time."
     figure = Figure("On Valkey or Redis, without await", text)
     client: Any = import_module("redis").Redis(host=server.host, port=server.port)
     least = plain_socket(server)
@@ -205,7 +205,7 @@ def _valkey_now(run: Run, server: Server) -> Figure:
 async def _valkey_awaited(run: Run, server: Server) -> list[Figure]:
     from flexcache_rs.sessions import connect
 
-    text = "Microseconds a call. An `asyncio.Protocol` shows the least possible time."
+    text = "Microseconds per call. An `asyncio.Protocol` shows the least possible time."
     single = Figure("On Valkey or Redis, awaited", text)
     together = Figure(f"On Valkey or Redis, {TOGETHER} at once", f"Microseconds for {TOGETHER} tasks together.")
     client: Any = import_module("redis.asyncio").Redis(host=server.host, port=server.port)
@@ -300,10 +300,13 @@ def _mariadb_now(run: Run, server: Database) -> list[Figure]:
 
     figure = Figure(
         "On MariaDB, without await",
-        "Microseconds a call, on one connection. The same SQL is that of a call, sent by the driver alone; calls whose "
-        "SQL cannot be repeated as it is have none. One statement is what a table of a program's own needs.",
+        'Microseconds per call, on one connection. "The same SQL" is the SQL of a session\'s call, which the driver '
+        'alone sends again. A call whose SQL cannot be repeated has no number. "One statement" is the statement of '
+        "a program with a table of its own.",
     )
-    trips = Figure("Round trips on MariaDB", "How often a call asks the server.", "round trips", compared=False)
+    trips = Figure(
+        "Round trips on MariaDB", "The number of requests to the server for each call.", "round trips", compared=False
+    )
     many = import_module("pymysql").constants.CLIENT.MULTI_STATEMENTS
     plain = server.client(database="bench")
     again = server.client(database="bench", client_flag=many, charset="utf8mb4")
@@ -330,7 +333,7 @@ def _mariadb_now(run: Run, server: Database) -> list[Figure]:
 async def _mariadb_awaited(run: Run, server: Database) -> list[Figure]:
     from flexcache_rs.sessions import connect
 
-    single = Figure("On MariaDB, awaited", "Microseconds a call. PyMySQL is called in a thread, as sessions do.")
+    single = Figure("On MariaDB, awaited", "Microseconds per call. PyMySQL is called in a thread, as sessions call it.")
     together = Figure(f"On MariaDB, {TOGETHER} at once", f"Microseconds for {TOGETHER} tasks together.")
     client = server.client(database="bench")
     cursor = client.cursor()

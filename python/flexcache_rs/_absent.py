@@ -1,4 +1,4 @@
-"""Attributes of a base class that a class does not have, because what it stands in for has not."""
+"""Hides attributes of a base class, because the class that a drop-in replaces does not have them."""
 
 # mypy: ignore-errors
 

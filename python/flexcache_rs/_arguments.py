@@ -1,7 +1,8 @@
-"""Arguments that hold several things, and what is said of one that does not."""
+"""Checks of arguments that must contain several elements, and the error for other arguments."""
 
 from __future__ import annotations
 
+import sys
 from operator import index
 
 TYPE_CHECKING = False
@@ -52,10 +53,37 @@ def described(value: Any) -> str:
         return name
 
 
-def as_int(value: Any) -> Any:
-    """An integer of another library, such as numpy's, as an int; anything else as it is."""
+def as_number(value: Any) -> Any:
+    """A real number of another class, such as numpy's, `Fraction` or `Decimal`, as an int or a float.
+
+    Anything else is returned as it is. A finite number that no float can hold becomes the largest one.
+    """
     kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
-    return index(value) if kind is not int and not issubclass(kind, bool) and hasattr(kind, "__index__") else value
+    if isinstance(value, (int, float)):
+        return value
+    if hasattr(kind, "__index__"):
+        try:
+            return index(value)
+        except TypeError:
+            # Such as numpy's bool.
+            return value
+    if not hasattr(kind, "__float__"):
+        return value
+    # Whoever has one of their objects has imported the modules.
+    modules = (sys.modules.get("numbers"), "Real"), (sys.modules.get("decimal"), "Decimal")
+    return _as_float(value) if isinstance(value, tuple(getattr(*each) for each in modules if each[0])) else value
+
+
+def _as_float(value: Any) -> float:
+    if value != value:
+        return float("nan")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = _UNBOUNDED if value > 0 else -_UNBOUNDED
+    if abs(number) == _UNBOUNDED and value != number:
+        return sys.float_info.max if value > 0 else -sys.float_info.max
+    return number
 
 
 def real(name: str, number: Any) -> float:

@@ -1,12 +1,12 @@
-"""Functions of asyncio, which is imported when the first of them is awaited: most programs need none of it."""
+"""Functions of asyncio. asyncio is imported when the first of them is awaited, because most programs do not need it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from asyncio import Future
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
 
     from flexcache_rs._core import SharedSegment
 
@@ -49,6 +49,19 @@ async def wait(futures: Iterable[Future[R]]) -> None:
     from asyncio import wait
 
     await wait(futures)
+
+
+async def gathered(calls: Sequence[Coroutine[Any, Any, R]]) -> list[R]:
+    """The results of calls that are made at the same time. If one fails, the others are awaited before it is raised."""
+    if len(calls) == 1:
+        return [await calls[0]]
+    from asyncio import gather
+
+    results = await gather(*calls, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results  # type: ignore[return-value]
 
 
 async def at_once(cache: SharedSegment, name: object, call: Callable[[], R | None]) -> R:

@@ -1,4 +1,4 @@
-"""What loads in progress ask Python about tasks that wait for one another."""
+"""Finds tasks that wait for one another. The native loads call these functions."""
 
 from __future__ import annotations
 

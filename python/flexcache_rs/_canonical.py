@@ -1,7 +1,7 @@
 """Descriptions of objects in keys of memoized calls in a store, for `src/py/object/canonical_key.rs`.
 
-An object gets a description of its own where objects that are equal are to have the same one in every process. Any
-other object is pickled, by itself: what else is in the key makes no difference to its pickle.
+Objects of these types have a description that is the same for equal objects in every process. Any other object is
+pickled separately, so that the rest of the key does not change its pickle.
 """
 
 from __future__ import annotations

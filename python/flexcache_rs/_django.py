@@ -1,4 +1,4 @@
-"""What all backends for Django have in common. Needs Django."""
+"""The base class of all backends for Django. Needs Django."""
 
 from __future__ import annotations
 

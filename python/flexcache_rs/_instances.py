@@ -1,4 +1,4 @@
-"""Instances whose methods are memoized: what stands for them in keys, and what they hold of results."""
+"""Instances whose methods are memoized: their representation in keys, and the results that they hold."""
 
 import gc
 from _weakref import ref

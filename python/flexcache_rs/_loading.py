@@ -1,4 +1,4 @@
-"""`aget_or_set`: values that tasks compute where they are absent. `get_or_set` is native."""
+"""`aget_or_set`: tasks compute values that are absent. `get_or_set` is native."""
 
 from __future__ import annotations
 

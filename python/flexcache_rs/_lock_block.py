@@ -1,4 +1,4 @@
-"""`LockBlock`: the `with` of a lock, whose release no signal's handler skips."""
+"""`LockBlock`: the `with` block of a lock. A signal handler that raises cannot skip its release."""
 
 from __future__ import annotations
 
@@ -15,6 +15,13 @@ class LockBlock(Block, AwaitedBlock):
 
     _name: Any
     _timeout: float | timedelta | None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._name!r}>"
+
+    def __reduce__(self) -> Any:
+        message = f"a {type(self).__name__} cannot be copied or pickled: make one in each process, by its cache"
+        raise TypeError(message)
 
     def acquire(self) -> bool:
         """Wait for the lock."""

@@ -1,4 +1,4 @@
-"""What memoize() is asked for, checked."""
+"""Checks of the options of `memoize`."""
 
 from __future__ import annotations
 

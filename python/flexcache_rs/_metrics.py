@@ -1,4 +1,4 @@
-"""What is measured of caches, for Prometheus and OpenTelemetry alike."""
+"""The metrics of caches, for Prometheus and OpenTelemetry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`memoize(per_instance=True)`: a method of which each instance has a cache, limits and statistics of its own.
+"""`memoize(per_instance=True)`: each instance has its own cache, limits and statistics for a method.
 
 Types are in the stub: `typing` takes longer to import than all of this package.
 """

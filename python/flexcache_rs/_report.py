@@ -1,4 +1,4 @@
-"""A cache described for people: `describe()` as text, and for notebooks."""
+"""Reports about a cache for people: `describe()` as text, and a table for notebooks."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _title(cache: _core.FlexCache[Any, Any]) -> str:
 def describe(self: _core.FlexCache[Any, Any]) -> str:
     """Return a report for people, as text: what the cache holds and what it counted. Print it.
 
-    O(1) beside removing what has expired.
+    O(1), and O(1) more for each entry that has expired.
 
     >>> from flexcache_rs import FlexCache
     >>> cache = FlexCache(max_items=10, name="users")

@@ -1,4 +1,4 @@
-"""The command ``sessions``: keys, values and deadlines of a backend, and removing what has expired."""
+"""The command ``sessions``: shows keys, values and deadlines of a backend, and removes expired data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command ``shared``: which caches are in shared memory, what is in them, and removing them."""
+"""The command ``shared``: lists, describes, empties and removes caches in shared memory."""
 
 from __future__ import annotations
 
@@ -158,7 +158,8 @@ def _with_file(name: str, use: Callable[[Path], None]) -> int:
     try:
         use(path)
     except OSError as error:
-        print(f"flexcache shared: {path}: {error.strerror or error}", file=sys.stderr)
+        why = error.strerror or str(error)
+        print(f"flexcache shared: {why if str(path) in why else f'{path}: {why}'}", file=sys.stderr)
         return 1
     return 0
 

@@ -1,4 +1,4 @@
-"""The action ``watch`` of the command ``shared``: what happens in caches in shared memory, over and over."""
+"""The action ``watch`` of the command ``shared``: shows the activity of caches in shared memory repeatedly."""
 
 from __future__ import annotations
 

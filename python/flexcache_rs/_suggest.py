@@ -1,4 +1,4 @@
-"""`suggesting`: a call with an argument that a function does not know says which one was meant."""
+"""`suggesting`: the error for an unknown argument suggests the argument that was meant."""
 
 from __future__ import annotations
 
@@ -44,31 +44,34 @@ def suggesting(decorated: _T) -> _T:
     if isinstance(decorated, type):
         for name, value in list(vars(decorated).items()):
             if name == "__init__" or not name.startswith("_"):
-                changed = _attribute(value)
+                changed = _attribute(value, name)
                 if changed is not value:
                     setattr(decorated, name, changed)
         return decorated
-    return _attribute(decorated)  # type: ignore[no-any-return]
+    return _attribute(decorated, getattr(decorated, "__name__", ""))  # type: ignore[no-any-return]
 
 
-def _attribute(value: Any) -> Any:
-    """A function, or a method of whatever kind, that suggests; anything else as it is."""
+def _attribute(value: Any, name: str) -> Any:
+    """A function, or a method of whatever kind, that suggests; anything else as it is.
+
+    A function may have several names in a class. Its caller is told of the one that was called.
+    """
     kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
     if issubclass(kind, classmethod | staticmethod):
-        changed = _attribute(value.__func__)
+        changed = _attribute(value.__func__, name)
         return value if changed is value.__func__ else kind(changed)  # pyright: ignore[reportUnknownVariableType]
-    return _suggesting(value) if kind is FunctionType else value
+    return _suggesting(value, name) if kind is FunctionType else value
 
 
-def _suggesting(function: FunctionType) -> FunctionType:
+def _suggesting(function: FunctionType, name: str) -> FunctionType:
     code = function.__code__
     count, keyword_only = code.co_argcount, code.co_kwonlyargcount
     all_names = code.co_varnames[: count + keyword_only]
-    shown = [name for name in all_names[code.co_posonlyargcount :] if name not in ("self", "cls")]
+    shown = [one for one in all_names[code.co_posonlyargcount :] if one not in ("self", "cls")]
     if code.co_flags & (_VAR_KEYWORD) or not shown or hasattr(function, "__suggests__"):
         return function
     required = count - len(function.__defaults__ or ())
-    needed = [name not in (function.__kwdefaults__ or {}) for name in all_names[count:]]
+    needed = [one not in (function.__kwdefaults__ or {}) for one in all_names[count:]]
     shape = (
         code.co_posonlyargcount,
         count,
@@ -81,11 +84,11 @@ def _suggesting(function: FunctionType) -> FunctionType:
 
     def refuse(given: tuple[Any, ...], beyond: tuple[Any, ...], unknown: dict[str, Any]) -> NoReturn:
         if unknown:
-            label = type(given[0]).__name__ if function.__name__ == "__init__" else function.__name__
+            label = type(given[0]).__name__ if name == "__init__" else name
             raise TypeError(_core._unexpected_argument(label, next(iter(unknown)), shown))  # pyright: ignore[reportPrivateUsage]
         # The interpreter says what is missing.
-        named = {name: one for name, one in zip(all_names, given, strict=True) if one is not _MISSING}
-        first = [named.pop(name) for name in all_names[: code.co_posonlyargcount] if name in named]
+        named = {each: one for each, one in zip(all_names, given, strict=True) if one is not _MISSING}
+        first = [named.pop(each) for each in all_names[: code.co_posonlyargcount] if each in named]
         function(*first, *beyond, **named)
         raise AssertionError(f"{function.__qualname__}() was called without a required argument")
 
@@ -103,7 +106,7 @@ def _suggesting(function: FunctionType) -> FunctionType:
     names = (*all_names, *rest, _UNKNOWN)
     call.__code__ = made.replace(co_varnames=names, co_consts=constants, co_name=code.co_name)
     call.__defaults__ = (*([_MISSING] * required), *(function.__defaults__ or ())) or None
-    defaults = {name: _MISSING for name, is_needed in zip(all_names[count:], needed, strict=True) if is_needed}
+    defaults = {one: _MISSING for one, is_needed in zip(all_names[count:], needed, strict=True) if is_needed}
     call.__kwdefaults__ = {**defaults, **(function.__kwdefaults__ or {})} or None
     functools.update_wrapper(call, function)
     call.__suggests__ = True

@@ -1,4 +1,4 @@
-"""Awaited calls that take a value out of a store. A task that is cancelled meanwhile puts it back."""
+"""Awaited calls that take a value out of a store. If the task is cancelled, the value is put back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What commands show people: colours, sizes, a bar while it takes time."""
+"""The output of commands on a terminal: colours, sizes and progress bars."""
 
 from __future__ import annotations
 

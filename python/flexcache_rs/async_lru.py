@@ -1,7 +1,7 @@
 """async-lru's `alru_cache` on FlexCache.
 
-`from flexcache_rs.async_lru import alru_cache` is the only change to a program. docs/async_lru.md says what differs;
-`flexcache_rs.memoize` can do more.
+`from flexcache_rs.async_lru import alru_cache` is the only change to a program. docs/async_lru.md lists the
+differences. `flexcache_rs.memoize` has more features.
 
 Types are in the stub: `typing` takes longer to import than all of this.
 """
@@ -234,7 +234,7 @@ def alru_cache(maxsize=_MAXSIZE, typed=False, *, ttl=None, jitter=None, key=None
     """Keep the most recent results of a coroutine function.
 
     Used bare or with arguments. Tasks that miss the same call at once wait for one task which computes it. An
-    exception is not kept. What is returned has cache_contains(), cache_invalidate(), cache_clear(), cache_close(),
+    exception is not kept. The result has cache_contains(), cache_invalidate(), cache_clear(), cache_close(),
     cache_info() and cache_parameters(), and works as a method.
 
     Args:

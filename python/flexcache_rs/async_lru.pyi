@@ -139,7 +139,7 @@ def alru_cache(
     """Keep the most recent results of a coroutine function.
 
     Used bare or with arguments. Tasks that miss the same call at once wait for one task which computes it. An
-    exception is not kept. What is returned has cache_contains(), cache_invalidate(), cache_clear(), cache_close(),
+    exception is not kept. The result has cache_contains(), cache_invalidate(), cache_clear(), cache_close(),
     cache_info() and cache_parameters(), and works as a method.
 
     Args:

@@ -1,4 +1,4 @@
-//! What a key holds besides single values.
+//! The containers that a key may hold.
 
 use std::collections::VecDeque;
 use std::ops::Bound;

@@ -1,4 +1,4 @@
-//! How a store is written as bytes, and read again.
+//! Writes a store as bytes, and reads it again.
 //!
 //! Numbers are little-endian, and everything whose length varies begins with that. Times are absolute: what a store's clock
 //! says is nothing to another process. A reader never takes memory for what a length claims, only for bytes that are there.

@@ -1,4 +1,4 @@
-//! What a store answers that has nothing, and stores nothing.
+//! The replies of a store that has nothing and stores nothing.
 
 use crate::container::{Container, Moment};
 use crate::kind::Kind;

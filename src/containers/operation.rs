@@ -1,4 +1,4 @@
-//! What can be asked of a store, and what it answers: the vocabulary of all of them.
+//! The operations of a store and their replies: the vocabulary of all stores.
 
 pub use crate::kind::{Cell, Key, Kind, StreamId};
 use crate::number::Number;

@@ -1,4 +1,4 @@
-//! What a key holds in memory.
+//! The value of a key in memory.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! How many bytes something takes in memory, as far as that is known without the allocator.
+//! An estimate of the bytes that something takes in memory. The allocator is not asked.
 
 /// What an element takes besides its own bytes: its place in the container, and what the allocator adds.
 const ELEMENT: u64 = 48;

@@ -1,4 +1,4 @@
-//! What a transaction changes besides the rows: files and counters.
+//! The effects of a transaction other than its rows: files and counters.
 //!
 //! In other writers of the format, triggers keep the counters. This crate switches the triggers off
 //! for its own connections, and each transaction adds up its changes instead: a hundred writes update

@@ -1,4 +1,4 @@
-//! What a read or a write does besides its own work: eviction and statistics.
+//! The additional work of reads and writes: eviction and statistics.
 
 /// An eviction policy, as fragments of SQL. Each fragment may be absent.
 ///

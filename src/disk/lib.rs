@@ -9,6 +9,7 @@ mod check;
 pub mod compression;
 mod connection;
 mod counters;
+mod database_file;
 mod directory;
 mod effects;
 mod error;

@@ -1,4 +1,4 @@
-//! Which process something belongs to, and whether that process still lives.
+//! The process to which something belongs, and whether that process still lives.
 
 use std::process;
 use std::sync::Mutex;

@@ -1,4 +1,4 @@
-//! How long SQLite waits for locks that other processes hold.
+//! The time for which SQLite waits for locks that other processes hold.
 //!
 //! Every way into SQLite runs under a [`Patience`]. Without one SQLite does not wait at all.
 

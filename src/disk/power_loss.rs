@@ -1,4 +1,4 @@
-//! What the files of SQLite hold after the power was lost: for tests, with the feature `fault-injection`.
+//! A model of SQLite's files after a loss of power: for tests, with the feature `fault-injection`.
 //!
 //! What was written to a file and not synchronized since may be there, may be missing, or may be there in part, each
 //! write for itself. A file that was made and never synchronized may be missing; one that was deleted may be there

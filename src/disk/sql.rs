@@ -1,4 +1,4 @@
-//! What every store does with a connection, whatever its tables are.
+//! Statements and rollbacks that every store uses, whatever its tables are.
 
 use std::time::{Duration, Instant};
 

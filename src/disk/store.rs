@@ -1,14 +1,15 @@
 //! A cache directory: opening it, transactions, and how every call reaches the database.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use crate::connection::{PooledConnection, log_pages, take_log_pages};
+use crate::database_file::DatabaseFile;
 use crate::directory::DATABASE;
 use crate::effects::TransactionEffects;
 use crate::error::{Error, Result};
@@ -22,7 +23,6 @@ use crate::read::Lookups;
 use crate::read_only::{self, Access, UNKNOWN};
 use crate::settings::{set_safety, settings};
 use crate::sql::{execute, roll_back};
-use crate::sqlite_guard::{File, NO_FILE, identity, is_gone};
 use crate::stripes::CommitObserver;
 use crate::tracker::{Commit, CommitTracker, Written};
 use crate::vacuum;
@@ -37,9 +37,6 @@ const PATIENCE_TO_FORK: Duration = Duration::from_secs(1);
 
 /// How long a rollback waits for locks. It needs none in most cases.
 const PATIENCE_TO_ROLL_BACK: Duration = Duration::from_secs(1);
-
-/// A store looks no more often than this, in milliseconds, whether the database is still the file that it has open.
-const RELOOK: u64 = 1000;
 
 /// Removes a file that is no longer needed: in the directory, by its name, which is inside. It must not fail.
 pub type Remove = Box<dyn Fn(&Path, &str) + Send + Sync>;
@@ -62,11 +59,7 @@ pub struct DiskStore {
     pub(crate) page_size: OnceLock<i64>,
     pub(crate) tracker: CommitTracker,
     observer: Option<Arc<dyn CommitObserver>>,
-    /// When the store was made, and how many milliseconds later it last looked for another file.
-    made: Instant,
-    looked: AtomicU64,
-    /// The file of the database.
-    file: Mutex<Option<File>>,
+    file: DatabaseFile,
     /// The connection that keeps the header of the log mapped for `tracker`.
     watch: Mutex<Option<Link>>,
     pub(crate) forecast: Mutex<Forecast>,
@@ -99,9 +92,7 @@ impl DiskStore {
             page_size: OnceLock::new(),
             tracker: CommitTracker::default(),
             observer: None,
-            made: Instant::now(),
-            looked: AtomicU64::new(0),
-            file: Mutex::default(),
+            file: DatabaseFile::default(),
             watch: Mutex::default(),
             forecast: Mutex::default(),
             new_keys: AtomicBool::new(true),
@@ -122,26 +113,9 @@ impl DiskStore {
         &self.directory
     }
 
-    /// At most once in `RELOOK`: if the database was deleted, or replaced by another file, a backup for instance, closes
-    /// the connections to the one before. What was read from that is not current, and nobody would find what is written
-    /// to it.
+    /// If the database was deleted, or replaced by another file, closes the connections to the one before.
     fn look_for_another_file(&self) {
-        let now = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let last = self.looked.load(Ordering::Relaxed);
-        if now.saturating_sub(last) < RELOOK
-            || self.looked.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_err()
-        {
-            return;
-        }
-        let mut known = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let file = match identity(&self.database) {
-            Some(file) => file,
-            // Not before the first connection, which creates it. The next one says that it is not there any more.
-            None if known.is_some() && is_gone(&self.database) => NO_FILE,
-            None => return,
-        };
-        if known.replace(file).is_some_and(|known| known != file) {
-            drop(known);
+        if let Some(file) = self.file.another(&self.database) {
             self.pool.use_file(file);
             self.stop_watching();
             self.gates.close();
@@ -158,9 +132,7 @@ impl DiskStore {
         } else {
             Link::open(&self.database)?
         };
-        if let Some(file) = connection.file() {
-            self.file.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(file);
-        }
+        self.file.opened(connection.file());
         // `TransactionEffects` keeps the counters.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
         for (key, value) in settings(&connection)? {

@@ -1,4 +1,4 @@
-//! Which keys a transaction has written, for caches that hold copies of entries.
+//! The keys that a transaction has written, for caches that hold copies of entries.
 //!
 //! Keys are divided among [`STRIPES`] stripes. A [`CommitObserver`] hears of every commit of one store, in the order of
 //! the commits.

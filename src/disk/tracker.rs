@@ -1,4 +1,4 @@
-//! Which commits are our own: what a cache in memory has to know about the database behind it.
+//! Detection of our own commits, which a cache in memory distinguishes from those of other processes.
 //!
 //! A **generation** is a stretch of time in which nobody but this store has committed. A cache in memory keeps with each
 //! value the generation that held before it was read. The value is current as long as that generation holds, but for

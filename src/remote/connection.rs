@@ -1,4 +1,4 @@
-//! One connection: callers put requests in line, and get the answers in that order.
+//! One connection. Callers enqueue requests and get the replies in the same order.
 //!
 //! A caller puts its bytes behind those of others. The first one writes the bytes of all, so that requests of many
 //! threads go out together, and no thread waits for a lock while another writes.

@@ -1,4 +1,4 @@
-//! What a server sends (RESP3), taken as it comes.
+//! Incremental decoding of the replies of a server (RESP3).
 //!
 //! A length is only a claim: memory grows as bytes and parts come. Each byte is looked at once, also where an answer
 //! with many parts comes in many pieces.

@@ -1,4 +1,4 @@
-//! What is said on a new connection before anybody uses it.
+//! The first commands on a new connection.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Who reads the answers of a connection.
+//! Decides which thread reads the replies of a connection.
 //!
 //! One thread at a time has the right to read, and gives all others what comes for them. A caller that waits takes it where
 //! nobody has it: then its answer wakes no other thread first. Afterwards it tells another caller that waits. The connection's

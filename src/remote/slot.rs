@@ -1,4 +1,4 @@
-//! Where the answer of a blocking call comes.
+//! A slot in which a blocking call waits for its reply.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What a server sends.
+//! The values that a server sends.
 
 /// A reply, a part of one, or a push.
 #[derive(Clone, Debug, PartialEq)]

@@ -92,6 +92,9 @@ impl<'a> Held<'a> {
             not_send: PhantomData,
         };
         stripe.head[head::HOLDER].store(this.word(), Relaxed);
+        // Between the tails that others have stored and the words of records that are changed in place or marked: a reader
+        // may be at older records, which had these words before.
+        fence(Release);
         stall::at(Point::Locked);
         held
     }

@@ -1,4 +1,4 @@
-//! Where everything lies in the file, in words of eight bytes, little endian.
+//! The layout of the file, in words of eight bytes, little-endian.
 //!
 //! ```text
 //! header         512 words   what the file is; the retired flag and the generation; sums of hits and misses

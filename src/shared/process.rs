@@ -1,4 +1,4 @@
-//! Which process this is, and whether another one still lives.
+//! The identity of this process, and whether another process still lives.
 
 #![expect(unsafe_code, reason = "it hears of forks")]
 

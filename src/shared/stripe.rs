@@ -20,8 +20,10 @@
 //! (d) *Hints.* That an entry was used is noted by a compare-and-swap from exactly the word that R saw. If anything changed,
 //! it fails. Places never repeat.
 //!
-//! (e) *In place.* An integer and a deadline are one word each and change under the mutex, so never in a copy that has been
-//! moved away from. A reader sees the old word or the new one.
+//! (e) *In place.* An integer, a deadline and the words of a lease are one word each and change under the mutex, so never in a copy
+//! that has been moved away from. A reader of the record sees the old word or the new one. For a reader of an older record, which
+//! had the word before, it is a word of W's as in (b): W executes a release fence after it has acquired the mutex
+//! ([`Held::new`](crate::hold::Held::new)).
 //!
 //! (f) *Version words.* A writer makes a key's version word odd, executes a release fence, publishes, and makes the word even
 //! (release). A copy in another cache is kept only if the word was even and the same before the value was read
@@ -37,13 +39,14 @@
 //! odd, so no copy is served or made until the next one to have that mutex makes it even.
 //!
 //! (h) *Dead marks.* A writer that has published a record in place of another, or has emptied its slot, sets a bit in the first word of
-//! the other, which its tail has not passed. Only writers look at that bit, so a reader sees the same record with and without it. Without
-//! the mark, which a death in between may prevent, the next writer finds out by the slots that nothing names the record.
+//! the other, which its tail has not passed. Only writers look at that bit, so a reader sees the same record with and without it, and
+//! for readers of older records it is a change in place as in (e). Without the mark, which a death in between may prevent, the next
+//! writer finds out by the slots that nothing names the record.
 //!
 //! A reader first looks for a slot with the key's tag (relaxed), and then loads that slot again (acquire). A key keeps its slot while it
 //! lives, so if no slot has the tag, or another tag is there by then, the key was absent at a moment of the call.
 //!
-//! `tests/memory_order.rs` has (a) to (c), (f) and (g) as models under loom, and each rule left out as a control that must fail.
+//! `tests/memory_order.rs` has (a) to (c), (e) to (g) as models under loom, and each rule left out as a control that must fail.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};

@@ -1,4 +1,4 @@
-//! What callers say and are told: places, options, entries, stamps, sums.
+//! The types of arguments and results: places, options, entries, stamps, sums.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! What a writer does to one key, under the lock.
+//! The operations of a writer on one key, under the lock.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;

@@ -1,4 +1,4 @@
-//! What a system has to give for writers: a lock in the stripe's head, of which the next writer learns that its owner died.
+//! The trait of the writers' lock, which is in the head of a stripe. The next writer learns that the owner died.
 //!
 //! Everything else that writers do is loads and stores, and readers need no lock at all.
 

@@ -202,7 +202,8 @@ from flexcache_rs import FlexCache, memoize
 def stop():
     raise KeyboardInterrupt
 imported = set(sys.modules)
-for call in (lambda: FlexCache().get_or_set("key", stop), memoize(lambda: stop()), memoize(condition=bool)(lambda: stop())):
+cache = FlexCache()
+for call in (lambda: cache.get_or_set("key", stop), memoize(lambda: stop()), memoize(condition=bool)(lambda: stop())):
     try:
         call()
     except KeyboardInterrupt:

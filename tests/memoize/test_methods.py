@@ -435,3 +435,23 @@ def test_a_method_of_a_metaclass_is_not_told_to_add_slots() -> None:
     with pytest.warns(RuntimeWarning, match="that is the class .*Kind, which can hold no results") as told:
         assert Kind.made() == [Kind]
     assert "__slots__" not in str(told[0].message)
+
+
+def test_coroutine_methods() -> None:
+    class Client:
+        calls = 0
+
+        @memoize
+        async def load(self, number: int) -> int:
+            self.calls += 1
+            return number
+
+    async def main() -> None:
+        client = Client()
+        assert await client.load(1) + await client.load(1) == 2
+        assert client.calls == 1
+        assert await Client().load(1) == 1
+
+    asyncio.run(main())
+    gc.collect()
+    assert len(Client.load.cache) == 0

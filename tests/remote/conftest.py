@@ -104,7 +104,7 @@ def no_thread(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
     def begin() -> None:
         monkeypatch.setattr("flexcache_rs.remote.aio.Awaited._in_thread", refuse)
-        monkeypatch.setattr("flexcache_rs.remote.awaited_writes.to_thread", refuse_call)
+        monkeypatch.setattr("flexcache_rs.remote.loop_calls.to_thread", refuse_call)
 
     return begin
 

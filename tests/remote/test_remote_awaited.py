@@ -22,7 +22,6 @@ from flexcache_rs.remote import RemoteConnectionError, RemoteError, RemoteTimeou
 from flexcache_rs.remote.client import Client
 from flexcache_rs.remote.failures import UnsentError, failed
 from flexcache_rs.remote.loop_connections import LoopConnection
-from flexcache_rs.remote.nonces import MARK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,150 +52,6 @@ def test_awaited_reads_need_no_thread(make: Make, no_thread: Callable[[], None])
         assert await cache.aget("absent", "default") == "default"
         assert await cache.afresh("key 1") == values["key 1"]
         assert [await cache.aget(key) for key in ("key 1", "key 2")] == [values["key 1"], values["key 2"]]
-
-    asyncio.run(main())
-
-
-def test_awaited_writes_need_no_thread(make: Make, no_thread: Callable[[], None]) -> None:
-    cache, other = make(), make()
-    # The nonce of a new tag is announced, too.
-    until(lambda: (cache.put("tagged", 0, tags=["tag"]), cache._store.nonces.known(MARK + "tag"))[1])
-
-    async def main() -> None:
-        await connected(cache)
-        no_thread()
-        await cache.aput("tagged", 1, tags=iter(["tag"]))
-        assert other.tags("tagged") == ("tag",)
-        await asyncio.gather(*(cache.aput(f"key {number}", number, ttl=100) for number in range(200)))
-        assert other.get_many([f"key {number}" for number in range(200)]) == {f"key {n}": n for n in range(200)}
-        assert 95 < other.ttl("key 7") <= 100
-        await cache.aset("key 7", "x" * 1_000_000)
-        assert await cache.aget("key 7") == "x" * 1_000_000 == other.fresh("key 7")
-        assert [await cache.adelete("key 7"), await cache.adelete("key 7")] == [True, False]
-        assert other.fresh("key 7", "gone") == "gone"
-
-    asyncio.run(main())
-
-
-def test_awaited_writes_refuse_what_others_do(make: Make) -> None:
-    cache = make()
-
-    async def main() -> None:
-        await connected(cache)
-        for arguments, kind, text in (
-            ((object(), 1), TypeError, "a key must be"),
-            (("key", 1, "x"), TypeError, "ttl must be"),
-            (("key", 1, None, "tag"), TypeError, "tags must be an iterable of str"),
-            (("key", threading.Lock()), TypeError, "pickle"),
-        ):
-            with pytest.raises(kind, match=text):
-                await cache.aput(*arguments)
-        assert await cache.aget("key", "none") == "none"
-
-    asyncio.run(main())
-
-
-def test_awaited_writes_with_tags_that_are_not_known(make: Make) -> None:
-    cache = make()
-
-    async def main() -> None:
-        await connected(cache)
-        await cache.aput("key", 1, tags=(tag for tag in ("a", "b")))
-        assert cache.tags("key") == ("a", "b")
-        await cache.aevict_tag("a")
-        assert await cache.aget("key") is None
-
-    asyncio.run(main())
-
-
-def test_a_write_that_is_cancelled_is_in_flight_until_it_is_answered(make: Make, server: Server) -> None:
-    """What is read meanwhile may be from before it, so no copy of it is kept."""
-    cache = make(timeout=20.0)
-    place = cache._store.keys.value("key")
-
-    async def main() -> None:
-        await connected(cache)
-        assert cache._store.tracker.stamp(place)
-        server.pause()
-        try:
-            for call in (cache.aput("key", 1), cache.adelete("key")):
-                task = asyncio.create_task(call)
-                await asyncio.sleep(0)
-                task.cancel()
-                await asyncio.wait([task])
-                assert task.cancelled()
-                assert not cache._store.tracker.stamp(place)
-        finally:
-            server.go_on()
-        while not cache._store.tracker.stamp(place):
-            await asyncio.sleep(0.001)
-
-    asyncio.run(main())
-
-
-def test_writes_in_flight_end_with_their_connection(make: Make, server: Server) -> None:
-    cache = make(timeout=0.2)
-    place = cache._store.keys.value("key")
-
-    async def main() -> None:
-        await connected(cache)
-        server.pause()
-        try:
-            with pytest.raises(RemoteTimeoutError):
-                await cache.aput("key", 1)
-        finally:
-            server.go_on()
-        assert cache._store.tracker.stamp(place)
-        assert cache.stats().failed_writes == 1
-
-    asyncio.run(main())
-
-
-def test_writes_after_the_connections_were_closed(make: Make, raw: Any) -> None:
-    """A connection that has ended is noticed before anything is sent."""
-    cache = make(near=None)
-
-    async def main() -> None:
-        await connected(cache)
-        for number in range(20):
-            for each in raw.client_list():
-                # Not the one that listens.
-                if each["name"] == "flexcache-test" and "t" not in each["flags"]:
-                    raw.client_kill_filter(_id=each["id"])
-            await cache.aput("key", number)
-            assert await cache.afresh("key") == number
-            assert await cache.adelete("key")
-            await connected(cache)
-
-    asyncio.run(main())
-
-
-@pytest.mark.parametrize("lease", [30, None])
-def test_an_awaited_write_discards_computations(make: Make, lease: float | None) -> None:
-    cache, began, goes_on = make(lease=lease), threading.Event(), threading.Event()
-
-    def compute() -> int:
-        began.set()
-        goes_on.wait(30)
-        return 1
-
-    async def main() -> None:
-        await connected(cache)
-        for write, left in (
-            (functools.partial(cache.aput, "key", 2), 2),
-            (functools.partial(cache.adelete, "key"), 3),
-        ):
-            cache.delete("key")
-            began.clear()
-            goes_on.clear()
-            computing = asyncio.create_task(asyncio.to_thread(cache.get_or_set, "key", compute))
-            await asyncio.to_thread(began.wait, 30)
-            await write()
-            # Whoever comes after the write does not wait for what was begun before it.
-            assert await asyncio.to_thread(cache.get_or_set, "key", lambda: 3) == left
-            goes_on.set()
-            assert await computing == 1
-            assert await cache.aget("key") == left
 
     asyncio.run(main())
 
@@ -408,10 +263,14 @@ def test_a_connection_on_which_nothing_comes_is_ended(make: Make, no_thread: Cal
     async def main() -> None:
         await connected(cache)
         before = cache._client._loops.current()
-        asking = [asyncio.ensure_future(asked(cache, *parts)) for parts in (("BLPOP", "list", 0), ("ECHO", "a"))]
-        for each in asking:
-            with pytest.raises(RemoteTimeoutError):
-                await each
+        waiting, behind = (
+            asyncio.ensure_future(asked(cache, *parts)) for parts in (("BLPOP", "list", 0), ("ECHO", "a"))
+        )
+        with pytest.raises(RemoteTimeoutError):
+            await waiting
+        # Its own time may not be over yet.
+        with pytest.raises((RemoteTimeoutError, RemoteConnectionError)):
+            await behind
         assert not before.is_open
         await connected(cache)
         no_thread()
@@ -446,6 +305,20 @@ def test_awaited_reads_fail_as_others_do(server: Server, make: Make, raw: Any) -
         assert await lenient.aget("key", 5) == 5
         with pytest.raises(RemoteError, match="refused"):
             await strict.aget("key")
+
+        allow("+get", "-set", "-del", "-evalsha", "-getrange")
+        assert not await lenient.aadd("new", 1)
+        assert not await lenient.atouch("first", 100)
+        await lenient.aset_many({"new": 1, "other": 2})
+        assert await lenient.aget_many(["new", "first"]) == {"first": 1}
+        for cache in (lenient, strict):
+            for refused in (cache.aincr("first"), cache.adelete_many(["first", "new"]), cache.attl("first")):
+                with pytest.raises(RemoteError, match="refused"):
+                    await refused
+        for refused in (strict.aadd("new", 1), strict.atouch("first", 1), strict.aset_many({"new": 1, "other": 2})):
+            with pytest.raises(RemoteError, match="refused"):
+                await refused
+        allow("+@all", "-get")
 
     asyncio.run(main())
     assert lenient.get("key", 5) == 5
@@ -582,3 +455,31 @@ def test_what_was_not_sent_is_told(pair: tuple[Connection, socket.socket]) -> No
 
     asyncio.run(main())
     assert told == ["lost", "unsent", "unsent"]
+
+
+def test_replies_to_several_commands_come_together(pair: tuple[Connection, socket.socket]) -> None:
+    """However the server's bytes are split, and whatever is asked besides."""
+    ours, theirs = pair
+    replies = b":1\r\n:2\r\n-ERR no\r\n:3\r\n:4\r\n:5\r\n"
+
+    async def main() -> None:
+        connection = LoopConnection(ours, functools.partial(failed, pytest.importorskip("redis.exceptions")), 60)
+        connection.begin(asyncio.get_running_loop())
+        for size in (1, 2, 7, 9, 100):
+            one, many, alone, cancelled, last = (
+                connection.submit(None, ("A",)),
+                connection.submit(None, ("C",), before=[("B",)]),
+                connection.submit(None, ("D",), before=()),
+                connection.submit(None, ("E",), before=()),
+                connection.submit(None, ("F",)),
+            )
+            cancelled.cancel()
+            for start in range(0, len(replies), size):
+                theirs.sendall(replies[start : start + size])
+                await asyncio.sleep(0)
+            assert (await one, await alone, await last) == (1, [3], 5)
+            number, refusal = await many
+            assert number == 2
+            assert isinstance(refusal, RemoteError)
+
+    asyncio.run(main())

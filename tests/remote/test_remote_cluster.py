@@ -106,6 +106,19 @@ def test_clients_of_a_cluster(make: Make, client: str) -> None:
     assert list(cache.scan()) == []
 
 
+def test_a_call_after_the_end_leaves_no_connection(make: Make, cluster: OwnCluster) -> None:
+    """Also with a server that nothing was sent to before."""
+    client = make()._client
+    client.close()
+    client._nodes.clear()
+    assert client.execute("GET", b"key") is None
+    assert client._nodes
+    for node in client._nodes.values():
+        assert not node._kept
+        assert not node._pool._in_use_connections
+        assert all(connection._sock is None for connection in node._pool._available_connections)
+
+
 def test_clients_that_are_refused(cluster: OwnCluster) -> None:
     port = cluster.servers[0].port
     strategy = redis.cluster.LoadBalancingStrategy.RANDOM
@@ -273,6 +286,41 @@ def test_awaited_reads_need_no_thread(make: Make, cluster: OwnCluster, no_thread
         assert await asyncio.gather(*(cache.aget(f"awaited {number}") for number in range(8))) == [1] * 8
 
     asyncio.run(main())
+
+
+def test_awaited_calls_of_many_keys_need_no_thread(
+    make: Make, cluster: OwnCluster, no_thread: Callable[[], None]
+) -> None:
+    """Each server gets those of its keys."""
+    cache, other = make(), make()
+    values = {f"many {number}": number for number in range(900)}
+    for server in cluster.servers[:3]:
+        key = next(key for key in values if primary_of(cluster, other, key) is server)
+        other[key] = 1
+        # The server has the scripts.
+        assert (other.incr(key), other.touch(key, 1), other.compare_and_set(key, 2, 1)) == (2, True, True)
+
+    async def main() -> None:
+        for key in values:
+            if key.endswith("00"):
+                await connected(cache, key)
+        with contextlib.closing(primary_of(cluster, cache, "a list").client()) as raw:
+            raw.rpush("test:{a list}", "a")
+        no_thread()
+        await cache.aset_many(values, ttl=100)
+        assert other.get_many(values) == values
+        assert await cache.aget_many([*values, "absent", "a list"]) == values
+        for key in list(values)[::300]:
+            assert await cache.aincr(key) == values[key] + 1
+            assert await cache.atouch(key, 200)
+            assert 195 < await cache.attl(key) <= 200
+            assert not await cache.aadd(key, 7)
+            assert await cache.acompare_and_set(key, values[key] + 1, 8)
+            assert other.fresh(key) == 8
+
+    asyncio.run(main())
+    assert cache.delete_many(values) == len(values)
+    cache.purge()
 
 
 def test_a_child_listens_on_its_own(make: Make) -> None:

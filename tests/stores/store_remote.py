@@ -78,7 +78,7 @@ def close_all() -> None:
 def disconnect(cache: RemoteCache) -> None:
     """Have a cache make connections anew, and wait until it listens again."""
     connects = cache._listener.connects
-    cache._client.close()
+    cache._client.renew()
     cache._listener._socket.shutdown(2)
     until(lambda: cache._listener.connects > connects and cache.stats().is_live)
 

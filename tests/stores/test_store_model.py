@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import pytest
+import store_remote
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
@@ -360,6 +361,8 @@ class StoreMachine(RuleBasedStateMachine):
         with os.fdopen(reader, "rb") as pipe:
             complaint = pipe.read().decode(errors="replace")
         os.waitpid(child, 0)
+        # News of a server take their time.
+        store_remote.hear()
         assert not complaint, complaint
         if self.kind.shared:
             self.write(key, value)

@@ -242,6 +242,7 @@ def test_a_fork(kind: Kind, store: Any) -> None:
         cache["a"] = 2
         os.write(from_parent, b".")
         assert os.waitpid(child, 0)[1] == 0
+        store_remote.hear()
         assert cache["a"] == 3
     finally:
         os.close(from_parent)

@@ -1,6 +1,7 @@
 """cachetools on FlexCache: the same names, with the lookups and writes done natively.
 
-`import flexcache_rs.cachetools as cachetools` is the only change to a program. docs/cachetools.md says what differs.
+`import flexcache_rs.cachetools as cachetools` is the only change to a program. docs/cachetools.md lists the
+differences.
 
 >>> import flexcache_rs.cachetools as cachetools
 >>> @cachetools.cached(cachetools.TTLCache(maxsize=100, ttl=60))

@@ -1,4 +1,4 @@
-"""What `cachedmethod` puts into a class: for each instance a wrapper, which lies in the instance's dict."""
+"""The descriptor that `cachedmethod` puts into a class. It makes a wrapper in the dict of each instance."""
 
 # mypy: ignore-errors
 

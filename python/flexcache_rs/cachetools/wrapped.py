@@ -1,4 +1,4 @@
-"""What `cached` and `cachedmethod` make of a function: calls that look in the cache first.
+"""The wrappers that `cached` and `cachedmethod` return. Their calls look in the cache first.
 
 A class for each combination, so that a call does no more than what was asked for. Wrappers get the attributes of their
 function, so those of ours that cachetools does not have too are called `_cachetools_...`.

@@ -1,4 +1,4 @@
-"""Calls that can be awaited: done by threads, so that the event loop goes on."""
+"""The awaited calls. Threads do the work, so that the event loop is not blocked."""
 
 from __future__ import annotations
 

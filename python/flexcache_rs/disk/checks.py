@@ -1,4 +1,4 @@
-"""Arguments as users give them: what they may be, and what is said of others."""
+"""Checks of arguments, and the errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import operator
 import os
 import sys
 
-from flexcache_rs._arguments import real, shown
+from flexcache_rs._arguments import as_number, real, shown
 from flexcache_rs._core import _DISK_PRAGMAS
 from flexcache_rs.disk.directory import path_of
 from flexcache_rs.disk.format import (
@@ -90,10 +90,10 @@ def duration(name: str, value: Any, *, least: float = -math.inf, above: float = 
     module = sys.modules.get("datetime")
     if module is not None and isinstance(value, module.timedelta):
         value = value.total_seconds()
-    try:
-        return number(name, value, least=least, above=above)
-    except TypeError:
-        raise TypeError(f"{name} must be a number of seconds or a timedelta, not {shown(value)}") from None
+    seconds = as_number(value)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise TypeError(f"{name} must be a number of seconds or a timedelta, not {shown(value)}")
+    return number(name, seconds, least=least, above=above)
 
 
 def whole(name: str, value: Any, *, least: int | None = None, most: int | None = None) -> int:

@@ -1,4 +1,4 @@
-"""The command ``disk``: looking at cache directories, mending, copying and migrating them."""
+"""The command ``disk``: checks, repairs, describes, copies and migrates cache directories."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values that are like no others."""
+"""The constants `ENOVAL` and `UNKNOWN`, which differ from every value that a user stores."""
 
 from __future__ import annotations
 

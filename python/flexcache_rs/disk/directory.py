@@ -1,4 +1,4 @@
-"""Where a cache lies."""
+"""The location of a cache."""
 
 from __future__ import annotations
 

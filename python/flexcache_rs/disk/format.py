@@ -1,4 +1,4 @@
-"""What python-diskcache's format fixes: names, modes, settings, the SQL of its eviction policies."""
+"""The constants of python-diskcache's format: names, modes, settings, and the SQL of its eviction policies."""
 
 from __future__ import annotations
 

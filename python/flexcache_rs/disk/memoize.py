@@ -1,4 +1,4 @@
-"""Keys for calls of functions, and the decorator that stores what they return."""
+"""Keys for calls of functions, and the decorator that stores the results."""
 
 from __future__ import annotations
 

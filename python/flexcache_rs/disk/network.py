@@ -1,4 +1,4 @@
-"""Directories on network filesystems, where SQLite's fast ways are not safe."""
+"""Detection of network file systems, on which SQLite's write-ahead log is not safe."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Rows:
-    """What a statement returned: an iterator over tuples, which also has the methods of a cursor of `sqlite3`."""
+    """The rows of a statement: an iterator over tuples, which also has the methods of a cursor of `sqlite3`."""
 
     arraysize = 1
 
@@ -83,8 +83,8 @@ class QueryMixin:
 
         The tables are python-diskcache's: `Cache` (key, raw, store_time, expire_time, access_time, access_count, tag,
         size, mode, filename, value) and `Settings` (key, value). Keys and values are as they are stored: text, bytes
-        and numbers as themselves (raw = 1, mode = 1), others encoded. Expired rows are there until they are removed.
-        In a transaction of this thread the statement sees what was done inside.
+        and numbers as themselves (raw = 1, mode = 1), others encoded. Expired rows are present until they are removed.
+        In a transaction of this thread, the statement sees the changes of the transaction.
 
         Args:
             sql: One statement; `?` and `:name` are parameters.
@@ -96,10 +96,10 @@ class QueryMixin:
 
         Raises:
             ValueError: The statement writes.
-            sqlite3.Error: What SQLite says of the statement.
-            Timeout: Others had the database locked all the time.
+            sqlite3.Error: SQLite refuses the statement.
+            Timeout: The database was locked for longer than `timeout` seconds.
 
-        All rows are read at once: memory grows with the result.
+        All rows are read at once, so memory grows with the result.
 
         >>> from flexcache_rs.disk import Cache
         >>> cache = Cache()

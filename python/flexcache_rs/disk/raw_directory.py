@@ -1,4 +1,4 @@
-"""Cache directories as they lie on disk, for the command line: entries in raw form, nothing unpickled.
+"""The raw contents of cache directories, for the command line. Nothing is unpickled.
 
 The directories are read and written through Python's own SQLite. Nobody else in this process may have them open:
 two copies of SQLite in one process do not exclude each other.

@@ -81,7 +81,7 @@ class Numbers:
     """What was asked of an object."""
 
     def __init__(self) -> None:
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()
         self._numbers: dict[str, int] = {"hits": 0, "misses": 0, "sets": 0, "deletes": 0}
 
     def count(self, name: str) -> None:

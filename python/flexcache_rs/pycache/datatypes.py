@@ -1,4 +1,4 @@
-"""PyCache's datatypes: a value, and what it may be."""
+"""PyCache's datatypes, each of which checks its value."""
 
 # pyright: reportPrivateUsage=false, reportUnnecessaryIsInstance=false
 

@@ -1,4 +1,4 @@
-"""PyCache's decorators: results that are kept, and calls that are limited."""
+"""PyCache's decorators `cache` and `rate_limit`."""
 
 # pyright: reportPrivateUsage=false, reportUnnecessaryIsInstance=false
 
@@ -106,9 +106,10 @@ def rate_limit(
     Args:
         limit: The number of calls. -1 means no limit.
         ttl: The time to live in seconds. -1 means for ever.
-        get_key: What calls count together; by default those of the function with equal arguments.
-        exception: What calls raise that are refused. Each raises a new one like this, with `retry_after` in seconds.
-        adapter: Where the calls are counted; by default in memory.
+        get_key: A function that returns the key under which calls are counted together. By default, these are
+            the calls of the function with equal arguments.
+        exception: The exception for refused calls. Each raises a new one like it, with `retry_after` in seconds.
+        adapter: The place where the calls are counted; by default memory.
     """
     place = _checked(adapter)
     lives = ttl if ttl > 0 else None

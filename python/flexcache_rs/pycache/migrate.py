@@ -100,19 +100,20 @@ def migrate(
     """Convert a database that PyCache has written to a database of sessions.
 
     While it runs, others can read the old database but not write. If it is interrupted, nothing has changed, and the
-    next call goes on where it was. Each table becomes the namespace of its name, "kv-store" that without a name.
+    next call continues at the same place. Each table becomes a namespace with its name, and "kv-store" becomes the
+    namespace without a name.
 
     Args:
         file: The database of PyCache.
-        to: Where the new one is made; by default in the old one's place, which is kept beside it as "*.pycache".
-        allow: Full names of classes that pickles may use besides those of plain values, which `serializer=` of the
-            new database's sessions stores; by default none.
+        to: The path of the new database. By default it takes the place of the old one, which is kept as "*.pycache".
+        allow: Full names of classes, other than those of plain values, that pickles may use. Sessions of the new
+            database need a `serializer=` for them. By default none.
         skip_unreadable: Leave out keys whose values cannot be loaded or stored, instead of raising.
 
     Raises:
         FileNotFoundError: There is no such file.
-        FileExistsError: The new file, or the backup of the old one, is there already.
-        SessionError: The file is not PyCache's, or is in use, or a value cannot be loaded or stored.
+        FileExistsError: The new file, or the backup of the old one, already exists.
+        SessionError: The file was not written by PyCache, or is in use, or a value cannot be loaded or stored.
     """
     source = Path(file)
     if not source.is_file():

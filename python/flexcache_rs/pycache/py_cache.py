@@ -1,4 +1,4 @@
-"""`PyCache`: sessions over an adapter, and the removal of what has expired."""
+"""`PyCache`: sessions over an adapter, and the removal of expired keys."""
 
 # pyright: reportPrivateUsage=false, reportUnnecessaryIsInstance=false
 

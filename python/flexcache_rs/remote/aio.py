@@ -1,16 +1,16 @@
-"""The awaited calls of a `RemoteCache`: over a connection of the event loop, or in a thread where that does not do."""
+"""The awaited calls of a `RemoteCache`. They use a connection of the event loop if possible, and otherwise a thread."""
 
 from __future__ import annotations
 
 import contextlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from flexcache_rs._arguments import whole_number
 from flexcache_rs._asyncio_calls import begin_in_thread, to_thread
 from flexcache_rs._core import NearCache
 from flexcache_rs._suggest import suggesting
-from flexcache_rs.remote import awaited_writes
-from flexcache_rs.remote.awaited_reads import UNKNOWN, load
-from flexcache_rs.remote.store import LENIENT, POPPED
+from flexcache_rs.remote.loop_calls import UNKNOWN
+from flexcache_rs.remote.reads import LENIENT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from flexcache_rs.remote.client import Client
+    from flexcache_rs.remote.loop_calls import LoopCalls
     from flexcache_rs.remote.store import RemoteStore
 
 _T = TypeVar("_T")
@@ -33,13 +33,18 @@ def _reset(token: Token[bool]) -> None:
         LENIENT.reset(token)
 
 
+def _repeatable(tags: Any) -> Any:
+    """Tags that can be read more than once: a thread may have to read them after the event loop."""
+    return tuple(tags) if hasattr(tags, "__next__") else tags
+
+
 @suggesting
 class Awaited(NearCache):
     """Calls with an `a` in front, for any number of event loops."""
 
     __slots__ = ()
 
-    _client: Client
+    _loop_calls: LoopCalls
     _store: RemoteStore
 
     async def aget(self, key: Any, default: Any = None) -> Any:
@@ -48,36 +53,42 @@ class Awaited(NearCache):
         value: Any = near._get_from_memory(key, _MISSING)
         if value is not _MISSING:
             return value
-        found: Any = await self._awaited_load(key)
-        if found is None:
+        found: Any = await self._loop_calls.load(key)
+        if found is UNKNOWN:
             return await self._in_thread("get", key, default)
-        (value,) = near._take_loaded((key,), (found,), default)
-        return value
+        return near._take_loaded(key, found, default)
 
-    async def _awaited_load(self, key: Any, *, anew: bool = False) -> Any:
-        """What the server has of a key, and the stamp of that, without a thread; None where that needs one."""
-        found = await load(self._store, self._client, key, anew=anew)
-        return None if found is UNKNOWN else found
+    def _past_memory(self, key: Any, write: Callable[..., _T], *arguments: Any) -> _T:
+        """Make a call that writes a key on the server. It ends the copy in memory and the computations of the key."""
+        self._near._discard([key])
+        try:
+            return write(key, *arguments)
+        finally:
+            self._near._discard([key])
 
     async def _in_thread(self, name: str, *arguments: Any) -> Any:
         return await to_thread(getattr(self, name), *arguments)
 
+    async def _call(self, name: str, *arguments: Any) -> Any:
+        """Make a call over the connection of the event loop, or in a thread where that does not do."""
+        result: Any = await getattr(self._loop_calls, name)(*arguments)
+        return await self._in_thread(name, *arguments) if result is UNKNOWN else result
+
     async def afresh(self, key: Any, default: Any = None) -> Any:
         """The same as `fresh`, awaited."""
-        found: Any = await self._awaited_load(key, anew=True)
-        if found is None:
+        found: Any = await self._loop_calls.load(key, anew=True)
+        if found is UNKNOWN:
             return await self._in_thread("fresh", key, default)
         return default if found[0] is None else found[0][0]
 
     async def attl(self, key: Any) -> float | None:
         """The same as `ttl`, awaited."""
-        seconds: float | None = await self._in_thread("ttl", key)
+        seconds: float | None = await self._call("ttl", key)
         return seconds
 
     async def aget_many(self, keys: Iterable[Any]) -> dict[Any, Any]:
         """The same as `get_many`, awaited."""
-        found: dict[Any, Any] = await self._in_thread("get_many", keys)
-        return found
+        return await self._loop_calls.get_many(list(keys))
 
     async def ascan(self, prefix: str = "") -> list[Any]:
         """The keys of `scan`, as a list, awaited."""
@@ -92,7 +103,7 @@ class Awaited(NearCache):
         tags: Iterable[str] | None = None,
     ) -> None:
         """The same as `put`, awaited."""
-        await awaited_writes.put(self._store, self._client, self._near, key, value, ttl, tags)
+        await self._call("put", key, value, ttl, _repeatable(tags))
 
     aset = aput
 
@@ -104,47 +115,40 @@ class Awaited(NearCache):
         tags: Iterable[str] | None = None,
     ) -> bool:
         """The same as `add`, awaited."""
-        return bool(await self._in_thread("add", key, value, ttl, tags))
+        return bool(await self._call("add", key, value, ttl, _repeatable(tags)))
 
     async def adelete(self, key: Any) -> bool:
         """The same as `delete`, awaited."""
-        return await awaited_writes.delete(self._store, self._client, self._near, key)
+        return bool(await self._call("delete", key))
 
     async def apop(self, key: Any, default: Any = _MISSING) -> Any:
         """The same as `pop`, awaited. If the task is cancelled before it has the value, the value is put back."""
         from flexcache_rs._taking import take_in_thread
 
-        pop: Callable[[Any, Any], Any] = getattr(self, "pop")  # noqa: B009
-        add: Callable[..., bool] = getattr(self, "add")  # noqa: B009
+        near, pop = self._near, self._store.pop
 
-        def take() -> tuple[Any, list[Any]]:
-            popped: list[Any] = []
-            token = POPPED.set(popped)
-            try:
-                return pop(key, _MISSING), popped
-            finally:
-                POPPED.reset(token)
+        def take() -> Any:
+            return self._past_memory(key, pop)
 
-        def put_back(taken: tuple[Any, list[Any]]) -> None:
-            for entry in taken[1]:
-                if entry is not None:
-                    value, seconds, tags = entry
-                    add(key, value, float("inf") if seconds is None else seconds, tags)
+        def put_back(taken: Any) -> None:
+            if taken is not None:
+                value, seconds, tags = taken
+                near.add(key, value, float("inf") if seconds is None else seconds, tags=tags)
 
-        value, _ = await take_in_thread(begin_in_thread, take, put_back)
-        if value is not _MISSING:
-            return value
+        popped: Any = await take_in_thread(begin_in_thread, take, put_back)
+        if popped is not None:
+            return popped[0]
         if default is _MISSING:
             raise KeyError(key)
         return default
 
     async def atouch(self, key: Any, ttl: float | timedelta | datetime | None = None) -> bool:
         """The same as `touch`, awaited."""
-        return bool(await self._in_thread("touch", key, ttl))
+        return bool(await self._call("touch", key, ttl))
 
     async def apersist(self, key: Any) -> bool:
         """The same as `persist`, awaited."""
-        return bool(await self._in_thread("persist", key))
+        return bool(await self._call("touch", key, float("inf")))
 
     async def aset_many(
         self,
@@ -153,29 +157,31 @@ class Awaited(NearCache):
         tags: Iterable[str] | None = None,
     ) -> None:
         """The same as `set_many`, awaited."""
-        await self._in_thread("set_many", entries, ttl, tags)
+        await self._call("set_many", dict(entries), ttl, _repeatable(tags))
 
     async def adelete_many(self, keys: Iterable[Any]) -> int:
         """The same as `delete_many`, awaited."""
-        return int(await self._in_thread("delete_many", keys))
+        return int(await self._call("delete_many", list(keys)))
 
     async def aincr(
         self, key: Any, by: int = 1, initial: int = 0, ttl: float | timedelta | datetime | None = None
     ) -> int:
         """The same as `incr`, awaited."""
-        return int(await self._in_thread("incr", key, by, initial, ttl))
+        whole_number("by", by)
+        whole_number("initial", initial)
+        return int(await self._call("incr", key, by, initial, ttl))
 
     async def adecr(
         self, key: Any, by: int = 1, initial: int = 0, ttl: float | timedelta | datetime | None = None
     ) -> int:
         """The same as `decr`, awaited."""
-        return int(await self._in_thread("decr", key, by, initial, ttl))
+        return await self.aincr(key, -whole_number("by", by), initial, ttl)
 
     async def acompare_and_set(
         self, key: Any, old: Any, new: Any, ttl: float | timedelta | datetime | None = None
     ) -> bool:
         """The same as `compare_and_set`, awaited."""
-        return bool(await self._in_thread("compare_and_set", key, old, new, ttl))
+        return bool(await self._call("compare_and_set", key, old, new, ttl))
 
     async def aclear(self) -> None:
         """The same as `clear`, awaited."""

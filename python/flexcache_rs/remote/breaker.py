@@ -1,4 +1,4 @@
-"""Keeping callers from waiting, each for its whole timeout, for a server that does not answer."""
+"""Lets calls fail at once while the server does not respond, so that they do not each wait for their timeout."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ from flexcache_rs.remote.keys import Keys
 from flexcache_rs.remote.last import LastValues
 from flexcache_rs.remote.listener import Terms, Unsupported
 from flexcache_rs.remote.locks import RemoteLimiter, RemoteLock
+from flexcache_rs.remote.loop_calls import LoopCalls
 from flexcache_rs.remote.options import (
     L1_TTL,
     MOST_IN_MEMORY,
@@ -30,8 +31,9 @@ from flexcache_rs.remote.options import (
     near_options,
     positive,
 )
+from flexcache_rs.remote.reads import LENIENT
 from flexcache_rs.remote.stats import RemoteStats
-from flexcache_rs.remote.store import BATCH, LENIENT, RemoteStore
+from flexcache_rs.remote.store import BATCH, RemoteStore
 from flexcache_rs.remote.values import MOST_HEAD, Values, serializer_of
 
 if TYPE_CHECKING:
@@ -100,8 +102,8 @@ class RemoteCache(Awaited):
 
     # No `__dict__`: the interpreter then finds `get` without a look into it.
     __slots__ = (
-        *("_bounds", "_client", "_default_ttl", "_front", "_listener", "_options", "_store", "_timeout"),
-        *("_tracked_store", "namespace"),
+        *("_bounds", "_client", "_default_ttl", "_front", "_listener", "_loop_calls", "_options", "_store"),
+        *("_timeout", "_tracked_store", "namespace"),
     )
 
     def __init__(
@@ -156,6 +158,7 @@ class RemoteCache(Awaited):
             name=name,
         )
         self._set_near(near_cache)
+        self._loop_calls = LoopCalls(self._store, near_cache)
         self._front: FlexCache[Any, Any] | None = None
         must_be_told = l1_ttl is None
         terms = Terms(
@@ -208,7 +211,7 @@ class RemoteCache(Awaited):
         head, _ = self._store.head(key)
         if head is None:
             raise KeyError(key)
-        return max((head.deadline - self._store.server_ms()) / 1000, 0.0) if head.deadline else None
+        return self._store.seconds_left(head)
 
     def tags(self, key: Any) -> tuple[str, ...]:
         """Return the tags of a key. Asks the server.
@@ -229,11 +232,11 @@ class RemoteCache(Awaited):
         """
         ordered, found = list(keys), dict[Any, Any]()
         asked = self._near._get_many_from_memory(ordered, found)
-        if asked:
-            values = self._near._take_loaded(asked, self._store.load_many(asked), _MISSING)
-            found |= {key: value for key, value in zip(asked, values, strict=True) if value is not _MISSING}
-            found = {key: found[key] for key in ordered if key in found}
-        return found
+        is_in_order = not found
+        for start in range(0, len(asked), BATCH):
+            batch = asked[start : start + BATCH]
+            self._near._take_many_loaded(batch, *self._store.load_many(batch), found)
+        return found if is_in_order or not asked else {key: found[key] for key in ordered if key in found}
 
     def scan(self, prefix: str = "") -> Iterator[Any]:
         """Iterate over the keys on the server: the str keys with the prefix, or all keys.
@@ -371,16 +374,11 @@ class RemoteCache(Awaited):
         """
         whole_number("by", by)
         whole_number("initial", initial)
-        return self._store.incr(key, by, initial, functools.partial(self._seconds, ttl))
+        return int(self._past_memory(key, self._store.incr, by, initial, self._near._seconds_of(ttl)))
 
     def decr(self, key: Any, by: int = 1, initial: int = 0, ttl: float | timedelta | datetime | None = None) -> int:
         """Subtract from the int of a key. See `incr`."""
         return self.incr(key, -whole_number("by", by), initial, ttl)
-
-    def _seconds(self, ttl: float | timedelta | datetime | None) -> float | None:
-        given = self._default_ttl if ttl is None else ttl
-        seconds = None if given is None else seconds_in("ttl", given)
-        return None if seconds == float("inf") else seconds
 
     def compare_and_set(self, key: Any, old: Any, new: Any, ttl: float | timedelta | datetime | None = None) -> bool:
         """Replace the value of a key if it equals `old`. It keeps its tags.
@@ -394,15 +392,7 @@ class RemoteCache(Awaited):
         Raises:
             RemoteError: The server cannot be reached, whatever `on_error` is.
         """
-        store = self._store
-        while True:
-            found = store.value(key)
-            if found is None or not (found[0] is old or found[0] == old):
-                return False
-            _, head, raw = found
-            encoded, deadline = store.encoded(new, self._seconds(ttl), tuple(name for name, _ in head.tags))
-            if store.replace(store.keys.value(key), raw, encoded, deadline):
-                return True
+        return bool(self._past_memory(key, self._store.swap, old, new, self._near._seconds_of(ttl)))
 
     def clear(self) -> None:
         """Invalidate all entries of the namespace, for all processes. O(1).

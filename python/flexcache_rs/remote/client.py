@@ -10,10 +10,11 @@ import os
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flexcache_rs._core import RemoteReplies, _remote_entries  # pyright: ignore[reportPrivateUsage]
+from flexcache_rs._core import RemoteReplies, _remote_entry  # pyright: ignore[reportPrivateUsage]
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError
 from flexcache_rs.remote.failures import failed, refusal, translated
 from flexcache_rs.remote.resp import command, native_socket
+from flexcache_rs.remote.resp import commands as as_bytes
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -66,6 +67,8 @@ class Client:
         if address is not None:
             self._arguments["host"], self._arguments["port"] = address
         self._pool = self._make_pool()
+        self._is_closed = False
+        """Whether connections are closed as soon as nobody uses them: nobody would close them later."""
         self._kept: list[tuple[int, _Borrowed]] = []
         """Connections that nobody uses, each with its process. For the pool they are in use: asking it for one takes
         longer than using one."""
@@ -109,25 +112,37 @@ class Client:
 
     def _release(self, borrowed: _Borrowed) -> None:
         """Let others use a connection, unless it has ended."""
-        if borrowed.socket is None or borrowed.pool is not self._pool or borrowed.connection._sock is None:
+        if borrowed.socket is None or not self._is_current(borrowed) or borrowed.connection._sock is None:
             self._return(borrowed)
         else:
             self._kept.append((os.getpid(), borrowed._replace(is_new=False) if borrowed.is_new else borrowed))
+            if not self._is_current(borrowed):
+                # Another thread has ended those that were kept before this one was.
+                self._return_kept()
+
+    def _is_current(self, borrowed: _Borrowed) -> bool:
+        """Whether later calls may use a connection."""
+        return borrowed.pool is self._pool and not self._is_closed
 
     def _return(self, borrowed: _Borrowed) -> None:
         """Give a connection back to its pool."""
         borrowed.pool.release(borrowed.connection)
-        if borrowed.pool is not self._pool:
-            # Another pool has replaced it meanwhile.
+        if not self._is_current(borrowed):
+            # Another pool has replaced it meanwhile, or the client was closed. Other calls keep what they use.
             borrowed.pool.disconnect(inuse_connections=False)
+
+    def _return_kept(self) -> None:
+        """Give all connections back that nobody uses."""
+        with contextlib.suppress(IndexError):
+            while True:
+                process, borrowed = self._kept.pop()
+                if process == os.getpid():
+                    self._return(borrowed)
 
     def renew(self) -> None:
         """Make other connections from now on: there may be another server at the address. Calls that wait go on."""
         old, self._pool = self._pool, self._make_pool()
-        kept, self._kept = self._kept, []
-        for process, borrowed in kept:
-            if process == os.getpid():
-                self._return(borrowed)
+        self._return_kept()
         old.disconnect(inuse_connections=False)
         self._shut_down_loops()
 
@@ -189,7 +204,7 @@ class Client:
         return reply
 
     def _request(self, packed: bytes, count: int) -> list[Any]:
-        """Send commands over a connection of the pool, and return so many replies."""
+        """Send commands over a connection of the pool, and return `count` replies."""
         try:
             while True:
                 borrowed = self._get()
@@ -241,7 +256,7 @@ class Client:
 
     def entry(self, place: bytes, known: Any) -> Any:
         """Read an entry with what is known. See `RemoteLane.entry`."""
-        return _remote_entries((self.execute("GET", place),), known)[0]
+        return _remote_entry(self.execute("GET", place), known)
 
     def asker(self, place: bytes) -> Callable[..., Future[Any]] | None:  # noqa: ARG002
         """What sends a command about a place from the running event loop, and returns the future of its reply.
@@ -249,11 +264,15 @@ class Client:
         It takes what is known for reading an entry, or None where the reply is none, and the parts of the command.
         Returns None where a thread must send it.
         """
+        if self._is_closed:
+            return None
         if self._loops is None:
             from flexcache_rs.remote.loop_connections import LoopConnections
 
             failed = functools.partial(self.failed, self.exceptions)
             self._loops = LoopConnections(weakref.WeakMethod(self.connect), failed, self._timeout)
+            if self._is_closed:
+                self._loops.close()
         connection = self._loops.current()
         return None if connection is None else connection.submit
 
@@ -268,12 +287,12 @@ class Client:
         """
         if not commands:
             return []
-        return self._request(b"".join(command(*parts) for parts in commands), len(commands))
+        return self._request(as_bytes(commands), len(commands))
 
     def exchange(self, connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """The same as `execute_many`, over a connection of the caller's. After an error it is disconnected."""
         # Not packed by hiredis, as in `execute`.
-        packed = b"".join(command(*parts) for parts in commands)
+        packed = as_bytes(commands)
         try:
             try:
                 connection.send_packed_command([packed])
@@ -315,7 +334,10 @@ class Client:
         return [self]
 
     def close(self) -> None:
-        """Close all connections."""
-        self._kept = []
+        """Close all connections. A call that outlasts this, or comes later, has one of its own and closes it."""
+        # First: a connection that comes back is either among those that are returned here, or sees this.
+        self._is_closed = True
+        self._return_kept()
         self._pool.disconnect()
-        self._shut_down_loops()
+        if self._loops is not None:
+            self._loops.close()

@@ -1,4 +1,4 @@
-"""Which client and which listener serve what the user gave."""
+"""Chooses the client and the listener for the client that the user passed."""
 
 from __future__ import annotations
 

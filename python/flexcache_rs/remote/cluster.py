@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flexcache_rs.remote.client import Client
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
-from flexcache_rs.remote.failures import is_of_another_type
+from flexcache_rs.remote.failures import without_other_types
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -73,6 +73,9 @@ class ClusterClient(Client):
         found = self._nodes.get(address)
         if found is None:
             found = self._nodes.setdefault(address, Client(self._given, self._timeout, self.name, address))
+            if self._is_closed:
+                # For a call that outlasts it.
+                found.close()
         return found
 
     def remapped(self, address: Address) -> Address:
@@ -247,13 +250,7 @@ class ClusterClient(Client):
 
     def values(self, places: Sequence[bytes]) -> list[bytes | None]:
         """What is in several places. Nothing where something of another type is, as with `MGET` on one server."""
-        found = self.execute_many([("GET", place) for place in places])
-        for number, value in enumerate(found):
-            if isinstance(value, Exception):
-                if not is_of_another_type(value):
-                    raise value
-                found[number] = None
-        return found
+        return without_other_types(self.execute_many([("GET", place) for place in places]))
 
     def servers(self) -> list[Client]:
         """The clients of all servers that have keys."""

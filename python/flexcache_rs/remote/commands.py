@@ -1,4 +1,4 @@
-"""Commands to the server: what comes before each, and what comes of those that fail."""
+"""The steps before each command to the server, and the handling of commands that fail."""
 
 from __future__ import annotations
 

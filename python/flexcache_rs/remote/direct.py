@@ -91,5 +91,5 @@ class DirectClient(Client):
 
     def close(self) -> None:
         """Close all connections."""
-        self._native.disconnect()
+        self._native.close()
         super().close()

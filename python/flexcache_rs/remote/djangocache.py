@@ -124,7 +124,7 @@ class DjangoCache(Backend):
         """
         whole_number("delta", delta)
         try:
-            return self.cache._store.incr(self._key(key, version), delta, None, lambda: None)
+            return self.cache._past_memory(self._key(key, version), self.cache._store.incr, delta, None, None)
         except KeyError:
             message = f"Key '{key}' not found"
             raise ValueError(message) from None

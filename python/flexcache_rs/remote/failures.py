@@ -1,4 +1,4 @@
-"""Failures as our own errors: those of the packages, and those of native connections."""
+"""Converts failures of the packages and of native connections to our own errors."""
 
 from __future__ import annotations
 
@@ -56,6 +56,20 @@ def translated(kinds: Any, error: Exception) -> Exception:
 def is_of_another_type(error: Exception) -> bool:
     """Whether a command was refused because what is under its key is no text: nobody's value."""
     return "WRONGTYPE" in str(error)
+
+
+def without_other_types(replies: list[Any]) -> list[Any]:
+    """Replies to `GET`, with None where something of another type is, as `MGET` has it.
+
+    Raises:
+        RemoteError: A command was refused for another reason.
+    """
+    for number, reply in enumerate(replies):
+        if isinstance(reply, Exception):
+            if not is_of_another_type(reply):
+                raise reply
+            replies[number] = None
+    return replies
 
 
 def failed(kinds: Any, kind: str, text: str) -> Exception:

@@ -1,4 +1,4 @@
-"""Keys as the server has them.
+"""The format of keys on the server.
 
 The value of a key is at `namespace:{key}`, everything else that belongs to it at `namespace#:{key}` and a letter. In a
 cluster the braces keep all of them in one slot. Text is written as it is. Other keys begin with `~` and a letter for
@@ -147,8 +147,7 @@ class Keys:
 
     def values(self, keys: Sequence[Any]) -> list[bytes]:
         """Where the values of keys are."""
-        places = _remote_places(self._value, keys)
-        return [place or self.value(key) for place, key in zip(places, keys, strict=True)]
+        return _remote_places(self._value, keys, self.value)
 
     def lease(self, key: Any) -> bytes:
         """Where the lease of a key is."""

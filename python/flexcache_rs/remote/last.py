@@ -1,4 +1,4 @@
-"""What this process knew last of keys, for callers that accept something old while the server cannot be asked."""
+"""The values that this process knew last, for callers that accept old values while the server cannot be reached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leases of keys: of all who compute a value, on all machines, one does."""
+"""Leases of keys, with which one caller of all machines computes a value."""
 
 from __future__ import annotations
 
@@ -94,6 +94,11 @@ class Lease:
             logging.getLogger("flexcache_rs").exception("renewing a lease failed")
             return False
         return bool(held)
+
+    @staticmethod
+    def tells(error: Any) -> bool:
+        """Whether callers in other processes are told of a failure. Not that a server fails: theirs may not."""
+        return not isinstance(error, RemoteError)
 
     def dumps_failure(self, error: Any) -> bytes | None:
         """An exception for callers that wait in other processes."""

@@ -1,4 +1,4 @@
-"""The connection that listens: what was written comes in on it, and the server's answers to questions.
+"""The connection that listens. It receives notifications of writes, and replies to the requests that measure staleness.
 
 The questions tell how old the news may be. What the server answered to a question that was sent at T shows that
 every write before T has been heard of. So copies in memory are served until T and `max_staleness`, and no longer.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from flexcache_rs._core import PushTracker
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
 from flexcache_rs.remote.given import shut_down
-from flexcache_rs.remote.resp import ErrorReply, NewsReader, ProtocolError, Push, command
+from flexcache_rs.remote.resp import ErrorReply, NewsReader, ProtocolError, Push, command, commands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -332,7 +332,7 @@ class Listener:
         if places:
             asked.questions += (("nonce", (place, self._tracker.stamp(place))) for place in places)
             asked.nonces += len(places)
-            self._ask(sock, b"".join(command("GET", place) for place in places))
+            self._ask(sock, commands([("GET", place) for place in places]))
 
     def _check_role(self, reply: Any) -> None:
         answer: dict[Any, Any] = reply if isinstance(reply, dict) else {}  # pyright: ignore[reportUnknownVariableType]

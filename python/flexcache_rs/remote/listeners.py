@@ -1,4 +1,4 @@
-"""What listens to all primaries of a cluster."""
+"""Listens to all primaries of a cluster."""
 
 from __future__ import annotations
 

@@ -233,9 +233,18 @@ class RemoteLimiter:
         if algorithm not in _ALGORITHMS:
             message = f"algorithm must be one of {', '.join(map(repr, _ALGORITHMS))}, not {algorithm!r}"
             raise (ValueError if isinstance(algorithm, str) else TypeError)(message)  # pyright: ignore[reportUnnecessaryIsInstance]
-        self._store, self._limit = store, limit
+        self._store, self._name, self._limit = store, name, limit
         self._is_window = algorithm == "sliding_window"
         self._place = store.keys.window(name) if self._is_window else store.keys.limiter(name)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._name!r}>"
+
+    def __reduce__(self) -> Any:
+        message = (
+            "a RemoteLimiter has connections and cannot be copied or pickled: make one in each process, by its cache"
+        )
+        raise TypeError(message)
 
     def hit(self, uses: int = 1) -> Hit:
         """Take uses if enough are available.

@@ -16,9 +16,9 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flexcache_rs._core import RemoteReplies, _remote_entries  # pyright: ignore[reportPrivateUsage]
+from flexcache_rs._core import RemoteReplies, _remote_entry  # pyright: ignore[reportPrivateUsage]
 from flexcache_rs.remote.given import shut_down
-from flexcache_rs.remote.resp import command
+from flexcache_rs.remote.resp import command, commands
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,10 +39,9 @@ _UNSENT = {"timeout": "unsent_timeout", "lost": "unsent"}
 
 
 class _Asked(NamedTuple):
-    """A command whose reply has not come."""
+    """A command whose reply has not come, or several commands."""
 
-    future: asyncio.Future[Any] | None
-    """None where nobody wants the reply."""
+    future: asyncio.Future[Any]
     until: float
     known: Any
     """What is known for reading the reply as an entry, or None."""
@@ -50,7 +49,11 @@ class _Asked(NamedTuple):
     """Where its bytes begin, counted from the beginning of the connection."""
     heard: int
     """How often something had come before it was asked."""
-    write: WriteInFlight | None = None
+    wanted: int
+    """How many replies there will be."""
+    replies: list[Any] | None
+    """The replies that have come, if the future is to return all of them; None where it returns the only one."""
+    write: WriteInFlight | None
     """What ends when the reply has come, also if its task does not wait any more."""
 
 
@@ -95,7 +98,7 @@ class LoopConnection:
         known: Any,
         parts: tuple[Any, ...],
         *,
-        before: Sequence[tuple[Any, ...]] = (),
+        before: Sequence[tuple[Any, ...]] | None = None,
         write: WriteInFlight | None = None,
     ) -> asyncio.Future[Any]:
         """Send a command, or put it in line. The future of its reply.
@@ -103,13 +106,12 @@ class LoopConnection:
         Args:
             known: What is known for reading the reply as an entry, or None.
             parts: The command.
-            before: Commands that are sent before it, whose replies nobody wants.
+            before: Commands that are sent before it. If they are given, the future returns a list of all replies, in
+                which a refusal is an exception. Otherwise, it raises a refusal.
             write: Ends when the reply has come, or never will.
         """
         loop = asyncio.get_running_loop()
-        data = command(*parts)
-        if before:
-            data = b"".join((*(command(*each) for each in before), data))
+        data = command(*parts) if before is None else commands((*before, parts))
         future: asyncio.Future[Any] = loop.create_future()
         is_first = not self._waiting
         if is_first and write is not None and self._has_ended():
@@ -120,9 +122,9 @@ class LoopConnection:
         now = loop.time()
         until = now + self._timeout
         try:
-            for _ in before:
-                self._waiting.append(_Asked(None, until, None, self._queued, self._heard))
-            self._waiting.append(_Asked(future, until, known, self._queued, self._heard, write))
+            replies: list[Any] | None = None if before is None else []
+            wanted = 1 + len(before or ())
+            self._waiting.append(_Asked(future, until, known, self._queued, self._heard, wanted, replies, write))
             self._queued += len(data)
             self._held.append(data)
             if is_first:
@@ -190,27 +192,41 @@ class LoopConnection:
             return
         self._heard += 1
         try:
-            for reply in replies:
-                if self._waiting:
-                    self._answer(self._waiting.popleft(), reply)
+            self._hand_out(replies)
         except BaseException:
             self._end("reading replies was interrupted")
             raise
         if not data:
             self._end("the server closed the connection")
 
+    def _hand_out(self, replies: list[Any]) -> None:
+        """Give replies to those who wait for them, in their order."""
+        at = 0
+        while at < len(replies) and self._waiting:
+            asked = self._waiting[0]
+            reply, end = replies[at], at + 1
+            if asked.replies is not None:
+                end = at + asked.wanted - len(asked.replies)
+                asked.replies.extend(replies[at:end])
+                if end > len(replies):
+                    return
+                reply = asked.replies
+            at = end
+            self._waiting.popleft()
+            self._answer(asked, reply)
+
     def _answer(self, asked: _Asked, reply: Any) -> None:
         future, known = asked.future, asked.known
         if asked.write is not None:
             asked.write.end()
-        if future is None or future.done():
+        if future.done():
             # Nobody waits any more.
             return
         if isinstance(reply, Exception):
             future.set_exception(reply)
             return
         try:
-            future.set_result(reply if known is None else _remote_entries((reply,), known)[0])
+            future.set_result(reply if known is None else _remote_entry(reply, known))
         except Exception as error:  # noqa: BLE001  # It is the caller's.
             future.set_exception(error)
 
@@ -232,7 +248,7 @@ class LoopConnection:
             self._fail(asked, "timeout", "the server did not answer in time")
 
     def _fail(self, asked: _Asked, word: str, text: str) -> None:
-        if asked.future is not None and not asked.future.done():
+        if not asked.future.done():
             asked.future.set_exception(self._failed(word, text))
 
     def _end(self, why: str, now: float = float("-inf")) -> None:
@@ -256,6 +272,11 @@ class LoopConnection:
         """Have the loop notice that the connection is of no use. For any thread."""
         shut_down(self._socket)
 
+    def disconnect(self) -> None:
+        """Close it, where no loop reads it."""
+        self.is_open = False
+        self._connection.disconnect()
+
 
 class LoopConnections:
     """The connections of a client to one server, one for each event loop.
@@ -273,7 +294,7 @@ class LoopConnections:
         timeout: float,
     ) -> None:
         self._make, self._failed, self._timeout = connect, failed, timeout
-        self._shut_downs = 0
+        self._shut_downs, self._is_closed = 0, False
         self._begin()
         _ALL.add(self)
 
@@ -305,7 +326,9 @@ class LoopConnections:
             other = reference()
             if other is not None and other.is_closed():
                 # What was not answered refers to the loop.
-                self._of.pop(other, None)
+                left = self._of.pop(other, None)
+                if left is not None:
+                    left.disconnect()
         connect = self._make()
         if connect is not None:
             making = loop.run_in_executor(None, connect, self._timeout)
@@ -326,10 +349,11 @@ class LoopConnections:
             made.begin(loop)
         except NotImplementedError:
             # Such as the one of Windows that waits for completions. Its calls go through threads.
+            made.disconnect()
             return
         self._next[loop] = 0.0
         self._of[loop] = made
-        if shut_downs != self._shut_downs:
+        if shut_downs != self._shut_downs or self._is_closed:
             # It may lead to a server that was replaced meanwhile, or the cache was closed.
             made.shut_down()
 
@@ -338,8 +362,17 @@ class LoopConnections:
         # First: a connection that is being made is either among those, or sees this.
         self._shut_downs += 1
         of, self._of = self._of, weakref.WeakKeyDictionary()
-        for connection in list(of.values()):
-            connection.shut_down()
+        for loop, connection in list(of.items()):
+            if loop.is_closed():
+                # It notices nothing any more.
+                connection.disconnect()
+            else:
+                connection.shut_down()
+
+    def close(self) -> None:
+        """End all connections, and those that are made later."""
+        self._is_closed = True
+        self.shut_down()
 
 
 _ALL: weakref.WeakSet[LoopConnections] = weakref.WeakSet()

@@ -1,4 +1,4 @@
-"""Arguments of a `RemoteCache`, looked at before anything is sent."""
+"""Checks of the arguments of a `RemoteCache`, before anything is sent."""
 
 from __future__ import annotations
 

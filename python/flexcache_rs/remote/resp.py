@@ -1,4 +1,4 @@
-"""The replies of a server (RESP3), as far as a connection that listens gets them."""
+"""Encodes commands, and decodes the replies (RESP3) that a listening connection gets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs import _core
-from flexcache_rs._core import RemoteReplies, _remote_command  # pyright: ignore[reportPrivateUsage]
+from flexcache_rs._core import (
+    RemoteReplies,
+    _remote_command,  # pyright: ignore[reportPrivateUsage]
+    _remote_commands,  # pyright: ignore[reportPrivateUsage]
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +49,9 @@ class Push(list[Any]):
 
 command = _remote_command
 """The bytes of a command."""
+
+commands = _remote_commands
+"""The bytes of several commands."""
 
 
 def _failed(kind: str, text: str) -> Exception:
@@ -91,7 +98,7 @@ class NewsReader:
         """Wait for replies: an `ErrorReply` and a `Push` too, unless the tracker was told. There may be none yet.
 
         Raises:
-            TimeoutError: Nothing has come for so many seconds.
+            TimeoutError: Nothing has come for `seconds` seconds.
             OSError: The connection has ended.
             ProtocolError: What has come are no replies.
         """

@@ -1,4 +1,4 @@
-"""Scripts that the server runs in one step. Each is sent as its hash, and as its text where the server has it not."""
+"""Scripts that the server runs in one step. Each is sent as its hash, or as its text if the server does not have it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,14 @@ class Script:
         self.text, self._keys = text.encode(), keys
         self.hash = hashlib.sha1(self.text, usedforsecurity=False).hexdigest()
 
+    def command(self, *arguments: Any) -> tuple[Any, ...]:
+        """What runs it with its keys and arguments, if the server has it. Otherwise, the server refuses the command."""
+        return ("EVALSHA", self.hash, self._keys, *arguments)
+
     def run(self, client: Client, *arguments: Any) -> Any:
         """Run it with its keys and arguments."""
         try:
-            return client.execute("EVALSHA", self.hash, self._keys, *arguments)
+            return client.execute(*self.command(*arguments))
         except RemoteError as error:
             if not isinstance(error.__cause__, client.exceptions.NoScriptError):
                 raise
@@ -83,6 +87,12 @@ return text
 )
 """Adds to an int without tags. The sum, or nothing where it is none, or too large for the server."""
 
+
+def is_exact(number: int) -> bool:
+    """Whether `ADD_TO` can add a number: those of scripts are floats."""
+    return -(1 << 53) < number < 1 << 53
+
+
 LEASE = Script(
     """
 local there = redis.call('GET', KEYS[2])
@@ -98,10 +108,19 @@ return {'held', redis.call('GETRANGE', KEYS[1], 0, 21)}
 """Takes a lease, or says who has it, or how the load has failed that is asked for. A lease is `L`, its token, which the
 last argument may call void, and the nonces it was given with."""
 
+END_LEASE = """
+local function finish(lease)
+  local ended = redis.pcall('DEL', lease)
+  if type(ended) == 'table' then redis.call('SET', lease, '', 'PX', 1) end
+end
+"""
+"""Ends a lease. A user who may take one can set it, but not everybody may delete keys."""
+
 STORE_WITH_LEASE = Script(
-    """
+    END_LEASE
+    + """
 if string.sub(redis.call('GET', KEYS[2]) or '', 1, 17) ~= 'L' .. ARGV[1] then return 0 end
-redis.call('DEL', KEYS[2])
+finish(KEYS[2])
 if redis.call('GETRANGE', KEYS[1], 0, 21) ~= ARGV[2] then return 0 end
 if ARGV[4] == '0' then redis.call('SET', KEYS[1], ARGV[3]) else redis.call('SET', KEYS[1], ARGV[3], 'PXAT', ARGV[4]) end
 return 1
@@ -111,9 +130,10 @@ return 1
 """Stores a value if its lease is there and nothing was written since it was taken. Whether it did."""
 
 RELEASE = Script(
-    """
+    END_LEASE
+    + """
 if string.sub(redis.call('GET', KEYS[1]) or '', 1, 17) ~= 'L' .. ARGV[1] then return 0 end
-if ARGV[2] == '' then redis.call('DEL', KEYS[1])
+if ARGV[2] == '' then finish(KEYS[1])
 else redis.call('SET', KEYS[1], 'F' .. ARGV[1] .. ARGV[2], 'PX', 1000) end
 return 1
 """,

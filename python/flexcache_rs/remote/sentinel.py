@@ -1,4 +1,4 @@
-"""Commands to the primary that Sentinel names, which may be another one at any time."""
+"""Commands to the primary that Sentinel names, which may change at any time."""
 
 from __future__ import annotations
 
@@ -56,6 +56,9 @@ class SentinelClient(Client):
         except (kinds.ConnectionError, kinds.TimeoutError, kinds.ResponseError, OSError, *CLOSED_MEANWHILE) as error:
             message = f"Sentinel names no primary of {self._given.service!r}: {error}"
             raise RemoteConnectionError(message) from error
+        finally:
+            if self._is_closed:
+                self._disconnect_sentinels()
         return host, int(port)
 
     def _move(self, address: tuple[str, int]) -> None:
@@ -125,5 +128,8 @@ class SentinelClient(Client):
     def close(self) -> None:
         """Close all connections."""
         super().close()
+        self._disconnect_sentinels()
+
+    def _disconnect_sentinels(self) -> None:
         for client in self._sentinel.sentinels:
             client.connection_pool.disconnect()

@@ -1,4 +1,4 @@
-"""Values as the server has them: a header, the versions of its tags, and a body.
+"""The format of values on the server: a header, the nonces of the tags, and a body.
 
 | bytes | what |
 | --- | --- |
@@ -128,6 +128,11 @@ def head_bytes(raw: bytes) -> int:
     if len(raw) < HEAD_BYTES + 2 or not raw[1] & _HAS_TAGS:
         return HEAD_BYTES
     return HEAD_BYTES + 2 + int(_LENGTH.unpack_from(raw, HEAD_BYTES)[0])
+
+
+def is_cut(raw: bytes) -> bool:
+    """Whether the first `MOST_HEAD` bytes of a value are not its whole header."""
+    return len(raw) == MOST_HEAD and head_bytes(raw) > MOST_HEAD
 
 
 def read_head(key: Any, raw: bytes) -> Head:

@@ -1,4 +1,4 @@
-"""The command ``replay``: its options and what it does with them."""
+"""The command ``replay``: its options and its steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which policy and which size a trace asks for."""
+"""Recommends a policy and a size for a trace."""
 
 from __future__ import annotations
 

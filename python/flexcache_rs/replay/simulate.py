@@ -1,4 +1,4 @@
-"""Running a trace through the eviction policies, in Rust and on all cores."""
+"""Runs a trace through the eviction policies, in Rust and on all cores."""
 
 from __future__ import annotations
 

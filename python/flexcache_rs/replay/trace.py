@@ -1,4 +1,4 @@
-"""Traces: sequences of accesses, read from files or made up."""
+"""Traces: sequences of accesses, which are read from files or generated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the four kinds of store have in common."""
+"""The base class of the four kinds of store."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _close_all() -> None:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What `check` found."""
+    """The findings of `check`."""
 
     ok: bool
     """Whether all is as it should be."""
@@ -157,8 +157,8 @@ class StoreBase(DiskShards):
 
         Args:
             key: The key.
-            delta: What to add.
-            default: What a key counts as that is not there.
+            delta: The number to add.
+            default: The initial value of an absent key.
             retry: Accepted without effect.
 
         Returns:
@@ -196,7 +196,7 @@ class StoreBase(DiskShards):
         """Compare database, files and counters.
 
         Args:
-            fix: Whether to mend what is found.
+            fix: Whether to repair the findings.
             retry: Accepted without effect.
         """
         del retry

@@ -1,4 +1,4 @@
-"""How a directory of `flexcache_rs.disk` is opened for the classes with SciQLop-cache's names."""
+"""Opens a directory of `flexcache_rs.disk` for the classes with SciQLop-cache's names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Serializers with SciQLop-cache's names, and what they write: its bytes can be read here, and these there."""
+"""Serializers with SciQLop-cache's names and formats. Each library can read the bytes of the other."""
 
 from __future__ import annotations
 

@@ -270,7 +270,8 @@ class Cache(CacheBase):
     Args:
         directory: The directory, which is created if it does not exist. None means `.cache/`.
         max_size: Bytes on disk, above which the least recently used entries are removed; an empty database takes
-            some 30,000 of them. 0 is no limit. Recorded in the directory, and holds when it is opened without it.
+            some 30,000 of them. 0 is no limit. The directory records it, and it applies when the
+            directory is opened without it.
         serializer: The serializer of the values. The directory records it.
         cache_path: Another name for `directory`.
         size_limit: Another name for `max_size`.

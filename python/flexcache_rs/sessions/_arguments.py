@@ -53,7 +53,7 @@ def seconds(argument: str, time: object) -> float:
         TypeError: It is no time.
         ValueError: It is NaN, not positive, or longer than 292 years.
     """
-    time = _arguments.as_int(time)
+    time = _arguments.as_number(time)
     if isinstance(time, timedelta):
         value = time.total_seconds()
     elif isinstance(time, datetime):
@@ -67,9 +67,8 @@ def seconds(argument: str, time: object) -> float:
             raise ValueError(f'{argument} must be such as "90s", "1h30m" or "250ms", not {time!r}')
         value = sum(float(number) * _UNITS[unit] for number, unit in parts)
     else:
-        raise TypeError(
-            f'{argument} must be seconds, a timedelta, a datetime or text such as "90s", not {type(time).__name__}'
-        )
+        allowed = 'a number of seconds, a timedelta, a datetime or text such as "90s"'
+        raise TypeError(f"{argument} must be {allowed}, not {type(time).__name__}")
     if math.isnan(value) or value <= 0:
         raise ValueError(f"{argument} must be more than 0 seconds, not {time!r}")
     if value > _LONGEST and not math.isinf(value):

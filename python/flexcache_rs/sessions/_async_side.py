@@ -1,4 +1,4 @@
-"""What the awaited face has to itself."""
+"""The code that only the interface with `await` has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which backend a URL names, and how calls reach it."""
+"""Chooses the backend for a URL, and passes calls to it."""
 
 # pyright: reportPrivateUsage=false, reportUnnecessaryIsInstance=false
 

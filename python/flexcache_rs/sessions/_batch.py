@@ -1,4 +1,4 @@
-"""Batches: calls that are gathered and made together, and their results."""
+"""Batches: calls that are collected and made together, and their results."""
 
 # pyright: reportPrivateUsage=false
 
@@ -113,6 +113,12 @@ class Batch(_Gathered):
         self._session = session
         self._asking: list[_Asked] = []
         self._first: Exception | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._session!r}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a batch is of a session and cannot be copied or pickled")
 
     def _gather(self, coroutine: Coroutine[Any, Any, Any]) -> Pending:
         pending = Pending()

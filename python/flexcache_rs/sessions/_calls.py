@@ -109,7 +109,7 @@ class Calls:
     async def pop(self, key: str, default: Any = MISSING) -> Any:
         """Remove a key and return its value. If several callers do this, exactly one gets the value.
 
-        A task that is cancelled meanwhile may have removed the key.
+        If the task is cancelled during the call, the key may have been removed.
 
         Raises:
             KeyError: The key is absent, and no default was given.

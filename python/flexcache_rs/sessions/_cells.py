@@ -1,4 +1,4 @@
-"""Calls for servers: what Python asks for, with all values as cells. The backends of servers are written in Python."""
+"""Converts calls and their values to cells, for the backends of servers, which are written in Python."""
 
 # pyright: basic
 

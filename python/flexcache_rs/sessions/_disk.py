@@ -1,4 +1,4 @@
-"""The backend in a directory: calls at once, and awaited calls through one worker that gathers them."""
+"""The backend in a directory. Calls run at once, and one worker collects awaited calls."""
 
 # pyright: reportPrivateUsage=false, reportUnnecessaryIsInstance=false
 

@@ -1,4 +1,4 @@
-"""`on_unavailable="miss"`: a backend that cannot be reached is one that has nothing and stores nothing."""
+"""`on_unavailable="miss"`: replaces a backend that cannot be reached. Reads find nothing, and writes store nothing."""
 
 # pyright: reportPrivateUsage=false
 

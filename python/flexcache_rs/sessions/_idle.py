@@ -23,6 +23,7 @@ class Idle(Generic[C]):
         self._is_quiet, self._close = is_quiet, close
         # Each with the process that has made it: what a parent process has open is not closed here.
         self._connections: list[tuple[int, C]] = []
+        self._is_closed = False
 
     def _pop(self) -> C | None:
         while True:
@@ -43,10 +44,14 @@ class Idle(Generic[C]):
         return None
 
     def put(self, connection: C) -> None:
-        """Let others use a connection."""
+        """Let others use a connection. After `close` it is closed."""
         self._connections.append((os.getpid(), connection))
+        if self._is_closed:
+            self.close()
 
     def close(self) -> None:
-        """Close all of them."""
+        """Close all of them, and those that are put back later."""
+        # First: one that is put back is either found here, or sees this.
+        self._is_closed = True
         while (connection := self._pop()) is not None:
             self._close(connection)

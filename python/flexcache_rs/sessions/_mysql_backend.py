@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from flexcache_rs.sessions._terms import Terms
 
 _NO_WAIT = "others were writing for {0:g} seconds; nothing has changed"
+_ABOUT_LEASES = ("lease", "release")
 _LOCK_TIMEOUT = 1205
 _AGAIN = (1213, 1062, 1020)
 """A deadlock, a key that somebody else has made meanwhile, a row that somebody else has changed."""
@@ -223,9 +224,11 @@ class MysqlBackend:
         self._is_open = True
         self._checked = 0
         self._connections = connections
-        self._threads: ThreadPoolExecutor | None = None
+        # Of calls about leases, and of others.
+        self._threads: tuple[ThreadPoolExecutor, ThreadPoolExecutor] | None = None
         self._process = os.getpid()
-        self._starting = threading.Lock()
+        # A handler of a signal may use the session while its thread has it.
+        self._starting = threading.RLock()
         # For how many elements of keys that are gone others have paid, and how far the names were looked through.
         self._owed = _OWED_AT_MOST
         self._places = {"fx_gate": b"", "fx_log": b"", "fx_lease": b""}
@@ -358,19 +361,23 @@ class MysqlBackend:
         results = _send_after(link, begin if last else [], [*last, *([_COMMIT] if ends else [])])
         return reply.answer(results[: len(last)]) if isinstance(reply, Last) else reply
 
-    def _executor(self) -> ThreadPoolExecutor:
+    def _executor(self, call: Any) -> ThreadPoolExecutor:
+        """The threads for a call. One makes all calls about leases, so that giving back never overtakes asking."""
         if self._process != os.getpid():
             # The threads of a parent process are not here.
             self._threads, self._process = None, os.getpid()
         if self._threads is None:
+            leases = others = ThreadPoolExecutor(1, "flexcache sessions")
+            if self._connections > 1:
+                others = ThreadPoolExecutor(self._connections - 1, "flexcache sessions")
             with self._starting:
-                self._threads = self._threads or ThreadPoolExecutor(self._connections, "flexcache sessions")
-        return self._threads
+                self._threads = self._threads or (leases, others)
+        return self._threads[call.name not in _ABOUT_LEASES]
 
     def _ask(self, call: Any) -> asyncio.Future[Any]:
         if not self._is_open:
             raise ClosedError("the session is closed")
-        return asyncio.get_running_loop().run_in_executor(self._executor(), self.run, call)
+        return asyncio.get_running_loop().run_in_executor(self._executor(call), self.run, call)
 
     async def arun(self, call: Any, undo: Undo | None = None) -> Any:
         """Make a call in one of some threads, which have a connection each.
@@ -422,7 +429,8 @@ class MysqlBackend:
         """Close the connections."""
         threads, self._threads = self._threads, None
         if threads is not None and self._process == os.getpid():
-            threads.shutdown()
+            for each in threads:
+                each.shutdown()
         self._is_open = False
         self._idle.close()
 

@@ -1,4 +1,4 @@
-"""What a session asks of a backend. Each call is there twice: as it is, and awaited."""
+"""The interface of a backend. Each call exists twice: without and with `await`."""
 
 # pyright: reportPrivateUsage=false, reportUnnecessaryIsInstance=false
 

@@ -1,4 +1,4 @@
-"""What Valkey and Redis do to the container of one key: a script in Lua for each act. `_redis.py` has the keys' forms.
+"""Operations on the container of one key, as Lua scripts for Valkey and Redis. `_redis.py` has the form of the keys.
 
 `ARGV` begins with the change of the deadline, its milliseconds, and the kind that is wanted. A script answers
 `{1, ...}`, or `{0, kind}` where the key holds something of another kind.

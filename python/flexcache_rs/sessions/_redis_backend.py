@@ -82,7 +82,8 @@ class RedisBackend:
         self._wakes: Wakes | None = None
         self._threads: ThreadPoolExecutor | None = None
         self._process = os.getpid()
-        self._starting = threading.Lock()
+        # A handler of a signal may use the session while its thread has it.
+        self._starting = threading.RLock()
 
     def _open(self) -> Sender:
         """What sends. Once the session is being closed, only calls that were asked before still get it."""
@@ -202,8 +203,9 @@ class RedisBackend:
         self._here()
         gatherer = self._gatherer
         if gatherer is None:
+            made = Gatherer(self._run_all)
             with self._starting:
-                gatherer = self._gatherer = self._gatherer or Gatherer(self._run_all)
+                gatherer = self._gatherer = self._gatherer or made
         # A call must not overtake those that were asked before the event loop had a connection.
         if self._checked == os.getpid() and gatherer.is_idle:
             ask = self._client.asker(b"")
@@ -230,8 +232,9 @@ class RedisBackend:
         self._here()
         wakes = self._wakes
         if wakes is None:
+            made = Wakes(sender.connect, self._names.wakes)
             with self._starting:
-                wakes = self._wakes = self._wakes or Wakes(sender.connect, self._names.wakes)
+                wakes = self._wakes = self._wakes or made
         return Waker(wakes, (self._names.lease if is_lease else self._names.data)(key_cell(key)))
 
     async def abegin(self) -> RedisTransaction:
@@ -239,8 +242,9 @@ class RedisBackend:
         self._check_open()
         self._here()
         if self._threads is None:
+            made = ThreadPoolExecutor(8, "flexcache transaction")
             with self._starting:
-                self._threads = self._threads or ThreadPoolExecutor(8, "flexcache transaction")
+                self._threads = self._threads or made
         threads = self._threads
         begun = asyncio.get_running_loop().run_in_executor(threads, self.begin)
         try:

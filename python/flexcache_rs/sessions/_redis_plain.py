@@ -1,4 +1,4 @@
-"""Calls that are one plain command of the server's if the key holds what they expect.
+"""Calls that are one plain command of the server if the key holds what they expect.
 
 A plain command takes the server a small part of the time of a script. The server refuses it, and changes nothing, if
 the key holds anything else: a container without elements, another kind, a number that it cannot add to. Then the plan

@@ -1,10 +1,10 @@
-"""What Valkey and Redis run in one step: a script for each call. `_redis.py` says how keys are kept."""
+"""Scripts that Valkey and Redis run in one step, one for each call. `_redis.py` has the form of the keys."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flexcache_rs.remote.scripts import Script
+from flexcache_rs.remote.scripts import END_LEASE, Script
 from flexcache_rs.sessions._redis_acts import ACTS, KIND
 
 if TYPE_CHECKING:
@@ -157,10 +157,12 @@ if held and held ~= ARGV[1] then return call('PTTL', KEYS[1]) end
 call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return -1
 """,
-    "release": """
+    "release": END_LEASE
+    + """
 if call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 wake(KEYS[1])
-return call('DEL', KEYS[1])
+finish(KEYS[1])
+return 1
 """,
 }
 

@@ -1,4 +1,4 @@
-"""Commands to a Valkey or Redis server from threads, and what becomes of them where they fail."""
+"""Commands of threads to a Valkey or Redis server, and the handling of those that fail."""
 
 # pyright: basic
 

@@ -1,4 +1,4 @@
-"""Waiting on Valkey and Redis: the server says when a list or a queue gets its first element.
+"""Waiting on Valkey and Redis. The server notifies the session when a list or a queue gets its first element.
 
 The scripts that put one there publish the name of its value on the channel of the namespace. One connection and one
 thread of a session listen for all of its calls that wait. Where the server refuses that, calls look again by pauses.
@@ -39,7 +39,8 @@ class Wakes:
 
     def __init__(self, connect: Callable[[], Any], channel: bytes) -> None:
         self._connect, self._channel = connect, channel
-        self._lock = threading.Lock()
+        # A handler of a signal may wait for something while its thread has it.
+        self._lock = threading.RLock()
         self._waiting: dict[bytes, list[Callable[[], None]]] = {}
         self._thread: threading.Thread | None = None
         self._process = os.getpid()
@@ -71,7 +72,11 @@ class Wakes:
             if self._thread is not None or self._is_closed or monotonic() < self._failed_at + _RETRIED_AFTER:
                 return
             self._thread = threading.Thread(target=self._run, name="flexcache wakes", daemon=True)
-            self._thread.start()
+            try:
+                self._thread.start()
+            except BaseException:
+                self._thread = None
+                raise
 
     def _wake(self, name: bytes | None = None) -> None:
         with self._lock:

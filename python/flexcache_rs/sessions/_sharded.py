@@ -1,4 +1,4 @@
-"""Shards: a backend made of backends, of which each has the keys that rendezvous hashing gives it."""
+"""Shards: a backend that consists of several backends. Rendezvous hashing assigns each key to one of them."""
 
 # pyright: basic
 

@@ -1,4 +1,4 @@
-"""Calls as statements of MySQL and MariaDB: keys, and what becomes of them. `_sql_acts.py` has the containers.
+"""Operations on keys as statements of MySQL and MariaDB. `_sql_acts.py` has the containers.
 
 A plan is a generator: it yields statements, which are sent in one round trip, gets their results, and returns the
 result of the call, or a `Last`: statements that can be sent together with the commit.

@@ -1,4 +1,4 @@
-"""What is done to containers, as statements of MySQL and MariaDB: a row for each element, as in a directory."""
+"""Operations on containers as statements of MySQL and MariaDB. Each element has a row, as in a directory."""
 
 # pyright: basic
 

@@ -1,4 +1,4 @@
-"""What is done to bits and Bloom filters, as statements of MySQL and MariaDB: pages of 4 KiB, a row each."""
+"""Operations on bits and Bloom filters as statements of MySQL and MariaDB. Each page of 4 KiB has a row."""
 
 # pyright: basic
 

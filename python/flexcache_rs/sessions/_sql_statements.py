@@ -1,4 +1,4 @@
-"""What the plans for MySQL and MariaDB consist of: statements, their results, and the head of a key."""
+"""The parts of the plans for MySQL and MariaDB: statements, their results, and the head of a key."""
 
 # pyright: basic
 

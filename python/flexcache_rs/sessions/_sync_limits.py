@@ -79,6 +79,9 @@ class Limiter:
         if self._is_window and self._limit > _MOST_IN_WINDOW:
             raise ValueError(f'limit must be at most {_MOST_IN_WINDOW} with algorithm="sliding_window", not {limit}')
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._name!r}>"
+
     def hit(self, key: str = "", cost: int = 1) -> Hit:
         """Count a call. Only allowed calls count.
 
@@ -138,6 +141,9 @@ class Lock(side.Block):
         self._tokens: dict[int, bytes] = {}
         # The same of those that begin or end a block, and may hold the lock.
         self._uncertain: dict[int, bytes] = {}
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._name!r}>"
 
     def acquire(self, timeout: float | None = None) -> bool:
         """Acquire the lock. Returns False if it was not free within `timeout` seconds. 0 means a single attempt."""

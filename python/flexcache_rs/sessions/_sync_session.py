@@ -415,6 +415,9 @@ class Transaction(side.Block, Calls):
         self._level = 1
         self._is_open = False
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._session!r}>"
+
     @property
     def _page(self) -> int:
         return self._session._page

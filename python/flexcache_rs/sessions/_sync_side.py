@@ -1,4 +1,4 @@
-"""What the face without `await` has to itself."""
+"""The code that only the interface without `await` has."""
 
 from __future__ import annotations
 

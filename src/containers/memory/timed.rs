@@ -1,4 +1,4 @@
-//! What is kept by name until a time: gates, logged calls and leases.
+//! Named data with a deadline: gates, logged calls and leases.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! What keeps remembered hashes from being foreseen.
+//! A secret that is mixed into remembered hashes, so that nobody can predict them.
 
 /// A secret of one cache's own.
 #[derive(Clone, Copy, Debug)]

@@ -1,4 +1,4 @@
-//! How entries enter a store, and how room is made for them.
+//! Insertion of entries into a store, and making room for them.
 
 use super::{Cause, EntryStore, Present, RemovalSink, Removed};
 use crate::clock::{Clock, Nanos};

@@ -1,4 +1,4 @@
-//! What concerns whole keys.
+//! The operations on whole keys.
 
 use std::collections::BTreeSet;
 

@@ -21,6 +21,7 @@ use flexcache_containers::operation::{Op, Reply};
 use rusqlite::Connection;
 
 use crate::connection::PooledConnection;
+use crate::database_file::DatabaseFile;
 use crate::error::{Error, Result};
 use crate::log_upkeep::LogUpkeep;
 use crate::patience::Patience;
@@ -81,6 +82,7 @@ struct Depth(usize);
 /// The typed values of a directory.
 pub struct SessionStore {
     database: PathBuf,
+    file: DatabaseFile,
     pool: Arc<Pool<(), Depth>>,
 }
 
@@ -109,15 +111,24 @@ impl SessionStore {
     #[must_use]
     pub fn of(database: &Path) -> Self {
         let log = LogUpkeep::in_background(database, set_safety);
-        Self { database: database.to_owned(), pool: Arc::new(Pool::with_log(log)) }
+        let pool = Arc::new(Pool::with_log(log));
+        Self { database: database.to_owned(), file: DatabaseFile::default(), pool }
     }
 
     fn connect(&self) -> Result<Link> {
         let connection = Link::open(&self.database)?;
+        self.file.opened(connection.file());
         set_safety(&connection)?;
         let _patience = Patience::of(PATIENCE_TO_OPEN);
         schema::create(&connection, PATIENCE_TO_OPEN)?;
         Ok(connection)
+    }
+
+    /// If the database was deleted, or replaced by another file, closes the connections to the one before.
+    fn look_for_another_file(&self) {
+        if let Some(file) = self.file.another(&self.database) {
+            self.pool.use_file(file);
+        }
     }
 
     /// Makes the database if there is none, and looks whether its tables are ours.
@@ -140,6 +151,7 @@ impl SessionStore {
     ///
     /// It cannot be read.
     pub fn version(&self, patience: Duration) -> Outcome<Version> {
+        self.look_for_another_file();
         let _patience = Patience::of(patience);
         let checkout = self.pool.reader(|| self.connect())?;
         let version = checkout.connection().version();
@@ -160,6 +172,7 @@ impl SessionStore {
         clock: fn() -> Micros,
         patience: Duration,
     ) -> Outcome<Reply> {
+        self.look_for_another_file();
         let _patience = Patience::of(patience);
         if !op.writes() {
             let checkout = self.pool.reader(|| self.connect())?;
@@ -188,6 +201,7 @@ impl SessionStore {
         clock: fn() -> Micros,
         patience: Duration,
     ) -> Outcome<Vec<Outcome<Reply>>> {
+        self.look_for_another_file();
         let _patience = Patience::of(patience);
         let mut checkout = self.pool.writer(patience, || self.connect())?;
         if checkout.transaction()?.is_some() {
@@ -215,6 +229,7 @@ impl SessionStore {
     ///
     /// [`Error::Busy`] after `patience`; errors of SQLite.
     pub fn begin(&self, patience: Duration) -> Outcome<()> {
+        self.look_for_another_file();
         let _patience = Patience::of(patience);
         let mut checkout = self.pool.writer(patience, || self.connect())?;
         if let Some((connection, depth)) = checkout.transaction()? {

@@ -3,8 +3,6 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-#[cfg(unix)]
-use std::sync::{Mutex, PoisonError};
 
 use flexcache_disk::files;
 #[cfg(unix)]
@@ -16,8 +14,9 @@ use pyo3::types::IntoPyDict;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
 use super::errors;
-
 use crate::py::object::running_python;
+#[cfg(unix)]
+use crate::py::process::mutex::Mutex;
 
 /// Removes a file of a value, as the disk wants it. A name that does not lead to a file inside the directory is left alone.
 pub(super) fn remove(remover: &OnceLock<Py<PyAny>>, directory: &Path, name: &str) {
@@ -79,7 +78,7 @@ pub(super) fn file_object<'py>(py: Python<'py>, file: File, path: &Path) -> PyRe
             let descriptor = Mutex::new(Some(file));
             // What is not taken is closed with the closure.
             move |_: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
-                let file = descriptor.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let file = descriptor.lock().take();
                 file.map(IntoRawFd::into_raw_fd)
                     .ok_or_else(|| PyRuntimeError::new_err("the file was opened before"))
             }

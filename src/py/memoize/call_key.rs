@@ -1,4 +1,4 @@
-//! The key under which a call is remembered: its arguments, hashed and compared where they are.
+//! The key of a memoized call: its arguments, which are hashed and compared in place.
 //!
 //! A single exact `str` or `int` is its own key. Any other call has a tuple: what tells functions
 //! of a shared cache apart, the positional arguments, a mark and the keyword arguments as they

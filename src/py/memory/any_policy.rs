@@ -1,4 +1,4 @@
-//! One policy, whichever it is: the only place that names all policies.
+//! `AnyPolicy`: any policy. This is the only place that names all policies.
 //!
 //! A cache has one store, whose code is there once; what depends on the policy is chosen where the store asks it.
 

@@ -9,7 +9,7 @@ create_exception!(
     flexcache_rs,
     TooLargeError,
     PyValueError,
-    "An entry is larger than the whole cache may be."
+    "The entry is larger than the whole cache may be."
 );
 
 /// The exception for a refused entry.

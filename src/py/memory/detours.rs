@@ -1,4 +1,4 @@
-//! What keeps the calls of a cache from the fast path, in one byte: a call that nothing keeps from it asks once.
+//! The reasons against the fast path, in one byte, so that a call checks them once.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 

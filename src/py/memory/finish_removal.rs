@@ -1,4 +1,4 @@
-//! What follows when entries have been removed from the stores of a cache, which are not locked any more.
+//! The steps after entries were removed from the stores of a cache, outside the lock.
 //!
 //! Removed entries go on to the cache's `RemovalNotifier`. A policy written in Python hears of them
 //! first, and they are finished when this thread's turn to talk to the policy is over.

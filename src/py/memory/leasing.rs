@@ -111,7 +111,8 @@ fn next_turn(
                 return Ok(Turn::Computes);
             }
             // One that had the lease before may have stored a value meanwhile.
-            match if asks == Asks::ToTakeOver { None } else { look()? } {
+            let look = || if asks == Asks::ToTakeOver { Ok(None) } else { look() };
+            match look().inspect_err(|_| give_back_lease(py, load))? {
                 Some(value) => Ok(Turn::Found(value)),
                 None => Ok(Turn::Computes),
             }
@@ -166,6 +167,15 @@ pub(super) fn wait_for_turn(
             }
         }
     }
+}
+
+/// Gives back the lease of a load that fails although its computation did not: the store cannot be read or written, say.
+/// Callers that wait in other processes may fare better, so they compute. Runs no Python code.
+pub(super) fn give_back_lease(py: Python<'_>, load: &Load) {
+    if let Some(lease) = load.held_lease() {
+        lease.fails();
+    }
+    end_lease(py, load, None, true);
 }
 
 /// Encodes the failure for callers that wait in other processes. Runs Python code.

@@ -1,4 +1,4 @@
-//! How a cache begins and ends.
+//! The beginning and the end of a cache.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};

@@ -1,4 +1,4 @@
-//! The limits of a cache: what they are, and what no longer fits when they change.
+//! The limits of a cache, and the eviction of entries that no longer fit when they change.
 
 use flexcache_core::Limits;
 use pyo3::prelude::*;

@@ -11,7 +11,7 @@ use pyo3::pybacked::PyBackedStr;
 use pyo3::types::PyTuple;
 
 use super::core_errors::TooLargeError;
-use super::leasing::{Asks, Turn, end_lease, failure_for_others, take_turn, wait_for_turn};
+use super::leasing::{Asks, Turn, end_lease, failure_for_others, give_back_lease, take_turn, wait_for_turn};
 use super::state::FlexCache;
 use super::terms::{IfPresent, Terms};
 use crate::py::object::argument::wrong_type;
@@ -102,6 +102,16 @@ fn declare(cache: &Bound<'_, FlexCache>, load: &Arc<Load>, tags: Arc<[PyBackedSt
 /// Stores the result of a load, unless something was written since it began. What is too large is not
 /// stored, and the older result is removed.
 fn store(
+    cache: &Bound<'_, FlexCache>,
+    load: &Arc<Load>,
+    value: &Bound<'_, PyAny>,
+    ttl: Option<Borrowed<'_, '_, PyAny>>,
+    tags: &[PyBackedStr],
+) -> PyResult<bool> {
+    store_result(cache, load, value, ttl, tags).inspect_err(|_| give_back_lease(cache.py(), load))
+}
+
+fn store_result(
     cache: &Bound<'_, FlexCache>,
     load: &Arc<Load>,
     value: &Bound<'_, PyAny>,

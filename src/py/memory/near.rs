@@ -1,4 +1,4 @@
-//! `NearCache`: what a cache inherits that has a `FlexCache` as its memory, so that a hit in it runs no Python code.
+//! `NearCache`: the base class of caches that have a `FlexCache` as their memory. A hit runs no Python code.
 
 use std::ffi::CStr;
 use std::ptr;
@@ -16,7 +16,7 @@ use crate::py::object::entered::entered;
 use crate::py::object::fast_call::{Parameters, given, method, object};
 use crate::py::object::running_python::attached;
 
-/// What `flexcache_rs.remote.RemoteCache` and `flexcache_rs.diskcache_rs.FastCache` inherit.
+/// The base class of `flexcache_rs.remote.RemoteCache` and `flexcache_rs.diskcache_rs.FastCache`.
 #[pyclass(frozen, subclass, weakref, module = "flexcache_rs._core")]
 pub(crate) struct NearCache {
     /// Set once, by `__init__`.
@@ -75,10 +75,10 @@ Return the value of a key, or `default` if there is none.
 
 Raises:
     TypeError: The key is not a str, bytes, int, float, bool, None or a tuple of these.
-    RemoteError: With `on_error=\"raise\"`: the server cannot be asked.
-    RemoteValueError: What the server has there is no value of this cache.
+    RemoteError: With `on_error=\"raise\"`: the server cannot be reached.
+    RemoteValueError: The key holds something that is no value of this cache.
 
-A copy in memory costs little more than in a `FlexCache`, anything else one command.
+A hit in memory sends no command. Any other call sends one.
 ";
 
 unsafe extern "C" fn get(

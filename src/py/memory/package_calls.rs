@@ -1,5 +1,6 @@
-//! What the package's own Python code asks of a cache, beside the calls that users make.
+//! Calls for the Python code of the package itself.
 
+use flexcache_core::Stamp;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
 use pyo3::types::PyDict;
@@ -10,7 +11,16 @@ use super::tier::Tier;
 use crate::py::object::duration::seconds_until;
 use crate::py::object::tags;
 use crate::py::store::cached_result::{CachedResult, InstanceResults};
-use crate::py::store::tracked::TrackedLoad;
+use crate::py::store::seam::Loaded;
+use crate::py::store::tracked::{TrackedEntry, TrackedLoad};
+
+impl FlexCache {
+    fn take_loaded(&self, key: &Bound<'_, PyAny>, loaded: Loaded) -> PyResult<Option<Py<PyAny>>> {
+        let Some(tier) = &self.tier else { return Ok(None) };
+        let loaded = Tier::as_loaded(key.py(), loaded)?;
+        Ok(self.read_loaded(tier, key.as_borrowed(), loaded)?.map(|entry| entry.value))
+    }
+}
 
 #[pymethods]
 impl FlexCache {
@@ -43,22 +53,35 @@ impl FlexCache {
         Ok(others)
     }
 
-    /// What the package's own store has loaded of keys, which were not in memory: the values, `default` where there is none.
-    /// Memory keeps them.
+    /// What the package's own store has loaded of a key, which was not in memory: its value, or `default`. Memory keeps it.
     fn _take_loaded(
         &self,
+        key: &Bound<'_, PyAny>,
+        loaded: TrackedLoad,
+        default: Py<PyAny>,
+    ) -> PyResult<Py<PyAny>> {
+        Ok(self.take_loaded(key, loaded.0)?.unwrap_or(default))
+    }
+
+    /// The same for keys, whose values are put into a dict: those that have one.
+    fn _take_many_loaded(
+        &self,
         keys: Vec<Bound<'_, PyAny>>,
-        loaded: Vec<TrackedLoad>,
-        default: &Bound<'_, PyAny>,
-    ) -> PyResult<Vec<Py<PyAny>>> {
-        let Some(tier) = &self.tier else { return Ok(Vec::new()) };
-        let py = default.py();
-        let mut values = Vec::with_capacity(loaded.len());
-        for (key, TrackedLoad(loaded)) in keys.iter().zip(loaded) {
-            let entry = self.read_loaded(tier, key.as_borrowed(), Tier::as_loaded(py, loaded)?)?;
-            values.push(entry.map_or_else(|| default.clone().unbind(), |entry| entry.value));
+        entries: Vec<TrackedEntry>,
+        stamps: Vec<u64>,
+        found: &Bound<'_, PyDict>,
+    ) -> PyResult<()> {
+        for ((key, TrackedEntry(entry)), stamp) in keys.iter().zip(entries).zip(stamps) {
+            if let Some(value) = self.take_loaded(key, Loaded { entry, stamp: Stamp::from_bits(stamp) })? {
+                found.set_item(key, value)?;
+            }
         }
-        Ok(values)
+        Ok(())
+    }
+
+    /// The seconds of a time to live, or of the default if it is None; None for ever.
+    fn _seconds_of(&self, ttl: Option<&Bound<'_, PyAny>>) -> PyResult<Option<f64>> {
+        Ok(self.deadline(ttl.map(Bound::as_borrowed))?.map(seconds_until))
     }
 
     /// What an entry is stored with if the package sends its `put` itself: the seconds that it lives, and its tags; and
@@ -78,9 +101,9 @@ impl FlexCache {
         Ok((deadline.map(seconds_until), tags, self.tells_of_writes()))
     }
 
-    /// Discards the loads of a key and its copy in memory. Before and after a write that the package sends itself.
-    fn _discard(&self, key: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.discard_elsewhere(key.as_borrowed())
+    /// Discards the loads of keys and their copies in memory. Before and after a write that the package sends itself.
+    fn _discard(&self, keys: Vec<Bound<'_, PyAny>>) -> PyResult<()> {
+        keys.iter().try_for_each(|key| self.discard_elsewhere(key.as_borrowed()))
     }
 
     /// The same as `get`, for a load that looks whether it has to compute.

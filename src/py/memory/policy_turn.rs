@@ -5,13 +5,14 @@
 //! is waited for detached, a thread that is inside may pass it again, and the store is not locked
 //! while the policy runs. A policy that calls back into its cache gets a `RuntimeError`.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
 use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::prelude::*;
 
 use crate::py::object::running_python::call;
+use crate::py::process::mutex::Mutex;
 use crate::py::process::per_process::PerProcess;
 use crate::py::removal::aclose::BETWEEN_SIGNALS;
 use crate::py::removal::notifier::RemovalNotifier;
@@ -39,7 +40,7 @@ struct Present {
 
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, Present> {
-        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+        self.present.lock()
     }
 }
 

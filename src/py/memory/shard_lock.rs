@@ -69,6 +69,7 @@ mod lock {
     use super::Shard;
     use crate::py::memory::any_store::Complicated;
     use crate::py::process::guard::{self, Busy, Guard};
+    use crate::py::store::rule_switch::is_off;
 
     /// Threads whose numbers differ by a multiple of this share a part.
     const PARTS: usize = 8;
@@ -305,9 +306,11 @@ mod lock {
             let shard = unsafe { &mut *self.shard.get() };
             for part in parts.iter() {
                 let mut record = part.0.lock();
-                shard.count(record.hits, record.misses);
-                let len = record.len;
-                record.slots[..len].iter().for_each(|&slot| shard.access(slot));
+                if !is_off("recorded_reads") {
+                    shard.count(record.hits, record.misses);
+                    let len = record.len;
+                    record.slots[..len].iter().for_each(|&slot| shard.access(slot));
+                }
                 (record.hits, record.misses, record.len) = (0, 0, 0);
             }
         }

@@ -1,4 +1,4 @@
-//! `CacheStats`: what a cache has counted, at one moment.
+//! `CacheStats`: the counts of a cache at one moment.
 
 use std::sync::atomic::Ordering;
 

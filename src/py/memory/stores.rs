@@ -1,4 +1,4 @@
-//! What `store=` may be, and the [`Store`] for each.
+//! The objects that `store=` accepts, and the [`Store`] for each.
 
 use std::sync::Arc;
 

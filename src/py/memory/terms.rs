@@ -1,4 +1,4 @@
-//! What a write is asked for, and what came of it.
+//! The parameters of a write, and its result.
 
 use flexcache_core::Nanos;
 use pyo3::pybacked::PyBackedStr;

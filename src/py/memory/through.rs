@@ -353,6 +353,8 @@ impl FlexCache {
             let terms = Terms { deadline, tags, ..Terms::new(*weight, IfPresent::Replace) };
             let (key, value, this) = (entry.key, entry.value, &this.as_borrowed());
             Self::finish_write_through(this, tier, place, key, value, terms, PutResult::Stored, stamp)?;
+            // Those that began while the store was written, where memory keeps nothing.
+            cache.discard_loads_of(place)?;
         }
         Ok(())
     }

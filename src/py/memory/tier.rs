@@ -1,4 +1,4 @@
-//! A cache's view of the store behind it: what may be served from memory, and under which key it lies there.
+//! A cache's view of the store behind it: which copies in memory are valid, and under which keys they are stored.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -36,7 +36,7 @@ struct Rest {
     entries: std::vec::IntoIter<IterEntry>,
 }
 
-/// Iterates over a cache as it was, without what has left since.
+/// Iterates over the entries that a cache had at the beginning, without those that were removed since.
 #[pyclass(frozen, generic, module = "flexcache_rs._core")]
 pub(crate) struct CacheIterator {
     rest: Guard<Rest>,
@@ -142,7 +142,7 @@ impl CacheIterator {
     }
 }
 
-/// The keys, values or entries of a cache, as it is whenever the view is asked.
+/// A view of the keys, values or entries of a cache. It shows the current contents.
 #[pyclass(frozen, subclass, generic, module = "flexcache_rs._core")]
 pub(crate) struct CacheView {
     cache: Py<FlexCache>,

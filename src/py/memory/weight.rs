@@ -1,4 +1,4 @@
-//! What an entry weighs: what its value says, or what the weigher says of it.
+//! The weight of an entry, which its value or the weigher determines.
 
 use pyo3::prelude::*;
 

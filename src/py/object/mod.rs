@@ -15,6 +15,7 @@ pub(crate) mod imported;
 pub(crate) mod int_hash;
 pub(crate) mod integer;
 pub(crate) mod key;
+pub(crate) mod real;
 pub(crate) mod running_python;
 pub(crate) mod single_use;
 pub(crate) mod tags;

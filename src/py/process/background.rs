@@ -12,7 +12,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
@@ -128,7 +128,7 @@ struct State {
 
 /// The thread of this process. Only attached threads touch the lock, and none of them can be
 /// stopped for a fork while inside it.
-static CURRENT: RwLock<Option<Arc<Background>>> = RwLock::new(None);
+static CURRENT: Mutex<Option<Arc<Background>>> = Mutex::new(None);
 /// Counts processes: a fork's child is the next.
 static GENERATION: AtomicU64 = AtomicU64::new(1);
 /// The interpreter is about to end; nothing is started any more.
@@ -141,7 +141,7 @@ pub(crate) fn generation() -> u64 {
 
 /// The thread, started where there is none; `None` when the program ends.
 fn current(py: Python<'_>) -> PyResult<Option<Arc<Background>>> {
-    if let Some(background) = &*CURRENT.read().unwrap_or_else(PoisonError::into_inner) {
+    if let Some(background) = &*CURRENT.lock() {
         return Ok(Some(Arc::clone(background)));
     }
     if ENDING.load(Ordering::Acquire) {
@@ -168,7 +168,7 @@ fn current(py: Python<'_>) -> PyResult<Option<Arc<Background>>> {
         thread: Mutex::new(None),
     });
     let background = {
-        let mut place = CURRENT.write().unwrap_or_else(PoisonError::into_inner);
+        let mut place = CURRENT.lock();
         if let Some(other) = &*place {
             // Registering ran Python code, and another thread was quicker.
             return Ok(Some(Arc::clone(other)));
@@ -204,13 +204,13 @@ pub(crate) fn run(py: Python<'_>, job: Job) -> Result<(), Job> {
 
 /// Whether the caller is the background thread.
 pub(crate) fn is_current_thread() -> bool {
-    let background = CURRENT.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(Arc::clone);
+    let background = CURRENT.lock().as_ref().map(Arc::clone);
     background.is_some_and(|background| *background.thread.lock() == Some(thread::current().id()))
 }
 
 /// The clock was moved: look again.
 pub(crate) fn clock_moved() {
-    if let Some(background) = &*CURRENT.read().unwrap_or_else(PoisonError::into_inner) {
+    if let Some(background) = &*CURRENT.lock() {
         // Under its lock, so that the thread is either asleep or has yet to read the clock.
         let _state = background.state.lock();
         background.wake.notify_one();
@@ -318,8 +318,7 @@ fn survive(py: Python<'_>, duty: impl FnOnce()) {
 fn end(py: Python<'_>) {
     ENDING.store(true, Ordering::Release);
     // Code that starts a thread checks that under this lock.
-    let Some(background) = CURRENT.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(Arc::clone)
-    else {
+    let Some(background) = CURRENT.lock().as_ref().map(Arc::clone) else {
         return;
     };
     let jobs = {
@@ -342,5 +341,5 @@ fn end(py: Python<'_>) {
 pub(crate) fn after_fork_in_child() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
     // The parent's thread may have held its lock: it is never touched again, nor dropped.
-    std::mem::forget(CURRENT.write().unwrap_or_else(PoisonError::into_inner).take());
+    std::mem::forget(CURRENT.lock().take());
 }

@@ -11,7 +11,9 @@
 //! With a GIL the GIL is the lock: by the rule nothing inside can release it, so all that is left
 //! to do is to notice a mistake. Without a GIL it is a plain mutex that is taken while attached:
 //! to detach while waiting would mean to attach again while holding it, and a holder could then
-//! be stopped by the collector or by fork. By the rule a holder never waits for anything.
+//! be stopped by the collector or by fork. By the rule a holder never waits for anything. Before a
+//! fork the interpreter waits until every other thread is detached or stopped between two
+//! instructions, so a fork finds no thread that has the lock or waits for it.
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;

@@ -3,7 +3,7 @@
 //! parking_lot keeps a queue of them, with places in their memory. A fork's child goes on with the queue and without the
 //! threads, whose memory then becomes something else's. So only what a fork finds without waiting threads may use it.
 
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{MutexGuard, PoisonError, TryLockError};
 
 /// The standard library's, which a panic does not close: nothing that runs under these locks can panic half-way.
 #[derive(Debug, Default)]
@@ -17,6 +17,15 @@ impl<T> Mutex<T> {
     #[inline]
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `None` where another thread, or this one, has it.
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        match self.0.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     pub(crate) fn get_mut(&mut self) -> &mut T {

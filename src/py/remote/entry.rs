@@ -4,7 +4,7 @@ use flexcache_core::Clock;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyBytes, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
 use super::reply;
 use crate::py::object::fallible;
@@ -85,16 +85,32 @@ fn value<'py>(
     })
 }
 
-/// Entries of such bytes; None where there are none.
+/// The entry of such bytes; None where there are none.
+#[pyfunction]
+#[pyo3(name = "_remote_entry")]
+pub(crate) fn one_entry<'py>(
+    py: Python<'py>,
+    raw: Option<PyBackedBytes>,
+    known: Known,
+) -> PyResult<Bound<'py, PyAny>> {
+    raw.as_ref().map_or(Ok(py.None().into_bound(py)), |raw| entry(py, raw, &known))
+}
+
+/// The entries of several such bytes, and where in the list those are that are still bytes.
 #[pyfunction]
 #[pyo3(name = "_remote_entries")]
 pub(crate) fn entries<'py>(
     py: Python<'py>,
     found: Vec<Option<PyBackedBytes>>,
     known: Known,
-) -> PyResult<Vec<Bound<'py, PyAny>>> {
-    found
-        .iter()
-        .map(|raw| raw.as_ref().map_or(Ok(py.None().into_bound(py)), |raw| entry(py, raw, &known)))
-        .collect()
+) -> PyResult<(Bound<'py, PyList>, Vec<usize>)> {
+    let (made, mut unread) = (PyList::empty(py), Vec::new());
+    for (number, raw) in found.iter().enumerate() {
+        let entry = raw.as_ref().map_or(Ok(py.None().into_bound(py)), |raw| entry(py, raw, &known))?;
+        if entry.is_exact_instance_of::<PyBytes>() {
+            unread.push(number);
+        }
+        made.append(entry)?;
+    }
+    Ok((made, unread))
 }

@@ -1,4 +1,4 @@
-//! A connection to a Valkey or Redis server for all threads. What the direct lane of `flexcache_rs.remote` stands on.
+//! A connection to a Valkey or Redis server for all threads. The base of the direct lane of `flexcache_rs.remote`.
 
 mod entry;
 mod lane;
@@ -9,10 +9,10 @@ mod request;
 #[cfg(unix)]
 mod socket;
 
-pub(crate) use entry::entries;
+pub(crate) use entry::{entries, one_entry};
 pub(crate) use lane::RemoteLane;
 pub(crate) use place::places;
 pub(crate) use replies::RemoteReplies;
-pub(crate) use request::command;
+pub(crate) use request::{command, commands};
 #[cfg(unix)]
 pub(crate) use socket::RemoteSocket;

@@ -1,16 +1,17 @@
-//! Where the values of keys are on the server. `flexcache_rs/remote/keys.py` describes the format.
+//! The keys on the server under which values are stored. `flexcache_rs/remote/keys.py` describes the format.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString};
 
 use super::reply;
 
-/// The places of keys that are plain text: what comes before, the text and `}`. None of any other key.
+/// The places of keys. Of plain text, it is what comes before, the text and `}`. `other` makes those of other keys.
 #[pyfunction]
 #[pyo3(name = "_remote_places")]
 pub(crate) fn places<'py>(
     before: &Bound<'py, PyBytes>,
     keys: Vec<Bound<'py, PyAny>>,
+    other: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyList>> {
     let (py, places) = (before.py(), PyList::empty(before.py()));
     let mut place = before.as_bytes().to_vec();
@@ -23,7 +24,7 @@ pub(crate) fn places<'py>(
                 place.push(b'}');
                 places.append(reply::bytes(py, &place)?)?;
             }
-            None => places.append(py.None())?,
+            None => places.append(other.call1((key,))?)?,
         }
     }
     Ok(places)

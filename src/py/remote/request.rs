@@ -35,6 +35,29 @@ pub(crate) fn command<'py>(parts: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, P
     reply::bytes(parts.py(), request.as_bytes())
 }
 
+/// The bytes of several commands.
+#[pyfunction]
+#[pyo3(name = "_remote_commands")]
+pub(crate) fn commands<'py>(commands: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    reply::bytes(commands.py(), request_of(commands)?.as_bytes())
+}
+
+/// A request of several commands, each of which is a sequence.
+pub(super) fn request_of(commands: &Bound<'_, PyAny>) -> PyResult<Request> {
+    let mut request = Request::new();
+    for command in commands.try_iter()? {
+        let command = command?;
+        match command.cast::<PyTuple>() {
+            Ok(parts) => add(&mut request, parts)?,
+            Err(_) => {
+                let parts = command.extract::<Vec<Bound<'_, PyAny>>>()?;
+                add(&mut request, &PyTuple::new(commands.py(), parts)?)?;
+            }
+        }
+    }
+    Ok(request)
+}
+
 pub(super) fn no_memory() -> PyErr {
     PyMemoryError::new_err("there is not enough memory for a command")
 }

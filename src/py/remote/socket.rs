@@ -2,7 +2,7 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use flexcache_core::PushTracker;
@@ -15,10 +15,18 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::reply::{list, object};
+use crate::py::process::mutex::Mutex;
 use crate::py::store::push_tracker::TrackerHandle;
 
 /// Bytes of one read.
 const MOST_READ: usize = 1 << 16;
+
+/// A program may have given SIGPIPE back its default action, which would end it where the server has closed the connection.
+#[cfg(not(target_vendor = "apple"))]
+const SENDING: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+/// There the socket itself is told: see [`RemoteSocket::new`].
+#[cfg(target_vendor = "apple")]
+const SENDING: SendFlags = SendFlags::DONTWAIT;
 
 /// What is used for reading.
 struct Reading {
@@ -68,7 +76,7 @@ fn written<'a>(value: &'a Value, start: &[u8]) -> Option<&'a [Value]> {
 
 impl RemoteSocket {
     fn lock(&self) -> MutexGuard<'_, Option<Reading>> {
-        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+        self.reading.lock()
     }
 
     fn wait(&self, events: PollFlags, until: Instant) -> Result<(), Failure> {
@@ -92,7 +100,7 @@ impl RemoteSocket {
 
     fn send(&self, mut data: &[u8], until: Instant) -> Result<(), Failure> {
         while !data.is_empty() {
-            match send(&self.socket, data, SendFlags::DONTWAIT) {
+            match send(&self.socket, data, SENDING) {
                 Ok(count) => data = data.get(count..).unwrap_or_default(),
                 Err(Errno::AGAIN) => self.wait(PollFlags::OUT, until)?,
                 Err(Errno::INTR) => look_for_signals()?,
@@ -214,11 +222,14 @@ impl RemoteSocket {
         // system.
         let theirs = unsafe { BorrowedFd::borrow_raw(descriptor) };
         let socket = rustix::io::fcntl_dupfd_cloexec(theirs, 0).map_err(std::io::Error::from)?;
+        // What is no socket says so when it is used.
+        #[cfg(target_vendor = "apple")]
+        let _ = rustix::net::sockopt::set_socket_nosigpipe(&socket, true);
         let reading = Reading { decoder: Decoder::new(), buffer: vec![0; MOST_READ] };
         Ok(Self { socket, failed, reading: Mutex::new(Some(reading)), invalidated: AtomicU64::new(0) })
     }
 
-    /// Send commands and return so many replies: an exception for each that was refused.
+    /// Send commands and return `count` replies: an exception for each command that was refused.
     ///
     /// Returns None, and sends nothing, if something has come though nothing was asked, such as the end of the connection.
     /// `seconds` is the longest pause between two parts of the replies. After an exception the connection is of no use.
@@ -246,7 +257,7 @@ impl RemoteSocket {
     /// `start`.
     ///
     /// Raises:
-    ///     TimeoutError: Nothing else has come for so many seconds.
+    ///     TimeoutError: Nothing else has come for `seconds` seconds.
     fn receive<'py>(
         &self,
         py: Python<'py>,

@@ -4,7 +4,7 @@
 //! Elsewhere it is handed to the background thread, which runs it to completion on a loop of its
 //! own; closing the cache, and the end of the program, wait for that.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, PoisonError};
 use std::time::Duration;
 
 use pyo3::intern;
@@ -16,6 +16,7 @@ use crate::py::object::hooks;
 use crate::py::object::imported::imported;
 use crate::py::process::background;
 use crate::py::process::guard::Guard;
+use crate::py::process::mutex::Mutex;
 use crate::py::process::per_process::PerProcess;
 
 /// How long to wait before signals, such as that of Ctrl-C, are looked at.
@@ -40,14 +41,14 @@ struct ToFinish(Arc<HandedOver>);
 
 impl ToFinish {
     fn new(handed_over: Arc<HandedOver>) -> Self {
-        *handed_over.left.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        *handed_over.left.lock() += 1;
         Self(handed_over)
     }
 }
 
 impl Drop for ToFinish {
     fn drop(&mut self) {
-        *self.0.left.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        *self.0.left.lock() -= 1;
         self.0.finished.notify_all();
     }
 }
@@ -161,7 +162,7 @@ impl Closing {
         let handed_over = self.handed_over.get(py);
         loop {
             let done = py.detach(|| {
-                let left = handed_over.left.lock().unwrap_or_else(PoisonError::into_inner);
+                let left = handed_over.left.lock();
                 let waited = handed_over.finished.wait_timeout_while(left, BETWEEN_SIGNALS, |left| *left > 0);
                 *waited.unwrap_or_else(PoisonError::into_inner).0 == 0
             });

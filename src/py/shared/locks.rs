@@ -1,6 +1,6 @@
 //! The native calls of `_shared_locks`: locks, which are leases of keys of their own, and limiters.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::time::Duration;
 
 use flexcache_shared::{Error, Key, Lease, Patience, SharedCache, Token};
@@ -11,6 +11,7 @@ use super::key::{self, own_kind};
 use super::segment::{Opened, SharedSegment, run};
 use super::waiting::wait_for;
 use crate::py::object::duration::interval;
+use crate::py::process::mutex::Mutex;
 
 /// Holds a lock or not. It knows so before the call that acquired the lock returns, so that no signal comes in between.
 #[pyclass(frozen, module = "flexcache_rs._core")]
@@ -26,7 +27,7 @@ struct Held {
 
 impl SharedHold {
     fn held(&self) -> MutexGuard<'_, Option<Held>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     fn token(&self) -> Option<Token> {

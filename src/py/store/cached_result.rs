@@ -1,4 +1,4 @@
-//! What is stored where more has to be known of a result than the result.
+//! The stored form of a result that has metadata.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

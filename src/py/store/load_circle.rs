@@ -10,7 +10,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::thread::ThreadId;
 
-use crate::py::process::mutex::Mutex;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -19,6 +18,7 @@ use pyo3::sync::PyOnceLock;
 use super::loads::{CircularLoadError, Leader, Load, shown};
 use crate::py::object::imported::imported;
 use crate::py::object::running_python::call;
+use crate::py::process::mutex::Mutex;
 
 /// A load as the value of a context variable.
 #[pyclass(frozen, module = "flexcache_rs._core", name = "_OwnLoad")]

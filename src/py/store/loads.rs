@@ -10,7 +10,7 @@
 //! discards, or after, and replaces.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Condvar, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,7 @@ use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 use super::exception_copy;
 use super::lease::{AwaitedLease, Lease};
 use crate::py::process::background;
+use crate::py::process::mutex::Mutex;
 
 create_exception!(
     flexcache_rs,
@@ -36,7 +37,7 @@ create_exception!(
     flexcache_rs,
     LoadFailedElsewhere,
     PyException,
-    "The computation of a value failed in another process, with an exception that cannot be made again here."
+    "The computation of a value failed in another process, with an exception that cannot be restored here."
 );
 
 create_exception!(
@@ -243,7 +244,7 @@ impl Load {
     /// What waiters share. Nobody holds it while waiting for anything, and no Python code runs
     /// under it; a fork's child never takes its parent's.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// What it has of its store's lease; nothing where it is its parent's.
@@ -251,7 +252,7 @@ impl Load {
         if !self.is_of_this_process() {
             return LoadLease::None;
         }
-        self.lease.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lease.lock().clone()
     }
 
     /// Sets what it has of its store's lease. Returns what it had.
@@ -259,7 +260,7 @@ impl Load {
         if !self.is_of_this_process() {
             return LoadLease::None;
         }
-        std::mem::replace(&mut *self.lease.lock().unwrap_or_else(PoisonError::into_inner), lease)
+        std::mem::replace(&mut *self.lease.lock(), lease)
     }
 
     /// The lease that it holds.
@@ -458,10 +459,7 @@ impl Load {
         if !self.is_of_this_process() {
             return Ok(());
         }
-        match self.state.try_lock() {
-            Ok(state) => visit.call(&state.kept),
-            Err(_) => Ok(()),
-        }
+        self.state.try_lock().map_or(Ok(()), |state| visit.call(&state.kept))
     }
 }
 

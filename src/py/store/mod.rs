@@ -1,4 +1,4 @@
-//! The seam: what can stand behind a cache, and the computations of values that are in neither.
+//! The seam to the store behind a cache, and the computations of values that are in neither.
 
 pub(crate) mod cached_result;
 pub(crate) mod exception_copy;

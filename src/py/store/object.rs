@@ -6,7 +6,7 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use flexcache_core::tracker::{Stamp, Tracker};
 use pyo3::exceptions::PyTypeError;
@@ -23,6 +23,7 @@ use crate::py::object::integer::shown;
 use crate::py::object::key::python_hash;
 use crate::py::object::tags;
 use crate::py::process::clock::ClockOfSection;
+use crate::py::process::mutex::Mutex;
 use crate::py::process::stack;
 
 /// The methods without which an object is no store.
@@ -30,6 +31,14 @@ const REQUIRED: [&str; 4] = ["load", "save", "remove", "clear"];
 
 /// Methods that are used where an object has them.
 const OPTIONAL: [&str; 6] = ["add", "pop", "contains", "touch", "evict_tag", "transact"];
+
+/// Whether an object says that it was closed. One that says nothing of it was not.
+pub(super) fn is_closed(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    match object.getattr_opt(intern!(object.py(), "closed"))? {
+        Some(closed) => closed.is_truthy(),
+        None => Ok(false),
+    }
+}
 
 /// Into how many stripes keys are divided to tell which writes overlap. A write that may concern any key is one of each.
 const TICKET_STRIPES: usize = 64;
@@ -110,7 +119,7 @@ impl ObjectStore {
         let made = Arc::new(Self::new(object, coherence)?);
         let address = object.as_ptr() as usize;
         let there = {
-            let mut alive = ALIVE.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut alive = ALIVE.lock();
             let alive = alive.get_or_insert_default();
             alive.retain(|_, store| store.strong_count() > 0);
             match alive.get(&address).and_then(Weak::upgrade) {
@@ -330,14 +339,11 @@ impl Store for ObjectStore {
         Ok(Loaded { entry, stamp })
     }
 
-    /// Any number of loads have one at a time: it only watches for writes through this store.
     fn keeps_no_result(&self, py: Python<'_>) -> PyResult<bool> {
-        match self.object.bind(py).getattr_opt(intern!(py, "closed"))? {
-            Some(closed) => closed.is_truthy(),
-            None => Ok(false),
-        }
+        is_closed(self.object.bind(py))
     }
 
+    /// Any number of loads have one at a time: it only watches for writes through this store.
     fn lease(&self, key: Borrowed<'_, '_, PyAny>, _request: LeaseRequest<'_>) -> PyResult<LeaseAnswer> {
         Ok(LeaseAnswer::Held(Arc::new(self.watches.watch(key, Self::hash(key)?)?)))
     }

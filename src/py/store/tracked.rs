@@ -16,6 +16,7 @@ use pyo3::types::{PyList, PyTuple};
 
 use super::lease::{Lease, LeaseAnswer, LeaseRequest};
 use super::lease_failure;
+use super::object::is_closed;
 use super::push_tracker::TrackerHandle;
 use super::return_threads;
 use super::seam::{Commit, Equality, Loaded, NewEntry, PutMode, PutResult, Store, StoredEntry};
@@ -30,6 +31,17 @@ type ObjectsEntry<'py> = (Py<PyAny>, Option<f64>, Bound<'py, PyAny>);
 /// stamps of the keys that change when it ends.
 type ObjectsLease<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, u64, Vec<u64>);
 
+/// An entry that the object has loaded, or None.
+pub(crate) struct TrackedEntry(pub(crate) Option<StoredEntry>);
+
+impl<'py> FromPyObject<'_, 'py> for TrackedEntry {
+    type Error = PyErr;
+
+    fn extract(found: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Self(entry(found.extract()?)?))
+    }
+}
+
 /// What the object has loaded: an entry or None, and the stamp of that.
 pub(crate) struct TrackedLoad(pub(crate) Loaded);
 
@@ -37,8 +49,8 @@ impl<'py> FromPyObject<'_, 'py> for TrackedLoad {
     type Error = PyErr;
 
     fn extract(loaded: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        let (found, stamp): (Option<ObjectsEntry<'py>>, u64) = loaded.extract()?;
-        Ok(Self(Loaded { entry: entry(found)?, stamp: Stamp::from_bits(stamp) }))
+        let (TrackedEntry(entry), stamp): (TrackedEntry, u64) = loaded.extract()?;
+        Ok(Self(Loaded { entry, stamp: Stamp::from_bits(stamp) }))
     }
 }
 
@@ -50,6 +62,9 @@ pub(crate) struct TrackedStore {
 
 fn entry(found: Option<ObjectsEntry<'_>>) -> PyResult<Option<StoredEntry>> {
     let Some((value, seconds, tags)) = found else { return Ok(None) };
+    if tags.cast_exact::<PyTuple>().is_ok_and(|tags| tags.is_empty()) {
+        return Ok(Some(StoredEntry { value, seconds, tags: Vec::new() }));
+    }
     let tags = tags.try_iter()?.map(|tag| tag?.extract::<PyBackedStr>());
     Ok(Some(StoredEntry { value, seconds, tags: tags.collect::<PyResult<_>>()? }))
 }
@@ -142,10 +157,7 @@ impl Store for TrackedStore {
     }
 
     fn keeps_no_result(&self, py: Python<'_>) -> PyResult<bool> {
-        match self.object.bind(py).getattr_opt(intern!(py, "closed"))? {
-            Some(closed) => closed.is_truthy(),
-            None => Ok(false),
-        }
+        is_closed(self.object.bind(py))
     }
 
     fn lease(&self, key: Borrowed<'_, '_, PyAny>, request: LeaseRequest<'_>) -> PyResult<LeaseAnswer> {

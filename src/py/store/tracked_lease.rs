@@ -99,6 +99,10 @@ impl Lease for TrackedLease {
 
     fn encode_failure(&self, error: &Bound<'_, PyAny>) -> Option<Vec<u8>> {
         let py = error.py();
+        let tells = self.bind(py).call_method1(intern!(py, "tells"), (error,));
+        if !tells.and_then(|tells| tells.is_truthy()).unwrap_or(false) {
+            return None;
+        }
         let dumps = intern!(py, "dumps_failure");
         lease_failure::encode(error, |error| {
             let pickled = self.bind(py).call_method1(dumps, (error,))?;

@@ -1,4 +1,4 @@
-"""Copying what another library's directory holds into a new one."""
+"""Copies the entries of another library's directory into a new directory."""
 
 from __future__ import annotations
 

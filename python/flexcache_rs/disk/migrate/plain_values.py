@@ -1,4 +1,4 @@
-"""Values of a source, unpickled where that needs no class and runs no code."""
+"""Unpickles values of a source, if this needs no class and runs no code."""
 
 from __future__ import annotations
 

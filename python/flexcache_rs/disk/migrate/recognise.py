@@ -1,4 +1,4 @@
-"""Whose directory it is."""
+"""Detects which library has written a directory."""
 
 from __future__ import annotations
 

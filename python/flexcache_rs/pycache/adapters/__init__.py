@@ -1,4 +1,4 @@
-"""PyCache's adapters: where the data lie.
+"""PyCache's adapters, which determine where the data is.
 
 `from flexcache_rs.pycache.adapters import InMemory` and `from flexcache_rs.pycache.adapters.InMemory import InMemory`
 both work.

@@ -49,7 +49,7 @@ class Adapter:
             raise TypeError(message)
         self._url: Any = self._url_of(connection_uri)
         self._namespace = "" if tablename == _TABLE else tablename
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._now: SessionNow | None = None
         self._kept: Session | None = None
 
@@ -93,7 +93,7 @@ class InMemory(Adapter):
     """Keys in this process. Two adapters are two stores, but for those with the same directory of snapshots.
 
     Args:
-        connection_uri: Nothing, or "memory://".
+        connection_uri: Any text, as in PyCache. It has no effect.
         tablename: What keeps the keys of adapters with one directory apart.
         snapshot: Whether snapshots are loaded and taken: by `snapshot_config`, and when a session ends.
         snapshot_config: Where and when. The first adapter of a directory decides.
@@ -134,9 +134,9 @@ class InMemory(Adapter):
             snapshots.save()
 
     def _url_of(self, connection_uri: Any) -> str:
-        if connection_uri not in ("", "memory://", None):
-            message = f"the connection_uri of InMemory must be 'memory://', not {connection_uri!r}"
-            raise ValueError(message)
+        if connection_uri is not None and not isinstance(connection_uri, str):
+            message = f"connection_uri must be a str, not {type(connection_uri).__name__}"
+            raise TypeError(message)
         return f"memory://pycache-{os.getpid()}-{next(_numbers)}"
 
 

@@ -1,4 +1,4 @@
-//! What of the system the header of a segment tells: the boot, the namespaces. A segment of another boot is nobody's.
+//! The facts about the system in the header of a segment: the boot and the namespaces. A segment of another boot belongs to nobody.
 
 use std::fs;
 

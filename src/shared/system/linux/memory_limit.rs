@@ -1,4 +1,4 @@
-//! How much memory the process's control group still allows. Beyond it the kernel kills instead of refusing.
+//! The memory that the control group of the process still allows. Beyond it the kernel kills instead of refusing.
 
 use std::fs;
 use std::path::{Path, PathBuf};

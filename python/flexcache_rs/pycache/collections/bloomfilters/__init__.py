@@ -31,9 +31,9 @@ class BloomFilter:
     (True, False, True, 1)
 
     Args:
-        number_of_elements: For how many elements the rate holds.
-        false_positive_rate: How often `exists` may say yes for what was never added. Without a rate, that is for 0 or
-            less, there is one bit for each element.
+        number_of_elements: The number of elements for which the rate holds.
+        false_positive_rate: The share of keys that were never added for which `exists` may return True. With a rate of
+            0 or less, there is one bit for each element.
 
     Raises:
         TypeError: An argument is of another type.

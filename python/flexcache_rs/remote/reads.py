@@ -1,0 +1,279 @@
+"""Reading a namespace of a server. Every read takes its stamp before it sends its command."""
+
+from __future__ import annotations
+
+import copy
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, cast
+
+from flexcache_rs._core import _remote_entries, _remote_entry  # pyright: ignore[reportPrivateUsage]
+from flexcache_rs.remote.errors import RemoteError, RemoteValueError
+from flexcache_rs.remote.failures import is_of_another_type
+from flexcache_rs.remote.last import LastResults
+from flexcache_rs.remote.leases import Leases
+from flexcache_rs.remote.nonces import MARK, NAMESPACE
+from flexcache_rs.remote.values import MOST_HEAD, is_cut, read_head, unreadable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from typing_extensions import Self
+
+    from flexcache_rs._core import PushTracker
+    from flexcache_rs.remote.breaker import Breaker
+    from flexcache_rs.remote.client import Client
+    from flexcache_rs.remote.keys import Keys
+    from flexcache_rs.remote.last import Last
+    from flexcache_rs.remote.values import Head, Values
+
+    Entry = tuple[Any, float | None, tuple[str, ...]]
+    """A value, the seconds that it has left, and its tags."""
+
+LENIENT: ContextVar[bool] = ContextVar("flexcache_remote_lenient", default=False)
+"""Whether a server that cannot be asked is as if it had nothing: for what computes values."""
+
+
+class Reads(Leases):
+    """The reads of a namespace.
+
+    Args:
+        client: Sends commands.
+        keys: Where everything is.
+        values: Reads and writes values.
+        tracker: Decides which copies are served.
+        breaker: Refuses callers while the server does not answer.
+        on_error: "raise", "miss" or "stale".
+        last: What was known last of keys, where that is wanted.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        keys: Keys,
+        values: Values,
+        tracker: PushTracker,
+        breaker: Breaker,
+        on_error: str,
+        last: Last | None,
+    ) -> None:
+        super().__init__(client, keys, values, tracker, breaker)
+        self.on_error, self.last = on_error, last
+        self._lenient = False
+        self._loads = values.serializer.loads
+
+    def of_results(self, most: int) -> Self:
+        """The same store, for which a server that cannot be asked is as if it had nothing, or results that are old."""
+        store = copy.copy(self)
+        store._lenient = True
+        store.last = LastResults(most, self.tracker, self.nonces)
+        return store
+
+    def forget_all(self) -> None:
+        """Everything on the server is gone."""
+        self.nonces.checked.clear()
+        self.nonces.forget()
+
+    def is_live(self, key: Any, raw: Any) -> bool:
+        """Whether these first bytes are a live value's."""
+        if not isinstance(raw, bytes):
+            return False
+        if is_cut(raw):
+            return self.head(key)[0] is not None
+        return self.live(key, raw) is not None
+
+    @property
+    def closed(self) -> bool:
+        """Whether the cache is closed. A result that was computed meanwhile is returned and not stored."""
+        return self.life.is_closed
+
+    def _is_lenient(self) -> bool:
+        return self._lenient or LENIENT.get()
+
+    # Reading
+
+    def stamp(self, key: Any) -> int:
+        """The stamp of what is read of a key after this."""
+        return self.tracker.stamp(self.keys.value(key))
+
+    def load(self, key: Any, *, anew: bool = False) -> tuple[Entry | None, int]:
+        """A live entry, and the stamp of that. With `anew`, nothing that is known of nonces counts."""
+        place = self.keys.value(key)
+        self.counts.loads += 1
+        try:
+            # Before anything that is known of nonces.
+            stamp = self.tracker.stamp(place)
+            known = None if anew else self.known()
+            if known is None:
+                found = self.as_entry(*self._get(key, place, anew=anew))
+            else:
+                found = self._read_of(key, self.client.entry, place, known)
+            # Bytes are what needs more than that is known.
+            entry = self.entry(key, found, anew=anew) if type(found) is bytes else found
+        except RemoteError:
+            if self.on_error == "raise" and not self._is_lenient():
+                raise
+            return self._last(place), 0
+        except RemoteValueError:
+            self.counts.unreadable += 1
+            if not self._is_lenient():
+                raise
+            return None, 0
+        if entry is not None:
+            self.counts.hits += 1
+        self.remember(place, entry, stamp)
+        return entry, stamp
+
+    def known(self) -> tuple[bytes, float, Callable[[bytes], Any]] | None:
+        """What `RemoteLane.entry` takes; None where the nonce of the namespace is not known for sure."""
+        nonce = self.nonces.known(NAMESPACE)
+        return None if nonce is None else (nonce, self.offset(), self._loads)
+
+    def _read_of(self, key: Any, call: Callable[..., Any], *arguments: Any) -> Any:
+        """The same as `read`, where what is under the key may be of another type."""
+        try:
+            return self.read(call, *arguments)
+        except RemoteError as error:
+            if is_of_another_type(error):
+                raise unreadable(key, str(error)) from error
+            raise
+
+    def as_entry(self, raw: bytes | None, nonce: bytes | None) -> Any:
+        """The entry of a value's bytes that were read together with the nonce of the namespace.
+
+        Returns the bytes where more has to be known.
+        """
+        if raw is None or nonce is None:
+            return raw
+        return _remote_entry(raw, (nonce, self.offset(), self._loads))
+
+    def _get(self, key: Any, place: bytes, *, anew: bool = False) -> tuple[bytes | None, bytes | None]:
+        """A value's bytes, and the namespace's nonce, read with them where it is not known or is wanted anew."""
+        nonce = None if anew else self.nonces.known(NAMESPACE)
+        if nonce is not None:
+            return self._read_of(key, self.client.execute, "GET", place), nonce
+        stamp = self.nonces.watch(NAMESPACE)
+        # Not MGET, which finds nothing where something of another type is.
+        found, nonce = self.read(self.client.execute_many, [("GET", place), ("GET", self.keys.epoch)])
+        if isinstance(found, Exception) and is_of_another_type(found):
+            raise unreadable(key, str(found)) from found
+        for reply in (found, nonce):
+            if isinstance(reply, Exception):
+                raise self.client.translated(reply)
+        self.nonces.learn(NAMESPACE, nonce, stamp)
+        return cast("bytes | None", found), nonce
+
+    def _last(self, place: bytes) -> Entry | None:
+        """What is returned of a key while the server cannot be asked. Who computes a value wants none that is old."""
+        if self.last is None or (LENIENT.get() and not self._lenient):
+            return None
+        found = self.last.find(place)
+        if found is not None and not self._lenient:
+            self.counts.stale += 1
+        return found
+
+    def remember(self, place: bytes, entry: Entry | None, stamp: int = 0) -> None:
+        """Keep what is known of a key, where old values are wanted."""
+        if self.last is not None:
+            self.last.keep(place, entry, stamp)
+
+    def remember_unsent(self, place: bytes, value: Any, seconds: float | None, stamp: int) -> None:
+        """Keep a computed value that could not be stored, where results are wanted in place of errors."""
+        if self._lenient:
+            self.remember(place, (value, seconds, ()), stamp)
+
+    def live(self, key: Any, raw: bytes | None, *, anew: bool = False, asks: bool = True) -> Head | None:
+        """The header of a value that is live. With `anew`, the server is asked for the nonces of its tags.
+
+        Raises:
+            LookupError: `asks` is false, and the server would have to be asked.
+        """
+        if not raw:
+            return None
+        head = read_head(key, raw)
+        if head.deadline and head.deadline <= self.server_ms():
+            return None
+        wanted: dict[str, bytes] = {NAMESPACE: head.epoch, **{MARK + name: nonce for name, nonce in head.tags}}
+        tags = [MARK + name for name, _ in head.tags] if anew else []
+        if not asks:
+            if tags:
+                raise LookupError(tags[0])
+            return head if self.nonces.all_known(wanted) == wanted else None
+        return head if self.nonces.current(wanted, anew=tags) == wanted else None
+
+    def entry(self, key: Any, raw: bytes | None, *, anew: bool = False, asks: bool = True) -> Entry | None:
+        """A live entry of its bytes. With `anew`, the server is asked for the nonces of its tags.
+
+        Raises:
+            LookupError: `asks` is false, and the server would have to be asked.
+            RemoteValueError: They are no value's.
+        """
+        head = self.live(key, raw, anew=anew, asks=asks)
+        if head is None or raw is None:
+            return None
+        seconds = (head.deadline - self.server_ms()) / 1000 if head.deadline else None
+        return self.values.read(key, head, raw), seconds, tuple(name for name, _ in head.tags)
+
+    def load_many(self, keys: Sequence[Any]) -> tuple[list[Entry | None], list[int]]:
+        """The entries of keys, at most `BATCH`, and their stamps. Values that cannot be read are left out."""
+        places = self.keys.values(keys)
+        self.counts.loads += len(keys)
+        # Before anything that is known of nonces.
+        stamps = self.tracker.stamps(places)
+        try:
+            return self.entries(keys, places, stamps, self.read(self.client.values, places)), stamps
+        except RemoteError:
+            if self.on_error == "raise" and not self._is_lenient():
+                raise
+            return [self._last(place) for place in places], [0] * len(places)
+
+    def entries(
+        self, keys: Sequence[Any], places: Sequence[bytes], stamps: list[int], found: list[Any], *, asks: bool = True
+    ) -> list[Entry | None]:
+        """The live entries of keys, of their bytes. A value that cannot be read loses its stamp.
+
+        Raises:
+            LookupError: `asks` is false, and the server would have to be asked.
+        """
+        known = self.known()
+        entries, unread = (found, range(len(found))) if known is None else _remote_entries(found, known)
+        for number in unread:
+            # It takes more than that is known.
+            raw, entries[number] = entries[number], None
+            try:
+                entries[number] = self.entry(keys[number], raw, asks=asks)
+            except RemoteValueError:
+                self.counts.unreadable += 1
+                stamps[number] = 0
+        self.counts.hits += len(entries) - entries.count(None)
+        if self.last is not None:
+            for place, entry, stamp in zip(places, entries, stamps, strict=True):
+                self.remember(place, entry, stamp)
+        return entries
+
+    def head(self, key: Any) -> tuple[Head | None, bytes]:
+        """The header of a live value, and its bytes."""
+        place = self.keys.value(key)
+        raw = self._read_of(key, self.client.execute, "GETRANGE", place, 0, MOST_HEAD - 1)
+        if is_cut(raw):
+            raw = self._read_of(key, self.client.execute, "GET", place) or b""
+        return self.live(key, raw), raw
+
+    def seconds_left(self, head: Head) -> float | None:
+        """The seconds that a value has left, None for ever."""
+        return max((head.deadline - self.server_ms()) / 1000, 0.0) if head.deadline else None
+
+    def contains(self, key: Any) -> bool:
+        """Whether there is a live entry."""
+        try:
+            return self.head(key)[0] is not None
+        except RemoteError:
+            if self.on_error == "raise" and not self._is_lenient():
+                raise
+            return self._last(self.keys.value(key)) is not None
+
+    def value(self, key: Any) -> tuple[Any, Head, bytes] | None:
+        """A live value, its header, and its bytes."""
+        place = self.keys.value(key)
+        raw, _ = self._get(key, place)
+        head = self.live(key, raw)
+        return None if head is None or raw is None else (self.values.read(key, head, raw), head, raw)
