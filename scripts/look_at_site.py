@@ -59,7 +59,7 @@ FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-backgroun
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves files and says nothing."""
+    """Serves files without logging."""
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -83,7 +83,7 @@ def seen(page: Page, url: str) -> list[str]:
 
 
 def main() -> int:
-    """Ask, look and report."""
+    """Test the search and the pages, and print the problems."""
     if not (SITE / "index.html").is_file():
         sys.exit("there is no site: run `make docs`")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(SITE)))

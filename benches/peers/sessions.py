@@ -28,7 +28,7 @@ LENGTHS = (10, 1_000, 100_000)
 
 @dataclass
 class Opened:
-    """A store that is open: its calls, each awaited."""
+    """An open store with its awaited calls."""
 
     get: Callable[[str], Awaitable[Any]]
     set: Callable[[str, str], Awaitable[Any]]
@@ -43,7 +43,7 @@ async def _session(url: str) -> Opened:
 
 
 async def _pycache(adapter: Any) -> Opened:
-    # It prints its store at each write, which is not measured.
+    # PyCache prints its store at each write, which should not be measured.
     module: Any = sys.modules[type(adapter).__module__]
     module.print = lambda *_, **__: None
     text = import_module("pycache.datatypes").String
@@ -204,7 +204,7 @@ HEAD = (
 
 
 def machine(run: Run) -> dict[str, str]:
-    """What the numbers depend on."""
+    """Return a description of the machine and the versions, on which the numbers depend."""
     described = table_report.machine() | {"date": datetime.now(timezone.utc).date().isoformat()}
     for name in ("cashews", "aiocache"):
         with suppress(metadata.PackageNotFoundError):
@@ -216,7 +216,7 @@ def machine(run: Run) -> dict[str, str]:
 
 
 def options(arguments: list[str]) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = command_line.parser_of(
         "sessions",
         "Sessions beside their peers.",
@@ -229,7 +229,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
 
 
 def main(arguments: list[str]) -> None:
-    """Measures, then prints the report or writes it."""
+    """Measure, then print the report or write it."""
     chosen = options(arguments)
     if chosen.pycache is not None:
         sys.path.insert(0, str(chosen.pycache))

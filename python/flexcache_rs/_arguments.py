@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 _UNBOUNDED = float("inf")
 _LONGEST = 60
-"""Characters of text that is shown in a message."""
+"""The number of characters of a text that a message shows."""
 
 
 def check_callable(name: str, value: Any) -> None:
-    """Refuses what cannot be called.
+    """Check that an argument can be called.
 
     Raises:
         TypeError: It cannot be called.
@@ -41,7 +41,7 @@ def shown(value: Any) -> str:
 
 
 def described(value: Any) -> str:
-    """The type of an object, and the object itself where it is a number or text."""
+    """Describe an object for an error message: by its type, or by its value if it is a number or text."""
     kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
     name: str = kind.__name__
     if kind not in (str, bytes, int, float, bool) or (kind in (str, bytes) and len(value) > _LONGEST):
@@ -49,7 +49,7 @@ def described(value: Any) -> str:
     try:
         return f"{name} ({value!r})"
     except ValueError:
-        # An int of too many digits.
+        # An int with more digits than Python converts to text.
         return name
 
 
@@ -87,10 +87,10 @@ def _as_float(value: Any) -> float:
 
 
 def real(name: str, number: Any) -> float:
-    """A number as a float. A negative int that no float can hold is minus infinity.
+    """Return a number as a float. A negative int too large for a float becomes minus infinity.
 
     Raises:
-        OverflowError: It is an int that no float can hold.
+        OverflowError: It is a positive int too large for a float.
     """
     try:
         return float(number)
@@ -101,10 +101,10 @@ def real(name: str, number: Any) -> float:
 
 
 def whole_number(name: str, value: Any, least: float = -_UNBOUNDED, most: float = _UNBOUNDED) -> int:
-    """An int that is no bool, within bounds where there are any.
+    """Check that a value is an int, not a bool, and within the bounds, if there are any.
 
     Raises:
-        TypeError: It is no int.
+        TypeError: It is not an int.
         ValueError: It is out of bounds.
     """
     if isinstance(value, bool) or not isinstance(value, int):
@@ -116,7 +116,7 @@ def whole_number(name: str, value: Any, least: float = -_UNBOUNDED, most: float 
 
 
 def _shown_bound(number: float) -> str:
-    """A bound as it is read most easily."""
+    """Format a bound so that it is easy to read."""
     sign, size = ("-", "+") if number < 0 else ("", "-")
     for power in (32, 63):
         if abs(number) == 1 << power:
@@ -127,10 +127,10 @@ def _shown_bound(number: float) -> str:
 
 
 def each(name: str, value: Any, allowed: str = "an iterable of keys") -> Iterator[Any]:
-    """Goes through an argument. What its own `__iter__` raises is raised as it is.
+    """Return an iterator over an argument. Exceptions of its own `__iter__` propagate.
 
     Raises:
-        TypeError: Nobody can go through it.
+        TypeError: It is not iterable.
     """
     try:
         return iter(value)
@@ -142,11 +142,11 @@ def each(name: str, value: Any, allowed: str = "an iterable of keys") -> Iterato
 
 
 def pairs(name: str, value: Any) -> list[tuple[Any, Any]]:
-    """The pairs of key and value of a mapping, or of an iterable of pairs.
+    """Return the pairs of key and value of a mapping, or of an iterable of pairs.
 
     Raises:
         TypeError: It is neither.
-        ValueError: It holds what is no pair.
+        ValueError: An element is not a pair.
     """
     allowed = "a mapping or an iterable of pairs of key and value"
     if isinstance(value, str | bytes):

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class LockBlock(Block, AwaitedBlock):
-    """What the locks of stores stand on. See `src/py/object/block.rs` for who calls these methods, and when."""
+    """The base class of the locks of stores. `src/py/object/block.rs` says when each method is called."""
 
     _name: Any
     _timeout: float | timedelta | None

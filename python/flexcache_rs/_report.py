@@ -24,7 +24,7 @@ def _size(number: float) -> str:
 
 
 def _lines(cache: _core.FlexCache[Any, Any]) -> list[tuple[str, str]]:
-    """What there is to say, as labels and texts."""
+    """Return the lines of a description, as pairs of label and text."""
     stats = cache.stats()
     policy = cache.eviction_policy
     lookups = stats.hits + stats.misses
@@ -73,7 +73,7 @@ def describe(self: _core.FlexCache[Any, Any]) -> str:
 
 
 def repr_html(self: _core.FlexCache[Any, Any]) -> str:
-    """What a notebook shows: describe() as a table."""
+    """Return describe() as an HTML table, for notebooks."""
     from html import escape  # Not imported before it is used.
 
     rows = [

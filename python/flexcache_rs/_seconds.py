@@ -1,4 +1,4 @@
-"""Times as users write them, in seconds."""
+"""Conversion of durations and times to seconds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def seconds_in(argument: str, time: float | dt.timedelta | dt.datetime) -> float
         if time != time:
             raise ValueError(f"{argument} must not be NaN")
         return real(argument, time)
-    # A program with one of its objects has imported it.
+    # A program that passes an object of datetime has imported it.
     if "datetime" in sys.modules:
         import datetime as dt
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def add_to(
     commands: argparse._SubParsersAction[argparse.ArgumentParser],  # pyright: ignore[reportPrivateUsage]
 ) -> None:
-    """Adds the command to the program's."""
+    """Add the command to the program's."""
     actions = add_group(
         commands,
         "sessions",

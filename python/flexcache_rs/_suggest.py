@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 _VAR_POSITIONAL, _VAR_KEYWORD, _COROUTINE = 0x04, 0x08, 0x80
 _MISSING: Any = object()
 _UNKNOWN = "<unknown>"
-"""The local variable that holds what a call does not know. No argument has such a name."""
+"""The local variable that holds unknown keyword arguments. No parameter can have this name."""
 compiled: dict[Any, Callable[..., Any]] = {}
-"""What `_template` compiled because `SHAPES` does not have it: that takes as long as importing a module."""
+"""Templates that `_template` compiled, because `SHAPES` lacks them. Compiling one is as slow as importing a module."""
 
 
 def suggesting(decorated: _T) -> _T:
@@ -95,7 +95,7 @@ def _suggesting(function: FunctionType, name: str) -> FunctionType:
     call: Any = template(function, refuse, _MISSING)
     made = call.__code__
     placeholders = made.co_varnames[count : count + keyword_only]
-    # The names that the call of the function passes are constants of the code: one by one, or in a tuple.
+    # The keyword names that the call passes are constants of the code: single strings, or a tuple.
     meant: dict[Any, Any] = {
         (): (),
         placeholders: all_names[count:],
@@ -114,7 +114,7 @@ def _suggesting(function: FunctionType, name: str) -> FunctionType:
 
 
 def _template(shape: Shape) -> Callable[..., Any]:
-    """What makes a function with so many parameters that calls another one. Their names are put in later."""
+    """Return the maker of functions that call another one, for a shape of parameters. Names are filled in later."""
     template = SHAPES.get(shape) or compiled.get(shape)
     if template is None:
         found: dict[str, Any] = {}
@@ -124,7 +124,7 @@ def _template(shape: Shape) -> Callable[..., Any]:
 
 
 def source_of(shape: Shape, name: str) -> str:
-    """The text of the template of a shape, as a function with a name."""
+    """Return the source of the template of a shape, as a function called `name`."""
     positional_only, count, required, needed, takes_more, is_awaited = shape
     names = [f"a{at}" for at in range(count)]
     named = [f"k{at}" for at in range(len(needed))]

@@ -1,6 +1,6 @@
 #![doc = include_str!("README.md")]
-// Exempt are `faulty_vfs`, which only tests have, `asymmetric_fence`, `log_frames`, `lookup`, `tracker`, `vacuum`, `version`, and one function each of
-// `background` and `store`.
+// Exceptions are `faulty_vfs`, which only tests have, `asymmetric_fence`, `log_frames`, `lookup`, `tracker`,
+// `vacuum`, `version`, and one function each of `background` and `store`.
 #![deny(unsafe_code)]
 
 mod asymmetric_fence;

@@ -50,7 +50,7 @@ CacheInfo.__doc__ = "What `cache_info()` returns: hits, misses, the largest and 
 
 
 def _info(cache: Any, hits: int, misses: int) -> CacheInfo:
-    """What was counted, with the sizes of the cache."""
+    """Return the counters together with the sizes of the cache."""
     if isinstance(cache, Cache):
         return CacheInfo(hits, misses, cache.maxsize, cache.currsize)
     return CacheInfo(hits, misses, None, len(cache))

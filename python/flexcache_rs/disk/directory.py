@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def path_of(directory: Any) -> str:
-    """The path of a directory, with `~` and `$VARIABLES` in it replaced.
+    """Return the path of a directory, with `~` and `$VARIABLES` replaced.
 
     Raises:
         TypeError: It is neither text nor a path.
@@ -26,9 +26,9 @@ def path_of(directory: Any) -> str:
 
 
 def prepare_directory(directory: str | os.PathLike[str] | None) -> str:
-    """The directory to use: made, with `~` and `$VARIABLES` in it replaced; a temporary one for None.
+    """Create a directory if needed, and return its path with `~` and `$VARIABLES` replaced. None makes a temporary one.
 
-    A directory that is made is private to its owner.
+    A new directory is private to its owner.
     """
     if directory is None:
         import tempfile

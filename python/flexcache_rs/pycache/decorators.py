@@ -33,7 +33,10 @@ def _checked(adapter: Adapter | None) -> Adapter:
 
 
 def _keys(prefix: str, function: Callable[..., Any], adapter: Adapter) -> Callable[..., str]:
-    """What makes the keys of a function's calls. Functions of one name are apart where nobody else reads the keys."""
+    """Return a function that makes the keys of a function's calls.
+
+    If the adapter is in memory, functions of the same name have different keys.
+    """
     name = f"{prefix}:{function.__module__}.{function.__qualname__}"
     if isinstance(adapter, InMemory):
         name += f":{next(_numbers)}"
@@ -86,7 +89,7 @@ def cache(
 
 
 def _another(exception: BaseException | type[BaseException], retry_after: float | None) -> BaseException:
-    """An exception of its own for each call that is refused."""
+    """Return a new exception for a refused call."""
     raised = exception("Rate limit exceeded") if isinstance(exception, type) else type(exception)(*exception.args)
     raised.retry_after = retry_after  # type: ignore[attr-defined]
     return raised
@@ -128,7 +131,7 @@ def rate_limit(
                     key = key_of(args, kwargs)
                     session = place.kept()
                     if limit == 0 or await session.incr(key, ttl_if_new=lives) > limit:
-                        # A key that has just expired has no time left.
+                        # ttl() raises KeyError if the key has just expired.
                         left: float | None = None
                         with suppress(KeyError):
                             left = await session.ttl(key)

@@ -25,7 +25,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """`DjangoCache`, which needs Django."""
+    """Import `DjangoCache`, which needs Django, on first use."""
     if name == "DjangoCache":
         from flexcache_rs.remote.djangocache import DjangoCache
 

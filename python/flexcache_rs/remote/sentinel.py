@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 
 class SentinelClient(Client):
-    """Commands to the primary of a service.
+    """Sends commands to the primary of a service.
 
-    After a failover the old primary may answer for a while as if nothing had happened. So a thread asks Sentinel as
-    often as the connection that listens asks the server, and ends the connections to the old one.
+    After a failover the old primary may still reply for a while. A thread therefore asks Sentinel as often as the
+    listening connection asks the server, and ends the connections to an old primary.
     """
 
     def __init__(self, given: Given, timeout: float, name: str) -> None:
         super().__init__(given, timeout, name)
         self._address: tuple[str, int] | None = None
-        """Of the pool's connections."""
+        """The address of the pool's connections."""
         self._is_known = False
         module = given.module
         self._sentinel: Any = module.sentinel.Sentinel([], min_other_sentinels=given.sentinel.min_other_sentinels)
@@ -42,12 +42,12 @@ class SentinelClient(Client):
             self._sentinel.sentinels.append(client(connection_pool=connections))
 
     def _ask(self) -> tuple[str, int]:
-        """The address of the primary.
+        """Ask Sentinel for the address of the primary.
 
         Raises:
             RemoteConnectionError: No Sentinel names one.
         """
-        # Of its own: it puts the one that answered in front.
+        # Copy the client, because it reorders its list of Sentinels.
         sentinel = copy.copy(self._sentinel)
         sentinel.sentinels = list(self._sentinel.sentinels)
         kinds = self.exceptions
@@ -62,7 +62,7 @@ class SentinelClient(Client):
         return host, int(port)
 
     def _move(self, address: tuple[str, int]) -> None:
-        """Use an address from now on. Nothing that is read of another one counts."""
+        """Use another address from now on. Results of the old server no longer count."""
         if address == self._address:
             self._is_known = True
             return
@@ -70,9 +70,9 @@ class SentinelClient(Client):
         self._arguments |= {"host": address[0], "port": address[1]}
         self._pool = self._make_pool()
         self._address = address
-        # Now: others may use the pool from here on.
+        # Set this here, because other threads may use the pool from now on.
         self._is_known = True
-        # Those in use as well: calls to the old primary fail instead of succeeding there.
+        # Also end connections that are in use, so that calls to the old primary fail instead of succeeding there.
         old.disconnect()
         self._shut_down_loops()
 
@@ -87,7 +87,7 @@ class SentinelClient(Client):
             raise
 
     def translated(self, error: Exception) -> Exception:
-        """The error of the package as one of ours. That a server is no primary any more is a lost connection."""
+        """Convert an error of the package to one of ours. A server that is no longer the primary counts as lost."""
         if isinstance(error, self.exceptions.ReadOnlyError):
             self._is_known = False
             return RemoteConnectionError(f"the server is no primary any more: {error}")
@@ -96,19 +96,19 @@ class SentinelClient(Client):
         return super().translated(error)
 
     def connect(self, timeout: float) -> Any:
-        """A connection of its own to the primary, as Sentinel says now."""
+        """Return a new connection to the primary that Sentinel names now."""
         self._move(self._ask())
         return super().connect(timeout)
 
     @contextlib.contextmanager
     def watched(self, connection: Any, period: float) -> Generator[None]:
-        """While a connection listens: ends it when Sentinel names another primary."""
+        """Watch a listening connection during a `with` block, and end it when Sentinel names another primary."""
         ended = threading.Event()
         address = self._address
 
         def watch() -> None:
             while not ended.wait(period):
-                # While no Sentinel answers, nothing is known that speaks against this server.
+                # If no Sentinel replies, keep the connection.
                 with contextlib.suppress(RemoteConnectionError):
                     named = self._ask()
                     if named != address and not ended.is_set():

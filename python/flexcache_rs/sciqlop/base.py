@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 _opened: weakref.WeakValueDictionary[int, StoreBase] = weakref.WeakValueDictionary()
 
 _META = "sciqlop_meta_"
-"""What the names of a program's own metadata begin with among the settings of a directory."""
+"""The prefix of a program's own metadata among the settings of a directory."""
 
 
 @atexit.register
 def _close_all() -> None:
-    # A program into which Python is embedded may keep a store for longer than Python lives.
+    # A program that embeds Python may keep a store longer than the interpreter lives, so close all stores at exit.
     for store in list(_opened.values()):
         store.close()
 
@@ -59,15 +59,15 @@ class CheckResult:
 
 
 def plain_key(key: Any) -> Any:
-    """A key as it is stored. True and 1 are one key."""
+    """Return the stored form of a key. True and 1 are one key."""
     return int(key) if isinstance(key, bool) else key
 
 
 @suggesting
 class StoreBase(DiskShards):
-    """What all four kinds can do."""
+    """The common methods of all four kinds of store."""
 
-    _files: Any  # A Shard, or Shards, as `_is_one` says.
+    _files: Any  # A Shard if `_is_one`, else Shards.
     _is_one: bool
     _shards: tuple[Shard, ...]
 
@@ -205,7 +205,7 @@ class StoreBase(DiskShards):
         def total(kind: str) -> int:
             return sum(len(getattr(report, kind)) for report in reports)
 
-        # A folder without files is no fault here.
+        # A folder without files is not an error here.
         found = sum(len(report) - len(report.empty_directories) for report in reports)
         return CheckResult(
             ok=not found,

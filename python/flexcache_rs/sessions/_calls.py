@@ -39,7 +39,7 @@ class Calls:
         raise NotImplementedError
 
     async def _take(self, call: SessionCall, undo: Undo) -> Any:  # noqa: ARG002
-        """Make a call that takes something, which `undo` gives back if the task is cancelled before it has it."""
+        """Make a call that takes something. If the task is cancelled before it has it, `undo` gives it back."""
         return await self._run(call)
 
     @property
@@ -47,7 +47,7 @@ class Calls:
         raise NotImplementedError
 
     def _waiting(self, key: str) -> Waiting:  # noqa: ARG002
-        """How a call waits for an element of a key."""
+        """Return the object with which a call waits for an element of a key."""
         return Pauses()
 
     async def get(self, key: str, default: Any = None) -> Any:

@@ -31,7 +31,7 @@ class Gatherer:
     """Makes awaited calls, for any number of event loops.
 
     Args:
-        make: Makes several calls and returns for each its result, or what it raised.
+        make: Makes several calls, and returns for each its result or its exception.
     """
 
     def __init__(self, make: Callable[[Sequence[Call]], list[Result]]) -> None:
@@ -43,11 +43,11 @@ class Gatherer:
 
     @property
     def is_idle(self) -> bool:
-        """Whether all is done that was asked."""
+        """Whether all queued calls are done."""
         return not self._is_running
 
     def ask(self, call: Call) -> asyncio.Future[Any]:
-        """Have a call made. If its task is cancelled, it may be made all the same."""
+        """Queue a call. It may be made even if its task is cancelled."""
         loop = asyncio.get_running_loop()
         asked: _Asked = (call, loop.create_future(), loop)
         try:
@@ -89,10 +89,10 @@ class Gatherer:
             for (_, future, loop), result in zip(batch, results, strict=True):
                 by_loop.setdefault(loop, []).append((future, result))
             for loop, answers in by_loop.items():
-                # A closed event loop has no task that waits.
+                # A closed event loop raises RuntimeError. No task of it waits any more.
                 with contextlib.suppress(RuntimeError):
                     loop.call_soon_threadsafe(_deliver, answers)
 
     def end(self) -> None:
-        """Wait until all is done that was asked, and end the thread."""
+        """Wait until all queued calls are done, and end the thread."""
         self._threads.shutdown()

@@ -1,4 +1,5 @@
-//! `NearCache`: the base class of caches that have a `FlexCache` as their memory. A hit runs no Python code.
+//! `NearCache`: the base class of caches that have a `FlexCache` as their memory. With it, a hit runs no
+//! Python code.
 
 use std::ffi::CStr;
 use std::ptr;
@@ -42,7 +43,7 @@ impl NearCache {
     fn __init_subclass__(class: &Bound<'_, PyType>, _options: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
         let (py, name) = (class.py(), intern!(class.py(), "get"));
         let ours = py.get_type::<Self>().getattr(name)?.get_type();
-        // One that is written in Python stays.
+        // A `get` that is written in Python stays.
         if class.getattr(name)?.get_type().is(&ours) { give_get(class) } else { Ok(()) }
     }
 
@@ -161,7 +162,7 @@ fn give_get(class: &Bound<'_, PyType>) -> PyResult<()> {
     method(class, c"get", call, ffi::METH_FASTCALL | ffi::METH_KEYWORDS, doc)
 }
 
-/// Puts the calls on the class.
+/// Puts the fast calls on the class.
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     give_get(&py.get_type::<NearCache>())
 }

@@ -1,4 +1,4 @@
-//! Calls for the Python code of the package itself.
+//! The calls that only the package's own Python code makes.
 
 use flexcache_core::Stamp;
 use pyo3::prelude::*;

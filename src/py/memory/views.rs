@@ -1,8 +1,8 @@
 //! Iteration, and the views that `keys`, `values` and `entries` return.
 //!
-//! An iterator keeps the entries there were when it was made, in their order, and skips those
-//! that were removed: a slot that still holds the very key it held then holds the same entry, since
-//! the iterator's own reference keeps that key's address from being used again.
+//! An iterator keeps a list of the entries that existed when it was made, in their order, and skips those
+//! that were removed. If a slot still holds the same key object, it holds the same entry: the iterator's
+//! reference keeps that object's address from being reused.
 
 use flexcache_core::Slot;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -16,7 +16,7 @@ use crate::py::object::running_python;
 use crate::py::process::guard::Guard;
 use crate::py::removal::nesting::not_too_deep;
 
-/// What to show of an entry.
+/// What a view shows of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum What {
     Keys,
@@ -24,7 +24,7 @@ pub(crate) enum What {
     Entries,
 }
 
-/// An entry that was there when the iterator was made.
+/// An entry that existed when the iterator was made.
 struct IterEntry {
     shard: usize,
     slot: Slot,

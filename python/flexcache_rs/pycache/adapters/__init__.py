@@ -12,6 +12,6 @@ from flexcache_rs.pycache.adapters._adapters import Adapter, InMemory, MySQL, Re
 
 __all__ = ["Adapter", "InMemory", "MySQL", "Redis", "SQLite", "Sharded"]
 
-# The modules of these names. They are there before anybody imports them, so that the import leaves the classes alone.
+# Register the modules of these names now. A later import would otherwise replace the classes with modules.
 for _name in __all__:
     sys.modules[f"{__name__}.{_name}"] = sys.modules[f"{__name__}._adapters"]
