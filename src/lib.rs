@@ -52,6 +52,8 @@ mod _core {
     #[pymodule_export]
     use crate::py::object::did_you_mean::unexpected_argument;
     #[pymodule_export]
+    use crate::py::object::single_use::is_single_use;
+    #[pymodule_export]
     use crate::py::process::background::after_fork_in_child;
     #[pymodule_export]
     use crate::py::process::fork::{

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from specimens import Sized
 
-from flexcache_rs import FlexCache
+from flexcache_rs import FlexCache, memoize
+from flexcache_rs.disk import Cache, Deque, FanoutCache, PickleSerializer
+from flexcache_rs.disk import Index as DiskIndex
 from flexcache_rs.testing import advance
 
 if TYPE_CHECKING:
@@ -208,3 +211,55 @@ def test_the_clock_of_tests_goes_forward_only(seconds: Any, error: type[Exceptio
     """advance() takes a duration."""
     with pytest.raises(error, match="seconds"):
         advance(seconds)
+
+
+class Unshown:
+    """Whatever says what this is, fails."""
+
+    def __repr__(self) -> str:
+        raise ZeroDivisionError
+
+
+def nested(depth: int) -> Any:
+    made: Any = ()
+    for _ in range(depth):
+        made = (made,)
+    return made
+
+
+@pytest.mark.parametrize(
+    "value", [10**5000, -(10**5000), nested(10_000), [nested(10_000)], Unshown(), "\ud800", "x" * 100_000], ids=range(7)
+)
+@pytest.mark.parametrize(
+    ("argument", "call"),
+    [
+        ("eviction_policy", lambda value: FlexCache(value)),
+        ("coherence", lambda value: FlexCache(store=FlexCache(), coherence=value)),
+        ("optimize", lambda value: FlexCache("auto", optimize=value)),
+        ("store", lambda value: FlexCache(store=value)),
+        *(
+            (name, lambda value, name=name: memoize(**{name: value})(len))
+            for name in ("typed", "normalize", "per_instance", "jitter", "cache_exceptions", "ignore")
+        ),
+        *(
+            (name, lambda value, name=name: Cache(**{name: value}))
+            for name in ("timeout", "compression", "network", "unreadable", "size_limit", "serializer")
+        ),
+        ("shards", lambda value: FanoutCache(shards=value)),
+        ("maxlen", lambda value: Deque(maxlen=value)),
+        ("cache", lambda value: Deque.fromcache(value)),
+        ("cache", lambda value: DiskIndex.fromcache(value)),
+        ("allow", lambda value: PickleSerializer(allow=value)),
+        ("key", lambda value: Cache().reset(value)),
+        ("sql", lambda value: Cache().query(value)),
+    ],
+)
+def test_a_value_that_cannot_be_shown(argument: str, call: Any, value: Any) -> None:
+    """The message names the argument, and is short, whatever the value is."""
+    try:
+        call(value)
+    except (TypeError, ValueError, OverflowError, sqlite3.Error) as error:
+        # What SQLite says of a statement has the statement in it, and text for SQLite is encoded as it is passed on.
+        if not isinstance(error, (sqlite3.Error, UnicodeEncodeError)) or argument not in {"sql", "key"}:
+            assert argument in str(error)
+            assert len(str(error)) < 1000

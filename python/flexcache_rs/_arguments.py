@@ -26,6 +26,20 @@ def check_callable(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be callable, not {described(value)}")
 
 
+def shown(value: Any) -> str:
+    """How to show a value in a message: itself if it is of a plain type, and else the name of its type.
+
+    The `__repr__` of another object may fail, or be very long.
+    """
+    kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+    if value is not None and kind not in (str, int, float, bool, bytes):
+        return value.__name__ if isinstance(value, type) else str(kind.__name__)
+    try:
+        return f"{value!r:.100}"
+    except ValueError:
+        return "an int of too many digits"
+
+
 def described(value: Any) -> str:
     """Describe an object for an error message: by its type, or by its value if it is a number or text."""
     kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
@@ -98,11 +112,7 @@ def whole_number(name: str, value: Any, least: float = -_UNBOUNDED, most: float 
     if least <= value <= most:
         return value
     bounds = f"at least {least}" if most == _UNBOUNDED else f"from {_shown_bound(least)} to {_shown_bound(most)}"
-    try:
-        shown = repr(value)
-    except ValueError:
-        shown = "an int of too many digits"
-    raise ValueError(f"{name} must be {bounds}, not {shown}")
+    raise ValueError(f"{name} must be {bounds}, not {shown(value)}")
 
 
 def _shown_bound(number: float) -> str:
@@ -149,6 +159,6 @@ def pairs(name: str, value: Any) -> list[tuple[Any, Any]]:
         if not isinstance(pair, str | bytes) and hasattr(pair, "__iter__"):
             parts = tuple(pair)
         if len(parts) != 2:
-            raise ValueError(f"{name} must be {allowed}, and has {pair!r:.100}")
+            raise ValueError(f"{name} must be {allowed}, and has {shown(pair)}")
         found.append((parts[0], parts[1]))
     return found

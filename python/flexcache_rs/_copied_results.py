@@ -13,8 +13,8 @@ class CopyingSyncMemo(SyncMemo):
     __slots__ = ()
 
     def _copied(self, value):
-        # What can be awaited once is not kept, and is the caller's alone.
-        return value if hasattr(type(value), "__await__") else self._plan.copy(value)
+        # What can be awaited or read once is not kept, and is the caller's alone.
+        return value if hasattr(type(value), "__await__") or _core._is_single_use(value) else self._plan.copy(value)
 
     def _load(self, key, args, kwargs):
         return self._copied(super()._load(key, args, kwargs))
@@ -35,14 +35,17 @@ class CopyingAsyncMemo(AsyncMemo):
 
     __slots__ = ()
 
+    def _copied(self, value):
+        return value if _core._is_single_use(value) else self._plan.copy(value)
+
     async def _load(self, key, args, kwargs):
-        return self._plan.copy(await super()._load(key, args, kwargs))
+        return self._copied(await super()._load(key, args, kwargs))
 
     async def _reconsider(self, key, remembered, args, kwargs):
-        return self._plan.copy(await super()._reconsider(key, remembered, args, kwargs))
+        return self._copied(await super()._reconsider(key, remembered, args, kwargs))
 
     async def _refresh(self, /, *args, **kwargs):
-        return self._plan.copy(await super()._refresh(*args, **kwargs))
+        return self._copied(await super()._refresh(*args, **kwargs))
 
     def _peek(self, /, *args, **kwargs):
         found = super()._peek(*args, **kwargs)

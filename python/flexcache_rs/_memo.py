@@ -370,8 +370,8 @@ class SyncMemo(Memo):
             self._keep(load, key, args, tags, error, True, 0.0)
             raise
         self.cache._count_load()
-        if hasattr(type(value), "__await__"):
-            # It can be awaited once, or in one loop: it is the caller's alone.
+        # An awaitable may be awaited in one loop alone.
+        if hasattr(type(value), "__await__") or _core._is_single_use(value):
             load.do_not_share()
         else:
             self._keep(load, key, args, tags, value, False, monotonic() - begun)
@@ -469,7 +469,10 @@ class AsyncMemo(Memo):
             await in_thread(self.cache, self._keep, load, key, args, tags, error, True, 0.0)
             raise
         self.cache._count_load()
-        await in_thread(self.cache, self._keep, load, key, args, tags, value, False, monotonic() - begun)
+        if _core._is_single_use(value):
+            load.do_not_share()
+        else:
+            await in_thread(self.cache, self._keep, load, key, args, tags, value, False, monotonic() - begun)
         return value
 
     async def _load(self, key, args, kwargs):

@@ -7,7 +7,7 @@ import functools
 import sys
 
 from flexcache_rs import _core, _function_name
-from flexcache_rs._arguments import each
+from flexcache_rs._arguments import each, shown
 from flexcache_rs._memo import AsyncMemo, SyncMemo, class_method, is_in_class_body, ready
 from flexcache_rs._memoize_options import Plan, flag, function_or_none, normalizer
 from flexcache_rs._per_instance import check_per_instance, per_instance_of, refuse_other_methods
@@ -56,7 +56,7 @@ def _mark_as_coroutine_function(memo):
 def _ignored(function, ignore):
     """Return the parameters to ignore: their positions as bits of an int, and their names."""
     if isinstance(ignore, str):
-        raise TypeError(f"ignore must be names in a tuple, such as ({ignore!r},), not a str")
+        raise TypeError(f"ignore must be names in a tuple, such as ({shown(ignore)},), not a str")
     ignore = tuple(each("ignore", ignore, "an iterable of names of parameters"))
     if not ignore:
         return 0, []
@@ -68,7 +68,7 @@ def _ignored(function, ignore):
     bits = 0
     for name in ignore:
         if not isinstance(name, str):
-            raise TypeError(f"ignore must contain names of parameters, not {name!r}")
+            raise TypeError(f"ignore must contain names of parameters, not {shown(name)}")
         if name not in names:
             if by_keyword:
                 continue
@@ -103,7 +103,7 @@ def _wrap(function, cache, shared, plan, typed, key, ignore, name, version, norm
     if not callable(function):
         meant = ""
         if isinstance(function, int) and not isinstance(function, bool):
-            meant = f"; did you mean @memoize(max_items={function})?"
+            meant = f"; did you mean @memoize(max_items={shown(function)})?"
         raise TypeError(f"memoize() takes a function, not {type(function).__name__}{meant}")
     label = getattr(function, "__qualname__", None) or type(function).__qualname__
     flags = _flags_of(function)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flexcache_rs import _core
-from flexcache_rs._arguments import real
+from flexcache_rs._arguments import real, shown
 from flexcache_rs._seconds import seconds_in
 
 TYPE_CHECKING = False
@@ -89,7 +89,7 @@ def function_or_none(argument: str, value: Any) -> Any:
 def flag(argument: str, value: Any) -> None:
     """Check that an argument is True or False."""
     if not isinstance(value, bool):
-        raise TypeError(f"{argument} must be True or False, not {value!r}")
+        raise TypeError(f"{argument} must be True or False, not {shown(value)}")
 
 
 def normalizer(function: Any) -> Any:
@@ -133,7 +133,7 @@ def _copier(copy: Any) -> Any:
 def _positive(argument: str, time: Any) -> float:
     seconds = seconds_in(argument, time)
     if seconds <= 0:
-        raise ValueError(f"{argument} must be after now, not {time!r}")
+        raise ValueError(f"{argument} must be after now, not {shown(time)}")
     return seconds
 
 
@@ -142,7 +142,7 @@ def _number(argument: str, value: Any, most: float) -> float:
         raise TypeError(f"{argument} must be a number, not {type(value).__name__}")
     if not 0 <= value <= most or value == INFINITY:
         limit = "0 or more" if most == INFINITY else f"between 0 and {most:g}"
-        raise ValueError(f"{argument} must be {limit}, not {value!r}")
+        raise ValueError(f"{argument} must be {limit}, not {shown(value)}")
     return real(argument, value)
 
 
@@ -154,6 +154,6 @@ def _exceptions(classes: Any) -> tuple[type[Exception], ...]:
     found: list[type[Exception]] = []
     for one in classes:  # pyright: ignore[reportUnknownVariableType]
         if not (isinstance(one, type) and issubclass(one, Exception)):
-            raise TypeError(f"cache_exceptions must be a bool or classes of exceptions, not {one!r}")
+            raise TypeError(f"cache_exceptions must be a bool or classes of exceptions, not {shown(one)}")
         found.append(one)
     return tuple(found)

@@ -25,7 +25,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flexcache_rs._arguments import whole_number
+from flexcache_rs._arguments import described, whole_number
 from flexcache_rs._seconds import seconds_in
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.shared import SharedCache
@@ -136,6 +136,9 @@ def snapshot(path: str | os.PathLike[str]) -> int:
     system's wall clock. Values are pickles: only load files that nobody else can
     write.
     """
+    if not isinstance(path, (str, os.PathLike)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        message = f"path must be a str or a path, not {described(path)}"
+        raise TypeError(message)
     cache = _cache()
     entries: list[tuple[Any, Any, float | None]] = []
     for key, value in cache.items():

@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use rusqlite::types::Value;
 
 use crate::compression;
-use crate::directory::DATABASE;
+use crate::directory::DATABASES;
 use crate::effects::TransactionEffects;
 use crate::error::{Error, Result};
 use crate::faults::{Call, On, reach};
@@ -213,9 +213,9 @@ impl DiskStore {
                 empty.push(path.to_owned());
                 return;
             }
-            // The database, its log and whatever is named after it.
-            let inside = path.strip_prefix(self.directory()).unwrap_or(path);
-            if !known.contains(path) && !inside.to_string_lossy().contains(DATABASE) {
+            // Databases, their logs and whatever is named after them.
+            let inside = path.strip_prefix(self.directory()).unwrap_or(path).to_string_lossy();
+            if !known.contains(path) && !DATABASES.iter().any(|database| inside.contains(database)) {
                 if fix {
                     // A file that cannot be removed is found again next time.
                     let _ = reach(On::UnknownFile, Call::Unlink).and_then(|()| fs::remove_file(path));
@@ -253,10 +253,14 @@ fn is_empty(directory: &Path) -> bool {
     fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none())
 }
 
-/// Shows every file, and every directory that has nothing in it.
+/// Shows every file, and every directory that has nothing in it. What is below another directory with a database
+/// belongs to that one.
 fn walk(directory: &Path, show: &mut impl FnMut(&Path, bool)) -> Result<()> {
     let mut unseen = vec![directory.to_owned()];
     while let Some(next) = unseen.pop() {
+        if next != directory && DATABASES.iter().any(|database| next.join(database).exists()) {
+            continue;
+        }
         let entries = fs::read_dir(&next).map_err(|error| Error::file(&next, error))?;
         let mut count = 0;
         for entry in entries.flatten() {

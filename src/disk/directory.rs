@@ -11,9 +11,13 @@ use std::path::Path;
 
 use crate::background::{do_soon, has_many_files};
 use crate::faults::{Call, On, reach};
+use crate::sessions::SESSIONS_DATABASE;
 
 /// The name of the database in a directory.
 pub const DATABASE: &str = "cache.db";
+
+/// The databases that a directory may have. The names of their other files begin with the name of the database.
+pub const DATABASES: [&str; 2] = [DATABASE, SESSIONS_DATABASE];
 
 /// The most components of a name.
 const DEEPEST: usize = 32;
@@ -24,7 +28,9 @@ const DEEPEST: usize = 32;
 pub fn is_inside(name: &str) -> bool {
     let is_separator = |character: char| character == '/' || (cfg!(windows) && character == '\\');
     let is_database = |component: &str| {
-        component.get(..DATABASE.len()).is_some_and(|start| start.eq_ignore_ascii_case(DATABASE))
+        let begins =
+            |name: &&str| component.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+        DATABASES.iter().any(begins)
     };
     let has_meaning = |component: &str| {
         matches!(component, "" | "." | "..")

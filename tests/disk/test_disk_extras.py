@@ -24,6 +24,7 @@ from flexcache_rs.disk import (
     SignedPickleSerializer,
     UnknownFileWarning,
 )
+from flexcache_rs.sessions.sync import connect
 
 SECRET, OTHER = b"a secret of the tests", b"another of the tests"
 
@@ -61,6 +62,26 @@ def test_a_report_of_what_is_wrong(tmp_path: Path, kind: type[Any]) -> None:
     assert report == []
     assert report.ok
     assert len(cache) == 39
+    cache.close()
+
+
+@both
+def test_the_files_of_others_are_not_unknown(tmp_path: Path, kind: type[Any]) -> None:
+    """Another cache below the directory, and a store of sessions in it, keep all they have."""
+    cache = kind(tmp_path)
+    shard = next(tmp_path.rglob("cache.db")).parent
+    large = "v" * 100_000
+    with Cache(shard / "below" / "it") as other, FanoutCache(shard / "fanout", shards=2) as shards:
+        other["key"] = shards["key"] = large
+        with connect(f"disk://{shard}") as session:
+            session.set("key", "value")
+            (shard / "unknown").write_text("?")
+            report = cache.check(fix=True)
+            assert [str(found.message) for found in report] == [f"unknown file: {shard / 'unknown'}"]
+            assert other["key"] == shards["key"] == large
+        with connect(f"disk://{shard}") as session:
+            assert session.get("key") == "value"
+    assert cache.check().ok
     cache.close()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,25 @@ from flexcache_rs.disk import Cache, FanoutCache
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from pathlib import Path
+
+
+LEFT_OPEN = """
+import sys
+from flexcache_rs.disk import Cache
+cache = Cache(sys.argv[1])
+block = cache.transact()
+block.__enter__()
+cache["a"] = 1
+"""
+
+
+def test_a_block_that_is_open_at_the_end_of_the_interpreter(tmp_path: Path) -> None:
+    """It is undone, and nothing is printed."""
+    ended = subprocess.run([sys.executable, "-c", LEFT_OPEN, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert (ended.stdout, ended.stderr) == ("", "")
+    with Cache(tmp_path) as cache:
+        assert "a" not in cache
+        assert cache.check().ok
 
 
 @pytest.fixture(params=["Cache", "FanoutCache"])

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from waiting import MANY
 
 from flexcache_rs import FlexCache, memoize
 from flexcache_rs.testing import advance
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
 
 pytestmark = pytest.mark.every_python
 
@@ -107,6 +112,47 @@ def test_a_copy_that_fails_is_said_and_spoils_nothing() -> None:
     broken.clear()
     broken.append(False)
     assert memo() == [0, 1]
+
+
+KEPT_OTHERWISE: list[dict[str, Any]] = [
+    {},
+    {"ttl": 60},
+    {"condition": lambda _: True},
+    {"ttl": 60, "soft_ttl": 30},
+    {"copy": True},
+]
+
+
+async def items() -> AsyncIterator[int]:
+    yield 1
+    yield 2
+
+
+async def read(result: Any) -> list[int]:
+    if inspect.isasyncgen(result):
+        return [item async for item in result]
+    return [await result] if inspect.isawaitable(result) else list(result)
+
+
+@pytest.mark.parametrize("options", KEPT_OTHERWISE, ids=lambda options: "-".join(options) or "none")
+@pytest.mark.parametrize("make", [lambda: (item for item in (1, 2)), items, lambda: asyncio.sleep(0, 1)])
+def test_what_can_be_used_once_is_not_kept(make: Callable[[], Any], options: dict[str, Any]) -> None:
+    """Generators and coroutines, whatever kind of function returns them: each caller gets its own."""
+    plain = memoize(**options)(lambda: make())
+
+    @memoize(**options)
+    async def awaited() -> Any:
+        return make()
+
+    async def main() -> list[list[int]]:
+        both = await asyncio.gather(awaited(), awaited())
+        results = (plain(), plain(), plain.refresh(), *both, await awaited(), await awaited.refresh())
+        return [await read(result) for result in results]
+
+    first, *others = asyncio.run(asyncio.wait_for(main(), MANY))
+    assert first
+    assert others == [first] * 6
+    assert (len(plain.cache), len(awaited.cache)) == (0, 0)
 
 
 def test_awaitables_of_plain_functions_are_not_copied() -> None:

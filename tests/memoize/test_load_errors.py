@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import gc
+import subprocess
 import sys
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,20 @@ class NeedsMoreError(Exception):
         self.extra = extra
 
 
+class SlottedError(Exception):
+    """Has an attribute that is not in its dict."""
+
+    __slots__ = ("__where",)
+
+    def __init__(self, where: str) -> None:
+        super().__init__("slotted")
+        self.__where = where
+
+    @property
+    def where(self) -> str:
+        return self.__where
+
+
 def failures() -> list[Exception]:
     noted = ValueError("noted")
     if sys.version_info >= (3, 11):
@@ -45,6 +60,7 @@ def failures() -> list[Exception]:
     caused = FailureError(7)
     caused.__cause__ = KeyError("cause")
     all_ = [noted, caused, FileNotFoundError(2, "gone", "name"), UnicodeDecodeError("utf-8", b"a", 0, 1, "why")]
+    all_.append(SlottedError("here"))
     if Group is not None:
         all_.append(Group("group", [ValueError(1), Group("inner", [KeyError("k")])]))
     return all_
@@ -58,6 +74,7 @@ def parts(error: BaseException) -> tuple[Any, ...]:
         repr(error.__cause__),
         getattr(error, "__notes__", None),
         vars(error),
+        getattr(error, "where", None),
     )
 
 
@@ -177,3 +194,25 @@ def test_a_computation_that_raises_what_is_no_exception_is_not_repeated(error: t
 
     assert [(type(raised), str(raised)) for raised in asyncio.run(main())] == [(error, "why")] * 2
     assert cache.get_or_set("key", lambda: 1) == 1
+
+
+INTERRUPTED = """
+import sys
+from flexcache_rs import FlexCache, memoize
+def stop():
+    raise KeyboardInterrupt
+imported = set(sys.modules)
+cache = FlexCache()
+for call in (lambda: cache.get_or_set("key", stop), memoize(lambda: stop()), memoize(condition=bool)(lambda: stop())):
+    try:
+        call()
+    except KeyboardInterrupt:
+        pass
+print(sorted(set(sys.modules) - imported))
+"""
+
+
+def test_an_interrupted_computation_imports_nothing() -> None:
+    """Another interrupt in the middle of the import would leave the module locked, and every importer waiting."""
+    ended = subprocess.run([sys.executable, "-c", INTERRUPTED], check=True, capture_output=True, text=True)
+    assert ended.stdout.strip() == "[]"

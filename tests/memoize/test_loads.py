@@ -474,3 +474,33 @@ def test_a_coroutine_is_not_kept() -> None:
     with pytest.raises(TypeError, match=r"factory must not be a coroutine function.*aget_or_set\(\) takes"):
         cache.get_or_set("key", lambda: load(1))
     assert "key" not in cache
+
+
+def test_a_result_that_is_not_shared_is_that_of_the_task_that_computed_it() -> None:
+    """The task does not compute again for ever; each other one computes once for itself."""
+    cache: FlexCache[str, int] = FlexCache()
+    computed = 0
+
+    async def compute(load: Any) -> int:
+        nonlocal computed
+        computed += 1
+        assert computed <= 4, "computed again"
+        await asyncio.sleep(0)
+        load.do_not_share()
+        return computed
+
+    async def fails(load: Any) -> int:
+        load.do_not_share()
+        raise LookupError
+
+    async def load(how: Any) -> int:
+        return await _core._load_in_task(cache, "key", how)
+
+    async def main() -> None:
+        assert await load(compute) == 1
+        assert sorted(await asyncio.gather(*(load(compute) for _ in range(3)))) == [2, 3, 4]
+        with pytest.raises(LookupError):
+            await load(fails)
+
+    asyncio.run(asyncio.wait_for(main(), MANY))
+    assert _core._loads_in_progress(cache) == []

@@ -346,7 +346,7 @@ REFERRING: dict[str, Any] = {
     "circle": circle,
     "bound method": lambda thing: thing.made,
     "partial": lambda thing: functools.partial(print, thing),
-    "generator": lambda thing: (thing for _ in range(3)),
+    "iterator": lambda thing: iter([thing]),
     "default": lambda thing: lambda _=thing: None,
     "object": lambda thing: Holder(thing),
     "much": lambda thing: [[] for _ in range(20_000)] + [[thing]],

@@ -298,6 +298,26 @@ def test_what_a_store_lacks_is_named() -> None:
         FlexCache(store=Dictionary(), coherence="strict")
 
 
+@pytest.mark.parametrize("found", [5, "abc", (1,), ("value", "5", ()), ("value", 10**400, ()), ["value", None, ()]])
+def test_a_load_that_finds_nonsense_is_named(found: Any) -> None:
+    """The message says which method of the store returned what, and what it may return."""
+    store = Dictionary()
+    cache: FlexCache[str, Any] = FlexCache(store=store, coherence=None)
+    store.load = lambda key: found  # type: ignore[method-assign]
+    for call in (cache.get, cache.ttl, cache.tags, lambda key: cache.get_many([key])):
+        with pytest.raises(TypeError, match=r"the store's load\(\) must be a tuple of the value, .* or None, not"):
+            call("key")
+
+
+def test_tags_that_a_store_returns_as_one_text_are_refused() -> None:
+    """A text is no iterable of tags: its letters are not what anybody meant."""
+    store = Dictionary()
+    cache: FlexCache[str, Any] = FlexCache(store=store, coherence=None)
+    store.load = lambda key: ("value", None, "ab")  # type: ignore[method-assign, assignment, return-value]
+    with pytest.raises(TypeError, match=r"tags must be an iterable of str, such as \('ab',\), not a str"):
+        cache.get("key")
+
+
 @pytest.mark.needs(shared=True, tells_tags=True)
 @pytest.mark.parametrize("tags", [(), ("x",)])
 def test_tags_come_from_the_store(kind: Kind, store: Any, tags: tuple[str, ...]) -> None:

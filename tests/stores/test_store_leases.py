@@ -220,6 +220,28 @@ def test_an_early_refresh_is_left_to_who_has_the_lease(kind: Kind, store: Any, t
     slow.go.touch()
     assert refreshing.end() == "theirs"
     wait_until(lambda: not _core._loads_in_progress(memos[1].cache))
+
+
+@on_one_disk
+def test_an_awaited_early_refresh_is_left_to_who_has_the_lease(kind: Kind, store: Any, tmp_path: Path) -> None:
+    """The others get what is still good, and do not ask for the lease until they have it."""
+    slow, wait = Slow(tmp_path), False
+
+    async def compute(_: int) -> str:
+        return await asyncio.to_thread(slow) if wait else "good"
+
+    memos = [kind.front(store).memoize(name="f", ttl=1000, early_refresh=1e9)(compute) for _ in range(2)]
+    assert asyncio.run(memos[0](1)) == "good"
+    wait = True
+    refreshing = begun(lambda: asyncio.run(memos[0].refresh(1)))
+    wait_until(slow.begun.exists)
+
+    async def several() -> list[str]:
+        return [await memos[1](1), *await asyncio.gather(memos[1](1), memos[1](1))]
+
+    assert asyncio.run(asyncio.wait_for(several(), PATIENCE)) == ["good"] * 3
+    slow.go.touch()
+    assert refreshing.end() == "theirs"
     assert memos[1].peek(1) == "theirs"
 
 

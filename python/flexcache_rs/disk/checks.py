@@ -7,9 +7,9 @@ import operator
 import os
 import sys
 
-from flexcache_rs._arguments import as_number, real
+from flexcache_rs._arguments import as_number, real, shown
 from flexcache_rs._core import _DISK_PRAGMAS
-from flexcache_rs.disk.directory import path_of, shown
+from flexcache_rs.disk.directory import path_of
 from flexcache_rs.disk.format import (
     COMPRESSED,
     DBNAME,
@@ -106,7 +106,7 @@ def whole(name: str, value: Any, *, least: int | None = None, most: int | None =
     if isinstance(value, float) and value.is_integer():
         integer = int(value)
     elif isinstance(value, float):
-        raise ValueError(f"{name} must be a whole number, not {value!r}")
+        raise ValueError(f"{name} must be a whole number, not {shown(value)}")
     elif isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} must be a whole number, not {shown(value)}")
     else:
@@ -283,7 +283,7 @@ def _checked_pragma(name: str, value: Any) -> Any:
     if not isinstance(value, str):
         raise TypeError(f"{name} must be one of {', '.join(choices)}, not {shown(value)}")
     if value.lower() not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {shown(value)}")
     return value
 
 

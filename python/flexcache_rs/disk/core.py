@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 
+from flexcache_rs._arguments import described, shown
 from flexcache_rs._core import Disk, DiskCache, Timeout
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.aio import awaitable, taking, transaction
@@ -325,10 +326,12 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         >>> cache.reset("cull_limit", 3), cache.reset("cull_limit"), cache.cull_limit
         (3, 3, 3)
         """
+        if not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"key must be the name of a setting or counter, not {described(key)}")
         if value is ENOVAL:
             value = self._setting(key)
             if value is None:
-                raise ValueError(f"key must be a setting or counter of the cache, not {key!r}")
+                raise ValueError(f"key must be a setting or counter of the cache, not {shown(key)}")
         else:
             if not is_known(key) and self._setting(key) is None:
                 refuse_setting(key)

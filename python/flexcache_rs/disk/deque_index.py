@@ -38,9 +38,21 @@ if TYPE_CHECKING:
 _EMPTY: Any = (None, ENOVAL)
 
 
+def _checked(cache: Any) -> Any:
+    """What a deque or a mapping lies in.
+
+    Raises:
+        TypeError: It is no cache with transactions.
+    """
+    if not hasattr(cache, "transact"):
+        raise TypeError(f"cache must be a Cache, not {described(cache)}")
+    return cache
+
+
 def _length(maxlen: float | None) -> float:
     """How many a deque has at most; infinity, as None, is any number."""
-    return math.inf if maxlen in (None, math.inf) else whole("maxlen", maxlen, least=0)
+    is_unlimited = maxlen is None or (isinstance(maxlen, float) and maxlen == math.inf)
+    return math.inf if is_unlimited else whole("maxlen", maxlen, least=0)
 
 
 @suggesting
@@ -79,7 +91,7 @@ class Deque(Sequence["Any"]):
         'b'
         """
         self = cls.__new__(cls)
-        self._cache = cache
+        self._cache = _checked(cache)
         self._maxlen = _length(maxlen)
         self.extend(iterable)
         return self
@@ -480,7 +492,7 @@ class Index(StoredMapping):
         1
         """
         self = cls.__new__(cls)
-        self._cache = cache
+        self._cache = _checked(cache)
         self._update(*args, **kwargs)
         return self
 

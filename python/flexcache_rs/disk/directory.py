@@ -5,15 +5,11 @@ from __future__ import annotations
 import errno
 import os
 
+from flexcache_rs._arguments import shown
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-
-def shown(value: Any) -> str:
-    """How to show a value in a message: itself where it is short, else its type."""
-    simple = value is None or type(value) in (str, int, float, bool, bytes)
-    return f"{value!r:.100}" if simple else str(type(value).__name__)
 
 
 def path_of(directory: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+from flexcache_rs._arguments import described
 from flexcache_rs._core import Timeout
 from flexcache_rs._suggest import suggesting
 
@@ -107,6 +108,8 @@ class QueryMixin:
         >>> cache.query("SELECT key, value FROM Cache WHERE tag = ? ORDER BY key DESC", ["letters"]).fetchall()
         [('b', 2), ('a', 1)]
         """
+        if not isinstance(sql, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"sql must be a str, not {described(sql)}")
         found = self._query(sql, parameters, bool(retry))
         if found is None:
             raise ValueError(f"sql must be a statement that only reads, not {sql!r:.200}")

@@ -25,6 +25,7 @@ from datetime import datetime
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from flexcache_rs._arguments import each, shown
 from flexcache_rs._core import scan_pickle
 from flexcache_rs._suggest import suggesting
 
@@ -148,12 +149,12 @@ class PickleSerializer:
     @suggesting
     def __init__(self, allow: Iterable[str] = ()) -> None:
         if isinstance(allow, str | bytes):
-            raise TypeError(f"allow must be a collection of names, not the single name {allow!r}")
-        self.allowed = frozenset(allow)
+            raise TypeError(f"allow must be a collection of names, not the single name {shown(allow)}")
+        self.allowed = frozenset(each("allow", allow, "a collection of names of classes"))
         names: frozenset[Any] = self.allowed
         for name in names:
             if not isinstance(name, str):
-                raise TypeError(f"allow must contain full names of classes, such as 'datetime.date', not {name!r}")
+                raise TypeError(f"allow must contain full names of classes, such as 'datetime.date', not {shown(name)}")
             if "." not in name:
                 raise ValueError(f"allow must contain names with their module, such as 'datetime.date', not {name!r}")
 

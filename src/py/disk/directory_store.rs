@@ -18,6 +18,7 @@ use pyo3::types::{PyBytes, PyFloat, PyInt, PyString, PyTuple};
 use super::arguments::encode_tag;
 use super::cache::DiskCache;
 use super::directory_lease::{AwaitedDirectoryLease, DirectoryLease, LeasePlace, failing, failure};
+use crate::py::object::imported::imported;
 use crate::py::object::key::PlainParts;
 use crate::py::process::clock::ClockOfSection;
 use crate::py::process::stack;
@@ -46,8 +47,7 @@ impl DirectoryStore {
         }
         let py = given.py();
         // A program that has a FanoutCache has imported it.
-        let modules = py.import(intern!(py, "sys"))?.getattr(intern!(py, "modules"))?;
-        let Ok(module) = modules.get_item(intern!(py, "flexcache_rs.disk")) else { return Ok(None) };
+        let Some(module) = imported(py, intern!(py, "flexcache_rs.disk"))? else { return Ok(None) };
         if !given.is_instance(&module.getattr(intern!(py, "FanoutCache"))?)? {
             return Ok(None);
         }

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 
 use super::cache::DiskCache;
 use crate::py::object::argument::truth;
+use crate::py::object::running_python::interpreter_is_ending;
 use crate::py::process::guard::Guard;
 use crate::py::process::logging;
 
@@ -152,10 +153,13 @@ impl Drop for DiskTransaction {
             for entered in all.iter().rev().filter(|entered| entered.is_of_this_process()) {
                 self.undo(py, entered);
             }
-            logging::error(
-                py,
-                &format_args!("a transaction was undone: its block was dropped without being left"),
-            );
+            // At the end of the interpreter there may be no `logging` left to write to.
+            if !interpreter_is_ending() {
+                logging::error(
+                    py,
+                    &format_args!("a transaction was undone: its block was dropped without being left"),
+                );
+            }
             if let Some(pending) = pending {
                 pending.restore(py);
             }

@@ -380,7 +380,10 @@ impl Joining<'_, '_> {
                 timer.bind(py).call_method0(intern!(py, "cancel"))?;
             }
         }
-        let result = load.result(py);
+        let mut result = load.result(py);
+        if result.is_none() && load.is_unshared() {
+            result = self.own_result()?;
+        }
         let has_waited = self.wait.as_ref().is_some_and(|wait| wait.looked_up && wait.task.is_none());
         if has_waited && matches!(result, Some(Ok(_))) {
             self.cache.get().count_wait();
@@ -395,6 +398,22 @@ impl Joining<'_, '_> {
                 Ok(Progress::Again)
             }
         }
+    }
+}
+
+impl Joining<'_, '_> {
+    /// What the task has returned or raised that this one began to compute. Others do not get it, but this one does:
+    /// it would otherwise begin again for as long as the result is for it alone.
+    fn own_result(&self) -> PyResult<Option<PyResult<Py<PyAny>>>> {
+        let py = self.py;
+        let Some(task) = self.wait.as_ref().and_then(|wait| wait.task.as_ref()) else { return Ok(None) };
+        let task = task.bind(py);
+        if !task.call_method0(intern!(py, "done"))?.is_truthy()?
+            || task.call_method0(intern!(py, "cancelled"))?.is_truthy()?
+        {
+            return Ok(None);
+        }
+        Ok(Some(task.call_method0(intern!(py, "result")).map(Bound::unbind)))
     }
 }
 

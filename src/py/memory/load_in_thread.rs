@@ -15,7 +15,10 @@ use super::leasing::{Asks, Turn, end_lease, failure_for_others, give_back_lease,
 use super::state::FlexCache;
 use super::terms::{IfPresent, Terms};
 use crate::py::object::argument::wrong_type;
+use crate::py::object::imported::imported;
+use crate::py::object::integer::shown;
 use crate::py::object::running_python::{call, detached};
+use crate::py::object::single_use::is_single_use;
 use crate::py::object::tags;
 use crate::py::process::stack;
 use crate::py::removal::aclose::BETWEEN_SIGNALS;
@@ -206,10 +209,11 @@ pub(super) fn outcome_of(error: &Bound<'_, PyAny>) -> Option<Outcome> {
 
 fn is_cancellation(error: &Bound<'_, PyAny>) -> bool {
     let py = error.py();
-    let class = py
-        .import(intern!(py, "asyncio.exceptions"))
-        .and_then(|module| module.getattr(intern!(py, "CancelledError")));
-    class.and_then(|class| error.is_instance(&class)).unwrap_or(false)
+    // An interrupt in the middle of an import can leave the import locked for good. And a program that never
+    // imported asyncio has nothing that could be cancelled.
+    let class = imported(py, intern!(py, "asyncio.exceptions"))
+        .and_then(|module| module.map(|module| module.getattr(intern!(py, "CancelledError"))).transpose());
+    class.and_then(|class| class.map_or(Ok(false), |class| error.is_instance(&class))).unwrap_or(false)
 }
 
 /// A thread that waits for a load.
@@ -346,7 +350,7 @@ pub(crate) fn get_or_set(
             value.call_method0(intern!(py, "close"))?;
             return Err(PyTypeError::new_err(format!(
                 "factory must not be a coroutine function, such as {}, which aget_or_set() takes",
-                factory.repr()?
+                shown(&factory.as_borrowed())
             )));
         }
         cache.get().count_load();
@@ -388,8 +392,8 @@ fn keep<'py>(
 ) -> PyResult<()> {
     let py = cache.py();
     cache.get().count_load();
-    if value.get_type().hasattr(intern!(py, "__await__"))? {
-        // Such a result can be awaited only once, or only in one loop.
+    // An awaitable may be awaited only in one loop.
+    if is_single_use(value) || value.get_type().hasattr(intern!(py, "__await__"))? {
         load.do_not_share();
         return Ok(());
     }

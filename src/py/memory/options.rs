@@ -222,7 +222,7 @@ pub(crate) fn count(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
 /// The name of a policy, or `None` if it is an object of the user.
 pub(crate) fn policy(value: &Bound<'_, PyAny>) -> PyResult<Option<PolicyName>> {
     let Ok(name) = value.cast::<PyString>() else { return Ok(None) };
-    let name = name.to_str()?;
+    let name = &*name.to_string_lossy();
     let known = PolicyName::ALL.into_iter().chain(PolicyName::OF_MAPPINGS);
     if let Some(policy) = { known }.find(|policy| policy.as_str() == name) {
         return Ok(Some(policy));
@@ -230,7 +230,7 @@ pub(crate) fn policy(value: &Bound<'_, PyAny>) -> PyResult<Option<PolicyName>> {
     let allowed = PolicyName::ALL.map(|policy| format!("'{}'", policy.as_str())).join(", ");
     Err(PyValueError::new_err(format!(
         "eviction_policy must be one of {allowed}, or an object with on_insert, on_access, on_remove and victim, not {}{}",
-        value.repr()?,
+        shown(&value.as_borrowed()),
         did_you_mean::suggestion(name, &PolicyName::ALL.map(PolicyName::as_str)),
     )))
 }
@@ -238,13 +238,16 @@ pub(crate) fn policy(value: &Bound<'_, PyAny>) -> PyResult<Option<PolicyName>> {
 /// The argument `optimize`. Only some policies support it.
 pub(crate) fn goal(value: &Bound<'_, PyAny>, policy: Option<PolicyName>) -> PyResult<Goal> {
     let name = value.cast::<PyString>().map_err(|_| wrong_type("optimize", "'hits' or 'bytes'", value))?;
-    match &*name.to_cow()? {
+    match &*name.to_string_lossy() {
         "hits" => Ok(Goal::Hits),
         "bytes" if matches!(policy, Some(PolicyName::TinyLfu | PolicyName::Auto)) => Ok(Goal::Bytes),
         "bytes" => Err(PyValueError::new_err(
             "optimize must be 'hits', not 'bytes', unless eviction_policy is 'auto' or 'tinylfu': others do not consider sizes",
         )),
-        _ => Err(PyValueError::new_err(format!("optimize must be 'hits' or 'bytes', not {}", value.repr()?))),
+        _ => Err(PyValueError::new_err(format!(
+            "optimize must be 'hits' or 'bytes', not {}",
+            shown(&value.as_borrowed())
+        ))),
     }
 }
 
@@ -302,7 +305,7 @@ pub(crate) fn negative_ttl(value: &Bound<'_, PyAny>, has_store: bool) -> PyResul
     if !has_store {
         return Err(PyValueError::new_err(format!(
             "negative_ttl must be None without store=, not {}",
-            value.repr()?
+            shown(&value.as_borrowed())
         )));
     }
     Ok(Some(ttl))

@@ -8,7 +8,7 @@
 use std::sync::{Arc, Condvar, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::prelude::*;
 
 use crate::py::object::running_python::call;
@@ -138,7 +138,8 @@ impl Turn<'_> {
     ///
     /// # Errors
     ///
-    /// `RuntimeError`, whose cause is the exception of the policy.
+    /// `RuntimeError`, whose cause is the exception of the policy. An exception that is no `Exception`, such as
+    /// `KeyboardInterrupt`, is raised unchanged.
     pub(super) fn call<'py>(
         &self,
         policy: &Bound<'py, PyAny>,
@@ -153,6 +154,9 @@ impl Turn<'_> {
         self.queue.lock().in_policy = outer;
         result.map_err(|cause| {
             let py = policy.py();
+            if !cause.is_instance_of::<PyException>(py) {
+                return cause;
+            }
             let of = policy.get_type().name().map_or_else(|_| "?".into(), |name| name.to_string());
             let error =
                 PyRuntimeError::new_err(format!("{method}() of eviction policy {of} raised: {cause}"));

@@ -30,7 +30,20 @@ pub(crate) fn integer<'py>(value: &Borrowed<'_, 'py, PyAny>) -> PyResult<Option<
     }
 }
 
-/// The text of a value in a message; ints may have too many digits for `repr`.
+/// The most characters of a value that a message shows.
+const MOST_SHOWN: usize = 200;
+
+/// The text of a value in a message. An int may have too many digits for `repr`, and a `__repr__` may fail.
 pub(crate) fn shown(value: &Borrowed<'_, '_, PyAny>) -> String {
-    value.repr().map_or_else(|_| "a number too large to show".to_owned(), |text| text.to_string())
+    let Ok(text) = value.repr() else {
+        if value.is_instance_of::<PyInt>() {
+            return "a number too large to show".to_owned();
+        }
+        return value.get_type().name().map_or_else(|_| "that".to_owned(), |name| name.to_string());
+    };
+    let text = text.to_string_lossy();
+    match text.char_indices().nth(MOST_SHOWN) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.into_owned(),
+    }
 }

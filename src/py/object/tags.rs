@@ -6,6 +6,7 @@ use pyo3::pybacked::PyBackedStr;
 use pyo3::types::PyString;
 
 use super::argument::{iterate, text};
+use super::integer::shown;
 use super::running_python::next;
 
 /// A tag of an entry.
@@ -19,7 +20,7 @@ pub(crate) fn tags(value: Option<Borrowed<'_, '_, PyAny>>) -> PyResult<Vec<PyBac
     if value.is_instance_of::<PyString>() {
         return Err(PyTypeError::new_err(format!(
             "tags must be an iterable of str, such as ({},), not a str",
-            value.repr()?
+            shown(&value)
         )));
     }
     let each = iterate("tags", "an iterable of str", &value)?;

@@ -13,6 +13,7 @@ use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
 use super::hook_errors::HookErrors;
 use crate::py::object::hooks;
+use crate::py::object::imported::imported;
 use crate::py::process::background;
 use crate::py::process::guard::Guard;
 use crate::py::process::mutex::Mutex;
@@ -62,12 +63,9 @@ struct ValueToClose {
 
 /// The loop that runs in this thread, if there is one.
 fn running_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
-    let modules = py.import(intern!(py, "sys"))?.getattr(intern!(py, "modules"))?;
     // A program that never imported asyncio has no loop, and need not import it for the answer.
-    if !modules.contains(intern!(py, "asyncio"))? {
-        return Ok(None);
-    }
-    let running = py.import(intern!(py, "asyncio"))?.call_method0(intern!(py, "_get_running_loop"))?;
+    let Some(asyncio) = imported(py, intern!(py, "asyncio"))? else { return Ok(None) };
+    let running = asyncio.call_method0(intern!(py, "_get_running_loop"))?;
     Ok((!running.is_none()).then_some(running))
 }
 

@@ -7,7 +7,7 @@ use pyo3::exceptions::PyBaseException;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple, PyType};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 
 /// The depth to which causes of causes and nested groups are copied.
 const DEEPEST: usize = 32;
@@ -94,6 +94,14 @@ fn copy<'py>(error: &Bound<'py, PyAny>, bare_to: Option<usize>) -> PyResult<Boun
     let attributes = error.getattr(intern!(py, "__dict__"))?.cast_into::<PyDict>()?;
     let own = copied.getattr(intern!(py, "__dict__"))?.cast_into::<PyDict>()?;
     own.update(attributes.as_mapping())?;
+    for name in
+        py.import(intern!(py, "copyreg"))?.call_method1(intern!(py, "_slotnames"), (&class,))?.try_iter()?
+    {
+        let name = name?.cast_into::<PyString>()?;
+        if let Some(value) = error.getattr_opt(&name)? {
+            copied.setattr(&name, value)?;
+        }
+    }
     let notes = intern!(py, "__notes__");
     if let Some(list) = own.get_item(notes)?
         && let Ok(list) = list.cast::<PyList>()

@@ -16,6 +16,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 use super::loads::{CircularLoadError, Leader, Load, shown};
+use crate::py::object::imported::imported;
 use crate::py::object::running_python::call;
 use crate::py::process::mutex::Mutex;
 
@@ -82,12 +83,8 @@ pub(crate) fn context_of<'py>(py: Python<'py>, load: &Arc<Load>) -> PyResult<Bou
 
 /// The event loop that runs in this thread, by address.
 pub(crate) fn running_loop(py: Python<'_>) -> PyResult<Option<usize>> {
-    let modules = py.import(intern!(py, "sys"))?.getattr(intern!(py, "modules"))?;
     // A program that never imported asyncio has no loop, and need not import it for the answer.
-    if !modules.contains(intern!(py, "asyncio.events"))? {
-        return Ok(None);
-    }
-    let events = py.import(intern!(py, "asyncio.events"))?;
+    let Some(events) = imported(py, intern!(py, "asyncio.events"))? else { return Ok(None) };
     let running = events.getattr(intern!(py, "_get_running_loop"))?.call0()?;
     Ok((!running.is_none()).then(|| running.as_ptr() as usize))
 }

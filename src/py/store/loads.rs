@@ -315,7 +315,7 @@ impl Load {
     /// Marks it as landed, with `outcome` for the waiters. Returns the previous state, which has the sleepers
     /// to wake, and an outcome that nobody needs, for the caller to drop.
     pub(crate) fn end(&self, outcome: Option<Outcome>) -> (State, Option<Outcome>) {
-        let outcome = outcome.filter(|_| !self.unshared.load(Ordering::Acquire));
+        let outcome = outcome.filter(|_| !self.is_unshared());
         let ended = {
             let mut state = self.state();
             let before = std::mem::take(&mut *state);
@@ -338,6 +338,11 @@ impl Load {
     /// Makes waiting callers start over instead of getting the result.
     pub(crate) fn do_not_share(&self) {
         self.unshared.store(true, Ordering::Release);
+    }
+
+    /// Whether only the caller that computes gets the result.
+    pub(crate) fn is_unshared(&self) -> bool {
+        self.unshared.load(Ordering::Acquire)
     }
 
     /// Whether it has landed, or never will. Runs Python code.

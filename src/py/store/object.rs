@@ -12,14 +12,16 @@ use flexcache_core::tracker::{Stamp, Tracker};
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedStr;
 use pyo3::types::PyTuple;
 
 use super::lease::{Lease, LeaseAnswer, LeaseRequest};
 use super::rule_switch::is_off;
 use super::seam::{Coherence, Commit, Equality, Loaded, NewEntry, PutMode, PutResult, Store, StoredEntry};
 use super::watches::{Watch, Watches};
+use crate::py::object::argument::wrong_type;
+use crate::py::object::integer::shown;
 use crate::py::object::key::python_hash;
+use crate::py::object::tags;
 use crate::py::process::clock::ClockOfSection;
 use crate::py::process::mutex::Mutex;
 use crate::py::process::stack;
@@ -142,7 +144,7 @@ impl ObjectStore {
             if !has(name)? {
                 return Err(PyTypeError::new_err(format!(
                     "store must have the methods load, save, remove and clear; {} has no {name}",
-                    object.repr()?
+                    shown(&object.as_borrowed())
                 )));
             }
         }
@@ -284,15 +286,23 @@ impl ObjectStore {
         written
     }
 
-    fn entry(found: Option<ObjectsEntry<'_>>) -> PyResult<Option<StoredEntry>> {
-        let Some((value, seconds, tags)) = found else { return Ok(None) };
-        let tags = tags.try_iter()?.map(|tag| tag?.extract::<PyBackedStr>());
-        Ok(Some(StoredEntry { value, seconds, tags: tags.collect::<PyResult<_>>()? }))
+    /// What a method of the object has found.
+    fn entry(method: &str, found: &Bound<'_, PyAny>) -> PyResult<Option<StoredEntry>> {
+        if found.is_none() {
+            return Ok(None);
+        }
+        let (value, seconds, tags) = found.extract::<ObjectsEntry<'_>>().map_err(|cause| {
+            let allowed = "a tuple of the value, the seconds that it has left or None, and its tags, or None";
+            let error = wrong_type(&format!("the result of the store's {method}()"), allowed, found);
+            error.set_cause(found.py(), Some(cause));
+            error
+        })?;
+        Ok(Some(StoredEntry { value, seconds, tags: tags::tags(Some(tags.as_borrowed()))? }))
     }
 
     fn find(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Option<StoredEntry>> {
         let py = key.py();
-        Self::entry(self.callee(py)?.call_method1(intern!(py, "load"), (key,))?.extract()?)
+        Self::entry("load", &self.callee(py)?.call_method1(intern!(py, "load"), (key,))?)
     }
 }
 
@@ -402,7 +412,7 @@ impl Store for ObjectStore {
         let py = key.py();
         let pop = |object: &Bound<'_, PyAny>| {
             if self.has("pop") {
-                return Self::entry(object.call_method1(intern!(py, "pop"), (key,))?.extract()?);
+                return Self::entry("pop", &object.call_method1(intern!(py, "pop"), (key,))?);
             }
             let found = self.find(key)?;
             let removed = object.call_method1(intern!(py, "remove"), (key,))?.is_truthy()?;

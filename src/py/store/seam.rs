@@ -15,6 +15,7 @@ use pyo3::types::{PyDict, PyString};
 
 use super::lease::{Lease, LeaseAnswer, LeaseRequest};
 use crate::py::object::duration;
+use crate::py::object::integer::shown;
 use crate::py::process::clock::ClockOfSection;
 
 /// A live entry of a store.
@@ -196,12 +197,12 @@ impl Coherence {
             return Ok(Self::Trusting);
         }
         if let Ok(name) = value.cast::<PyString>() {
-            if name.to_cow()? == "strict" {
+            if name.to_string_lossy() == "strict" {
                 return Ok(Self::Strict);
             }
             return Err(pyo3::exceptions::PyValueError::new_err(format!(
                 "coherence must be 'strict', a number of seconds or None, not {}",
-                value.repr()?
+                shown(&value.as_borrowed())
             )));
         }
         duration::interval("coherence", value).map(Self::Within)
