@@ -22,8 +22,10 @@
 //! (d) *Hints.* R marks an entry as used by a compare-and-swap from exactly the word that it saw. This fails
 //! if anything changed, as places never repeat.
 //!
-//! (e) *In place.* An integer and a deadline are one word each. They change only under the mutex, so never in
-//! the old copy of a record that has moved. A reader sees the old word or the new one.
+//! (e) *In place.* An integer, a deadline and each part of a lease are one word. They change only under the
+//! mutex, so never in the old copy of a record that has moved. A reader of the record sees the old word or the
+//! new one. A reader of an older record, which had the word before, sees a word of W's as in (b): W executes a
+//! release fence after it has acquired the mutex ([`Held::new`](crate::hold::Held::new)).
 //!
 //! (f) *Version words.* A writer makes a key's version word odd, executes a release fence, publishes, and
 //! makes the word even (release). A copy in another cache is kept only if the word was even and the same
@@ -43,14 +45,15 @@
 //!
 //! (h) *Dead marks.* A writer that has published a record in place of another, or has emptied its slot, sets
 //! a bit in the first word of the other, which its tail has not passed. Only writers use that bit, so a
-//! reader sees the same record with and without it. If the writer dies before it sets the mark, a later
-//! writer finds out from the slots that none names the record.
+//! reader sees the same record with and without it. For readers of older records the mark is a change in place
+//! as in (e). If the writer dies before it sets the mark, a later writer finds out from the slots that none
+//! names the record.
 //!
 //! A reader first looks for a slot with the key's tag (relaxed), and then loads that slot again (acquire). A
 //! key keeps its slot while it lives. So if no slot has the tag, or the slot has another tag by then, the key
 //! was absent at some moment of the call.
 //!
-//! `tests/memory_order.rs` checks models of (a) to (c), (f) and (g) with loom. It also checks that the model
+//! `tests/memory_order.rs` checks models of (a) to (c) and (e) to (g) with loom. It also checks that the model
 //! fails if any one rule is left out.
 
 use std::sync::atomic::AtomicU64;

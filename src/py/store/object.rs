@@ -30,12 +30,10 @@ const REQUIRED: [&str; 4] = ["load", "save", "remove", "clear"];
 /// Methods that are used if an object has them.
 const OPTIONAL: [&str; 6] = ["add", "pop", "contains", "touch", "evict_tag", "transact"];
 
-/// Whether an object says that it was closed. One that says nothing of it was not.
+/// Whether an object's attribute `closed` is True. In another object `closed` may be a method, for instance.
 pub(super) fn is_closed(object: &Bound<'_, PyAny>) -> PyResult<bool> {
-    match object.getattr_opt(intern!(object.py(), "closed"))? {
-        Some(closed) => closed.is_truthy(),
-        None => Ok(false),
-    }
+    let closed = object.getattr_opt(intern!(object.py(), "closed"))?;
+    Ok(closed.is_some_and(|closed| closed.extract().unwrap_or(false)))
 }
 
 /// The number of stripes by which overlapping writes are detected. A write that may concern any key takes a
@@ -332,7 +330,6 @@ impl Store for ObjectStore {
         Ok(Loaded { entry, stamp })
     }
 
-    /// Any number of loads can have a lease at the same time: it only watches for writes through this store.
     fn keeps_no_result(&self, py: Python<'_>) -> PyResult<bool> {
         is_closed(self.object.bind(py))
     }
