@@ -9,7 +9,7 @@ pub type Key = Vec<u8>;
 /// Milliseconds since 1970, and which of those of the same millisecond.
 pub type StreamId = (u64, u64);
 
-/// What a key holds. The numbers are stored.
+/// The kind of a key's value. The numbers are stored, so they must not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 #[expect(missing_docs, reason = "they are what they are called")]

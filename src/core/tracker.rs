@@ -12,9 +12,9 @@
 //! So a stamp is live only while no write to its stripe has been committed, or begun to commit, since the value that it
 //! stands for was current. The order in which copies reach memory does not matter.
 //!
-//! Epoch and generation are read-modify-write atomics. `is_live` reads them with `Acquire`, and `invalidate` and
-//! `start_generation` write them with `AcqRel`. Whoever learns of a commit through any synchronization therefore
-//! sees the invalidation that came before it.
+//! Epoch and generation are read-modify-write atomics. `is_live` reads them with `Acquire`, and `invalidate`
+//! and `start_generation` write them with `AcqRel`. So a thread that learns of a commit through any
+//! synchronization also sees the invalidation that came before it.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 

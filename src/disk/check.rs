@@ -35,7 +35,7 @@ pub enum Finding {
         path: PathBuf,
         /// Its size in bytes.
         actual: u64,
-        /// What the row says.
+        /// The size in the row.
         recorded: i64,
     },
     /// A value whose checksum does not match its bytes. Repaired by deleting the row, since the value is
@@ -54,9 +54,9 @@ pub enum Finding {
     WrongCounter {
         /// `count` or `size`.
         name: &'static str,
-        /// What it says.
+        /// The recorded number.
         recorded: i64,
-        /// What the rows say.
+        /// The number according to the rows.
         actual: i64,
     },
 }

@@ -94,7 +94,7 @@ impl<C: Default> PooledConnection<C> {
 }
 
 impl<C> PooledConnection<C> {
-    /// What the store keeps along with the connection.
+    /// The data that the store keeps with the connection.
     #[inline]
     pub(crate) fn extension(&self) -> &C {
         &self.extension

@@ -7,14 +7,14 @@ use std::time::Instant;
 
 use crate::sqlite_guard::{File, NO_FILE, identity, is_gone};
 
-/// For how many milliseconds it is not looked at again.
+/// The shortest time, in milliseconds, between two checks of the file.
 const RELOOK: u64 = 1000;
 
-/// The file of a database, as it was when it was last looked at.
+/// The identity of a database's file at the last check.
 #[derive(Debug)]
 pub(crate) struct DatabaseFile {
     made: Instant,
-    /// Milliseconds from then to the last look.
+    /// The milliseconds from `made` to the last check.
     looked: AtomicU64,
     /// None before the first connection, which creates it.
     file: Mutex<Option<File>>,
@@ -34,9 +34,9 @@ impl DatabaseFile {
         }
     }
 
-    /// The file that the path leads to, if it is another one than before: a backup for instance, or [`NO_FILE`] where it
-    /// was deleted. What was read from the one before is not current, and nobody would find what is written to it. Looks
-    /// at most once in `RELOOK`.
+    /// The file that the path leads to, if it is another one than before, such as a backup, or [`NO_FILE`] if
+    /// it was deleted. Then what is read from the old file is not current, and nobody would find what is
+    /// written to it. Checks at most once in `RELOOK`.
     pub(crate) fn another(&self, path: &Path) -> Option<File> {
         let now = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX);
         let last = self.looked.load(Ordering::Relaxed);
@@ -48,7 +48,7 @@ impl DatabaseFile {
         let mut known = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let file = match identity(path) {
             Some(file) => file,
-            // The next connection says that it is not there any more.
+            // The next connection reports that the file is gone.
             None if known.is_some() && is_gone(path) => NO_FILE,
             None => return None,
         };

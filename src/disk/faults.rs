@@ -94,7 +94,7 @@ mod plan {
 
     use super::{Call, On};
 
-    /// What happens at a point.
+    /// The fault at a point.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum Fault {
         /// The call fails once, with an input/output error.

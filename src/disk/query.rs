@@ -21,7 +21,7 @@ pub enum Parameters {
     ByName(Vec<(String, Value)>),
 }
 
-/// What a statement returned.
+/// The result of a statement.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rows {
     /// The names of the columns; none if the statement returns no rows.

@@ -20,7 +20,7 @@ thread_local! {
     static ALL: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Says whether the transaction that this thread commits next gives back all free pages.
+/// Sets whether the transaction that this thread commits next gives back all free pages.
 pub(crate) fn give_back_all(all: bool) {
     ALL.set(all);
 }

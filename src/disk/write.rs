@@ -154,7 +154,7 @@ fn put(
     Ok(true)
 }
 
-/// What a put did.
+/// The outcome of a put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
     /// The key was new.

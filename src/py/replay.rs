@@ -1,4 +1,4 @@
-//! Replaying traces: the runs of a comparison on all cores, and what came of them.
+//! Replays traces: runs a comparison on all cores, and returns the results.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -21,7 +21,7 @@ use crate::py::memory::core_errors::{out_of_memory, try_with_capacity};
 /// How often progress is reported, and Ctrl-C noticed.
 const REPORT: Duration = Duration::from_millis(100);
 
-/// The limit that no policy can pass.
+/// The name of Belady's optimum, which no policy can exceed.
 const OPTIMUM: &str = "opt";
 
 /// One pass over the trace.
@@ -32,8 +32,8 @@ enum Pass {
     Optimum(u64),
 }
 
-/// What came of a policy at a size: both, hits, their weight, accesses refused, entries, bytes, and seconds, where one
-/// pass was for this size alone.
+/// The result of a policy at a size: policy, size, hits, their weight, refused accesses, entries, bytes, and
+/// the seconds if the pass was for this size alone.
 type Row = (&'static str, u64, u64, u64, u64, usize, usize, Option<f64>);
 
 struct Trace<'a> {
@@ -73,7 +73,7 @@ impl Trace<'_> {
         }
     }
 
-    /// The memory of a least-recently-used cache after so many misses: an index grows a little while
+    /// The memory of a least-recently-used cache after `misses` misses: its index grows a little while
     /// entries come and go.
     fn recency_bytes(&self, entries: usize, misses: usize) -> Result<usize, OutOfMemory> {
         let filling = misses.min(entries.saturating_mul(MOST_CHURN));
@@ -84,7 +84,7 @@ impl Trace<'_> {
         Ok(outcome.map_or(0, |outcome| outcome.allocated_bytes))
     }
 
-    /// What comes of a pass; `None` where it was stopped.
+    /// Runs a pass. `None` if it was stopped.
     fn run(
         &self,
         pass: &Pass,
@@ -119,10 +119,10 @@ impl Trace<'_> {
     }
 }
 
-/// After so many generations of entries an index has grown as far as it will.
+/// After this many generations of entries, an index no longer grows.
 const MOST_CHURN: usize = 16;
 
-/// From so many sizes on one pass for all of them is faster than one for each.
+/// The number of sizes from which on one pass for all of them is faster than one pass for each.
 const WORTH_ONE_PASS: usize = 4;
 
 fn passes(policies: &[String], sizes: &[u64], weighted: bool) -> PyResult<Vec<Pass>> {
@@ -258,7 +258,7 @@ fn copied<T: pyo3::buffer::Element + Default>(py: Python<'_>, buffer: &PyBuffer<
     Ok(values)
 }
 
-/// More digits are left to the slower way.
+/// The most digits of a number here; longer ones are left to the slower parser.
 const MOST_DIGITS: usize = 18;
 
 /// The bytes of keys and of sizes, and the number of different keys.
@@ -269,7 +269,7 @@ fn numbered(text: &[u8]) -> Result<Option<Parsed>, OutOfMemory> {
     let mut numbers: HashMap<&[u8], u32> = HashMap::new();
     let (mut accesses, mut sizes) = (Vec::new(), Vec::new());
     for line in text.split(|&byte| byte == b'\n') {
-        // What Python takes for a blank.
+        // The characters that Python splits at.
         let blank = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'\x0b';
         let mut fields = line.split(blank).filter(|field| !field.is_empty());
         let Some(key) = fields.next() else { continue };

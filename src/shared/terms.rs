@@ -99,7 +99,7 @@ impl Default for Condition<'_> {
     }
 }
 
-/// What [`SharedCache::put_if`](crate::SharedCache::put_if) did.
+/// The outcome of [`SharedCache::put_if`](crate::SharedCache::put_if).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
     /// Stored, where there was no live value.

@@ -71,14 +71,14 @@ impl<'a, 'py> FromPyObject<'a, 'py> for End {
     }
 }
 
-/// What is asked about a value besides.
+/// The data that a call returns besides a value.
 pub(super) struct WithDetails {
     pub(super) expire_time: bool,
     pub(super) tag: bool,
 }
 
 impl WithDetails {
-    /// The value alone, or in a tuple with what is wanted.
+    /// The value alone, or in a tuple with the requested data.
     pub(super) fn shape<'py>(
         &self,
         value: Bound<'py, PyAny>,
@@ -99,7 +99,7 @@ impl WithDetails {
     }
 }
 
-/// A number as a float; `None` for what is no number.
+/// A number as a float; `None` for an object that is not a number.
 ///
 /// # Errors
 ///
@@ -117,7 +117,8 @@ pub(super) fn real(argument: &str, object: &Borrowed<'_, '_, PyAny>) -> PyResult
     }
 }
 
-/// Seconds to live: a real number or a timedelta, no bool, and not NaN. What is 0 or less has expired at once.
+/// Seconds to live: a real number or a timedelta, but not a bool or NaN. With 0 or less, the entry has
+/// expired at once.
 pub(super) struct Expire(pub(super) f64);
 
 impl<'a, 'py> FromPyObject<'a, 'py> for Expire {
@@ -146,12 +147,12 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Expire {
     }
 }
 
-/// When what is stored now expires.
+/// When an entry that is stored now expires.
 pub(super) fn expire_time(now: f64, expire: Option<Expire>) -> Option<f64> {
     expire.map(|seconds| now + seconds.0)
 }
 
-/// A tag as the table has it. NaN would come back as None.
+/// A tag as the table stores it. NaN is refused, as it would come back as None.
 pub(super) fn encode_tag<'py>(tag: Option<&Bound<'py, PyAny>>) -> PyResult<Datum<'py>> {
     match tag.map_or(Ok(Datum::Null), |tag| Datum::any("tag", tag))? {
         Datum::Real(number) if number.is_nan() => {

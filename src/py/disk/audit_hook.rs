@@ -3,8 +3,8 @@
 //! python-diskcache and all other users of the module `sqlite3` announce each database to audit hooks before
 //! they open it, and a hook may refuse.
 //!
-//! A hook makes other things that are announced dearer (`id`, `sys._getframe`), and cannot be taken back. So it is
-//! added when the module is imported: a finder in `sys.meta_path` waits for that.
+//! A hook slows down other audited calls (`id`, `sys._getframe`), and cannot be removed. So it is added only
+//! when the module is imported: a finder in `sys.meta_path` waits for that.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::{Path, PathBuf};
@@ -16,8 +16,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
-/// The files that `sqlite3.connect` may be about to open: whether it takes what begins with `file:` for a URI, it does
-/// not say. None for a database in memory.
+/// The files that `sqlite3.connect` may be about to open. There may be two, as the event does not tell
+/// whether a name that begins with `file:` is a URI. Empty for a database in memory.
 fn named(database: &Bound<'_, PyAny>) -> Vec<PathBuf> {
     let Some(path) = path_of(database) else { return Vec::new() };
     let as_uri = from_uri(&path);
@@ -74,7 +74,7 @@ unsafe extern "C" {
     fn PySys_AddAuditHook(hook: Hook, data: *mut c_void) -> c_int;
 }
 
-/// Whether `sqlite3` is to be kept away.
+/// Whether `sqlite3` is kept away.
 static IS_WANTED: AtomicBool = AtomicBool::new(true);
 
 fn add_hook(py: Python<'_>) {
@@ -85,7 +85,7 @@ fn add_hook(py: Python<'_>) {
     // SAFETY: the interpreter runs, and `hook` lives as long as the process.
     let added = unsafe { PySys_AddAuditHook(hook, std::ptr::null_mut()) };
     if added != 0 {
-        // Another hook wants no more of them. Then the other library is not kept away.
+        // Another hook has refused this one. Then the other library is not kept away.
         drop(PyErr::take(py));
     }
 }
@@ -108,7 +108,7 @@ impl SqliteFinder {
         _path: Option<&Bound<'_, PyAny>>,
         _target: Option<&Bound<'_, PyAny>>,
     ) {
-        // It stays where it is: the list of finders is being gone through.
+        // The finder is not removed, because the list of finders is being iterated over.
         if name.cast::<PyString>().is_ok_and(|name| name == MODULE) {
             add_hook(py);
         }
@@ -129,7 +129,7 @@ fn wait_for_import(py: Python<'_>) -> PyResult<()> {
 /// Whether a database has been opened.
 static IS_OPEN: AtomicBool = AtomicBool::new(false);
 
-/// Starts watching. Once for a process, with the first database that is opened.
+/// Starts watching: once in a process, when the first database is opened.
 pub(super) fn watch(py: Python<'_>) {
     static WATCHES: AtomicBool = AtomicBool::new(false);
     IS_OPEN.store(true, Ordering::Relaxed);
@@ -140,7 +140,7 @@ pub(super) fn watch(py: Python<'_>) {
         return;
     }
     if let Err(error) = wait_for_import(py) {
-        // Somebody has replaced the list of finders: then it costs what it costs.
+        // The list of finders was replaced, so the hook is added at once in spite of its cost.
         drop(error);
         add_hook(py);
     }

@@ -1,8 +1,7 @@
 //! `DiskCache`: the calls of `flexcache_rs.disk.Cache` that reach the store.
 //!
-//! Each call turns key and value into what a table holds while attached to Python, and works on
-//! the store detached. Strings and bytes are not copied on the way in: the call holds references
-//! to the objects, and they do not change.
+//! Each call encodes key and value while attached to Python, and works on the store detached. Strings and
+//! bytes are not copied on the way in: the call holds references to these objects, which are immutable.
 
 #![expect(clippy::unused_self, reason = "the signatures are python-diskcache's")]
 
@@ -37,13 +36,13 @@ use crate::py::process::guard::Guard;
 use crate::py::process::per_process::PerProcess;
 use crate::py::process::stack;
 
-/// For so long hits are served before the store is asked whether its file was replaced, by a backup for example.
+/// How long hits are served before the store is asked whether its file was replaced, for example by a backup.
 const BETWEEN_QUESTIONS: Nanos = 1_000_000_000;
 
-/// Between two looks for signals while waiting.
+/// The time between two checks for signals while waiting.
 const SLICE: Duration = Duration::from_secs(1);
 
-/// Between two attempts where the filesystem fails to lock.
+/// The pause between two attempts if the filesystem fails to lock.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// An open directory.
@@ -52,7 +51,7 @@ pub(super) struct OpenDirectory {
     timeout: Duration,
     store: PerProcess<Lazy>,
     disk: OnceLock<Py<PyAny>>,
-    /// The disk, if it has a way of its own to remove files.
+    /// The disk object, if it has its own method to remove files.
     pub(super) remover: Arc<OnceLock<Py<PyAny>>>,
     pub(super) unreadable_is_missing: AtomicBool,
     /// Whether a result was computed and not stored, and the program was warned.
@@ -69,7 +68,7 @@ pub(crate) struct DiskCache {
     rules: Guard<Arc<Rules>>,
 }
 
-/// The generation of a store, as a hit asks for it.
+/// The generation of a store, as a hit needs it.
 #[cfg(not(Py_GIL_DISABLED))]
 #[inline(always)]
 #[expect(unsafe_code, reason = "the GIL keeps other threads out")]
@@ -106,7 +105,8 @@ impl DiskCache {
         Ok(lazy)
     }
 
-    /// What turns objects into bytes, which may be code of the user's: the stack has room to call it.
+    /// The disk object, which encodes keys and values and may be the user's. Checks that the stack has room
+    /// to call it.
     pub(super) fn disk<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
         stack::check(stack::Call::Any)?;
         let disk = self.opened()?.disk.get();
@@ -131,7 +131,7 @@ impl DiskCache {
         self.wait_up_to(py, if retry { Duration::MAX } else { timeout }, call)
     }
 
-    /// As `wait`, for what others that open the directory at the same time do.
+    /// As `wait`, but waits longer for other processes that open the directory at the same time.
     fn wait_to_open<R: Send>(
         &self,
         py: Python<'_>,
@@ -175,7 +175,8 @@ impl DiskCache {
         call: impl Fn(&DiskStore, Duration) -> Result<Written<R>, Error> + Send + Sync,
     ) -> PyResult<R> {
         let written = self.wait(py, retry, |store, patience| match call(store, patience) {
-            // Of files that have been removed. In a transaction that is for its block to do again.
+            // The space of removed files is freed now, so try again. In a transaction, the block has to be
+            // repeated.
             Err(error) if error.is_disk_full() && !store.in_transaction() && files::finish_removals() => {
                 call(store, patience)
             }
@@ -184,13 +185,13 @@ impl DiskCache {
         Ok(written?.result)
     }
 
-    /// Whether the directory can be read and not written.
+    /// Whether the directory can be read but not written.
     pub(super) fn is_read_only(&self, py: Python<'_>) -> PyResult<bool> {
         let store = self.store(py)?;
         Ok(py.detach(|| store.get().is_some_and(DiskStore::is_read_only)))
     }
 
-    /// Raises `PermissionError` where the directory cannot be written.
+    /// Raises `PermissionError` if the directory cannot be written.
     pub(super) fn require_writable(&self, py: Python<'_>) -> PyResult<()> {
         self.wait(py, false, |store, _| store.require_writable())
     }
@@ -212,8 +213,8 @@ impl DiskCache {
         &self.tracker.0
     }
 
-    /// The generation of the database, where it takes but a look at memory. `None` too while some thread is in a
-    /// transaction, unless `in_transactions`: it may be the caller's.
+    /// The generation of the database, if reading memory is enough to tell. `None` also while a thread is in
+    /// a transaction, unless `in_transactions`: the transaction may be the caller's.
     #[inline(always)]
     pub(super) fn generation(&self, py: Python<'_>, in_transactions: bool) -> Option<u64> {
         if SystemClock.reached(self.asked.load(Ordering::Relaxed).saturating_add(BETWEEN_QUESTIONS)) {
@@ -222,7 +223,7 @@ impl DiskCache {
         self.look(py, in_transactions, |store| generation_now(py, store))
     }
 
-    /// What `look` finds in the open store, under the same condition.
+    /// The result of `look` for the open store, under the same condition.
     #[inline(always)]
     fn look<R>(
         &self,
@@ -244,13 +245,13 @@ impl DiskCache {
         Ok(observed)
     }
 
-    /// The incarnation of the directory, where it is open, under the same condition.
+    /// The incarnation of the directory, if it is open, under the same condition.
     #[inline(always)]
     pub(super) fn incarnation(&self, py: Python<'_>, in_transactions: bool) -> Option<u64> {
         self.look(py, in_transactions, |store| Some(store.incarnation()))
     }
 
-    /// The incarnation of the directory, which is opened if it is not.
+    /// The incarnation of the directory, which is opened if necessary.
     pub(super) fn incarnation_now(&self, py: Python<'_>) -> PyResult<u64> {
         let store = self.store(py)?;
         store
@@ -273,7 +274,7 @@ impl DiskCache {
         Ok(self.store(py)?.get().is_some_and(DiskStore::in_transaction))
     }
 
-    /// Runs a step in a transaction of this thread. What raises undoes it.
+    /// Runs a step in a transaction of this thread. An exception undoes it.
     pub(super) fn in_transaction<R>(
         &self,
         py: Python<'_>,
@@ -282,7 +283,7 @@ impl DiskCache {
         self.begin(py, true)?;
         let done = step().and_then(|result| self.end(py, true, true).map(|_| result));
         if done.is_err() {
-            // Where the end itself failed there may be nothing left to undo.
+            // If the commit itself failed, there may be nothing left to undo.
             let _ = self.end(py, false, true);
         }
         done
@@ -292,15 +293,16 @@ impl DiskCache {
         self.wait(py, retry, DiskStore::begin)
     }
 
-    /// Undoes a transaction one of whose blocks nobody will leave.
+    /// Undoes a transaction of which one block will never be left.
     pub(super) fn abandon(&self, py: Python<'_>, id: TransactionId) {
         let Some(open) = self.open.get() else { return };
         let store = open.store.get(py);
         py.detach(|| store.get().map(|store| store.abandon(id)));
     }
 
-    /// Leaves one level of the thread's transaction. Where the outermost cannot be committed, because others read for
-    /// longer than the timeout or a signal comes, it is rolled back: no transaction is open afterwards.
+    /// Leaves one level of the thread's transaction. If the outermost level cannot be committed, because
+    /// others read for longer than the timeout or because of a signal, it is rolled back. No transaction is
+    /// open afterwards.
     pub(super) fn end(&self, py: Python<'_>, commit: bool, retry: bool) -> PyResult<Option<Commit>> {
         if !commit {
             return self.wait(py, false, |store, _| store.rollback()).map(|()| None);
@@ -315,8 +317,8 @@ impl DiskCache {
 
 impl Drop for DiskCache {
     fn drop(&mut self) {
-        // Closing writes the log back: not with the GIL. At the end of the interpreter there is
-        // nobody to wait for it.
+        // Closing writes the log back, so it is done without the GIL. At the end of the interpreter, no
+        // thread needs the GIL.
         if let Some(open) = self.open.take() {
             Python::try_attach(|py| {
                 let store = open.store.get(py);

@@ -14,7 +14,7 @@ impl DiskCache {
     }
 }
 
-/// A finding as its kind and what to say.
+/// A finding as its kind and a message.
 fn described(finding: &Finding) -> (&'static str, String) {
     match finding {
         Finding::Damaged(what) => ("damaged", what.clone()),

@@ -17,7 +17,7 @@ use super::value_files::file_object;
 use super::{errors, pickled_key};
 use crate::py::object::running_python;
 
-/// What `read=True` copies at a time.
+/// The bytes that `read=True` copies at a time.
 const CHUNK: usize = 1 << 22;
 
 static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -34,7 +34,7 @@ fn imported<'py>(
     Ok(object.bind(py))
 }
 
-/// A value as it is to be stored.
+/// A value as it will be stored.
 pub(super) struct EncodedValue<'py> {
     pub(super) size: i64,
     pub(super) mode: i64,
@@ -70,8 +70,8 @@ pub(crate) struct Disk {
     pickle_protocol: AtomicI64,
 }
 
-/// What the constructor was given. It is `__init__` that takes it: a subclass has its own, with
-/// arguments of its own, which `__new__` sees too.
+/// The arguments of the constructor. `__init__` takes them, not `__new__`, because a subclass may have an
+/// `__init__` with other arguments, which `__new__` gets as well.
 #[derive(Default)]
 struct Made {
     directory: PathBuf,
@@ -81,10 +81,10 @@ struct Made {
     names: files::Names,
 }
 
-/// What stands in for pickle.
+/// The user's replacement for pickle.
 struct Serializer {
     object: Py<PyAny>,
-    /// Whether it has a way of its own with keys.
+    /// Whether it has its own methods for keys.
     has_key_methods: bool,
 }
 
@@ -104,7 +104,7 @@ impl Disk {
         self.made.get_or_init(Made::default)
     }
 
-    /// Whether the constructor has run: a subclass may have left it out.
+    /// Whether the constructor has run, which a subclass may have omitted.
     pub(super) fn is_made(&self) -> bool {
         self.made.get().is_some()
     }
@@ -169,13 +169,12 @@ impl Disk {
         if key.raw { Ok(datum) } else { self.loads(py, &datum, true) }
     }
 
-    /// Whether a value of so many bytes or characters stays in the table.
+    /// Whether a value of `length` bytes or characters stays in the table.
     fn is_small(&self, length: usize) -> bool {
         i64::try_from(length).is_ok_and(|length| length < self.min_file_size.load(Ordering::Relaxed))
     }
 
-    /// Prepares a value; its file, if it gets one, is written by `to_file`, which is told the
-    /// value's bytes.
+    /// Prepares a value. If it gets a file, calls `to_file` with the value's bytes to write it.
     pub(super) fn prepare<'py>(
         &self,
         value: &Bound<'py, PyAny>,
@@ -191,7 +190,7 @@ impl Disk {
             None => (mode::PICKLE, Datum::Blob(self.dumps(py, value, false)?)),
         };
         let (length, bytes) = match &datum {
-            // Characters are counted, bytes written.
+            // The limit counts characters, but the file has bytes.
             Datum::Text(text) => (text.len()?, text.to_str()?.as_bytes()),
             Datum::Blob(bytes) => (bytes.as_bytes().len(), bytes.as_bytes()),
             _ => unreachable!("numbers have returned above"),
@@ -224,7 +223,7 @@ impl Disk {
         given.map_or_else(|| self.made().names.next(), Ok)
     }
 
-    /// Writes a file, with a name of its own if none is given. Its name.
+    /// Writes a file, with a new name if none is given. Returns the name.
     fn write_file(&self, py: Python<'_>, name: Option<String>, bytes: &[u8]) -> PyResult<String> {
         py.detach(|| {
             let name = self.name_of_file(name)?;
@@ -238,7 +237,7 @@ impl Disk {
         .map_err(|error| errors::raised(py, error))
     }
 
-    /// Copies an open file into one with the given name, or one of its own. Its name and bytes.
+    /// Copies an open file to one with the given name or a new one. Returns the name and the number of bytes.
     fn copy_file(
         &self,
         py: Python<'_>,
@@ -261,7 +260,7 @@ impl Disk {
         };
         let name = self.name_of_file(name).map_err(failed)?;
         let (name, size) = if self.made().whole_files {
-            // What Python raises goes around the core.
+            // An exception of Python code is passed around the core.
             let mut raised = None;
             let fill = |to: &mut (dyn Write + Send)| {
                 copy(to).map_err(|error| {
@@ -299,7 +298,7 @@ impl Disk {
         self.prepare(value, |bytes| self.write_file(py, None, bytes))
     }
 
-    /// The value of an entry; `None` where its file is gone, or was cut short by a crash.
+    /// The value of an entry; `None` if its file is gone, or was cut short by a crash.
     pub(super) fn fetch_value<'py>(
         &self,
         py: Python<'py>,
@@ -316,7 +315,7 @@ impl Disk {
         };
         let (directory, path) = (&self.made().directory, self.path(filename));
         if read && entry.mode == mode::BINARY {
-            // One that is cut off is no value, here as below.
+            // A file that is cut off counts as missing, here as below.
             let whole = py.detach(|| files::open(directory, filename, entry.size));
             return match whole.map_err(|error| errors::raised(py, error))? {
                 Some((file, _)) => file_object(py, file, &path).map(Some),
@@ -392,7 +391,7 @@ fn read_all<'py>(
     }
     let length =
         usize::try_from(length).map_err(|_| PyValueError::new_err("the file does not fit memory"))?;
-    // Read straight into the object.
+    // Reads directly into the bytes object.
     let bytes =
         PyBytes::new_with(py, length, |buffer| py.detach(|| file.read_exact(buffer)).map_err(failed))?;
     Ok(bytes.into_any())
@@ -499,7 +498,7 @@ impl Disk {
         key: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<(i64, i64, Option<String>, Bound<'py, PyAny>)> {
         let (py, disk) = (slf.py(), slf.get());
-        // A subclass may choose the name.
+        // A subclass may choose the file's name.
         let name = || -> PyResult<String> {
             let (name, _): (String, Bound<'_, PyAny>) = match key {
                 Some(key) => slf.call_method1("filename", (key, value))?,

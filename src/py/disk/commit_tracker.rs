@@ -25,14 +25,14 @@ impl DirectoryTracker {
 
 impl CommitObserver for DirectoryTracker {
     fn committing(&self, written: &WrittenStripes) {
-        // From here on others may see the new state, so nobody is served the old one.
+        // From here on others may see the new state, so copies of the old one must not be served.
         if !(is_off("epoch_before_commit") || is_unstamped_batch(written)) {
             self.invalidate(written);
         }
     }
 
     fn committed(&self, written: &WrittenStripes) -> Epochs {
-        // What was read since the write began may be from before the commit.
+        // A copy that was read since the write began may be from before the commit.
         if !(is_off("epoch_after_commit") || is_unstamped_batch(written)) {
             self.invalidate(written);
         }

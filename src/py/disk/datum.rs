@@ -1,4 +1,4 @@
-//! Between Python's objects and what a table can hold.
+//! Converts between Python objects and the values of a table.
 
 use adler2::adler32_slice;
 use flexcache_disk::{Value, ValueRef};
@@ -6,7 +6,7 @@ use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString};
 
-/// What a table can hold, still in Python's memory: strings and bytes are not copied.
+/// A value for a table, still in Python's memory: strings and bytes are not copied.
 #[derive(Debug)]
 pub(super) enum Datum<'py> {
     Null,
@@ -34,7 +34,7 @@ impl<'py> Datum<'py> {
         (!number.is_nan()).then_some(Self::Real(number))
     }
 
-    /// What decides the shard of a key with this form, the same as in python-diskcache.
+    /// The hash that decides the shard of a key with this form, the same as in python-diskcache.
     pub(super) fn shard_hash(&self) -> PyResult<u64> {
         Ok(match self {
             Self::Text(text) => adler32_slice(text.to_str()?.as_bytes()).into(),
@@ -45,7 +45,7 @@ impl<'py> Datum<'py> {
         })
     }
 
-    /// Appends the form, so that two of them are the same bytes only where they are the same key.
+    /// Appends an encoding of the form, which differs for different keys.
     pub(super) fn append_to(&self, bytes: &mut Vec<u8>) -> PyResult<()> {
         match self {
             Self::Null => bytes.push(0),
@@ -69,7 +69,7 @@ impl<'py> Datum<'py> {
         Ok(())
     }
 
-    /// Whatever SQLite would take: None, numbers, text, anything with a buffer of bytes.
+    /// Converts any object that SQLite would take: None, numbers, text, and anything with a buffer of bytes.
     pub(super) fn any(what: &str, object: &Bound<'py, PyAny>) -> PyResult<Self> {
         if let Some(datum) = Self::exactly(object) {
             return Ok(datum);
@@ -145,7 +145,7 @@ pub(super) fn integer(py: Python<'_>, number: i64) -> Bound<'_, PyAny> {
     }
 }
 
-/// What came from a table, as an object.
+/// Converts a value from a table to an object.
 #[inline]
 pub(super) fn to_object<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
     Ok(match value {
@@ -170,7 +170,7 @@ pub(super) fn text_object<'py>(py: Python<'py>, text: &[u8]) -> PyResult<Bound<'
     PyString::from_bytes(py, text)
 }
 
-/// A setting, as the table holds it. Keeps bool as a number.
+/// A setting as the table stores it. A bool becomes a number.
 pub(super) fn setting(key: &str, object: &Bound<'_, PyAny>) -> PyResult<Value> {
     if let Ok(flag) = object.cast::<PyBool>() {
         return Ok(Value::Integer(i64::from(flag.is_true())));

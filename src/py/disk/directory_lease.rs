@@ -1,4 +1,4 @@
-//! Leases of keys of a directory, as a cache in memory asks for them.
+//! Leases of keys of a directory, for a cache in memory in front of it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -16,23 +16,25 @@ use crate::py::process::mutex::Mutex;
 use crate::py::store::lease::{AwaitedLease, Lease, order_of_bytes};
 use crate::py::store::lease_failure;
 
-/// How long the return of a lease waits for other writers of leases. Otherwise it expires.
+/// How long releasing a lease waits for other writers of leases. After that, the lease is left to expire.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The number of seconds for which waiting callers can get a failure.
 const FAILURE: f64 = 1.0;
 
-/// The leases of loads of this process that have failed, until they have been given back. Held attached and shortly.
+/// The leases of failed loads of this process that are not released yet. The lock is held attached, and only
+/// shortly.
 static FAILING: Mutex<Vec<(LeaseToken, Weak<()>)>> = Mutex::new(Vec::new());
 
-/// The leases of failed loads of this process that are not released yet. A call that asks for a lease takes this list
-/// first: a lease in it can be released between the answer and a later look.
+/// The leases of failed loads of this process that are not released yet. A call that requests a lease reads
+/// this list first, because a lease may be released between the answer and a later read of the list.
 pub(super) fn failing() -> Vec<LeaseToken> {
     let alive = |(token, mark): &(LeaseToken, Weak<()>)| (mark.strong_count() > 0).then_some(*token);
     FAILING.lock().iter().filter_map(alive).collect()
 }
 
-/// The place of a key in the order of all leases. Numbers that the table takes for equal have the same place.
+/// The position of a key in the order of all leases. Numbers that are equal to the table have the same
+/// position.
 fn order_of(key: &OwnedKey) -> u64 {
     #[expect(clippy::cast_precision_loss, reason = "equal numbers stay equal")]
     let number = match &key.datum {
@@ -48,10 +50,10 @@ fn order_of(key: &OwnedKey) -> u64 {
     })
 }
 
-/// What a lease is about.
+/// The store, key and token of a lease.
 #[derive(Clone)]
 pub(super) struct LeasePlace {
-    /// Of this process.
+    /// The store of this process.
     store: Arc<Lazy>,
     key: Arc<OwnedKey>,
     pub(super) token: LeaseToken,
@@ -71,7 +73,7 @@ impl LeasePlace {
     fn end(&self, failure: Option<&[u8]>, seconds: f64) {
         if let Some(store) = self.store.get() {
             let failure = failure.map(|failure| (failure, seconds.min(FAILURE)));
-            // One that cannot be given back expires.
+            // A lease that cannot be released expires.
             let _ = store.release(self.key.borrow(), &self.token, failure, PATIENCE);
         }
     }
@@ -82,11 +84,11 @@ impl LeasePlace {
 pub(super) struct DirectoryLease {
     pub(super) place: LeasePlace,
     pub(super) cache: Py<DiskCache>,
-    /// After how many seconds it expires.
+    /// The seconds after which it expires.
     pub(super) seconds: f64,
-    /// Whether a write has ended it: there is nothing to give back.
+    /// Whether a write has ended it, so that it need not be released.
     pub(super) has_ended: AtomicBool,
-    /// Set when its load has failed; lives until it has been given back.
+    /// Set when its load has failed; dropped when the lease has been released.
     pub(super) failing: OnceLock<Arc<()>>,
 }
 
@@ -125,7 +127,7 @@ impl Lease for DirectoryLease {
             detached(py, || place.end(failure.as_deref(), seconds));
         } else {
             let thread = std::thread::Builder::new().name("flexcache-lease".into());
-            // Without a thread it expires.
+            // Without a thread, the lease expires.
             let failing = self.failing.get().cloned();
             let _ = thread.spawn(move || {
                 place.end(failure.as_deref(), seconds);
@@ -135,11 +137,12 @@ impl Lease for DirectoryLease {
     }
 }
 
-/// The lease of a key, which another computation has.
+/// The lease of a key that another computation has.
 #[derive(Debug)]
 pub(super) struct AwaitedDirectoryLease {
     place: LeasePlace,
-    /// Whether its load had failed when it was asked for: then its failure is for others.
+    /// Whether its load had failed when the lease was requested. Then the failure does not concern this
+    /// caller.
     has_failed: bool,
 }
 
@@ -148,7 +151,7 @@ impl AwaitedDirectoryLease {
         Self { place, has_failed }
     }
 
-    /// The lease whose failure concerns the callers that wait for it.
+    /// The token of the lease, if its failure concerns the caller that waits for it.
     pub(super) fn token(&self) -> Option<LeaseToken> {
         (!self.has_failed).then_some(self.place.token)
     }
@@ -161,17 +164,17 @@ impl AwaitedLease for AwaitedDirectoryLease {
 
     fn sleep(&self, most: Duration) -> bool {
         let LeasePlace { store, key, token } = &self.place;
-        // What is wrong with the directory comes up when the lease is asked for.
+        // Errors of the directory are raised when the lease is requested again.
         store
             .get()
             .is_none_or(|store: &DiskStore| store.wait_for_lease(key.borrow(), token, most).unwrap_or(true))
     }
 }
 
-/// The exception with which a computation of another process has failed.
+/// Decodes the exception with which a computation of another process has failed.
 pub(super) fn failure(cache: &DiskCache, key: &Bound<'_, PyAny>, encoded: &[u8]) -> PyErr {
     lease_failure::decode(key, encoded, |pickled| {
-        // The serializer decides whether it may be loaded.
+        // The serializer decides whether the pickle may be loaded.
         let py = key.py();
         native(cache.disk(py)?)
             .map(|disk| disk.loads(py, PyBytes::new(py, pickled).as_any(), false))

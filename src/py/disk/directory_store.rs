@@ -1,4 +1,4 @@
-//! `Cache` and `FanoutCache` as stores behind a cache in memory, without a detour through Python.
+//! `Cache` and `FanoutCache` as stores behind a cache in memory, called without Python code.
 
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,12 +28,12 @@ use crate::py::store::seam::{
     Coherence, Commit, Equality, Loaded, NewEntry, PutMode, PutResult, Store, StoredEntry,
 };
 
-/// Cache directories: the one of a `Cache`, or those of the shards of a `FanoutCache`.
+/// Cache directories: that of a `Cache`, or those of the shards of a `FanoutCache`.
 pub(crate) struct DirectoryStore {
     shards: Vec<Py<DiskCache>>,
-    /// Decides the shard of a key, where there are several.
+    /// The function that decides the shard of a key, if there are several.
     hash: Option<Py<PyAny>>,
-    /// Whether the writes of others are seen at once.
+    /// Whether writes of other processes must be seen at once.
     strict: bool,
 }
 
@@ -75,13 +75,15 @@ impl DirectoryStore {
         self.strict && !is_off("own_commits")
     }
 
-    /// Fan-out waits as long as it takes: its own timeout is a hundredth of a second, after which a write is lost.
+    /// Whether calls wait without a limit. For a fan-out cache they do, as its timeout is only a hundredth of
+    /// a second, after which a write would be lost.
     fn retries(&self) -> bool {
         self.hash.is_some()
     }
 
-    /// What counts the generations of a shard besides its tracker, if that can be told without waiting. `None` too
-    /// while some thread is in a transaction, unless `in_transactions`: it may be the caller's.
+    /// The shard's number of generations, which is added to that of its tracker, if it is known without
+    /// waiting. `None` also while a thread is in a transaction, unless `in_transactions`: the transaction may
+    /// be the caller's.
     #[inline(always)]
     fn generation_natively(&self, py: Python<'_>, shard: &DiskCache, in_transactions: bool) -> Option<u64> {
         if is_off("incarnation") {
@@ -94,7 +96,7 @@ impl DirectoryStore {
         }
     }
 
-    /// The same; `None` where it is about to change.
+    /// The same number, for which this may wait; `None` if it is about to change.
     fn generation(&self, py: Python<'_>, lane: usize) -> PyResult<Option<u64>> {
         let shard = self.shard(lane);
         if is_off("incarnation") {
@@ -105,7 +107,7 @@ impl DirectoryStore {
 
     fn stamp_of(&self, py: Python<'_>, lane: usize, stripe: usize) -> PyResult<Stamp> {
         if lane >= LANES {
-            // Stamps cannot tell so many shards apart.
+            // There are more shards than stamps can distinguish.
             return Ok(Stamp::NONE);
         }
         let Some(generation) = self.generation(py, lane)? else { return Ok(Stamp::NONE) };
@@ -117,7 +119,7 @@ impl DirectoryStore {
         // Inside a transaction there is no commit yet.
         let Some(commit) = commit else { return Stamp::NONE };
         let Some(epoch) = commit.epochs.of(stripe) else { return Stamp::NONE };
-        // Where somebody else has committed right afterwards, the entry may have been replaced.
+        // If another process has committed right afterwards, the entry may have been replaced.
         let generation = if self.is_strict() && !is_off("incarnation") {
             commit.generation
         } else {
@@ -166,7 +168,7 @@ impl DirectoryStore {
             _ => return Err(PyValueError::new_err("tags must be at most one with a store on disk")),
         };
         if self.generation_natively(py, shard, true).is_none() && !shard.has_open_transaction(py) {
-            // Opens what tells the generation, so that it does not begin after this write.
+            // Starts tracking the generation, so that it does not begin after this write.
             self.generation(py, lane)?;
         }
         let time = now(py)?;
@@ -184,7 +186,7 @@ impl DirectoryStore {
         Ok((written, stripe_of(in_table)))
     }
 
-    /// Makes an entry of a row and its value.
+    /// Makes an entry from a row and its value.
     fn entry(py: Python<'_>, value: Bound<'_, PyAny>, row: &Entry) -> PyResult<StoredEntry> {
         let seconds = row.expire_time.map(|time| now(py).map(|now| time - now)).transpose()?;
         let tags = match &row.tag {
@@ -276,7 +278,7 @@ impl Store for DirectoryStore {
         let shard = self.shard(lane);
         let (datum, raw) = shard.encode_key(&key)?;
         let key = Key { datum: datum.borrow()?, raw };
-        // Before the read: a commit that comes between invalidates it.
+        // The stamp is taken before the read, so that a commit in between invalidates it.
         let stamp = self.stamp_of(py, lane, stripe_of(key))?;
         let found = shard.find_encoded(py, key, false, true, self.retries())?;
         let entry = found.map(|(value, row)| Self::entry(py, value, &row)).transpose()?;
@@ -298,7 +300,8 @@ impl Store for DirectoryStore {
         let lane = self.lane(key)?;
         let shard = self.shard(lane);
         if shard.is_in_transaction(py)? {
-            // No other caller can write before it ends, and the holder of the lease may be waiting for that.
+            // No other caller can write before the transaction ends, and the holder of the lease may be
+            // waiting for that.
             return Ok(LeaseAnswer::None);
         }
         let (datum, raw) = shard.encode_key(&key)?;
@@ -331,7 +334,7 @@ impl Store for DirectoryStore {
                 let place = LeasePlace::new(store, owned, token);
                 LeaseAnswer::Elsewhere(Arc::new(AwaitedDirectoryLease::new(place, has_failed)))
             }
-            // It is as if there were none: the value is computed and stored.
+            // As if the store gave no leases: the value is computed and stored.
             Leased::Unavailable => LeaseAnswer::None,
             Leased::Failed(encoded) => LeaseAnswer::Failed(failure(shard, &key, &encoded)),
         })
@@ -358,7 +361,7 @@ impl Store for DirectoryStore {
             && written.commit.is_some()
             && matches!(written.result, Put::Inserted | Put::Replaced)
         {
-            // The write has ended it.
+            // The write has ended the lease.
             lease.has_ended.store(true, Ordering::Release);
         }
         let stamp = self.stamp_after(py, lane, stripe, written.commit.as_ref());

@@ -1,4 +1,4 @@
-//! Keys and values on their way to the store and back, through the cache's disk.
+//! Encodes and decodes keys and values with the cache's disk object.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,15 +16,16 @@ use super::value_files::remove;
 use crate::py::process::logging;
 use crate::py::process::wall_clock::now;
 
-/// Whose the file of a value is, which has been written before its row.
+/// The owner of the file of a value, which is written before its row.
 #[derive(Debug, Default)]
 pub(super) struct ValueFile {
     is_with_store: AtomicBool,
 }
 
 impl ValueFile {
-    /// Runs a call that stores the row. The file is the store's from then on, unless the call fails: then it may be
-    /// repeated. A commit in doubt may have stored the row, so the store keeps the file.
+    /// Runs a call that stores the row. From then on the store owns the file. If the call fails, it may be
+    /// repeated, so the file goes back to the caller; but after a commit in doubt the row may be stored, so
+    /// the store keeps the file.
     pub(super) fn lend<R>(&self, call: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
         self.is_with_store.store(true, Ordering::Relaxed);
         let called = call();
@@ -49,14 +50,14 @@ impl DiskCache {
         }
     }
 
-    /// Prepares a value; its file is there afterwards.
+    /// Prepares a value, and writes its file if it gets one.
     pub(super) fn prepare<'py>(
         &self,
         value: &Bound<'py, PyAny>,
         read: bool,
         key: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<EncodedValue<'py>> {
-        // Before the value's file is written, which would fail with its own name.
+        // Checked before the value's file is written, as that error would name the file.
         self.require_writable(value.py())?;
         let disk = self.disk(value.py())?;
         if let Some(disk) = native(disk) {
@@ -73,8 +74,8 @@ impl DiskCache {
         Ok(EncodedValue { size, mode, filename, value })
     }
 
-    /// Runs a call that stores a value, and lends the value's file to the store. If the file is not the store's in the
-    /// end, it is removed.
+    /// Runs a call that stores a value, and lends the value's file to the store. If the store does not own
+    /// the file in the end, the file is removed.
     pub(super) fn storing<R>(
         &self,
         py: Python<'_>,
@@ -93,8 +94,8 @@ impl DiskCache {
         )
     }
 
-    /// Runs a call that lends the file of a value to the store. If it is not the store's in the end, it is removed,
-    /// unless `stays`.
+    /// Runs a call that lends the file of a value to the store. If the store does not own the file in the
+    /// end, it is removed, unless `stays` returns true.
     fn lending<R>(
         &self,
         py: Python<'_>,
@@ -113,7 +114,7 @@ impl DiskCache {
         called
     }
 
-    /// The value of an entry; `None` where its file is gone, or where it cannot be read and that counts as missing.
+    /// The value of an entry; `None` if its file is gone, or if it cannot be read and that counts as missing.
     pub(super) fn fetch<'py>(
         &self,
         py: Python<'py>,
@@ -143,7 +144,7 @@ impl DiskCache {
         if let Some(disk) = native(disk) {
             return disk.fetch_value(py, entry, read);
         }
-        // A disk of the user's opens any name.
+        // A disk object of the user would open any name, so the name is checked here.
         if let Some(name) = &entry.filename {
             let directory = &self.opened()?.directory;
             let size = py.detach(|| files::size(directory, name));
@@ -158,8 +159,8 @@ impl DiskCache {
         }
     }
 
-    /// Stores an entry that was taken out, and whose value could not be read, as it was. Another that was stored
-    /// meanwhile stays.
+    /// Stores a popped entry again whose value could not be read. If another entry was stored meanwhile, that
+    /// stays.
     pub(super) fn put_back(&self, py: Python<'_>, key: Key<'_>, entry: &Entry) -> PyResult<()> {
         let _uninterrupted = Uninterrupted::begin();
         let (now, rules) = (now(py)?, self.rules(py)?);
@@ -168,7 +169,7 @@ impl DiskCache {
         let filename = entry.filename.as_deref();
         let value = ValueRef::from(&entry.value);
         let record = Record { size: entry.size, mode: entry.mode, filename, value };
-        // The end of a block may still bring the entry back.
+        // A rollback of the transaction may still restore the entry.
         let stays = || self.is_in_transaction(py).unwrap_or(true);
         self.lending(py, filename, stays, |file| {
             self.write(py, true, |store, patience| {
@@ -178,17 +179,17 @@ impl DiskCache {
         Ok(())
     }
 
-    /// Deletes an entry whose value is gone or cannot be read, unless it has been written anew.
+    /// Deletes an entry whose value is gone or cannot be read, unless the key has been written again.
     pub(super) fn forget(&self, py: Python<'_>, key: &OwnedKey, entry: &Entry) -> PyResult<()> {
         if entry.filename.is_some() {
-            // Its name belongs to it alone.
+            // The name of its file identifies the entry.
             return self.write(py, true, |store, patience| store.forget(entry, patience));
         }
         let key = Key { datum: ValueRef::from(&key.datum), raw: key.raw };
         self.delete_if(py, key, |found| found.mode == entry.mode && found.value == entry.value).map(|_| ())
     }
 
-    /// Deletes a key if its entry is the right one. Whether it was.
+    /// Deletes a key if `is_right` accepts its entry. Returns whether it did.
     pub(super) fn delete_if(
         &self,
         py: Python<'_>,
@@ -206,7 +207,7 @@ impl DiskCache {
         })
     }
 
-    /// The file of an entry that was taken out is needed no longer.
+    /// Removes the file of a popped entry, which is no longer needed.
     pub(super) fn discard(&self, py: Python<'_>, entry: &Entry) -> PyResult<()> {
         if entry.filename.is_none() {
             return Ok(());

@@ -1,4 +1,4 @@
-//! The one way from the disk store's errors to Python's exceptions.
+//! Converts the disk store's errors to Python exceptions. All conversions are here.
 
 use std::path::Path;
 
@@ -16,10 +16,11 @@ pyo3::create_exception!(
     "The write lock was not acquired within `timeout` seconds, and `retry` was not given. Nothing was changed."
 );
 
-/// How many bytes of a key a message shows.
+/// The most bytes of a key that a message shows.
 const SHOWN: usize = 100;
 
-/// SQLite's primary result codes that have a class of their own, and a number of the system's.
+/// SQLite's primary result codes that have an exception class of their own, and an error number of the
+/// system.
 mod code {
     /// `EACCES`.
     pub(super) const NO_PERMISSION: i32 = 13;
@@ -30,7 +31,7 @@ mod code {
     pub(super) const NOT_A_DATABASE: i32 = 26;
 }
 
-/// Says which database it is, and what to do about it.
+/// Adds to a message which database it is about, and what to do.
 fn explain(message: &mut String, code: Option<i32>, database: &str) {
     if !message.contains(database) {
         *message += &format!(": {database}");
@@ -63,7 +64,7 @@ fn sqlite(py: Python<'_>, error: &Error, directory: Option<&Path>) -> PyErr {
     match raised {
         Ok(exception) => {
             if let Some(code) = extended {
-                // The message alone would do.
+                // Without the attribute, the message is enough.
                 let _ = exception.setattr("sqlite_errorcode", code);
             }
             PyErr::from_value(exception)
@@ -72,7 +73,7 @@ fn sqlite(py: Python<'_>, error: &Error, directory: Option<&Path>) -> PyErr {
     }
 }
 
-/// Says with an exception which key's value it is that cannot be read: a disk of the user's does not know that.
+/// Adds to an exception the key whose value cannot be read, which a disk object of the user does not know.
 #[cold]
 pub(super) fn of_key(py: Python<'_>, error: PyErr, key: &Key<'_>, directory: &Path) -> PyErr {
     let shown = match key.datum {
@@ -94,7 +95,7 @@ pub(super) fn of_key(py: Python<'_>, error: PyErr, key: &Key<'_>, directory: &Pa
     error
 }
 
-/// The exception for an error of a store, and in which directory.
+/// The exception for an error of a store, which names the directory.
 #[cold]
 pub(super) fn raised_in(py: Python<'_>, error: Error, directory: &Path) -> PyErr {
     match error {

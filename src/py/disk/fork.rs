@@ -6,7 +6,7 @@ use flexcache_disk::DiskStore;
 
 use crate::py::process::fork::Forkable;
 
-/// A store that is made when it is first needed, in each process anew.
+/// A store that each process makes when it first needs it.
 pub(super) type Lazy = OnceLock<DiskStore>;
 
 impl Forkable for Lazy {

@@ -1,11 +1,12 @@
 //! `DiskHold`: the base class of the locks of `flexcache_rs.disk.recipes`.
 //!
-//! A signal handler may raise between any two bytecodes of Python. Taking and giving back are therefore one native
-//! call each, `__enter__` and `__exit__` too: either nothing has happened when it raises, or the caller has what it
-//! asked for. Giving back does not look for signals while it waits for the database, for a second. If a signal's handler
-//! raises after that, a thread of its own gives back, for which the interpreter waits.
+//! A signal handler may raise between any two bytecodes of Python. So acquiring and releasing are one native
+//! call each, including `__enter__` and `__exit__`: when a handler raises, either nothing has happened or the
+//! caller has acquired the lock. For its first second, releasing waits for the database without checking for
+//! signals. If a handler raises after that, a new thread releases the lock, and the interpreter waits for
+//! that thread.
 //!
-//! What is stored is what python-diskcache stores, or what it reads as the same:
+//! The stored values are those of python-diskcache, or values that it reads in the same way:
 //!
 //! | | python-diskcache | here |
 //! | --- | --- | --- |
@@ -32,35 +33,35 @@ use crate::py::process::guard::Guard;
 use crate::py::process::logging;
 use crate::py::process::wall_clock::now;
 
-/// Between two attempts to take what another holds.
+/// The pause between two attempts to acquire something that another holder has.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// How often giving back is tried where Python code on the way raises: a disk or serializer written in Python gives
-/// signal handlers their chance.
+/// How often releasing is tried if Python code in it raises: signal handlers may run in a disk or serializer
+/// that is written in Python.
 const ATTEMPTS: usize = 3;
 
-/// For so long giving back waits for the database without looking for signals.
+/// How long releasing waits for the database without checking for signals.
 const UNINTERRUPTED: Duration = Duration::from_secs(1);
 
-/// What a tag begins with that names the time since all places were free.
+/// The prefix of a tag that identifies the period since all places were free.
 const SINCE: &str = "held since ";
 
-/// The second part of the key under which that stands where the tag is the user's.
+/// The second part of the key under which that is stored if the tag is the user's.
 const BESIDE: &str = "held since";
 
 thread_local! {
-    /// This thread's name as a holder, and the process it was made in.
+    /// This thread's name as a holder, and the process in which the name was made.
     static HOLDER: RefCell<(u32, String)> = const { RefCell::new((0, String::new())) };
 }
 
-/// A name that no other acquisition has, in any process of any machine.
+/// A name that is unique among all acquisitions, in all processes of all machines.
 fn unique() -> String {
     let thread = format!("{:?}", std::thread::current().id());
     let thread: String = thread.chars().filter(char::is_ascii_digit).collect();
     format!("{}-{thread}-{:032x}", std::process::id(), rand::random::<u128>())
 }
 
-/// This thread's name as a holder. A thread that ended leaves its number to the next, but not its name.
+/// This thread's name as a holder. A later thread may have the same number, but not the same name.
 fn this_thread() -> String {
     HOLDER.with_borrow_mut(|(process, name)| {
         if *process != std::process::id() {
@@ -71,12 +72,12 @@ fn this_thread() -> String {
     })
 }
 
-/// What is held.
+/// The kind of lock.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Lock,
     Reentrant,
-    /// So many places.
+    /// A semaphore with this many places.
     Places(i64),
 }
 
@@ -117,13 +118,13 @@ struct Held {
     token: Token,
 }
 
-/// What is to be given back.
+/// A pending release.
 #[derive(Clone)]
 struct Due {
-    /// What was taken through this object, if anything was.
+    /// The acquisition of this object that is released, if there is one.
     token: Option<Token>,
     was_taken: bool,
-    /// The name of the thread that gives back.
+    /// The name of the thread that releases.
     holder: String,
 }
 
@@ -132,7 +133,7 @@ struct Due {
 pub(crate) struct DiskHold {
     made: OnceLock<Made>,
     held: Guard<Vec<Held>>,
-    /// Whether it was ever taken through this object.
+    /// Whether it was ever acquired through this object.
     was_taken: AtomicBool,
 }
 
@@ -148,7 +149,7 @@ impl DiskHold {
         Ok(())
     }
 
-    /// The last acquisition of this thread, else of another of this process; it is then no longer there.
+    /// Removes and returns the last acquisition of this thread, or else of another thread of this process.
     fn last(&self, py: Python<'_>) -> PyResult<Option<Token>> {
         let (process, thread) = (std::process::id(), std::thread::current().id());
         let found = self.held.with(py, |all| {
@@ -162,13 +163,14 @@ impl DiskHold {
 }
 
 impl DiskHold {
-    /// Has a thread give back, for which the interpreter waits at its end. Where none can be had, this one does it.
+    /// Releases in a new thread, for which the interpreter waits at its end. If none can be started, releases
+    /// in this one.
     fn give_back_in_thread(slf: &Bound<'_, Self>, due: &Due) {
         let py = slf.py();
         let has_begun = Arc::new(AtomicBool::new(false));
         for _ in 0..ATTEMPTS {
             let started = Self::start_thread(slf, due.clone(), Arc::clone(&has_begun));
-            // A signal's handler may raise at any place in there, also when the thread has been started.
+            // A signal handler may raise anywhere in there, even after the thread has been started.
             if started.is_ok() || has_begun.load(Ordering::Relaxed) {
                 return;
             }
@@ -196,7 +198,7 @@ impl DiskHold {
         Ok(())
     }
 
-    /// Gives back, however long it takes. What goes wrong is logged: nobody is there to be told.
+    /// Releases, however long it takes. Errors are logged, as no caller could get them.
     fn finish(&self, py: Python<'_>, due: &Due) {
         let _uninterrupted = Uninterrupted::begin();
         let mut done = Ok(false);
@@ -214,7 +216,7 @@ impl DiskHold {
 }
 
 impl Made {
-    /// Stores a value under the key, with the tag that was given or this one.
+    /// Stores a value under the key, with the user's tag or else this one.
     fn store(
         &self,
         key: &Bound<'_, PyAny>,
@@ -254,7 +256,7 @@ impl Made {
         Ok(is_stored.then_some(row))
     }
 
-    /// Who holds the reentrant lock, and how deep.
+    /// The holder of the reentrant lock, and its depth.
     fn holder(&self, key: &Bound<'_, PyAny>) -> PyResult<(Option<String>, i64)> {
         match self.cache.get().find(key, false, false, true)? {
             None => Ok((None, 0)),
@@ -263,7 +265,7 @@ impl Made {
         }
     }
 
-    /// How many places are free, and since when some have not been.
+    /// The number of free places, and the period since all were free.
     fn free(&self, key: &Bound<'_, PyAny>, places: i64) -> PyResult<(i64, Option<String>, bool)> {
         let found = self.cache.get().find(key, false, true, true)?;
         let Some((value, entry)) = found else { return Ok((places, None, false)) };
@@ -278,7 +280,7 @@ impl Made {
         Ok((value.extract().map_err(|_| wrong_value(&value))?, since, true))
     }
 
-    /// Whether the time since all places were free stands under a key of its own.
+    /// Whether the period since all places were free is stored under a separate key.
     fn has_since_beside(&self) -> bool {
         self.tag.is_some() && self.expire.is_some()
     }
@@ -287,7 +289,7 @@ impl Made {
         Ok((key, BESIDE).into_pyobject(key.py())?.into_any())
     }
 
-    /// Stores how many places are free, and since when some have not been, with the same time to live.
+    /// Stores the number of free places and the period since all were free, with the same time to live.
     fn store_places(
         &self,
         key: &Bound<'_, PyAny>,
@@ -311,7 +313,7 @@ impl Made {
         self.store(key, &value, since, false).map(|_| ())
     }
 
-    /// One attempt.
+    /// Makes one attempt to acquire.
     fn take(&self, py: Python<'_>) -> PyResult<Option<Token>> {
         let key = self.key.bind(py);
         match self.kind {
@@ -333,7 +335,7 @@ impl Made {
                     return Ok(None);
                 }
                 let all_are_free = !is_there || free >= places;
-                // Where python-diskcache has taken one, nobody knows.
+                // If python-diskcache has acquired a place, the period is unknown.
                 let since = if all_are_free { Some(format!("{SINCE}{}", unique())) } else { since };
                 let since = since.filter(|_| self.expire.is_some());
                 self.store_places(key, free - 1, since.as_deref(), false)?;
@@ -342,13 +344,14 @@ impl Made {
         }
     }
 
-    /// Gives back. Whether there was anything to give.
+    /// Releases. Returns whether there was anything to release.
     fn give_back(&self, py: Python<'_>, due: &Due) -> PyResult<bool> {
         let key = self.key.bind(py);
         let token = due.token.as_ref();
         match self.kind {
             Kind::Lock => match token {
-                // As in python-diskcache: an object that has not taken it frees it, whichever holder has it.
+                // As in python-diskcache, an object that has never acquired the lock frees it, whoever holds
+                // it.
                 None if !due.was_taken => self.cache.get().remove_key(key, true),
                 None => Ok(false),
                 Some(token) => {

@@ -1,4 +1,4 @@
-//! Going through the keys of a cache, a page at a time, while it may change.
+//! Iterates over the keys of a cache, one page at a time. The cache may change meanwhile.
 
 use std::collections::VecDeque;
 
@@ -11,11 +11,11 @@ use crate::py::object::argument::truth;
 use crate::py::object::did_you_mean;
 use crate::py::process::guard::Guard;
 
-/// Where an iteration is.
+/// The position of an iteration.
 pub(super) enum Place {
-    /// In the order in which keys came: the row it is beyond, and the last one.
+    /// In the order of insertion: the last row that was returned, and the row at which to end.
     Row(i64, i64),
-    /// In the order of keys: the key it is beyond.
+    /// In the order of keys: the last key that was returned.
     Key(Option<OwnedKey>),
     /// At the end.
     Over,
@@ -39,7 +39,7 @@ impl DiskKeys {
         Self { cache, order, state: Guard::new(State { place, page: VecDeque::new() }, true) }
     }
 
-    /// Reads the next page; two threads may do so at a time, and then one does it in vain.
+    /// Reads the next page. If two threads do so at the same time, one page is discarded.
     fn turn_page(&self, py: Python<'_>) -> PyResult<Option<OwnedKey>> {
         let place = self.state.with(py, |state| std::mem::replace(&mut state.place, Place::Over))?;
         let cache = self.cache.get();

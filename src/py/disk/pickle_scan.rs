@@ -1,17 +1,17 @@
-//! Looks through a pickle that nobody vouches for before Python's own unpickler gets it.
+//! Scans an untrusted pickle before Python's own unpickler loads it.
 //!
-//! Python's unpickler is written in C and lets a subclass choose only which globals are found. What it leaves open:
-//! lengths and numbers of memo slots that are claimed are allocated, `EXT` opcodes may find a class in a cache that
-//! nobody asks the subclass about, and `BUILD` and the opcodes that append and set items change whatever is on the
-//! stack, also an allowed class itself. This walks the opcodes with a stack that holds no objects, only where each
-//! came from.
+//! Python's unpickler is written in C, and a subclass can only restrict which globals it finds. That leaves
+//! three gaps: it allocates memory for lengths and memo slots that the pickle claims; `EXT` opcodes may find
+//! a class in a cache without asking the subclass; and `BUILD` and the opcodes that append and set items
+//! change any object on the stack, even an allowed class. This scan walks through the opcodes with a stack
+//! that has, instead of objects, only the origin of each.
 
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 
 pyo3::import_exception!(pickle, UnpicklingError);
 
-/// Where an object on the stack came from.
+/// The origin of an object on the stack.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Origin {
     Mark,
@@ -25,7 +25,7 @@ enum Origin {
     Value,
 }
 
-/// What a pickle does that Python's unpickler has to be watched at.
+/// The operations of a pickle that Python's unpickler must restrict.
 #[derive(Clone, Copy, Default)]
 struct Found {
     builds_made: bool,
@@ -64,7 +64,7 @@ impl<'a> Scanner<'a> {
         usize::try_from(number).map_err(|_| TRUNCATED)
     }
 
-    /// So many bytes as the number of this width says.
+    /// Skips as many bytes as the number of this width says.
     fn counted(&mut self, width: usize) -> Scan<()> {
         let count = self.number(width)?;
         self.bytes(count).map(|_| ())
@@ -77,7 +77,8 @@ impl<'a> Scanner<'a> {
         Ok(&rest[..length])
     }
 
-    /// The number of a memo slot. There cannot be more than bytes, and Python makes room for all below.
+    /// Checks the number of a memo slot. Python allocates all slots below it, and a pickle cannot use more
+    /// slots than it has bytes.
     fn slot(&self, number: usize) -> Scan<usize> {
         if number > self.data.len() {
             Err("the pickle claims more memo slots than it can fill")
@@ -136,7 +137,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// What is on top is about to be changed.
+    /// Checks that the object on top of the stack may be changed.
     fn change(&mut self) -> Scan<Origin> {
         match self.top()? {
             Origin::Global => Err("the pickle changes what it has found by name, not an object of its own"),
@@ -154,7 +155,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Arguments that follow an opcode and are pushed as they are; whether it is one of these.
+    /// Handles opcodes that push a value. Returns whether the opcode is one of these.
     fn value(&mut self, opcode: u8) -> Scan<bool> {
         match opcode {
             b'N' | 0x88 | 0x89 | b']' | b'}' | b')' | 0x8f => {}
@@ -172,7 +173,7 @@ impl<'a> Scanner<'a> {
         Ok(true)
     }
 
-    /// What reads and writes the memo; whether the opcode is one of these.
+    /// Handles opcodes that read or write the memo. Returns whether the opcode is one of these.
     fn memo(&mut self, opcode: u8) -> Scan<bool> {
         match opcode {
             b'p' => {
@@ -202,7 +203,7 @@ impl<'a> Scanner<'a> {
         Ok(true)
     }
 
-    /// One opcode; whether it was the last.
+    /// Handles one opcode. Returns whether it was the last.
     fn step(&mut self) -> Scan<bool> {
         let opcode = self.bytes(1)?[0];
         if self.value(opcode)? || self.memo(opcode)? {

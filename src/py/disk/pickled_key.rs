@@ -1,10 +1,9 @@
 //! A native `pickletools.optimize` for the most common pickles of keys.
 //!
-//! A key is found by its bytes, which are those of python-diskcache: a pickle from which the marks of objects that
-//! are not referred to again have been taken out. Python's own function for that takes longer than all the rest of a
-//! lookup.
+//! A key is found by its bytes, which must be those of python-diskcache: a pickle without the memo opcodes of
+//! objects that are not referred to again. Python's own function takes longer than all the rest of a lookup.
 
-/// Opcodes by name, of those that matter.
+/// The opcodes that matter, by name.
 mod opcode {
     pub(super) const PROTO: u8 = 0x80;
     pub(super) const FRAME: u8 = 0x95;
@@ -20,14 +19,14 @@ const MOST: usize = 1 << 16;
 /// Shorter bodies have no frame.
 const LEAST_FRAME: usize = 4;
 
-/// How an opcode's argument is told.
+/// The length of an opcode's argument.
 #[derive(Clone, Copy)]
 enum Argument {
-    /// So many bytes.
+    /// This many bytes.
     Fixed(usize),
-    /// A length of one byte, and so many.
+    /// A length of one byte, and that many bytes.
     Counted1,
-    /// A length of four bytes, and so many.
+    /// A length of four bytes, and that many bytes.
     Counted4,
 }
 
@@ -81,7 +80,7 @@ enum Part<'a> {
     Get(usize),
 }
 
-/// The parts of a pickle after its header, and the references among them. `None` where it has something unknown.
+/// The parts of a pickle after its header, and the references among them. `None` if it has an unknown opcode.
 fn parts(pickle: &[u8]) -> Option<(Vec<Part<'_>>, Vec<usize>)> {
     let (mut parts, mut wanted, mut marked, mut at) = (Vec::new(), Vec::new(), 0, 2);
     loop {
@@ -118,7 +117,7 @@ fn little_endian(bytes: &[u8]) -> usize {
     bytes.iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte))
 }
 
-/// The pickle without marks that nothing refers to; `None` where Python has to do it.
+/// The pickle without marks that nothing refers to; `None` if Python has to do it.
 pub(super) fn optimize(pickle: &[u8]) -> Option<Vec<u8>> {
     // Before protocol 4 marks have numbers of their own.
     if pickle.len() > MOST || pickle.first() != Some(&opcode::PROTO) || *pickle.get(1)? < 4 {

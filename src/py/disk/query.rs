@@ -1,4 +1,4 @@
-//! `cache.query(sql)`: statements of the user's.
+//! `cache.query(sql)`: SQL statements of the user.
 
 use flexcache_disk::{Parameters, Rows};
 use pyo3::exceptions::PyTypeError;

@@ -1,4 +1,4 @@
-//! Calls that take the cache for a queue.
+//! Calls that use the cache as a queue.
 
 #![expect(
     clippy::too_many_arguments,

@@ -1,4 +1,4 @@
-//! Calls that look for a key.
+//! Calls that look up a key.
 
 #![expect(
     clippy::too_many_arguments,
@@ -19,11 +19,11 @@ use crate::py::object::argument::truth;
 use crate::py::object::did_you_mean;
 use crate::py::process::wall_clock::now;
 
-/// How often a row is looked at whose file is gone, because it was written again.
+/// How often a lookup is repeated because the row's file is gone and the key was written again.
 const MOST_LOOKS: usize = 100;
 
 impl DiskCache {
-    /// The entry of a key, with its value; with expiry and tag only if it is to have `details`.
+    /// The entry of a key, with its value. Expiry and tag are filled in only with `details`.
     pub(super) fn find<'py>(
         &self,
         key: &Bound<'py, PyAny>,
@@ -35,7 +35,7 @@ impl DiskCache {
         self.find_encoded(key.py(), Key { datum: datum.borrow()?, raw }, read, details, retry)
     }
 
-    /// The same of a key that is encoded.
+    /// The same for an encoded key.
     pub(super) fn find_encoded<'py>(
         &self,
         py: Python<'py>,
@@ -55,7 +55,7 @@ impl DiskCache {
         if found.is_none() {
             return Ok(None);
         }
-        // A write removes the file of the value before, perhaps between our look at the row and at the file.
+        // A write removes the file of the old value, perhaps between our reading of the row and of the file.
         for _ in 0..MOST_LOOKS {
             let Some(entry) = found else { break };
             let fetched = match self.fetch(py, &entry, read) {
@@ -80,7 +80,7 @@ impl DiskCache {
         self.has_encoded(key.py(), Key { datum: datum.borrow()?, raw })
     }
 
-    /// The same of a key that is encoded.
+    /// The same for an encoded key.
     pub(super) fn has_encoded(&self, py: Python<'_>, key: Key<'_>) -> PyResult<bool> {
         let now = now(py)?;
         self.wait(py, true, |store, patience| store.contains(key, now, patience))

@@ -1,4 +1,4 @@
-//! Calls that remove many entries, some at a time.
+//! Calls that remove many entries, in batches.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use crate::py::object::did_you_mean;
 use crate::py::process::wall_clock::{self, now};
 
 impl DiskCache {
-    /// Repeats a step that removes some entries until none are left, and has their files removed. Their number; one that
-    /// runs out of time raises `Timeout` with the number so far.
+    /// Repeats a step that removes a batch of entries until none are left, and removes their files. Returns
+    /// their number. If the time runs out, raises `Timeout` with the number so far.
     fn until_none(
         &self,
         py: Python<'_>,
@@ -109,7 +109,7 @@ impl DiskCache {
         let py = tag.py();
         let tag = encode_tag(Some(tag))?;
         let tag = tag.borrow()?;
-        // Also where there is nothing: a value that is computed at the moment may have the tag.
+        // Also if there is no entry, since a value that is being computed may have the tag.
         let last = self.wait(py, true, DiskStore::last_row)?.unwrap_or(0);
         self.until_none(py, retry, |store, patience| store.evict_tag_some(tag, last, patience))
     }
@@ -138,7 +138,7 @@ impl DiskCache {
         unknown: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<u64> {
         did_you_mean::refuse("clear", unknown, &["retry"])?;
-        // Also where there is nothing: a value that is computed at the moment is not to be stored.
+        // Also if there is no entry, since a value that is being computed must not be stored.
         let last = self.wait(py, true, DiskStore::last_row)?.unwrap_or(0);
         self.until_none(py, retry, |store, patience| store.clear_some(last, patience))
     }

@@ -46,7 +46,7 @@ impl DiskShards {
 
     #[cold]
     fn not_open(slf: &Bound<'_, Self>) -> PyErr {
-        // What the class says of its shards where it has none.
+        // The error that the class raises if it has no shards.
         match slf.getattr(intern!(slf.py(), "_shards")) {
             Err(error) => error,
             Ok(_) => PyRuntimeError::new_err("__init__() of the cache was not called"),

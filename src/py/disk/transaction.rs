@@ -19,7 +19,7 @@ struct Entered {
 }
 
 impl Entered {
-    /// Whether this process has entered it. A forked child has a copy of what its parent has entered.
+    /// Whether this process has entered it. A forked child has copies of what its parent has entered.
     fn is_of_this_process(&self) -> bool {
         self.transactions.iter().all(|id| id.is_of_this_process())
     }
@@ -34,12 +34,12 @@ impl Entered {
 pub(crate) struct DiskTransaction {
     caches: Vec<Py<DiskCache>>,
     retry: bool,
-    /// Which cache's transaction is committed last, if that matters: a process that dies between two commits leaves the
-    /// others alone committed.
+    /// The index of the cache that is committed last, if that matters: if the process dies between two
+    /// commits, only the others are committed.
     last: Option<usize>,
-    /// What `with ... as` gives.
+    /// The value of `with ... as`.
     target: Option<Py<PyAny>>,
-    /// The last one to enter last.
+    /// The entered blocks, in the order of entering.
     entered: Guard<Vec<Entered>>,
 }
 
@@ -48,7 +48,8 @@ impl DiskTransaction {
         Self { caches, retry, last: None, target: None, entered: Guard::new(Vec::new(), true) }
     }
 
-    /// Ends the transactions of the first so many caches, the last one first. The first error; all others are undone then.
+    /// Ends the transactions of the first `begun` caches, the last one first. After an error, undoes the
+    /// others and returns the error.
     fn end(&self, py: Python<'_>, begun: usize, commit: bool) -> PyResult<()> {
         let mut ended = Ok(());
         let last = self.last.filter(|&last| last < begun);
@@ -59,14 +60,15 @@ impl DiskTransaction {
         ended
     }
 
-    /// Undoes what was entered and will not be left by its thread.
+    /// Undoes a block that its thread will not leave.
     fn undo(&self, py: Python<'_>, entered: &Entered) {
         for (cache, id) in self.caches.iter().zip(&entered.transactions) {
             cache.get().abandon(py, *id);
         }
     }
 
-    /// Who entered last: this thread, if it is inside, else another. It is inside no longer.
+    /// Removes and returns the last entered block: that of this thread, if it is inside, else that of
+    /// another.
     fn last(&self, py: Python<'_>) -> PyResult<Option<Entered>> {
         let me = thread::current().id();
         let mine = |entered: &Entered| entered.thread == me && entered.is_of_this_process();
@@ -99,7 +101,7 @@ impl DiskTransaction {
             match cache.get().begin(py, self.retry) {
                 Ok(id) => transactions.push(id),
                 Err(error) => {
-                    // What is wrong is what began it.
+                    // The error to report is the first one.
                     let _ = self.end(py, begun, false);
                     return Err(error);
                 }
@@ -137,15 +139,15 @@ impl DiskTransaction {
 }
 
 impl Drop for DiskTransaction {
-    /// Nobody can leave the block any more: other writers would wait for it until its thread ends.
+    /// The block can no longer be left, and other writers would wait until its thread ends. So it is undone.
     fn drop(&mut self) {
-        // At the end of the interpreter SQLite undoes it.
+        // At the end of the interpreter, SQLite undoes it.
         Python::try_attach(|py| {
             let all = self.entered.with(py, std::mem::take).unwrap_or_default();
             if !all.iter().any(Entered::is_of_this_process) {
                 return;
             }
-            // Removing files may run Python code, and an exception may be on its way.
+            // Removing files may run Python code while an exception is propagating.
             let pending = PyErr::take(py);
             for entered in all.iter().rev().filter(|entered| entered.is_of_this_process()) {
                 self.undo(py, entered);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
-/// What signals may do to waiting on a thread.
+/// Whether signals may interrupt waiting on a thread.
 #[derive(Clone, Copy)]
 enum Signals {
     Interrupt,
@@ -15,11 +15,11 @@ enum Signals {
 
 thread_local! {
     static SIGNALS: Cell<Signals> = const { Cell::new(Signals::Interrupt) };
-    /// Whether a signal has interrupted waiting after its time.
+    /// Whether a signal has interrupted waiting after the uninterrupted time was over.
     static WAS_INTERRUPTED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Raises what a signal handler raises, unless what goes on must not be interrupted.
+/// Raises what a signal handler raises, unless this thread must not be interrupted.
 pub(super) fn check_signals(py: Python<'_>) -> PyResult<()> {
     match SIGNALS.get() {
         Signals::Interrupt => py.check_signals(),
@@ -29,7 +29,7 @@ pub(super) fn check_signals(py: Python<'_>) -> PyResult<()> {
     }
 }
 
-/// While it lives, waiting on this thread does not look for signals.
+/// While this exists, waiting on this thread does not check for signals.
 pub(super) struct Uninterrupted(Signals);
 
 impl Uninterrupted {
@@ -37,7 +37,7 @@ impl Uninterrupted {
         Self(SIGNALS.replace(Signals::Wait))
     }
 
-    /// For so long at most. Within a wait that is not interrupted at all it is not either.
+    /// For at most `time`. Within another such wait without a limit, there is no limit.
     pub(super) fn up_to(time: Duration) -> Self {
         WAS_INTERRUPTED.set(false);
         let before = SIGNALS.get();
@@ -47,7 +47,7 @@ impl Uninterrupted {
         Self(before)
     }
 
-    /// Whether a signal's handler has raised on this thread after the time of the last wait was over.
+    /// Whether a signal handler has raised on this thread after the time of the last wait was over.
     pub(super) fn was_interrupted() -> bool {
         WAS_INTERRUPTED.get()
     }

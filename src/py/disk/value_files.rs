@@ -18,11 +18,12 @@ use crate::py::object::running_python;
 #[cfg(unix)]
 use crate::py::process::mutex::Mutex;
 
-/// Removes a file of a value, as the disk wants it. A name that does not lead to a file inside the directory is left alone.
+/// Removes a file of a value, by the disk object's method if it has its own. A name that does not lead to a
+/// file inside the directory is ignored.
 pub(super) fn remove(remover: &OnceLock<Py<PyAny>>, directory: &Path, name: &str) {
     match remover.get() {
         None => files::remove_soon(directory, name),
-        // A disk of the user's follows any name.
+        // A disk object of the user would follow any name.
         Some(disk) if matches!(files::size(directory, name), Ok(Some(_))) => Python::attach(|py| {
             let path = directory.join(name);
             if let Err(error) = disk.bind(py).call_method1("remove", (path.to_string_lossy(),)) {
@@ -33,10 +34,10 @@ pub(super) fn remove(remover: &OnceLock<Py<PyAny>>, directory: &Path, name: &str
     }
 }
 
-/// Has the files that are being removed gone when the program ends.
+/// Makes sure that pending removals of files are completed when the program ends.
 pub(super) fn finish_at_exit(py: Python<'_>) {
     static REGISTERED: PyOnceLock<()> = PyOnceLock::new();
-    // Where the interpreter is already ending, closing the cache does it.
+    // If the interpreter is already ending, closing the cache does it.
     let _ = REGISTERED.get_or_try_init(py, || {
         let finish = PyCFunction::new_closure(
             py,
@@ -67,7 +68,7 @@ pub(crate) fn disk_remove_value(py: Python<'_>, directory: PathBuf, name: &str) 
     py.detach(|| files::remove(&directory, name));
 }
 
-/// An open file as an object of Python, which has the path as its name.
+/// An open file as a Python file object, with the path as its name.
 pub(super) fn file_object<'py>(py: Python<'py>, file: File, path: &Path) -> PyResult<Bound<'py, PyAny>> {
     let open = py.import("builtins")?.getattr("open")?;
     #[cfg(unix)]
@@ -76,7 +77,7 @@ pub(super) fn file_object<'py>(py: Python<'py>, file: File, path: &Path) -> PyRe
 
         let opener = PyCFunction::new_closure(py, None, None, {
             let descriptor = Mutex::new(Some(file));
-            // What is not taken is closed with the closure.
+            // A descriptor that is not taken is closed with the closure.
             move |_: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
                 let file = descriptor.lock().take();
                 file.map(IntoRawFd::into_raw_fd)

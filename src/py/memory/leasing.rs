@@ -201,8 +201,8 @@ pub(super) fn end_lease(py: Python<'_>, load: &Load, failure: Option<Vec<u8>>, m
 }
 
 impl FlexCache {
-    /// Lands a load that is over but has not landed, because its thread or event loop is gone, and gives back its lease. So it is
-    /// in nobody's way any more: neither here nor in other processes.
+    /// Lands a load that is over but has not landed, because its thread or event loop is gone, and releases
+    /// its lease. After that it blocks no caller, in this process or in others.
     pub(super) fn land_if_left(&self, py: Python<'_>, load: &Arc<Load>, may_wait: bool) -> PyResult<()> {
         if load.has_landed() || !load.is_over(py)? {
             return Ok(());

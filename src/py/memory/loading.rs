@@ -87,7 +87,7 @@ impl FlexCache {
     ///
     /// # Errors
     ///
-    /// What a signal's handler raised.
+    /// What a signal handler raised.
     pub(super) fn has_failed(&self, py: Python<'_>, load: &Arc<Load>) -> PyResult<bool> {
         let Some(task) = load.task(py) else { return Ok(false) };
         if load.has_landed() || !task.call_method0(intern!(py, "done"))?.is_truthy()? {

@@ -12,7 +12,8 @@ pub(crate) fn wrong_type(argument: &str, allowed: &str, value: &Bound<'_, PyAny>
     PyTypeError::new_err(format!("{argument} must be {allowed}, not {}", described(value)))
 }
 
-/// The type of an object, and the object itself where it is a number or text, whose `repr` is Python's own.
+/// The type of an object, and the object itself if it is a number or text, as their `repr` runs no code of
+/// the user.
 pub(crate) fn described(value: &Bound<'_, PyAny>) -> String {
     const LONGEST: usize = 60;
     let of = value.get_type().name().map_or_else(|_| "that".into(), |name| name.to_string());
@@ -27,7 +28,7 @@ pub(crate) fn described(value: &Bound<'_, PyAny>) -> String {
     format!("{of} ({})", shown(&value.as_borrowed()))
 }
 
-/// A flag: any object, as `if` takes it, since python-diskcache's users pass 1 and None as well.
+/// A flag: the truth value of any object, since users of python-diskcache pass 1 and None as well.
 pub(crate) fn truth(value: &Bound<'_, PyAny>) -> PyResult<bool> {
     value.is_truthy()
 }
@@ -46,7 +47,7 @@ pub(crate) fn text(argument: &str, allowed: &str, value: &Borrowed<'_, '_, PyAny
     })
 }
 
-/// Goes through an argument. What the object's own `__iter__` raises is raised as it is.
+/// Iterates over an argument. Exceptions of the object's own `__iter__` are passed on unchanged.
 pub(crate) fn iterate<'py>(
     argument: &str,
     allowed: &str,

@@ -1,4 +1,4 @@
-//! `Block` and `AwaitedBlock`: the two ends of a `with`, which no signal's handler can skip.
+//! `Block` and `AwaitedBlock`: the two ends of a `with` statement, which no signal handler can skip.
 //!
 //! A handler that raises as `__exit__` begins would skip all of it if that were a function of Python's: it has not run a
 //! single line then. So the first lines are these. They call methods of Python's classes, whose names begin with an `a`
@@ -59,7 +59,7 @@ impl Block {
 }
 
 impl Block {
-    /// Ends what is left after an error, which the caller gets.
+    /// Calls `_end` after an error. Returns the error for the caller.
     fn ended(slf: &Bound<'_, Self>, error: PyErr, before: &Bound<'_, PyAny>) -> PyErr {
         let py = slf.py();
         for _ in 0..ATTEMPTS {
@@ -72,12 +72,12 @@ impl Block {
     }
 }
 
-/// Has an error say that ending failed too.
+/// Records in an error that ending failed, too.
 fn follows(py: Python<'_>, error: &PyErr, failed: &PyErr) {
     let (error, failed) = (error.value(py), failed.value(py));
     // One that is raised again would be its own context, where programs that follow contexts never come to an end.
     if !error.is(failed) {
-        // An exception of a class that refuses it does without.
+        // An exception whose class refuses the attribute goes without it.
         let _ = error.setattr(intern!(py, "__context__"), failed);
     }
 }
@@ -113,7 +113,7 @@ impl AwaitedBlock {
         let nothing = py.None().into_bound(py);
         let first = slf.call_method1(intern!(py, "_aleave"), (kind.is_none(),))?;
         let step = BlockStep::new(slf, &nothing, &first, &nothing);
-        // A handler that raises before it is awaited finds that it has begun.
+        // It begins now, in case a handler raises before it is awaited.
         let begun = step.resume(py, sent);
         step.state().begun = Some(begun.map(Bound::unbind).map_err(|error| error.into_value(py)));
         Ok(step)
@@ -125,18 +125,18 @@ impl AwaitedBlock {
 pub(crate) struct BlockStep {
     block: Py<PyAny>,
     before: Py<PyAny>,
-    /// What awaiting it returns.
+    /// The result of awaiting it.
     result: Py<PyAny>,
     state: Mutex<State>,
 }
 
 /// Exceptions are kept as objects, which the collector visits: their tracebacks refer to the block.
 struct State {
-    /// What is awaited; none when all is over.
+    /// The coroutine that is awaited; `None` when all is over.
     coroutine: Option<Py<PyAny>>,
-    /// What its first part came to, if it was begun before it was awaited.
+    /// The outcome of its first step, if that ran before it was awaited.
     begun: Option<Result<Py<PyAny>, Py<PyBaseException>>>,
-    /// What the caller gets when what is left has been ended.
+    /// The exception for the caller, after `_end` is done.
     raised: Option<Py<PyBaseException>>,
     attempts: usize,
 }
@@ -161,7 +161,8 @@ impl BlockStep {
         self.state.lock()
     }
 
-    /// Goes on with what is awaited, and where that raises, with ending what is left. Returns what it waits for.
+    /// Resumes the coroutine. If that raises, resumes `_end`, which ends what is left. Returns what it waits
+    /// for.
     fn resume<'py>(
         &self,
         py: Python<'py>,
@@ -173,7 +174,7 @@ impl BlockStep {
         loop {
             let error = match outcome {
                 Err(error) if !error.is_instance_of::<PyGeneratorExit>(py) => error,
-                // It waits, or nobody awaits it any more.
+                // It waits, or is no longer awaited.
                 waits => return waits,
             };
             let is_done = error.is_instance_of::<PyStopIteration>(py);
@@ -220,7 +221,7 @@ fn error_of(py: Python<'_>, kept: Py<PyBaseException>) -> PyErr {
     PyErr::from_value(kept.into_bound(py).into_any())
 }
 
-/// Has a coroutine go on.
+/// Resumes a coroutine.
 fn sent<'py>(coroutine: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = coroutine.py();
     coroutine.call_method1(intern!(py, "send"), (py.None(),))

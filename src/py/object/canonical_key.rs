@@ -1,9 +1,9 @@
 //! The canonical encoding of a key: one text, the same in every process and for every store.
 //!
-//! Every part begins with a character that marks its kind, and says where it ends, so that two keys have one text only
-//! where their parts are of the same kinds and equal. Types are marked: a store that keeps 1, 1.0 and True apart as keys
-//! keeps calls with them apart as well.
-//! Never is a whole key pickled: a pickle tells two equal objects from one object that occurs twice.
+//! Every part begins with a character for its kind and determines where it ends. So two keys have the same
+//! text only if their parts have the same kinds and are equal. Types are marked: a store that keeps 1, 1.0
+//! and True apart as keys keeps calls with them apart as well. A whole key is never pickled, since a pickle
+//! distinguishes two equal objects from one object that occurs twice.
 //!
 //! | part | text |
 //! | --- | --- |
@@ -27,7 +27,7 @@ use pyo3::types::{PyBool, PyBytes, PyFloat, PyFrozenSet, PyInt, PyString, PyTupl
 
 use super::running_python::call;
 
-/// Parts nested deeper than this are refused: each level takes of the stack.
+/// Parts that are nested deeper than this are refused, as each level needs stack.
 const DEEPEST: u32 = 200;
 
 /// The parts of a key that have been encoded so far.
@@ -37,7 +37,7 @@ pub(crate) struct CanonicalKey {
 }
 
 impl CanonicalKey {
-    /// A key that is a tuple: parts are to follow, and then [`finish`](Self::finish).
+    /// Begins a key that is a tuple. Add its parts, and then call [`finish`](Self::finish).
     pub(crate) fn begin() -> Self {
         let mut text = Vec::with_capacity(96);
         text.push(b'(');
@@ -49,7 +49,7 @@ impl CanonicalKey {
         PyString::from_bytes(py, &self.text)
     }
 
-    /// What separates positional from keyword arguments.
+    /// Adds the separator between positional and keyword arguments.
     pub(crate) fn keywords(&mut self) {
         self.text.push(b'k');
     }
@@ -128,7 +128,7 @@ impl CanonicalKey {
             self.text.extend(text.as_bytes());
             return Ok(());
         }
-        // Lone surrogates, or no memory, which this says as well.
+        // The text has lone surrogates, or there is no memory, which this call reports as well.
         let py = text.py();
         let arguments = (intern!(py, "utf-8"), intern!(py, "surrogatepass"));
         let encoded = text.call_method1(intern!(py, "encode"), arguments)?;
@@ -156,7 +156,7 @@ impl CanonicalKey {
     fn float(&mut self, number: f64) {
         let bits = match number {
             _ if number.is_nan() => 0x7ff8_0000_0000_0000,
-            // Zero has a sign, which equality does not see.
+            // 0.0 and -0.0 are equal.
             0.0 => 0,
             _ => number.to_bits(),
         };

@@ -1,10 +1,10 @@
-//! Suggestions for the names of arguments: what other libraries call an argument, and what is spelt alike.
+//! Suggestions for misspelt arguments: names of other libraries, and names with a similar spelling.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-/// Names that mean the same, in this library and in others. The one table of them.
+/// Groups of names with the same meaning, in this library and in others.
 const SYNONYMS: [&[&str]; 14] = [
     &[
         "max_items",
@@ -66,7 +66,7 @@ const SYNONYMS: [&[&str]; 14] = [
     &["cache_exceptions", "exceptions", "cache_errors"],
 ];
 
-/// How many letters must be inserted, removed or exchanged to make one name of the other.
+/// The edit distance between two names.
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();
@@ -88,7 +88,7 @@ fn meant<'a>(given: &str, allowed: &[&'a str]) -> Option<&'a str> {
     let plain = given.to_lowercase();
     if let Some(group) = SYNONYMS.iter().find(|group| group.contains(&plain.as_str())) {
         let synonym = group.iter().find_map(|name| allowed.iter().find(|one| *one == name));
-        // A word whose meaning is known stands for nothing that is only spelt like it, but for its plural.
+        // A known word does not stand for a name that is only spelt like it, except for its plural.
         return synonym.or_else(|| allowed.iter().find(|one| one.strip_suffix('s') == Some(&plain))).copied();
     }
     if given.len() > LONGEST {
@@ -98,7 +98,8 @@ fn meant<'a>(given: &str, allowed: &[&'a str]) -> Option<&'a str> {
     (near.0 <= (plain.len() / 3).max(1)).then_some(near.1)
 }
 
-/// What other libraries' arguments are for, where no argument of the same kind is needed or it means the opposite.
+/// Explains arguments of other libraries for which there is no argument here, or one with the opposite
+/// meaning.
 fn explained(callable: &str, given: &str, allowed: &[&str]) -> Option<&'static str> {
     let has = |name| allowed.contains(&name);
     Some(match given {
@@ -114,7 +115,7 @@ fn explained(callable: &str, given: &str, allowed: &[&str]) -> Option<&'static s
     })
 }
 
-/// What to add to a message about a word that is none of the allowed ones; nothing where none is like it.
+/// The suggestion to add to a message about a wrong word; empty if no allowed word is similar.
 pub(crate) fn suggestion(given: &str, allowed: &[&str]) -> String {
     meant(given, allowed).map_or_else(String::new, |meant| format!("; did you mean '{meant}'?"))
 }
@@ -130,7 +131,7 @@ pub(crate) fn unexpected(callable: &str, given: &str, allowed: &[&str]) -> Strin
     message
 }
 
-/// Refuses what a method does not know: what was given beyond its own arguments.
+/// Refuses unknown keyword arguments of a method.
 ///
 /// # Errors
 ///

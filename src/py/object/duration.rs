@@ -17,19 +17,19 @@ const LONGEST: i128 = i64::MAX as i128;
 const ENDLESS: Nanos = i64::MAX as Nanos;
 const LONGEST_IN_WORDS: &str = "292 years";
 
-/// When an entry without a time of its own expires.
+/// A time to live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ttl {
     /// Not at all.
     Never,
-    /// So long after it was stored.
+    /// This long after the entry was stored.
     After(Nanos),
     /// At a moment on the process's clock.
     At(Nanos),
 }
 
 impl Ttl {
-    /// The moment on the clock of a cache, for an entry stored now; `None` where it does not expire.
+    /// The deadline on the clock of a cache, for an entry stored now; `None` if it does not expire.
     #[inline]
     pub(crate) fn deadline_by(self, clock: &CacheClock) -> Option<Nanos> {
         match (self, clock) {
@@ -43,12 +43,12 @@ impl Ttl {
     }
 }
 
-/// A time to live: seconds as a real number, a `timedelta`, or a `datetime`. What is not after now
-/// has expired already; a float of infinity is no end.
+/// A time to live: seconds as a real number, a `timedelta`, or a `datetime`. A time that is not after now has
+/// expired already. A float of infinity means for ever.
 ///
 /// # Errors
 ///
-/// `TypeError` for what is no time, `ValueError` for NaN, `OverflowError` past 292 years.
+/// `TypeError` for an object that is not a time, `ValueError` for NaN, `OverflowError` beyond 292 years.
 pub(crate) fn ttl(argument: &str, value: Borrowed<'_, '_, PyAny>) -> PyResult<Ttl> {
     let too_long = || {
         PyOverflowError::new_err(format!(
@@ -57,7 +57,7 @@ pub(crate) fn ttl(argument: &str, value: Borrowed<'_, '_, PyAny>) -> PyResult<Tt
         ))
     };
     let nanos = |nanos: i128| if nanos > LONGEST { Err(too_long()) } else { Ok(clamp(nanos)) };
-    // What most callers pass needs no look at what else it could be.
+    // The common case first.
     if let Ok(seconds) = value.cast_exact::<PyInt>() {
         return nanos(whole_seconds(&seconds)?).map(Ttl::After);
     }
@@ -80,7 +80,7 @@ pub(crate) fn ttl(argument: &str, value: Borrowed<'_, '_, PyAny>) -> PyResult<Tt
     Ok(Ttl::At(SystemClock.now().saturating_add(nanos)))
 }
 
-/// So many seconds from when an entry is stored; what is negative counts as nothing.
+/// `seconds` seconds from when an entry is stored; negative numbers count as 0.
 pub(crate) fn after(seconds: f64) -> Ttl {
     if seconds == f64::INFINITY { Ttl::Never } else { Ttl::After(clamp(from_float(seconds))) }
 }
@@ -116,7 +116,8 @@ pub(crate) fn interval(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<Nan
     }
 }
 
-/// The exception for what is no time. Of text that is a number, it says which.
+/// The exception for an object that is not a time. If it is text with a number, the message suggests that
+/// number.
 fn no_time(argument: &str, allowed: &str, value: Borrowed<'_, '_, PyAny>) -> PyErr {
     let number =
         value.cast::<PyString>().ok().and_then(|text| text.to_str().ok()?.trim().parse::<f64>().ok());
@@ -124,7 +125,7 @@ fn no_time(argument: &str, allowed: &str, value: Borrowed<'_, '_, PyAny>) -> PyE
     PyTypeError::new_err(format!("{argument} must be {allowed}, not {}{meant}", described(&value)))
 }
 
-/// What is negative counts as nothing.
+/// Negative numbers count as 0.
 fn clamp(nanos: i128) -> Nanos {
     Nanos::try_from(nanos.max(0)).unwrap_or(Nanos::MAX)
 }
@@ -145,7 +146,7 @@ fn signed(argument: &str, value: Borrowed<'_, '_, PyAny>) -> PyResult<Option<i12
     integer(&value)?.map(|number| whole_seconds(&number.as_borrowed())).transpose()
 }
 
-/// The nanoseconds in so many seconds. Past 64 bits only the sign matters.
+/// The nanoseconds in a number of seconds. Beyond 64 bits only the sign matters.
 fn whole_seconds(number: &Borrowed<'_, '_, PyInt>) -> PyResult<i128> {
     Ok(match number.extract::<i64>() {
         Ok(seconds) => i128::from(seconds) * 1_000_000_000,

@@ -1,4 +1,4 @@
-//! Keys in memory that are told apart as the store tells them apart, not as Python does.
+//! Keys in memory that are compared as in the store, not as in Python.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -15,7 +15,7 @@ pub(crate) struct EncodedKey {
 
 impl EncodedKey {
     pub(crate) fn wrap<'py>(key: Borrowed<'_, 'py, PyAny>, encoded: Vec<u8>) -> PyResult<Bound<'py, PyAny>> {
-        // A key that cannot be hashed is none, whatever the store says.
+        // An unhashable object is not a key, even if the store could encode it.
         key.hash()?;
         Ok(Bound::new(key.py(), Self { key: key.to_owned().unbind(), encoded })?.into_any())
     }

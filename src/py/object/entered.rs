@@ -1,4 +1,5 @@
-//! Calls that the interpreter makes without PyO3's wrapping: panics and errors end here.
+//! The border for calls that the interpreter makes without PyO3's wrapping: panics and errors are caught
+//! here.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -7,7 +8,7 @@ use pyo3::prelude::*;
 use super::running_python::attached;
 use crate::py::process::panics::bug;
 
-/// Runs a call; a panic or an error becomes the exception that is set, and the call's failure.
+/// Runs a call. After a panic or an error, sets the exception and returns `failure`.
 ///
 /// # Safety
 ///

@@ -1,6 +1,6 @@
-//! Python objects that are made one for each entry: where there is no memory, a `MemoryError`.
+//! Makes Python objects that are made for each entry. Without memory, the result is a `MemoryError`.
 //!
-//! PyO3's own conversions panic there.
+//! PyO3's own conversions would panic.
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -18,7 +18,7 @@ pub(crate) fn int(py: Python<'_>, value: u64) -> PyResult<Bound<'_, PyAny>> {
     unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyLong_FromUnsignedLongLong(value)) }
 }
 
-/// A tuple of two objects: what an iteration makes one of for each entry.
+/// A tuple of two objects, which an iteration makes for each entry.
 #[inline]
 pub(crate) fn pair(py: Python<'_>, first: Py<PyAny>, second: Py<PyAny>) -> PyResult<Bound<'_, PyTuple>> {
     // SAFETY: as for `tuple`, with a place for each.

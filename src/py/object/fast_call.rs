@@ -10,7 +10,7 @@ use pyo3::types::{PyString, PyType};
 
 use super::did_you_mean;
 
-/// A method's parameters: how many must be given, and all their names.
+/// A method's parameters: the number of required ones, and all names.
 pub(crate) struct Parameters<const N: usize> {
     pub(crate) method: &'static str,
     pub(crate) required: usize,
@@ -18,7 +18,7 @@ pub(crate) struct Parameters<const N: usize> {
 }
 
 impl<const N: usize> Parameters<N> {
-    /// The arguments in order, null where one was not given.
+    /// The arguments in order; null for one that was not given.
     ///
     /// # Safety
     ///
@@ -108,7 +108,7 @@ pub(crate) unsafe fn object<'a, 'py>(
     py: Python<'py>,
     pointer: *mut ffi::PyObject,
 ) -> Borrowed<'a, 'py, PyAny> {
-    // SAFETY: the caller's promise. The compiler is told that it is not null, or it would look.
+    // SAFETY: the caller's promise. The assertion saves a check for null.
     unsafe {
         std::hint::assert_unchecked(!pointer.is_null());
         Borrowed::from_ptr(py, pointer)

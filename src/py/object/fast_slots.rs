@@ -26,7 +26,7 @@ impl FastSlots {
         Self { subscript, assign, contains, made_by_pyo3: [const { AtomicPtr::new(ptr::null_mut()) }; 3] }
     }
 
-    /// Puts them on the class. Called once, before anyone can make a subclass.
+    /// Puts the slots on the class. Called once, before a subclass can be made.
     ///
     /// # Safety
     ///
@@ -53,7 +53,7 @@ impl FastSlots {
         }
     }
 
-    /// Gives a subclass those of which it has none of its own.
+    /// Gives a subclass the fast slots, except those that it defines itself.
     ///
     /// # Safety
     ///

@@ -1,8 +1,8 @@
 //! The hooks of values: `item_size`, `close`, `aclose`.
 //!
-//! Hooks are looked up on the value's type, as Python does with its own special methods: an
-//! instance attribute, a `__getattr__` that answers to every name, or a class stored as a value
-//! are no hooks.
+//! Hooks are looked up on the value's type, as Python does with its own special methods: an instance
+//! attribute, a `__getattr__` that answers to every name, or a method of a class that is stored as a value is
+//! not a hook.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -40,14 +40,14 @@ impl HookSet {
         self.0 & Self::ACLOSE != 0
     }
 
-    /// Whether a value of this type has anything to do when it is removed.
+    /// Whether values of this type have a hook for removal.
     #[inline]
     pub(crate) fn on_removal(self) -> bool {
         self.0 & (Self::CLOSE | Self::ACLOSE) != 0
     }
 }
 
-/// The types of most values; unless it is a class of the user's, such a type has no hooks.
+/// The flags of the most common types. Such a type has no hooks, unless it is a subclass of the user.
 const COMMON_BUILTIN: std::ffi::c_ulong = ffi::Py_TPFLAGS_LONG_SUBCLASS
     | ffi::Py_TPFLAGS_LIST_SUBCLASS
     | ffi::Py_TPFLAGS_TUPLE_SUBCLASS
@@ -57,28 +57,27 @@ const COMMON_BUILTIN: std::ffi::c_ulong = ffi::Py_TPFLAGS_LONG_SUBCLASS
 
 const REMEMBERED: usize = 512;
 
-/// What was found on types, by version tag: the interpreter gives every state of every type a
-/// tag of its own, so that a type that changes is looked at again. Tag and hooks share a word,
-/// which can only be read whole.
+/// The hooks of types, by version tag. The interpreter gives every state of every type a unique tag, so a
+/// type that changes is examined again. Tag and hooks share a word, so they are read and written together.
 static SEEN: [AtomicU64; REMEMBERED] = [const { AtomicU64::new(0) }; REMEMBERED];
 
-/// The hooks of a value, which are looked for the first time that a value of this class is seen.
+/// The hooks of a value. They are looked up when a value of this class is first seen.
 ///
 /// # Errors
 ///
-/// Where memory runs out.
+/// If memory runs out.
 #[inline]
 pub(crate) fn of(value: &Borrowed<'_, '_, PyAny>) -> PyResult<HookSet> {
     if is_common_builtin(value) { Ok(HookSet::NONE) } else { of_its_type(value) }
 }
 
-/// Whether the value may say what it weighs.
+/// Whether the value may have `item_size`.
 #[inline(always)]
 pub(crate) fn may_have_size(value: &Borrowed<'_, '_, PyAny>) -> bool {
     !is_common_builtin(value) && of_its_type(value).map_or(true, HookSet::item_size)
 }
 
-/// Whether the value may have something to do when it is removed.
+/// Whether the value may have a hook for removal.
 #[inline(always)]
 pub(crate) fn may_act_on_removal(value: &Borrowed<'_, '_, PyAny>) -> bool {
     !is_common_builtin(value) && of_its_type(value).map_or(true, HookSet::on_removal)
@@ -115,7 +114,7 @@ fn of_its_type(value: &Borrowed<'_, '_, PyAny>) -> PyResult<HookSet> {
     })
 }
 
-/// The tag of the type's present state, 0 where it has none.
+/// The tag of the type's present state; 0 if it has none.
 ///
 /// # Safety
 ///
@@ -141,7 +140,7 @@ fn look(value: &Borrowed<'_, '_, PyAny>) -> PyResult<HookSet> {
     // value for a name that nothing has, which runs no code of theirs.
     unsafe {
         let nothing = ffi::PyObject_GenericGetAttr(value.as_ptr(), intern!(py, "no such hook").as_ptr());
-        // Cleared here and now: the exception refers to the value.
+        // Cleared at once, because the exception refers to the value.
         ffi::PyErr_Clear();
         ffi::Py_XDECREF(nothing);
     }
@@ -158,8 +157,8 @@ fn look(value: &Borrowed<'_, '_, PyAny>) -> PyResult<HookSet> {
     Ok(HookSet(found))
 }
 
-/// What a class has under a name, itself or from its bases, as the interpreter looks for special
-/// methods; `None` also where that is None, which switches a method off.
+/// The attribute of a class or its bases, looked up as the interpreter does for special methods. `None` also
+/// if the attribute is None, which disables a method.
 fn find<'py>(of: &Bound<'py, PyType>, name: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAny>>> {
     for class in of.mro().iter() {
         let class = class.cast_into::<PyType>()?;
@@ -178,11 +177,11 @@ fn find<'py>(of: &Bound<'py, PyType>, name: &Bound<'py, PyString>) -> PyResult<O
     Ok(None)
 }
 
-/// Calls a value's hook, as it is found on the class.
+/// Calls a value's hook, looked up on its class.
 ///
 /// # Errors
 ///
-/// What the hook raises; `AttributeError` where it is gone meanwhile.
+/// What the hook raises; `AttributeError` if it was removed meanwhile.
 pub(crate) fn run<'py>(
     value: &Bound<'py, PyAny>,
     name: &Bound<'py, PyString>,
@@ -203,12 +202,12 @@ pub(crate) fn run<'py>(
     call(&bound, [])
 }
 
-/// What a value weighs: 1, unless it says otherwise. Runs its `item_size`.
+/// The weight of a value: the result of its `item_size`, or 1. Runs Python code.
 ///
 /// # Errors
 ///
-/// What `item_size` raises; `TypeError` where it returns no integer, `ValueError` where that is
-/// negative or does not fit 64 bits.
+/// What `item_size` raises; `TypeError` if it does not return an integer, `ValueError` if that is negative or
+/// does not fit 64 bits.
 #[inline]
 pub(crate) fn weight(value: &Borrowed<'_, '_, PyAny>) -> PyResult<u64> {
     if of(value)?.item_size() { weigh(value) } else { Ok(1) }

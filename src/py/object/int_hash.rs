@@ -1,7 +1,7 @@
-//! The hash of an int, without a call into the interpreter where the int is small.
+//! The hash of an int, without a call into the interpreter if the int is small.
 //!
-//! An int of one digit is its own hash. Since 3.12 such an int can be told from its first word;
-//! whether that is so in the interpreter at hand is found out when the module is imported.
+//! An int of one digit is its own hash. Since Python 3.12, such an int can be recognized by its first word.
+//! Importing the module checks whether that holds for the running interpreter.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -21,10 +21,10 @@ struct OneDigit {
 const SIGN: usize = 3;
 const BEFORE_COUNT: u32 = 3;
 
-/// Whether ints are laid out as above.
+/// Whether ints have the layout of [`OneDigit`].
 static LAID_OUT_SO: AtomicBool = AtomicBool::new(false);
 
-/// The hash of an exact int, where the interpreter need not be asked.
+/// The hash of an exact int, if no call into the interpreter is needed.
 ///
 /// # Safety
 ///
@@ -56,7 +56,7 @@ unsafe fn if_one_digit(int: *mut ffi::PyObject) -> Option<ffi::Py_hash_t> {
     Some(if value == -1 { -2 } else { value })
 }
 
-/// Finds out how ints are laid out.
+/// Checks the layout of ints.
 pub(crate) fn look(py: Python<'_>) -> PyResult<()> {
     if !cfg!(Py_3_12) || size_of::<usize>() != 8 {
         return Ok(());

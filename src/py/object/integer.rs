@@ -5,7 +5,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt};
 
-/// An int, or what an `__index__` returns; `None` for what is no integer, a bool among them.
+/// An int, or the result of `__index__`; `None` for an object that is not an integer, or is a bool.
 ///
 /// # Errors
 ///
@@ -30,7 +30,7 @@ pub(crate) fn integer<'py>(value: &Borrowed<'_, 'py, PyAny>) -> PyResult<Option<
     }
 }
 
-/// How to show a value in a message; ints may have too many digits.
+/// The text of a value in a message; ints may have too many digits for `repr`.
 pub(crate) fn shown(value: &Borrowed<'_, '_, PyAny>) -> String {
     value.repr().map_or_else(|_| "a number too large to show".to_owned(), |text| text.to_string())
 }

@@ -1,4 +1,4 @@
-//! Keys: hashing before the lock, and equality that runs no Python code under it.
+//! Keys: hashing, which comes before the lock, and equality without Python code under the lock.
 
 use flexcache_core::HashCheck;
 use pyo3::ffi;
@@ -10,8 +10,8 @@ use super::{int_hash, running_python};
 /// Tuples nested deeper than this are left to Python to compare.
 pub(crate) const DEEPEST_TUPLE: u32 = 4;
 
-/// Spreads Python's hash over all bits, since an int is its own hash and the table looks at the
-/// highest bits first. `seed` keeps one cache's collisions from being another's.
+/// Spreads Python's hash over all bits, since an int is its own hash. With different `seed`s, caches have
+/// different collisions.
 #[inline]
 pub(crate) fn mix(hash: ffi::Py_hash_t, seed: u64) -> u64 {
     let product = u128::from(hash.cast_unsigned() as u64 ^ seed) * 0xa076_1d64_78bd_642f;
@@ -48,7 +48,7 @@ fn computed_hash(object: Borrowed<'_, '_, PyAny>) -> PyResult<ffi::Py_hash_t> {
     if hash == -1 { Err(PyErr::fetch(object.py())) } else { Ok(hash) }
 }
 
-/// The hash of a key, as the table wants it. Runs the key's `__hash__`.
+/// The mixed hash of a key, for the table. Runs the key's `__hash__`.
 ///
 /// # Errors
 ///
@@ -58,9 +58,8 @@ pub(crate) fn hash(key: &Borrowed<'_, '_, PyAny>, seed: u64) -> PyResult<u64> {
     Ok(mix(python_hash(key)?, seed))
 }
 
-/// Whether two keys are equal, where that can be said without running Python code: the same
-/// object, or exact `str`, `int`, `bytes`, `float`, `bool`, `None`, and tuples of these. `None`
-/// where only Python can judge.
+/// Whether two keys are equal, if that can be decided without running Python code: the same object, or exact
+/// `str`, `int`, `bytes`, `float`, `bool`, `None`, and tuples of these. `None` if only Python code can tell.
 #[inline(always)]
 pub(crate) fn native_eq(stored: &Py<PyAny>, key: &Borrowed<'_, '_, PyAny>) -> Option<bool> {
     let (stored, key) = (stored.as_ptr(), key.as_ptr());
@@ -91,7 +90,7 @@ fn has_lasting_hash(key: &Borrowed<'_, '_, PyAny>) -> bool {
     unsafe { ffi::PyUnicode_CheckExact(pointer) != 0 || ffi::PyLong_CheckExact(pointer) != 0 }
 }
 
-/// Tuples with more text and bytes than this are not plain.
+/// Tuples with more texts and bytes than this are not plain.
 const MOST_TEXTS: usize = 8;
 
 /// Tells whether a tuple is serialized to the same bytes as every tuple that is equal to it. That is so where it consists
@@ -103,7 +102,7 @@ pub(crate) struct PlainParts<'a, 'py> {
 }
 
 impl<'a, 'py> PlainParts<'a, 'py> {
-    /// Adds a part; whether the tuple is still plain. Runs no Python code.
+    /// Adds a part. Returns whether the tuple is still plain. Runs no Python code.
     pub(crate) fn add(&mut self, part: Borrowed<'a, 'py, PyAny>) -> bool {
         if part.is_exact_instance_of::<PyInt>() || part.is_none() {
             return true;
@@ -176,7 +175,7 @@ unsafe fn is_scalar(object: *mut ffi::PyObject, of: *mut ffi::PyTypeObject) -> b
         || object == unsafe { ffi::Py_None() }
 }
 
-/// Whether the type is one that warns (`-b`) or says `NotImplemented` when compared with others.
+/// Whether the type is `str` or `bytes`, which must not be compared with each other: with `-b` that warns.
 #[inline]
 fn is_text(of: *mut ffi::PyTypeObject) -> bool {
     of == &raw mut ffi::PyUnicode_Type || of == &raw mut ffi::PyBytes_Type
@@ -193,8 +192,8 @@ unsafe fn scalars_eq(left: *mut ffi::PyObject, right: *mut ffi::PyObject) -> Opt
         0 => Some(false),
         1 => Some(true),
         _ => {
-            // Out of memory at most; Python may try again without the lock.
-            // SAFETY: the thread is attached.
+            // This can only be lack of memory. Python may try again without the lock. SAFETY: the thread is
+            // attached.
             unsafe { ffi::PyErr_Clear() };
             None
         }

@@ -1,14 +1,13 @@
-//! Running Python code from Rust, and what can happen to a thread on the way.
+//! Runs Python code from Rust, and handles threads that the interpreter ends meanwhile.
 //!
-//! Before 3.14, an interpreter that ends makes every other thread that asks for the GIL exit, by
-//! unwinding its stack. Python code can ask for the GIL at any instruction, so a daemon thread that
-//! is in a hook or an `__eq__` unwinds into the frames here, without the GIL: nothing may be
-//! dropped there, and nothing can be caught. The only safe thing for such a thread to do is
-//! nothing, until the process ends a moment later. Therefore everything that runs code of the
-//! user's goes through this file, where the interpreter's functions are called as ones that
-//! unwind, which PyO3's declarations rule out.
+//! Before 3.14, an interpreter that ends makes every other thread that asks for the GIL exit, by unwinding
+//! its stack. Python code can ask for the GIL at any instruction, so a daemon thread that is in a hook or an
+//! `__eq__` unwinds into the frames here, without the GIL: nothing may be dropped there, and nothing can be
+//! caught. Such a thread must simply wait until the process ends a moment later. Therefore every call that
+//! runs code of the user goes through this file. Here the interpreter's functions are declared as functions
+//! that may unwind, which PyO3's declarations rule out.
 //!
-//! What is called may come back, so each call makes sure that the stack has room for it.
+//! The called code may call this library again, so each call checks that the stack has room.
 
 use std::ffi::c_int;
 use std::hint::black_box;
@@ -20,12 +19,12 @@ use pyo3::prelude::*;
 
 use crate::py::process::stack;
 
-/// One of the interpreter's functions, as one that may unwind. The compiler must not see which it
-/// is, or it would know better from PyO3's declaration.
+/// One of the interpreter's functions, declared as one that may unwind. The compiler must not see which
+/// function it is, or it would use PyO3's declaration.
 macro_rules! unwinding {
     ($function:ident($($argument:ty),+) $(-> $result:ty)?) => {{
         let function: unsafe extern "C" fn($($argument),+) $(-> $result)? = black_box(ffi::$function);
-        // SAFETY: the types differ in nothing but what the compiler may assume.
+        // SAFETY: the types differ only in what the compiler may assume.
         unsafe {
             transmute::<
                 unsafe extern "C" fn($($argument),+) $(-> $result)?,
@@ -37,7 +36,7 @@ macro_rules! unwinding {
 
 type Object = *mut ffi::PyObject;
 
-/// Keeps a thread that is being unwound, though it did not panic, from going any further.
+/// Stops a thread that is being unwound by the interpreter, not by a panic.
 struct StaysHere;
 
 impl Drop for StaysHere {
@@ -48,7 +47,7 @@ impl Drop for StaysHere {
     }
 }
 
-/// Runs one of the interpreter's functions above.
+/// Runs one of these functions of the interpreter.
 #[inline(always)]
 fn guarded<R>(call: impl FnOnce() -> R) -> R {
     let stays_here = StaysHere;
@@ -63,7 +62,7 @@ pub(crate) fn decref(_py: Python<'_>, object: Py<PyAny>) {
     let object = object.into_ptr();
     // SAFETY: the thread is attached, as the token proves, and the reference was the caller's.
     unsafe {
-        // A reference that is not the last runs nothing.
+        // Dropping a reference that is not the last one runs no code.
         if ffi::Py_REFCNT(object) > 1 { ffi::Py_DECREF(object) } else { decref_last(object) }
     }
 }
@@ -77,7 +76,7 @@ unsafe fn decref_last(object: Object) {
     guarded(|| unsafe { decrease(object) });
 }
 
-/// The hash of an object, as its `__hash__` computes it; -1 where that raised.
+/// The hash of an object, as its `__hash__` computes it; -1 if that raised.
 #[inline(always)]
 pub(crate) fn hash(object: &Borrowed<'_, '_, PyAny>) -> ffi::Py_hash_t {
     if let Err(error) = stack::check(stack::Call::Any) {
@@ -185,7 +184,7 @@ fn vectorcall(callable: &Bound<'_, PyAny>) -> Vectorcall {
     }
     // SAFETY: the object is valid and the thread attached, as the borrow proves.
     let own = unsafe { ffi::PyVectorcall_Function(callable.as_ptr()) };
-    // SAFETY: the types differ in nothing but what the compiler may assume.
+    // SAFETY: the types differ only in what the compiler may assume.
     own.map_or(by_tuple, |own| unsafe { transmute::<ffi::vectorcallfunc, Vectorcall>(own) })
 }
 
@@ -195,14 +194,13 @@ pub(crate) fn call<'py, const N: usize>(
     args: [&Bound<'py, PyAny>; N],
 ) -> PyResult<Bound<'py, PyAny>> {
     let args = args.map(Bound::as_ptr);
-    // SAFETY: so many valid objects.
+    // SAFETY: `args` has `N` valid objects.
     unsafe { call_raw(callable, args.as_ptr(), N, ptr::null_mut()) }
 }
 
-/// Waits for something detached from the interpreter, so that other threads can run. `wait` must not touch
-/// any object.
+/// Runs `wait` detached from the interpreter, so that other threads can run. `wait` must not use any object.
 pub(crate) fn detached<R>(_py: Python<'_>, wait: impl FnOnce() -> R) -> R {
-    /// Attaches the thread again, also where the wait panicked.
+    /// Attaches the thread again, even if `wait` panicked.
     struct Detached(*mut ffi::PyThreadState);
 
     impl Drop for Detached {
@@ -232,7 +230,7 @@ pub(crate) fn interpreter_is_ending() -> bool {
     unsafe { is_finalizing() != 0 }
 }
 
-/// Tells of an error that nobody can be given, the way the interpreter does for a `__del__`.
+/// Reports an error that no caller can get, as the interpreter does for an error in `__del__`.
 pub(crate) fn report_unraisable(py: Python<'_>, error: PyErr) {
     error.restore(py);
     let report = unwinding!(PyErr_WriteUnraisable(Object));
@@ -240,8 +238,8 @@ pub(crate) fn report_unraisable(py: Python<'_>, error: PyErr) {
     guarded(|| unsafe { report(ptr::null_mut()) });
 }
 
-/// Runs `call` in a way that PyO3 knows this thread to be attached, which it cannot know of the
-/// fast calls; references dropped without a token at hand are then dropped at once.
+/// Runs `call` such that PyO3 knows this thread to be attached, which it does not know in the fast calls. So
+/// references that are dropped without a token are released at once.
 pub(crate) fn attached<R>(py: Python<'_>, call: impl FnOnce(Python<'_>) -> R) -> R {
     let mut call = Some(call);
     let result = Python::try_attach(|py| call.take().map(|call| call(py))).flatten();

@@ -1,4 +1,4 @@
-//! The argument `tags`, and what is said of an argument of the wrong type.
+//! The arguments `tag` and `tags`.
 
 use pyo3::exceptions::{PyMemoryError, PyTypeError};
 use pyo3::prelude::*;

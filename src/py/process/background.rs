@@ -1,14 +1,14 @@
 //! The background thread: one for the process, asleep until there is something to do.
 //!
-//! It removes what has expired from the caches that asked for it, and runs jobs: the `aclose` hooks
-//! of threads that have no event loop. It starts with the first such need, holds only weak references
-//! to caches, and ends before the interpreter does. A forked child has none until it needs one. What
-//! a cache is, it does not know: each comes with the two [`Duties`] that the thread has towards it.
+//! It removes expired entries from caches with `background_expiry`, and runs jobs: the `aclose` hooks of
+//! threads that have no event loop. It is started when it is first needed, holds only weak references to
+//! caches, and ends before the interpreter does. A forked child has no thread until it needs one. This module
+//! does not know the class of caches: each cache registers with two functions, its [`Duties`].
 //!
-//! Its lock is never held while anything else is waited for, the interpreter included.
+//! No thread waits for anything else, including the interpreter, while it holds the lock.
 //!
-//! The thread nearly always sleeps while the process forks. So it waits with what the standard library has, see
-//! [`mutex`](super::mutex).
+//! The thread is nearly always asleep when the process forks. So it uses the primitives of the standard
+//! library, see [`mutex`](super::mutex).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -28,7 +28,7 @@ use super::panics::bug;
 /// How long the end of the program waits for a hook that is running.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// After how long a cache is looked at again that another thread was busy with.
+/// The time after which the thread tries again if another thread was using the cache.
 const WHEN_BUSY: Nanos = 10_000_000;
 
 const NEVER: Nanos = Nanos::MAX;
@@ -36,27 +36,27 @@ const NEVER: Nanos = Nanos::MAX;
 /// Something to run in the thread, once.
 pub(crate) type Job = Box<dyn FnOnce(Python<'_>) + Send>;
 
-/// What the thread does with a cache that it looks after.
+/// The functions that the thread calls for a cache.
 #[derive(Clone, Copy)]
 pub(crate) struct Duties {
-    /// Removes what has expired: how many entries; `None` where another thread is busy with it.
+    /// Removes expired entries. Returns their number, or `None` if another thread is using the cache.
     pub(crate) try_remove_expired: fn(&Bound<'_, PyAny>) -> PyResult<Option<usize>>,
-    /// When something expires next.
+    /// When the next entry expires.
     pub(crate) next_expiry: fn(&Bound<'_, PyAny>) -> PyResult<Option<Nanos>>,
 }
 
-/// A cache that the thread looks after.
+/// A cache that the thread serves.
 pub(crate) struct Watch {
     /// The cache, weakly; set by the first deadline.
     cache: Mutex<Option<Py<PyWeakrefReference>>>,
     duties: Duties,
-    /// When to look at it.
+    /// When to serve it next.
     next: AtomicU64,
-    /// Not before this.
+    /// The earliest time to serve it.
     earliest: AtomicU64,
-    /// The least time between two looks.
+    /// The least time between two scans.
     interval: Nanos,
-    /// The thread that knows of it: its number, 0 for none.
+    /// The number of the thread that serves it; 0 for none.
     known_to: AtomicU64,
 }
 
@@ -72,7 +72,7 @@ impl Watch {
         }
     }
 
-    /// Something in `cache` expires at `deadline`.
+    /// Records that an entry of `cache` expires at `deadline`.
     pub(crate) fn expect(self: &Arc<Self>, cache: &Bound<'_, PyAny>, deadline: Nanos) -> PyResult<()> {
         let deadline = deadline.max(self.earliest.load(Ordering::Relaxed));
         let sooner = self.next.fetch_min(deadline, Ordering::AcqRel) > deadline;
@@ -129,17 +129,17 @@ struct State {
 /// The thread of this process. Only attached threads touch the lock, and none of them can be
 /// stopped for a fork while inside it.
 static CURRENT: Mutex<Option<Arc<Background>>> = Mutex::new(None);
-/// Counts processes: a fork's child is the next.
+/// The number of this process: incremented in each forked child.
 static GENERATION: AtomicU64 = AtomicU64::new(1);
-/// The interpreter is about to end; nothing is started any more.
+/// Whether the interpreter is about to end, so that no thread may be started.
 static ENDING: AtomicBool = AtomicBool::new(false);
 
-/// The number of this process among those that fork made of it.
+/// The number of this process: incremented in each forked child.
 pub(crate) fn generation() -> u64 {
     GENERATION.load(Ordering::Relaxed)
 }
 
-/// The thread, started where there is none; `None` when the program ends.
+/// The thread, which is started if there is none; `None` if the program is ending.
 fn current(py: Python<'_>) -> PyResult<Option<Arc<Background>>> {
     if let Some(background) = &*CURRENT.lock() {
         return Ok(Some(Arc::clone(background)));
@@ -170,11 +170,11 @@ fn current(py: Python<'_>) -> PyResult<Option<Arc<Background>>> {
     let background = {
         let mut place = CURRENT.lock();
         if let Some(other) = &*place {
-            // Registering ran Python code, and another thread was quicker.
+            // Registering ran Python code, and meanwhile another thread started one.
             return Ok(Some(Arc::clone(other)));
         }
         if ENDING.load(Ordering::Acquire) {
-            // The end has come meanwhile, and found no thread to end.
+            // The program began to end meanwhile, and found no thread to end.
             return Ok(None);
         }
         let run = Arc::clone(&background);
@@ -190,7 +190,7 @@ fn current(py: Python<'_>) -> PyResult<Option<Arc<Background>>> {
 ///
 /// # Errors
 ///
-/// The job itself, where there is no thread to take it.
+/// The job itself, if there is no thread.
 pub(crate) fn run(py: Python<'_>, job: Job) -> Result<(), Job> {
     let Ok(Some(background)) = current(py) else { return Err(job) };
     let mut state = background.state.lock();
@@ -208,7 +208,7 @@ pub(crate) fn is_current_thread() -> bool {
     background.is_some_and(|background| *background.thread.lock() == Some(thread::current().id()))
 }
 
-/// The clock was moved: look again.
+/// Makes the thread check deadlines again, after the clock was moved.
 pub(crate) fn clock_moved() {
     if let Some(background) = &*CURRENT.lock() {
         // Under its lock, so that the thread is either asleep or has yet to read the clock.
@@ -272,7 +272,7 @@ impl Background {
     }
 
     fn look_at(&self, py: Python<'_>, watch: &Arc<Watch>) {
-        // From here on a sooner deadline counts again.
+        // From here on, an earlier deadline is recorded again.
         watch.next.store(NEVER, Ordering::Release);
         let Some(cache) = watch.upgrade(py) else {
             self.state.lock().watches.retain(|other| !Arc::ptr_eq(other, watch));
@@ -296,7 +296,7 @@ impl Background {
         watch.earliest.store(if watch.interval > 0 { earliest } else { 0 }, Ordering::Relaxed);
         let next = match (watch.duties.next_expiry)(&cache) {
             Ok(next) => next,
-            // Another thread is busy with it.
+            // Another thread is using the cache.
             Err(_) => Some(SystemClock.now().saturating_add(WHEN_BUSY)),
         };
         if let Some(next) = next {
@@ -306,15 +306,15 @@ impl Background {
     }
 }
 
-/// Runs one of the thread's duties. A panic in it is logged as the bug it is: the thread goes on, since everything that
-/// is handed to it would otherwise be waited for in vain.
+/// Runs one of the thread's duties. A panic is a bug and is logged, but the thread goes on, because callers
+/// wait for the jobs that they hand to it.
 fn survive(py: Python<'_>, duty: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(duty)) {
         logging::error(py, &format_args!("{}", logging::describe(py, &bug(&*payload))));
     }
 }
 
-/// Ends the thread before the interpreter ends, and runs what was left to it.
+/// Ends the thread before the interpreter ends, and runs the jobs that are left.
 fn end(py: Python<'_>) {
     ENDING.store(true, Ordering::Release);
     // Code that starts a thread checks that under this lock.
@@ -340,6 +340,6 @@ fn end(py: Python<'_>) {
 #[pyfunction]
 pub(crate) fn after_fork_in_child() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
-    // The parent's thread may have held its lock: it is never touched again, nor dropped.
+    // The parent's thread may have held its lock, so this state is never used again, nor dropped.
     std::mem::forget(CURRENT.lock().take());
 }

@@ -1,4 +1,4 @@
-//! The process's monotonic clock, cheap where nothing is about to expire.
+//! The process's monotonic clock, which is cheap to compare with a deadline that is not near.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -24,15 +24,15 @@ impl Clock for SystemClock {
         system::precise().saturating_add(AHEAD.load(Ordering::Relaxed))
     }
 
-    /// The coarse clock costs a tenth of the precise one and lags by a known bound, so it is enough
-    /// for every deadline beyond that bound.
+    /// The coarse clock costs a tenth of the precise one. It lags by at most a known bound, so it is enough
+    /// for deadlines that are further away than that.
     #[inline(always)]
     fn reached(&self, deadline: Nanos) -> bool {
         latest() >= deadline && self.now() >= deadline
     }
 }
 
-/// A time that is not before now, nor far after it.
+/// A time that is at or shortly after now.
 #[inline(always)]
 fn latest() -> Nanos {
     system::coarse_at_most().saturating_add(AHEAD.load(Ordering::Relaxed))
@@ -66,23 +66,24 @@ impl Clock for ClockOfSection {
     }
 }
 
-/// The time that a function of the user's has told last. It never goes back.
+/// The last time that a function of the user returned. It never goes back.
 #[derive(Debug)]
 pub(crate) struct GivenTime {
-    /// What the function told first, in seconds; NaN until then, as its bits.
+    /// The bits of the first result of the function, in seconds; NaN until then.
     first: AtomicU64,
     now: AtomicU64,
 }
 
 impl GivenTime {
-    /// Where it begins, so that 0 is before every moment of it.
+    /// The time at which the clock begins, so that 0 is before it.
     const BEGINNING: Nanos = 1_000_000_000;
 
     pub(crate) fn new() -> Self {
         Self { first: AtomicU64::new(f64::NAN.to_bits()), now: AtomicU64::new(Self::BEGINNING) }
     }
 
-    /// Moves to what the function tells now. A function that goes back makes it stand still until it has caught up.
+    /// Sets the clock to a result of the function. If the function goes back, the clock stands still until it
+    /// has caught up.
     pub(crate) fn advance_to(&self, seconds: f64) {
         let first = f64::from_bits(self.first.load(Ordering::Acquire));
         let first = if first.is_nan() {
@@ -102,7 +103,7 @@ impl GivenTime {
     }
 }
 
-/// The clock of one cache: the system's, or the time that a function of the user's tells.
+/// The clock of one cache: the system's, or the time that a function of the user returns.
 #[derive(Clone, Debug)]
 pub(crate) enum CacheClock {
     System,
@@ -167,10 +168,10 @@ mod system {
         nanos(&clock_gettime(ClockId::Monotonic))
     }
 
-    /// The most that the coarse clock lags behind: twice its resolution, for a tick that is late.
+    /// The longest lag of the coarse clock: twice its resolution, as a tick may be late.
     static LAG: LazyLock<Nanos> = LazyLock::new(|| 2 * nanos(&clock_getres(ClockId::MonotonicCoarse)));
 
-    /// A time that is not before now, nor far after it.
+    /// A time that is at or shortly after now.
     #[inline(always)]
     pub(super) fn coarse_at_most() -> Nanos {
         nanos(&clock_gettime(ClockId::MonotonicCoarse)) + *LAG

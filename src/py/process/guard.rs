@@ -1,10 +1,10 @@
-//! The lock around whatever several threads use.
+//! The lock around data that several threads use.
 //!
 //! # The rule
 //!
-//! Inside [`Guard::with`] no Python code runs and no reference is dropped: only reference counts
-//! go up, objects are compared by identity or natively, and Rust allocates. What is removed inside
-//! is carried out and dropped by the caller.
+//! Inside [`Guard::with`] no Python code runs and no reference is dropped: only reference counts go up,
+//! objects are compared by identity or natively, and Rust allocates. Objects that are removed inside are
+//! returned to the caller, which drops them.
 //!
 //! # The lock
 //!
@@ -18,7 +18,7 @@
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-/// The lock was taken where that cannot be, or must not be waited for.
+/// The lock is held by another call, and the caller cannot or must not wait.
 #[derive(Debug)]
 pub(crate) struct Busy;
 
@@ -39,16 +39,16 @@ mod lock {
         waits: bool,
     }
 
-    /// A thread that waits looks so often whether the lock is free before it sleeps.
+    /// How often a waiting thread checks whether the lock is free before it sleeps.
     const LOOKS: u32 = 20;
-    /// The pauses between two looks, each of some ten nanoseconds.
+    /// The number of pauses between two checks, each of about ten nanoseconds.
     const PAUSES: u32 = 50;
 
     /// The value of a [`Guard`], until dropped.
     pub(crate) type Locked<'a, T> = parking_lot::MutexGuard<'a, T>;
 
     impl<T> Guard<T> {
-        /// A guard that waits for its turn, or (`waits` false) fails where it would have to.
+        /// A guard. With `waits`, calls wait for it; otherwise they fail if they would have to.
         pub(crate) fn new(value: T, waits: bool) -> Self {
             Self { value: parking_lot::Mutex::new(value), waits }
         }
@@ -59,7 +59,7 @@ mod lock {
             self.lock(py).map(|mut value| step(&mut value))
         }
 
-        /// [`with`](Self::with) for calls whose step has to be compiled as a part of them.
+        /// [`with`](Self::with) as a guard object, for calls that must be inlined.
         #[inline(always)]
         pub(crate) fn lock<'a>(&'a self, _py: Python<'a>) -> Result<Locked<'a, T>, Busy> {
             match self.value.try_lock() {
@@ -114,9 +114,9 @@ mod lock {
         busy: Cell<bool>,
     }
 
-    // SAFETY: `value` and `busy` are touched only by a thread that holds the GIL, as the token
-    // that every call takes proves. `busy` turns away whoever comes in a second time, such as a
-    // thread that got the GIL because a step let go of it.
+    // SAFETY: `value` and `busy` are touched only by a thread that holds the GIL, as the token that every
+    // call takes proves. `busy` rejects a second call, such as that of a thread that got the GIL because a
+    // step let go of it.
     unsafe impl<T: Send> Sync for Guard<T> {}
 
     /// The value of a [`Guard`], until dropped. It does not leave its thread, as the token does not.
@@ -151,7 +151,7 @@ mod lock {
     }
 
     impl<T> Guard<T> {
-        /// A guard; there is never anything to wait for.
+        /// A guard. With a GIL, calls never have to wait.
         pub(crate) fn new(value: T, _waits: bool) -> Self {
             Self { value: UnsafeCell::new(value), busy: Cell::new(false) }
         }
@@ -168,7 +168,7 @@ mod lock {
             self.lock(py).map(|mut value| step(&mut value))
         }
 
-        /// [`with`](Self::with) for calls whose step has to be compiled as a part of them.
+        /// [`with`](Self::with) as a guard object, for calls that must be inlined.
         #[inline(always)]
         pub(crate) fn lock<'a>(&'a self, py: Python<'a>) -> Result<Locked<'a, T>, Busy> {
             if self.busy.replace(true) { Err(Busy) } else { Ok(Locked { guard: self, _py: py }) }

@@ -1,8 +1,7 @@
 //! Log records to Python's `logging`, logger `flexcache_rs`.
 //!
-//! `logging` is imported and the bridge installed with the first record there is to write: a
-//! program that never logs does not pay for it. The bridge keeps the levels it has seen, so a
-//! record below the level costs no call into Python.
+//! The first record imports `logging` and installs the bridge, so a program that never logs does not pay for
+//! it. The bridge caches levels, so a record below the level costs no call into Python.
 
 use std::sync::OnceLock;
 
@@ -18,7 +17,7 @@ static BRIDGE: OnceLock<Option<ResetHandle>> = OnceLock::new();
 
 fn install(py: Python<'_>) -> PyResult<ResetHandle> {
     let logging = py.import("logging")?;
-    // Silent unless the program says where records go.
+    // Silent unless the program configures where records go.
     let silent = logging.call_method0("NullHandler")?;
     logging.call_method1("getLogger", (TARGET,))?.call_method1("addHandler", (silent,))?;
     let logger = Logger::new(py, Caching::LoggersAndLevels)?.filter(LevelFilter::Debug);
@@ -37,9 +36,9 @@ fn write(py: Python<'_>, level: Level, message: &std::fmt::Arguments<'_>) {
     log::log!(target: TARGET, level, "{message}");
 }
 
-/// Something a user must be able to find out: at level `ERROR`.
+/// Logs an error at level `ERROR`.
 pub(crate) fn error(py: Python<'_>, message: &std::fmt::Arguments<'_>) {
-    // A log handler must not see, nor lose, an exception that is on its way to the user.
+    // A log handler must neither see nor lose an exception that is propagating.
     let pending = PyErr::take(py);
     write(py, Level::Error, message);
     if let Some(raised) = PyErr::take(py) {
@@ -50,9 +49,9 @@ pub(crate) fn error(py: Python<'_>, message: &std::fmt::Arguments<'_>) {
     }
 }
 
-/// What the library does of its own accord: at level `DEBUG`.
+/// Logs an action of the library at level `DEBUG`.
 pub(crate) fn debug(py: Python<'_>, message: &std::fmt::Arguments<'_>) {
-    // Where nobody imported `logging`, nobody can have asked for this.
+    // If nobody imported `logging`, nobody can have enabled this level.
     let imported = py
         .import("sys")
         .and_then(|sys| sys.getattr("modules"))

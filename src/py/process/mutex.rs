@@ -1,11 +1,11 @@
-//! A lock that keeps nothing about the threads that wait for it.
+//! A lock that has no data about the threads that wait for it.
 //!
 //! parking_lot keeps a queue of them, with places in their memory. A fork's child goes on with the queue and without the
 //! threads, whose memory then becomes something else's. So only what a fork finds without waiting threads may use it.
 
 use std::sync::{MutexGuard, PoisonError, TryLockError};
 
-/// The standard library's, which a panic does not close: nothing that runs under these locks can panic half-way.
+/// The standard library's mutex without poisoning: no code under these locks can panic half-way.
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
 
@@ -19,7 +19,7 @@ impl<T> Mutex<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `None` where another thread, or this one, has it.
+    /// `None` if another thread, or this one, holds it.
     pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         match self.0.try_lock() {
             Ok(guard) => Some(guard),

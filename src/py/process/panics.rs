@@ -1,4 +1,4 @@
-//! Panics: bugs of ours, which end at the border and are counted.
+//! Panics, which are bugs of this library. They are caught at the border to Python, and counted.
 
 use std::any::Any;
 use std::sync::Once;
@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
-/// Counts panics from now on, in every thread, also those that something catches.
+/// Starts to count panics in every thread, including those that are caught.
 pub(crate) fn count() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
@@ -27,7 +27,7 @@ pub(crate) fn _panics() -> u64 {
     COUNT.load(Ordering::Relaxed)
 }
 
-/// The exception for a panic that was caught: a bug of ours, and said so.
+/// The exception for a caught panic, which says that it is a bug of this library.
 #[cold]
 pub(crate) fn bug(payload: &(dyn Any + Send)) -> PyErr {
     let message = payload

@@ -1,4 +1,4 @@
-//! State that a fork's child begins anew.
+//! State that a forked child starts anew.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use pyo3::prelude::*;
 use super::background;
 use super::guard::Guard;
 
-/// State with locks that threads wait for detached: at the moment of a fork any of them may be
-/// held by a thread that the child does not have.
+/// State with locks that threads wait for detached. During a fork, any of them may be held by a thread that
+/// the child does not have.
 pub(crate) struct PerProcess<T>(Guard<(u64, Arc<T>)>);
 
 impl<T: Default> Default for PerProcess<T> {
@@ -23,13 +23,13 @@ impl<T: Default> PerProcess<T> {
         self.with(py, Arc::clone)
     }
 
-    /// Looks at the state of this process, without anything that takes a lock or Python.
+    /// Calls `look` with the state of this process. `look` must neither take a lock nor run Python code.
     #[inline(always)]
     pub(crate) fn with<R>(&self, py: Python<'_>, look: impl FnOnce(&Arc<T>) -> R) -> R {
         let now = background::generation();
         let seen = self.0.with(py, |(generation, state)| {
             if *generation != now {
-                // The parent's is never touched again, nor dropped.
+                // The parent's state is never used again, nor dropped.
                 std::mem::forget(std::mem::take(state));
                 *generation = now;
             }

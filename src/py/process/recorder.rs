@@ -1,8 +1,8 @@
-//! `record=`: which keys were looked up, written to a trace that `replay` reads.
+//! `record=`: writes the keys that are looked up to a trace, which `replay` reads.
 //!
-//! The cache only notes hashes in a buffer. A thread of the recorder's own formats and compresses
-//! full buffers; where it falls behind, buffers are dropped rather than the cache slowed down, and
-//! after so many lookups recording ends.
+//! The cache only writes hashes to a buffer. A thread of the recorder formats and compresses full buffers. If
+//! it falls behind, buffers are dropped, so that the cache is not slowed down. Recording ends after a given
+//! number of lookups.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -28,10 +28,10 @@ const BUFFER: usize = 1 << 15;
 /// Buffers that may wait for the thread.
 const WAITING: usize = 8;
 
-/// Sizes that the thread remembers, for lookups that found something.
+/// The number of sizes that the thread remembers, for lookups that are hits.
 const SIZES: usize = 1 << 20;
 
-/// What happened to the key of a hash.
+/// An event of the key with a hash.
 #[derive(Clone, Copy, Debug)]
 enum Note {
     LookedUp(u64),
@@ -49,10 +49,10 @@ pub(crate) struct Recorder {
 
 struct State {
     notes: Vec<Note>,
-    /// How many lookups may still be recorded; `None` for any number.
+    /// The number of lookups that may still be recorded; `None` for any number.
     left: Option<u64>,
     dropped: u64,
-    /// To the thread; `None` when recording has ended.
+    /// The channel to the thread; `None` when recording has ended.
     full: Option<SyncSender<Vec<Note>>>,
 }
 
@@ -70,7 +70,8 @@ fn cannot_create(py: Python<'_>, path: &Path, error: std::io::Error) -> PyErr {
 }
 
 impl Recorder {
-    /// Begins a trace in a new file, of at most so many lookups, where 0 is any number; with sizes if the cache has any.
+    /// Begins a trace in a new file, of at most `most` lookups (0: any number). It has sizes if the cache has
+    /// sizes.
     pub(crate) fn start(py: Python<'_>, path: PathBuf, most: u64, sized: bool) -> PyResult<Arc<Self>> {
         let file = File::create(&path).map_err(|error| cannot_create(py, &path, error))?;
         let (full, notes) = sync_channel(WAITING);
@@ -110,7 +111,7 @@ impl Recorder {
         Ok(recorder)
     }
 
-    /// Whether it is the first.
+    /// Adds a recorder to the list. Returns whether it is the first.
     fn remember(recorder: &Arc<Self>) -> bool {
         let mut recorders = RECORDERS.lock();
         let first = recorders.capacity() == 0;
@@ -160,7 +161,7 @@ impl Recorder {
         }
     }
 
-    /// Ends the trace: what was noted is in the file when this returns.
+    /// Ends the trace. When this returns, everything recorded is in the file.
     pub(crate) fn finish(&self, py: Python<'_>) {
         if self.generation != generation() {
             return;
@@ -194,7 +195,7 @@ impl Recorder {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        // A cache that was not closed: the thread writes what it has been given and ends by itself.
+        // The cache was not closed. The thread writes what it has got, and ends by itself.
         let state = self.state.get_mut();
         if let Some(full) = state.full.take().filter(|_| self.generation == generation()) {
             let _ = full.try_send(std::mem::take(&mut state.notes));
@@ -213,10 +214,10 @@ fn finish_all(py: Python<'_>) {
 fn write_all(buffers: &Receiver<Vec<Note>>, sized: bool, file: &mut impl Write) -> std::io::Result<()> {
     let mut known = HashMap::new();
     for notes in buffers {
-        // A key that was missed gets its size a moment later.
+        // The size of a key that was missed is recorded a moment later.
         for note in &notes {
             if let Note::Sized(hash, size) = *note {
-                // Where there is no memory for more, it goes on without those it has.
+                // Without memory for more sizes, the known ones are forgotten.
                 if known.len() >= SIZES || known.try_reserve(1).is_err() {
                     known.clear();
                 }

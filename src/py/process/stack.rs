@@ -11,24 +11,25 @@ use std::hint::black_box;
 use pyo3::exceptions::PyRecursionError;
 use pyo3::prelude::*;
 
-/// For whom a stack has room.
+/// The kind of call that a stack must have room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
-    /// A call that may nest. Half of the reserve is left for what follows when it has ended.
+    /// A call that may nest. Half of the reserve is kept for what follows after it.
     Nested,
-    /// A call by which something ends, or which is like any other.
+    /// Any other call, such as one that ends something.
     Any,
 }
 
-/// So many bytes are kept back, or half of the stack where that is less.
+/// The bytes that are kept in reserve, or half of the stack if that is less.
 const RESERVE: usize = 256 << 10;
 
 /// A thread's stack, as far as it is known.
 #[derive(Clone, Copy)]
 struct Stack {
-    /// Below this there is no room for a call that may nest. The largest number where the stack is not known yet.
+    /// Below this address there is no room for a call that may nest. The largest number if the stack is not
+    /// known yet.
     limit: usize,
-    /// Below this there is none for any call.
+    /// Below this address there is no room for any call.
     last: usize,
     low: usize,
 }
@@ -60,7 +61,7 @@ fn check_closely(here: usize, call: Call) -> PyResult<()> {
     }
     let stack = STACK.get();
     let limit = if call == Call::Nested { stack.limit } else { stack.last };
-    // Below the stack: this is another stack, which somebody has switched to.
+    // An address below the stack means that the program has switched to another stack.
     if here >= limit || here < stack.low {
         return Ok(());
     }
@@ -69,11 +70,11 @@ fn check_closely(here: usize, call: Call) -> PyResult<()> {
     ))
 }
 
-/// Whether so many bytes of the stack are left, as far as it is known.
+/// Whether `bytes` bytes of the stack are left, as far as it is known.
 pub(crate) fn has_room(bytes: usize) -> bool {
     let here = 0_u8;
     let here = black_box(&raw const here).addr();
-    // Makes the stack known. What it says of another call is no matter here.
+    // This determines the bounds of the stack; its result does not matter here.
     let _ = check_closely(here, Call::Any);
     let low = STACK.get().low;
     here < low || here - low >= bytes
@@ -101,7 +102,7 @@ fn bounds() -> Option<(usize, usize)> {
 /// The lowest address of this thread's stack and its size.
 #[cfg(target_os = "macos")]
 fn bounds() -> Option<(usize, usize)> {
-    // SAFETY: both only read what the thread was made with.
+    // SAFETY: both calls only read attributes of the thread.
     let (high, size) = unsafe {
         let thread = libc::pthread_self();
         (libc::pthread_get_stackaddr_np(thread).addr(), libc::pthread_get_stacksize_np(thread))

@@ -1,4 +1,4 @@
-//! The time of day, as Python's own module tells it.
+//! The time of day, from Python's module `time`.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,22 +8,22 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyDict};
 
-/// Python's module `time`, as it is when nobody has replaced anything in it.
+/// Python's module `time`, before anything in it was replaced.
 struct TimeModule {
     content: Py<PyDict>,
-    /// Its function `time`, and the address of what that calls, which some libraries exchange.
+    /// Its function `time`, and the address of the C function that it calls, which some libraries replace.
     own: Option<(Py<PyAny>, usize)>,
 }
 
 static TIME: PyOnceLock<TimeModule> = PyOnceLock::new();
 
-/// The address of what a function written in C calls.
+/// The address of the C function behind a built-in function.
 fn address(function: &Bound<'_, PyAny>) -> usize {
     // SAFETY: the object is a function written in C, as the caller has found out, and lives.
     unsafe { ffi::PyCFunction_GetFunction(function.as_ptr()) }.map_or(0, |call| call as usize)
 }
 
-/// Looks at the module as it is before a test has replaced anything.
+/// Remembers the module's function before a test can replace it.
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     known(py).map(drop)
 }
@@ -40,8 +40,8 @@ fn known(py: Python<'_>) -> PyResult<&TimeModule> {
     })
 }
 
-/// Seconds since the epoch. Asked of the module each time, so that tests may replace it; where they
-/// have not, without calling it.
+/// Seconds since the epoch. The module's function is looked up each time, so that tests may replace it. If it
+/// was not replaced, the time is read without calling it.
 pub(crate) fn now(py: Python<'_>) -> PyResult<f64> {
     let TimeModule { content, own } = known(py)?;
     let name = pyo3::intern!(py, "time");

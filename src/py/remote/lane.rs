@@ -15,7 +15,7 @@ use super::reply::object;
 use super::request::{add, no_memory, request_of};
 use crate::py::process::per_process::PerProcess;
 
-/// Where a server is, as Python says it.
+/// The address of a server, as Python passes it.
 #[derive(FromPyObject)]
 enum Place {
     Tcp(String, u16),
@@ -62,7 +62,7 @@ impl RemoteLane {
         let answer = py.detach(|| {
             let lane = place.get_or_init(|| Lane::new(self.settings.clone()));
             lane.call(request, until, || {
-                // Where the interpreter ends, nobody waits any more.
+                // When the interpreter ends, nobody waits any more.
                 let looked = Python::try_attach(|py| {
                     py.check_signals()?;
                     Ok::<(), PyErr>(())

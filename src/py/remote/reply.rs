@@ -7,7 +7,7 @@ use pyo3::types::{PyBool, PyBytes, PyDict, PyList};
 
 use crate::py::object::fallible;
 
-/// Bytes as an object; a `MemoryError` where there is no memory.
+/// Bytes as an object; a `MemoryError` if there is no memory.
 pub(super) fn bytes<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     let made = PyBytes::new_with(py, bytes.len(), |buffer| {
         buffer.copy_from_slice(bytes);
@@ -28,7 +28,7 @@ pub(super) fn list<'py>(
     Ok(made.into_any())
 }
 
-/// What Python cannot have as a value, though the server may send it. It is as a refusal.
+/// Handles a value that Python cannot represent, such as an unhashable key, like a refusal.
 fn strange<'py>(error: PyErr, what: &str, failed: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = failed.py();
     if error.is_instance_of::<PyTypeError>(py) || error.is_instance_of::<PyValueError>(py) {

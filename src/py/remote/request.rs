@@ -1,4 +1,4 @@
-//! Commands of Python objects as bytes.
+//! Encodes commands of Python objects.
 
 use flexcache_remote::Request;
 use pyo3::exceptions::{PyMemoryError, PyValueError};

@@ -28,13 +28,13 @@ const SENDING: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 #[cfg(target_vendor = "apple")]
 const SENDING: SendFlags = SendFlags::DONTWAIT;
 
-/// What is used for reading.
+/// The state of reading.
 struct Reading {
     decoder: Decoder,
     buffer: Vec<u8>,
 }
 
-/// Why something could not be done.
+/// Why a call failed.
 enum Failure {
     TimedOut,
     Closed,
@@ -56,9 +56,9 @@ pub(crate) struct RemoteSocket {
     invalidated: AtomicU64,
 }
 
-/// Runs the handlers of signals that have come. What they raise ends the call.
+/// Runs pending signal handlers. Their exceptions end the call.
 fn look_for_signals() -> Result<(), Failure> {
-    // Where the interpreter ends, nobody waits any more.
+    // When the interpreter ends, nobody waits any more.
     let looked = Python::try_attach(|py| {
         py.check_signals()?;
         Ok::<(), PyErr>(())
@@ -66,7 +66,7 @@ fn look_for_signals() -> Result<(), Failure> {
     looked.unwrap_or(Ok(())).map_err(Failure::Raised)
 }
 
-/// The keys of a push which says that values were written, if all of them begin with these bytes.
+/// The keys of a push that reports written values, if all of them begin with these bytes.
 fn written<'a>(value: &'a Value, start: &[u8]) -> Option<&'a [Value]> {
     let Value::Push(parts) = value else { return None };
     let [Value::Bytes(word), Value::Array(keys)] = parts.as_slice() else { return None };
@@ -92,7 +92,8 @@ impl RemoteSocket {
         }
     }
 
-    /// Whether nothing can be read. What can be read though nothing was asked is the end.
+    /// Whether there is nothing to read. If there is something although nothing was asked, it is the end of
+    /// the connection.
     fn is_quiet(&self) -> bool {
         let looked = recv(&self.socket, &mut [0_u8; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
         matches!(looked, Err(Errno::AGAIN))
@@ -110,7 +111,7 @@ impl RemoteSocket {
         Ok(())
     }
 
-    /// Gives the decoder what has come, for which it waits until a moment.
+    /// Waits until `until` for bytes, and passes them to the decoder.
     fn fill(&self, reading: &mut Reading, until: Instant) -> Result<(), Failure> {
         self.wait(PollFlags::IN, until)?;
         match recv(&self.socket, &mut reading.buffer[..], RecvFlags::DONTWAIT) {
@@ -123,7 +124,7 @@ impl RemoteSocket {
         }
     }
 
-    /// Sends commands and waits for the replies; None where something had come before.
+    /// Sends commands and waits for the replies; `None` if there was something to read before.
     fn ask(
         &self,
         reading: &mut Reading,
@@ -145,7 +146,8 @@ impl RemoteSocket {
         Ok(Some(replies))
     }
 
-    /// Waits for what is not about written values. Those are told to the tracker.
+    /// Waits for replies and pushes. Pushes that report written values are passed to the tracker and not
+    /// returned.
     fn hear(
         &self,
         reading: &mut Reading,
@@ -155,7 +157,7 @@ impl RemoteSocket {
     ) -> Result<Vec<Value>, Failure> {
         let mut others = Vec::new();
         while others.is_empty() {
-            // There may always be something to read.
+            // Checked here, too, as there may be something to read all the time.
             if Instant::now() >= until {
                 return Err(Failure::TimedOut);
             }
@@ -176,7 +178,8 @@ impl RemoteSocket {
         Ok(others)
     }
 
-    /// Runs `step` detached, with what is used for reading. After a failure that is no timeout, it is of no use any more.
+    /// Runs `step` detached, with the state of reading. After a failure that is not a timeout, the connection
+    /// cannot be used any more.
     fn reading<R: Send>(
         &self,
         py: Python<'_>,
@@ -202,7 +205,7 @@ impl RemoteSocket {
     }
 }
 
-/// A time as Python says it.
+/// Converts a number of seconds.
 fn duration(seconds: f64) -> PyResult<Duration> {
     let time =
         Duration::try_from_secs_f64(seconds).ok().filter(|&time| Instant::now().checked_add(time).is_some());

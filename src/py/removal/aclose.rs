@@ -1,8 +1,8 @@
-//! `aclose`: hooks that are awaitable.
+//! `aclose`: awaitable hooks.
 //!
-//! Where the thread that removes an entry has a running event loop, the hook is scheduled there.
-//! Elsewhere it is handed to the background thread, which runs it to completion on a loop of its
-//! own; closing the cache, and the end of the program, wait for that.
+//! If the thread that removes an entry has a running event loop, the hook is scheduled there. Otherwise it is
+//! handed to the background thread, which runs it to completion on a loop of its own. Closing the cache and
+//! the end of the program wait for that.
 
 use std::sync::{Arc, Condvar, PoisonError};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::py::process::guard::Guard;
 use crate::py::process::mutex::Mutex;
 use crate::py::process::per_process::PerProcess;
 
-/// How long to wait before signals, such as that of Ctrl-C, are looked at.
+/// The time between two checks for signals, such as that of Ctrl-C, while waiting.
 pub(crate) const BETWEEN_SIGNALS: Duration = Duration::from_millis(50);
 
 /// The awaitable hooks of one cache that have not finished.
@@ -28,14 +28,14 @@ pub(crate) struct Closing {
     errors: Arc<HookErrors>,
 }
 
-/// How many hooks the background thread has still to run.
+/// The number of hooks that the background thread has yet to run.
 #[derive(Default)]
 struct HandedOver {
     left: Mutex<usize>,
     finished: Condvar,
 }
 
-/// One of them, until it is dropped: however the hook ends, it is not waited for any longer.
+/// Counts as one of them until it is dropped, however the hook ends.
 struct ToFinish(Arc<HandedOver>);
 
 impl ToFinish {
@@ -156,7 +156,7 @@ impl Closing {
     ///
     /// # Errors
     ///
-    /// What a signal's handler raises meanwhile.
+    /// What a signal handler raises meanwhile.
     pub(crate) fn wait(&self, py: Python<'_>) -> PyResult<()> {
         if background::is_current_thread() {
             return Ok(());
@@ -175,7 +175,7 @@ impl Closing {
         }
     }
 
-    /// An awaitable for all that is scheduled on the running loop; its result is `None`.
+    /// An awaitable for all hooks that are scheduled on the running loop; its result is `None`.
     pub(crate) fn gather<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let asyncio = py.import("asyncio")?;
         let event_loop = asyncio.call_method0("get_running_loop")?;
@@ -184,7 +184,7 @@ impl Closing {
         let held =
             self.tasks.with(py, |tasks| tasks.iter().map(|task| task.clone_ref(py)).collect::<Vec<_>>())?;
         for task in held {
-            // One of another loop is not ours to wait for.
+            // Tasks of other loops are not awaited.
             if task.bind(py).call_method0("get_loop")?.is(&event_loop) {
                 tasks.push(task);
             }

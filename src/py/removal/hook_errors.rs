@@ -1,4 +1,4 @@
-//! Exceptions that hooks and listeners raise: counted and logged, for there is nobody to raise them to.
+//! Exceptions of hooks and listeners, which are counted and logged because no caller could handle them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,10 +7,10 @@ use pyo3::prelude::*;
 use crate::py::object::running_python::{interpreter_is_ending, report_unraisable};
 use crate::py::process::{background, logging, stack};
 
-/// What a report takes of the stack, when `logging` and `traceback` are imported for it.
+/// The stack that a report needs if it has to import `logging` and `traceback`.
 const ROOM_TO_REPORT: usize = 192 << 10;
 
-/// How many exceptions the hooks and listeners of one cache have raised.
+/// The number of exceptions that the hooks and listeners of one cache have raised.
 #[derive(Default)]
 pub(crate) struct HookErrors(AtomicU64);
 
@@ -27,7 +27,7 @@ impl HookErrors {
     pub(crate) fn add(&self, py: Python<'_>, hook: &str, error: &PyErr) {
         self.0.fetch_add(1, Ordering::Relaxed);
         if interpreter_is_ending() {
-            // There may be no `logging` left to write to.
+            // At the end of the interpreter, `logging` may no longer work.
             report_unraisable(py, error.clone_ref(py));
             return;
         }
@@ -35,7 +35,7 @@ impl HookErrors {
             report(py, hook, error);
             return;
         }
-        // The thread was made with a small stack, or has used it up. Another one reports.
+        // The thread's stack is small or used up, so another thread reports.
         let (hook, raised) = (hook.to_owned(), error.clone_ref(py));
         if background::run(py, Box::new(move |py| report(py, &hook, &raised))).is_err() {
             report_unraisable(py, error.clone_ref(py));

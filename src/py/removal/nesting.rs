@@ -1,14 +1,14 @@
 //! Removals that cause removals.
 //!
-//! A hook may end another cache, whose values' hooks may end another, and so on: past a certain
-//! depth what was removed waits until the outermost call is done, so that no chain of caches is too
-//! long for the stack.
+//! A hook may close another cache, whose values' hooks may close another one, and so on. Beyond a certain
+//! depth, removed entries are finished only when the outermost call is done, so that no chain of caches
+//! overflows the stack.
 
 use std::cell::{Cell, RefCell};
 
 use pyo3::prelude::*;
 
-/// So many caches deep one is emptied by the hooks of another before what it removes has to wait.
+/// The depth of nested removals beyond which removed entries have to wait.
 const DEEPEST: u32 = 40;
 
 type Work = Box<dyn FnOnce(Python<'_>)>;
@@ -18,7 +18,7 @@ thread_local! {
     static WAITING: RefCell<Vec<Work>> = const { RefCell::new(Vec::new()) };
 }
 
-/// One level down, until dropped.
+/// One level of nesting, until dropped.
 struct Deeper(u32);
 
 impl Deeper {
@@ -34,8 +34,8 @@ impl Drop for Deeper {
     }
 }
 
-/// Runs something that drops many objects: now, or where that would be too deep a nesting, when
-/// the outermost of all is done.
+/// Runs `work`, which drops many objects: now or, if the nesting is too deep, when the outermost call is
+/// done.
 pub(crate) fn not_too_deep(py: Python<'_>, work: impl FnOnce(Python<'_>) + 'static) {
     let depth = DEPTH.get();
     if depth >= DEEPEST {

@@ -1,5 +1,5 @@
-//! What is due to removed entries: the listener and the observers are notified, the value's hook
-//! runs, the references are dropped. Every removed entry comes through here, exactly once.
+//! Finishes the removal of entries: notifies the listener and the observers, runs the value's hook, and drops
+//! the references. Every removed entry passes through here exactly once.
 
 use std::sync::{Arc, OnceLock};
 
@@ -19,11 +19,11 @@ use crate::py::object::hooks;
 use crate::py::object::running_python::{attached, call, decref};
 use crate::py::process::guard::Guard;
 
-/// One cache's listener, observers, hooks in progress, and count of failures. Outlives the cache
-/// where a longer chain still needs it.
+/// One cache's listener, observers, running hooks, and count of failures. It outlives the cache if a chain of
+/// removals still needs it.
 pub(crate) struct RemovalNotifier {
     listener: Guard<Option<Py<PyAny>>>,
-    /// Whether there is a listener, without the lock.
+    /// Whether there is a listener, which can be read without the lock.
     pub(crate) listens: bool,
     /// Whether values' hooks are run.
     pub(crate) runs_hooks: bool,
@@ -47,7 +47,7 @@ impl RemovalNotifier {
 
     /// Bytes allocated for it.
     pub(crate) fn allocated_bytes(&self) -> usize {
-        // What is shared is counted with its two counters.
+        // Shared objects have two reference counters.
         let shared = 2 * size_of::<usize>();
         let closing = self.closing.get().map_or(0, |_| shared + Closing::allocated_bytes());
         2 * shared + size_of::<Self>() + size_of::<HookErrors>() + closing
@@ -76,7 +76,7 @@ impl RemovalNotifier {
         Ok(self.listener.with(py, |listener| listener.as_ref().map(|listener| listener.clone_ref(py)))?)
     }
 
-    /// Does all that is due to a removed entry.
+    /// Finishes the removal of an entry.
     #[inline]
     pub(crate) fn finish(self: &Arc<Self>, py: Python<'_>, entry: RemovedEntry) {
         let quiet =
@@ -98,7 +98,7 @@ impl RemovalNotifier {
         !hooks::may_act_on_removal(&value.bind_borrowed(py)) || !self.runs_hooks
     }
 
-    /// Does all that is due to many, now or when the calls that led here are done.
+    /// Finishes the removal of many entries: now, or when the calls that led here are done.
     pub(crate) fn finish_all(
         self: &Arc<Self>,
         py: Python<'_>,

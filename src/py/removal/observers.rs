@@ -10,7 +10,7 @@ use pyo3::types::{PyString, PyTuple};
 use crate::py::object::argument::wrong_type;
 use crate::py::process::guard::Guard;
 
-/// What a listener can be told of.
+/// The events that a listener can be called for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     Hit,
@@ -67,7 +67,7 @@ impl Event {
 
 /// The listeners of a cache.
 pub(crate) struct Observers {
-    /// The events that anybody listens to, without the lock.
+    /// The events that any listener wants, which can be read without the lock.
     wanted: AtomicU8,
     list: Guard<Vec<(u8, Py<PyAny>)>>,
 }
@@ -95,7 +95,7 @@ impl Observers {
         self.wanted.load(Ordering::Relaxed) != 0
     }
 
-    /// Adds a listener; without events, to all of them.
+    /// Adds a listener; without events, it listens to all.
     pub(crate) fn add(&self, listener: &Bound<'_, PyAny>, events: &Bound<'_, PyTuple>) -> PyResult<()> {
         let py = listener.py();
         if !listener.is_callable() {
@@ -111,10 +111,10 @@ impl Observers {
         Ok(())
     }
 
-    /// Removes a listener that was added; whether it was there.
+    /// Removes a listener. Returns whether it was present.
     pub(crate) fn remove(&self, listener: &Bound<'_, PyAny>) -> PyResult<bool> {
         let py = listener.py();
-        // Bound methods are made anew each time, and equality is Python's business.
+        // A bound method is a new object each time, so listeners are compared by Python's `==`.
         let known = self
             .list
             .with(py, |list| list.iter().map(|(_, known)| known.clone_ref(py)).collect::<Vec<_>>())?;

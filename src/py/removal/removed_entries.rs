@@ -6,12 +6,12 @@ use pyo3::prelude::*;
 /// A key and value that were removed, and why.
 pub(crate) type RemovedEntry = Removed<Py<PyAny>, Py<PyAny>>;
 
-/// Entries that were removed; the common case of one allocates nothing.
+/// Removed entries. The common case of one entry allocates nothing.
 #[derive(Default)]
 pub(crate) struct RemovedEntries {
     first: Option<RemovedEntry>,
     rest: Vec<RemovedEntry>,
-    /// Whether fewer were removed than there were to remove, for want of memory.
+    /// Whether not all entries could be removed, for lack of memory.
     ran_out: bool,
 }
 
@@ -30,7 +30,7 @@ impl RemovedEntries {
         self.first.iter().chain(&self.rest)
     }
 
-    /// Whether fewer were removed than there were to remove, for want of memory.
+    /// Whether not all entries could be removed, for lack of memory.
     pub(crate) fn ran_out_of_memory(&self) -> bool {
         self.ran_out
     }
@@ -55,7 +55,7 @@ impl RemovalSink<Py<PyAny>, Py<PyAny>> for RemovedEntries {
     fn push(&mut self, entry: RemovedEntry) {
         match &mut self.first {
             None => self.first = Some(entry),
-            // What was replaced is told of first, before what was evicted for the new value.
+            // The replaced value is notified first, before the entries that were evicted for the new value.
             Some(first) if entry.cause == Cause::Replaced => {
                 let evicted = std::mem::replace(first, entry);
                 self.rest.insert(0, evicted);

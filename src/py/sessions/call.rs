@@ -128,7 +128,7 @@ impl<'py> Arguments<'_, 'py> {
         touch(&self.take::<(String, u64)>()?)
     }
 
-    /// The bits of items in a filter of so many bits, and the filter's shape.
+    /// The bits of items in a Bloom filter, and the filter's shape.
     fn bloom(&self) -> PyResult<(Vec<Vec<u64>>, Vec<u8>)> {
         let items = self.members()?;
         let bits: u64 = self.take()?;
@@ -170,7 +170,7 @@ fn pairs(codec: &SessionCodec, dict: &Bound<'_, PyAny>) -> PyResult<Vec<(Cell, C
     Ok(pairs)
 }
 
-/// What is stored under a key: containers of Python's become containers.
+/// Converts an object to the value of a key. Python containers become containers.
 fn whole(codec: &SessionCodec, object: &Bound<'_, PyAny>) -> PyResult<Whole> {
     let cells = |objects: Vec<Bound<'_, PyAny>>| {
         objects.iter().map(|object| codec.value(object)).collect::<PyResult<Vec<_>>>()
@@ -205,7 +205,7 @@ fn kind(name: &str) -> PyResult<Kind> {
     found.ok_or_else(|| PyValueError::new_err(format!("no such kind: {name}")))
 }
 
-/// What is asked of a store.
+/// The operation for a call.
 pub(super) fn operation(codec: &SessionCodec, name: &str, tuple: &Bound<'_, PyTuple>) -> PyResult<Op> {
     let arguments = Arguments { codec, tuple, next: std::cell::Cell::new(0) };
     let a = &arguments;
@@ -263,7 +263,7 @@ pub(super) fn operation(codec: &SessionCodec, name: &str, tuple: &Bound<'_, PyTu
     })
 }
 
-/// What is done to the container of one key.
+/// The operation on the container of one key.
 pub(super) fn act(
     codec: &SessionCodec,
     kind_name: &str,

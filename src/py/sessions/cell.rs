@@ -1,10 +1,10 @@
-//! Cells: one element as bytes.
+//! Cells: the encoding of single elements.
 //!
 //! Text is UTF-8 and numbers are decimal, so that others who read a database see them. All else begins with the byte 0xFF,
 //! which no UTF-8 has, and a tag, text that could be taken for a number included. Containers in a cell are their elements' cells,
 //! each after its length.
 //!
-//! Members of sets and fields of maps have one form for all that are equal in Python: 1, 1.0 and True are `1`.
+//! Members of sets and fields of maps that are equal in Python have the same cell: 1, 1.0 and True are `1`.
 
 use flexcache_containers::number::float_text;
 use flexcache_containers::{Number, operation::Cell};
@@ -19,10 +19,10 @@ use pyo3::types::{
 use super::errors::of_sessions;
 use crate::py::object::running_python;
 
-/// The byte that begins all that is neither plain text nor a number.
+/// The first byte of cells that are neither plain text nor a number.
 pub(super) const MARK: u8 = 0xFF;
 
-/// Tags are stored.
+/// The tags of cells. They are stored, so they must not change.
 mod tag {
     pub(super) const TEXT: u8 = b't';
     pub(super) const SURROGATES: u8 = b'g';
@@ -47,16 +47,16 @@ mod tag {
     pub(super) const SERIALIZED: u8 = b'P';
 }
 
-/// Containers in containers. Deeper ones are refused.
+/// The most levels of nested containers. Deeper ones are refused.
 const DEEPEST: u32 = 100;
 
-/// The protocol that a serializer is asked for, which Python 3.8 and later read.
+/// The protocol that is passed to a serializer, which Python 3.8 and later read.
 const PROTOCOL: i32 = 5;
 
-/// Digits of a `Decimal` that is looked at as a number. Others have a form of their own.
+/// The most digits of a `Decimal` that is compared with other numbers. Longer ones have a separate form.
 const MOST_DIGITS: i64 = 400;
 
-/// What is needed to encode: a serializer for other objects, and whether equal objects have one form.
+/// An encoder, with the serializer for other objects, and whether equal objects must have the same cell.
 #[derive(Clone, Copy)]
 pub(super) struct Encoder<'a> {
     pub(super) serializer: Option<&'a Py<PyAny>>,
@@ -99,7 +99,7 @@ pub(super) fn is_deque(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(object.get_type().is(deque(object.py())?))
 }
 
-/// A deque of these.
+/// A deque of these objects.
 pub(super) fn new_deque<'py>(
     py: Python<'py>,
     objects: Vec<Bound<'py, PyAny>>,
@@ -114,7 +114,7 @@ fn tagged(tag: u8, payload: &[u8]) -> Cell {
     cell
 }
 
-/// Seven bits to a byte, the lowest first.
+/// Appends a length, seven bits in each byte, the lowest first.
 fn push_length(to: &mut Vec<u8>, mut length: usize) {
     loop {
         let low = u8::try_from(length & 0x7F).unwrap_or(0);
@@ -156,7 +156,7 @@ impl Encoder<'_> {
     ///
     /// # Errors
     ///
-    /// `CodecError` for what has no cell, and what a serializer raises.
+    /// `CodecError` for an object that has no cell, and what a serializer raises.
     pub(super) fn cell(self, value: &Bound<'_, PyAny>) -> PyResult<Cell> {
         self.at_depth(value, 0)
     }
@@ -253,7 +253,7 @@ impl Encoder<'_> {
             return self.elements(tag::FROZENSET, set.iter(), depth, true).map(Some);
         }
         if self.is_member {
-            // The rest cannot be hashed, so that Python's own sets do not take it either.
+            // Other objects are not hashable, so Python's own sets refuse them as well.
             return Ok(None);
         }
         if let Ok(list) = value.cast_exact::<PyList>() {
@@ -323,7 +323,7 @@ impl Encoder<'_> {
         Ok(None)
     }
 
-    /// A `Decimal` that equals an int or a float has its form.
+    /// A `Decimal` that equals an int or a float has the same cell.
     fn decimal_member(self, value: &Bound<'_, PyAny>) -> PyResult<Cell> {
         let own = |value: &Bound<'_, PyAny>| -> PyResult<Cell> {
             let text = value.call_method0("__str__")?;
@@ -349,7 +349,7 @@ impl Encoder<'_> {
     }
 }
 
-/// What is left of a cell's payload.
+/// The rest of a cell's payload.
 struct Payload<'a>(&'a [u8]);
 
 impl<'a> Payload<'a> {
@@ -374,7 +374,7 @@ impl<'a> Payload<'a> {
     }
 }
 
-/// What is needed to decode: the serializer that has written.
+/// A decoder, with the serializer that encoded.
 #[derive(Clone, Copy)]
 pub(super) struct Decoder<'a> {
     pub(super) serializer: Option<&'a Py<PyAny>>,
@@ -393,7 +393,7 @@ impl Decoder<'_> {
     ///
     /// # Errors
     ///
-    /// `CodecError` for what is no cell, and what a serializer raises.
+    /// `CodecError` for bytes that are not a cell, and what a serializer raises.
     pub(super) fn object<'py>(self, py: Python<'py>, cell: &[u8]) -> PyResult<Bound<'py, PyAny>> {
         self.at_depth(py, cell, 0)
     }

@@ -22,7 +22,7 @@ impl SessionCodec {
         Encoder { serializer: self.serializer.as_ref(), is_member: false }.cell(object)
     }
 
-    /// The one form of all objects that equal this one.
+    /// The cell of an object as a member, which all equal objects share.
     pub(super) fn member(&self, object: &Bound<'_, PyAny>) -> PyResult<Cell> {
         Encoder { serializer: self.serializer.as_ref(), is_member: true }.cell(object)
     }

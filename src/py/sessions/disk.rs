@@ -1,4 +1,4 @@
-//! The backend in a directory: what one session does with `sessions.db`.
+//! The backend in a directory: one session's use of `sessions.db`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::py::process::clock::ahead;
 use crate::py::process::fork::{self, Forkable};
 use crate::py::process::mutex::Mutex;
 
-/// A call that waits looks so often whether there is a signal.
+/// How often a waiting call checks for signals.
 const SLICE: Duration = Duration::from_millis(50);
 
 impl Forkable for SessionStore {
@@ -38,7 +38,7 @@ impl Forkable for SessionStore {
 #[pyclass(frozen, module = "flexcache_rs._core")]
 pub(crate) struct DiskSession {
     database: PathBuf,
-    /// The store, and the process that it is of.
+    /// The store, and the process that it belongs to.
     store: Mutex<(u32, Arc<SessionStore>)>,
     namespace: Vec<u8>,
     codec: Py<SessionCodec>,
@@ -62,7 +62,7 @@ impl DiskSession {
         let mut store = self.store.lock();
         if store.0 != std::process::id() {
             let old = std::mem::replace(&mut *store, (std::process::id(), new_store(py, &self.database)));
-            // It belongs to the parent.
+            // The old store belongs to the parent process.
             std::mem::forget(old);
         }
         Arc::clone(&store.1)

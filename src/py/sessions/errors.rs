@@ -1,4 +1,4 @@
-//! The one way from the errors of stores to the exceptions of `flexcache_rs.sessions`.
+//! Converts the errors of stores to the exceptions of `flexcache_rs.sessions`. All conversions are here.
 
 use flexcache_containers::Error;
 use pyo3::exceptions::{PyIndexError, PyMemoryError, PyOverflowError, PyTypeError, PyValueError};

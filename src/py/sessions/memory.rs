@@ -1,4 +1,4 @@
-//! The backend in memory: `MemoryKeys`, which sessions share, and what one session does with it.
+//! The backend in memory: `MemoryKeys`, which sessions share, and the calls of one session.
 //!
 //! Single values that are exact str, and whose cell is plain, are kept as they are: no code of the user's runs when one is
 //! looked at or dropped, so that may happen under the lock.
@@ -22,10 +22,10 @@ use crate::py::memory::any_policy::{AnyPolicy, PolicyName};
 use crate::py::process::clock::{SystemClock, ahead};
 use crate::py::process::mutex::Mutex;
 
-/// What a str takes besides its characters.
+/// The bytes of a str besides its characters.
 const TEXT: u64 = 56;
 
-/// Where all keys are.
+/// The store of all keys.
 type Store = MemoryStore<HeldText, AnyPolicy>;
 
 /// A str whose cell is its UTF-8.
@@ -39,7 +39,7 @@ impl Clone for HeldText {
 
 impl Held for HeldText {
     fn cell(&self) -> Cell {
-        // The UTF-8 was made when it was stored, and Python keeps it.
+        // The UTF-8 was made when the str was stored, and Python caches it.
         Python::attach(|py| self.0.bind(py).to_str().map(|text| text.as_bytes().to_vec()).unwrap_or_default())
     }
 
@@ -148,7 +148,7 @@ fn wall() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// This moment, moved ahead by tests.
+/// The present time, which tests may move ahead.
 fn times() -> Times {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let wall = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
@@ -171,7 +171,7 @@ impl MemorySession {
                 self.keys.lock().get(&self.namespace, name, &SystemClock)
             }
             Err(_) => {
-                // Before the lock: what a key that is wrong looks like is Python code.
+                // Before the lock, since the error for a wrong key runs Python code.
                 let name = super::codec::key(key)?;
                 self.keys.lock().get(&self.namespace, &name, &SystemClock)
             }

@@ -23,7 +23,7 @@ pub(super) fn deadline(given: Option<Borrowed<'_, '_, PyAny>>, default: Ttl) -> 
     Ok(flexcache_shared::now().saturating_add(left))
 }
 
-/// An argument that is an int of 64 bits; no bool.
+/// An argument that is an int of 64 bits, but not a bool.
 pub(super) fn whole(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<i64> {
     let Some(number) = integer(&value.as_borrowed())? else {
         return Err(wrong_type(argument, "an int", value));

@@ -1,4 +1,4 @@
-//! Tuples, lists and dicts of their bytes.
+//! Decodes tuples, lists and dicts.
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -12,7 +12,7 @@ use super::value::{DEEPEST, bytes_object, kind};
 ///
 /// # Errors
 ///
-/// `RuntimeError` if they are no value's.
+/// `RuntimeError` if the bytes are not a value.
 pub(super) fn make_whole<'py>(py: Python<'py>, kind: u8, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     let mut decoder = Decoder { rest: bytes, error: None };
     match decoder.make(py, kind, 0) {
@@ -21,10 +21,10 @@ pub(super) fn make_whole<'py>(py: Python<'py>, kind: u8, bytes: &[u8]) -> PyResu
     }
 }
 
-/// Bytes of which objects are made. A failure is noted here, so that a part is returned as one word.
+/// The bytes that are decoded. An error is stored here, so that the result for each part fits one word.
 struct Decoder<'a> {
     rest: &'a [u8],
-    /// What the interpreter raised. None where the bytes are damaged.
+    /// The exception of the interpreter; `None` if the bytes are damaged.
     error: Option<PyErr>,
 }
 
@@ -48,14 +48,14 @@ impl<'a> Decoder<'a> {
         Some(*word)
     }
 
-    /// A number of bytes or of parts, each of which takes a byte at least.
+    /// A number of bytes or of parts, each of which takes at least one byte.
     #[inline]
     fn length(&mut self) -> Option<usize> {
         let length = u32::from_le_bytes(self.word()?) as usize;
         (length <= self.rest.len()).then_some(length)
     }
 
-    /// As many bytes as a length before them says.
+    /// Bytes that are preceded by their length.
     #[inline]
     fn sized(&mut self) -> Option<&'a [u8]> {
         let length = self.length()?;

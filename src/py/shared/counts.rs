@@ -1,4 +1,4 @@
-//! Hits and misses, which reads count in this process, and add to the sums in shared memory now and then.
+//! Counts hits and misses in this process, and adds them to the sums in shared memory from time to time.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -7,10 +7,10 @@ use flexcache_shared::SharedCache;
 
 use crate::py::process::background::generation;
 
-/// After so many of a kind, they are added to the sums.
+/// The number of hits or misses after which they are added to the sums.
 const MANY: u64 = 256;
 
-/// What was counted since it was last added to the sums. A forked child begins with none.
+/// The counts since they were last added to the sums. A forked child begins with 0.
 #[derive(Default)]
 pub(super) struct Counts {
     hits: AtomicU64,
@@ -19,7 +19,7 @@ pub(super) struct Counts {
     process: AtomicU64,
 }
 
-/// Adds one to a number that only attached threads change. Returns what it then is.
+/// Adds one to a number that only attached threads change. Returns the sum.
 #[cfg(not(Py_GIL_DISABLED))]
 #[inline(always)]
 fn add_one(to: &AtomicU64) -> u64 {
@@ -35,7 +35,7 @@ fn add_one(to: &AtomicU64) -> u64 {
 }
 
 impl Counts {
-    /// Counts a look for a value. The calling thread is attached.
+    /// Counts a lookup. The calling thread must be attached.
     #[inline(always)]
     pub(super) fn count(&self, cache: &SharedCache, is_hit: bool) {
         if self.process.load(Relaxed) != generation() {
@@ -46,7 +46,7 @@ impl Counts {
         }
     }
 
-    /// Forgets what the parent has counted, and will add itself.
+    /// Forgets the counts of the parent, which adds them itself.
     #[cold]
     fn begin(&self) {
         self.hits.store(0, Relaxed);
@@ -54,7 +54,7 @@ impl Counts {
         self.process.store(generation(), Relaxed);
     }
 
-    /// Adds what was counted to the sums. The calling thread is attached.
+    /// Adds the counts to the sums. The calling thread must be attached.
     #[cold]
     pub(super) fn add_to(&self, cache: &SharedCache) {
         if self.process.load(Relaxed) != generation() {

@@ -1,4 +1,5 @@
-//! Objects of the bytes that `value` makes. Only what is of a simple kind is made where it lies.
+//! Decodes the bytes that `value` encodes. Only values of simple kinds are decoded directly from shared
+//! memory.
 
 use std::mem::MaybeUninit;
 
@@ -11,7 +12,7 @@ use super::container;
 use super::key::{long_of_bytes, text};
 use super::value::{Serializer, bytes_object, kind};
 
-/// A value as it was copied out of the segment, before an object is made of it.
+/// A value that was copied out of the segment and is not decoded yet.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum RawValue {
     Integer(i64),
@@ -19,7 +20,7 @@ pub(super) enum RawValue {
 }
 
 impl RawValue {
-    /// Copies a value. It may be nonsense, so nothing is made of it yet.
+    /// Copies a value. The bytes may be arbitrary, so they are not decoded yet.
     #[inline]
     pub(super) fn copy(value: flexcache_shared::Value<'_>) -> flexcache_shared::Result<Self> {
         if value.kind == INTEGER {
@@ -34,7 +35,7 @@ impl RawValue {
     ///
     /// # Errors
     ///
-    /// Those of pickle; `RuntimeError` if the bytes are no value's.
+    /// Errors of pickle; `RuntimeError` if the bytes are not a value.
     pub(super) fn into_object<'py>(
         self,
         py: Python<'py>,
@@ -67,15 +68,15 @@ pub(super) fn object_of<'py>(
     }
 }
 
-/// What became of a value while it was read.
+/// The result of reading a value.
 pub(super) enum Read<'py> {
     Object(Bound<'py, PyAny>),
-    /// It is copied. The object is made later, as that may run Python code.
+    /// The value was copied. The object is made later, as that may run Python code.
     Raw(RawValue),
 }
 
 impl<'py> Read<'py> {
-    /// Makes the object of a value where it lies, if it is of a simple kind, or copies it.
+    /// Decodes a value directly from shared memory if it is of a simple kind, or copies it.
     #[inline]
     pub(super) fn of(py: Python<'py>, value: flexcache_shared::Value<'_>) -> flexcache_shared::Result<Self> {
         match simple(py, value) {
@@ -149,8 +150,8 @@ fn ascii_text<'py>(py: Python<'py>, value: flexcache_shared::Value<'_>) -> Optio
     if all & 0x8080_8080_8080_8080 == 0 {
         return Some(text);
     }
-    // Torn or damaged. The str must not be let go with characters that it cannot have.
-    // SAFETY: as above.
+    // The bytes are torn or damaged. The str must not be dropped with characters that it cannot have. SAFETY:
+    // as above.
     unsafe {
         ffi::PyUnicode_DATA(text.as_ptr()).cast::<u8>().write_bytes(b'?', value.len());
     }

@@ -1,4 +1,4 @@
-//! The one way from the shared cache's errors to Python's exceptions.
+//! Converts the shared cache's errors to Python exceptions. All conversions are here.
 
 use flexcache_shared::Error;
 use pyo3::exceptions::{
@@ -27,7 +27,7 @@ pub(super) fn raised(py: Python<'_>, error: Error) -> PyErr {
         Error::NotANumber => {
             PyTypeError::new_err("the stored value is not a 64-bit int and cannot be incremented")
         }
-        // Only where the interpreter ends: otherwise what the signal's handler raised is raised.
+        // Only if the interpreter ends; otherwise the exception of the signal handler is raised.
         Error::Interrupted => PyKeyboardInterrupt::new_err(message),
         Error::Overflow => PyOverflowError::new_err(message),
         Error::OutOfMemory | Error::MemoryLimit { .. } => PyMemoryError::new_err(message),

@@ -1,4 +1,4 @@
-//! The calls that must cost little: `get`, `put`, `set`, `incr`, `[]`, `[]=` and `in`, without PyO3's wrapping.
+//! The calls that must be fast: `get`, `put`, `set`, `incr`, `[]`, `[]=` and `in`, without PyO3's wrapping.
 
 use std::ffi::{CStr, c_int};
 use std::ptr;
@@ -114,7 +114,7 @@ unsafe fn segment_of<'a>(py: Python<'_>, this: *mut ffi::PyObject) -> &'a Shared
     unsafe { object(py, this).cast_unchecked::<SharedSegment>().get() }
 }
 
-/// Stores a value: on the fast path, or, where that does not do, on the slow one.
+/// Stores a value: on the fast path if possible, otherwise on the slow one.
 ///
 /// # Safety
 ///
@@ -128,7 +128,7 @@ unsafe fn store(
     // SAFETY: the caller's promise.
     let (segment, key, value) = unsafe { (segment_of(py, this), object(py, key), object(py, value)) };
     let opened = segment.opened()?;
-    // Neither a clock nor Python code is needed, and nobody is waited for.
+    // The fast path needs neither a clock nor Python code, and does not wait.
     if ttl.is_null()
         && tags.is_null()
         && matches!(opened.default_ttl, Ttl::Never)
@@ -145,7 +145,7 @@ unsafe fn store(
     attached(py, |py| segment.put(py, key, value, ttl, tags))
 }
 
-/// Reads a value, or `default`, which is None where it is not given.
+/// Reads a value, or returns `default`, which is None if it is not given.
 ///
 /// # Safety
 ///
@@ -308,7 +308,7 @@ impl SharedSegment {
     }
 }
 
-/// Puts the calls on the class.
+/// Puts the fast calls on the class.
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     let class = py.get_type::<SharedSegment>();
     let calls: [(_, ffi::PyCFunctionFastWithKeywords, _); 5] = [

@@ -1,6 +1,6 @@
-//! Keys as bytes, one canonical form for each: keys that a dict takes for one are one here.
+//! Encodes keys in a canonical form: keys that are equal in a dict have the same bytes.
 //!
-//! Never by pickle, whose bytes depend on which parts of a key are one object.
+//! Pickle is not used, as its bytes depend on which parts of a key are the same object.
 
 use std::ops::Deref;
 
@@ -20,12 +20,12 @@ mod kind {
     pub(super) const TUPLE: u8 = 6;
 }
 
-/// Tuples in tuples in a key.
+/// The most levels of nested tuples in a key.
 const DEEPEST: u32 = 32;
 
-/// Kinds of keys that are not the user's.
+/// The kinds of internal keys, which users cannot name.
 pub(super) mod own_kind {
-    /// Those from here on are not listed.
+    /// The first internal kind. Keys of these kinds are not listed.
     pub(in super::super) const FIRST: u8 = 248;
     pub(in super::super) const LIMITER: u8 = 248;
     pub(in super::super) const LOCK: u8 = 249;
@@ -33,7 +33,7 @@ pub(super) mod own_kind {
     pub(in super::super) const FAILURE: u8 = 250;
 }
 
-/// Bytes, which are borrowed or made without an allocation where that can be.
+/// Bytes, which are borrowed or made without an allocation if possible.
 pub(super) enum Encoded<'a> {
     Borrowed(&'a [u8]),
     Word([u8; 8]),
@@ -64,13 +64,13 @@ impl EncodedKey<'_> {
         flexcache_shared::Key { kind: self.kind, bytes: &self.bytes }
     }
 
-    /// A key that the user cannot name, for each that the user can.
+    /// The internal key of a kind that belongs to this key.
     pub(super) fn of_own_kind(&self, kind: u8) -> (u8, Vec<u8>) {
         (kind, [&[self.kind], &*self.bytes].concat())
     }
 }
 
-/// The form of a key.
+/// Encodes a key.
 ///
 /// # Errors
 ///
@@ -89,7 +89,7 @@ pub(super) fn plain<'a>(key: &'a Bound<'_, PyAny>) -> Option<flexcache_shared::K
     Some(flexcache_shared::Key { kind: kind::TEXT, bytes: ascii(key)? })
 }
 
-/// The characters of a str of nothing but ASCII, where they can be had without a call.
+/// The characters of an ASCII str, if they can be read without a call.
 #[cfg(not(Py_3_14))]
 #[inline(always)]
 pub(super) fn ascii<'a>(object: &'a Bound<'_, PyAny>) -> Option<&'a [u8]> {
@@ -105,7 +105,7 @@ pub(super) fn ascii<'a>(object: &'a Bound<'_, PyAny>) -> Option<&'a [u8]> {
     }
 }
 
-/// The same for a Python that does not say which strs are ASCII.
+/// The same for a Python that does not show which strs are ASCII.
 #[cfg(Py_3_14)]
 #[inline(always)]
 pub(super) fn ascii<'a>(object: &'a Bound<'_, PyAny>) -> Option<&'a [u8]> {
@@ -121,7 +121,8 @@ fn encode_at<'a>(key: &'a Bound<'_, PyAny>, depth: u32) -> PyResult<EncodedKey<'
     if let Ok(text) = key.cast_exact::<PyString>() {
         return match text.to_str() {
             Ok(text) => Ok(EncodedKey { kind: kind::TEXT, bytes: Encoded::Borrowed(text.as_bytes()) }),
-            // Lone surrogates: these bytes are no text's, so they mean nothing else.
+            // The text has lone surrogates. These bytes are not valid UTF-8, so they differ from those of any
+            // other text.
             Err(_) => {
                 let bytes = text.call_method1("encode", ("utf-8", "surrogatepass"))?;
                 owned(kind::TEXT, bytes.cast::<PyBytes>()?.as_bytes().to_vec())
@@ -137,12 +138,12 @@ fn encode_at<'a>(key: &'a Bound<'_, PyAny>, depth: u32) -> PyResult<EncodedKey<'
     if let Ok(float) = key.cast_exact::<PyFloat>() {
         let float = float.value();
         if float.is_finite() && float.fract() == 0.0 {
-            // As in a dict, 1.0 is 1 and -0.0 is 0.
+            // As in a dict, 1.0 equals 1 and -0.0 equals 0.
             let int = key.call_method0("__int__")?;
             let encoded = encode_int(&int)?;
             return owned(encoded.kind, encoded.bytes.to_vec());
         }
-        // All that are no number are one key.
+        // All NaNs are one key.
         let float = if float.is_nan() { f64::NAN } else { float };
         return owned(kind::FLOAT, float.to_bits().to_le_bytes().to_vec());
     }
@@ -181,7 +182,7 @@ fn encode_int<'a>(int: &Bound<'_, PyAny>) -> PyResult<EncodedKey<'a>> {
     Ok(EncodedKey { kind: kind::LONG, bytes: Encoded::Owned(bytes_of_long(int)?) })
 }
 
-/// An int's bytes in two's complement, as few as hold it.
+/// The shortest two's complement representation of an int.
 pub(super) fn bytes_of_long(int: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     let bits: usize = int.call_method0("bit_length")?.extract()?;
     let options = pyo3::types::PyDict::new(int.py());
@@ -205,7 +206,7 @@ pub(super) fn long_of_bytes<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Boun
 ///
 /// # Errors
 ///
-/// `RuntimeError` if it is the form of none.
+/// `RuntimeError` if the bytes are not a key.
 pub(super) fn decode<'py>(py: Python<'py>, kind: u8, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     decode_at(py, kind, bytes, 0)
 }
@@ -235,16 +236,16 @@ fn decode_at<'py>(py: Python<'py>, kind: u8, bytes: &[u8], depth: u32) -> PyResu
     }
 }
 
-/// The text of such bytes, lone surrogates included.
+/// The text of UTF-8 bytes, including lone surrogates.
 pub(super) fn text<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    // The interpreter keeps those of one character.
+    // The interpreter caches texts of one character.
     if let [byte] = bytes
         && byte.is_ascii()
     {
         // SAFETY: this thread is attached.
         return unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyUnicode_FromOrdinal((*byte).into())) };
     }
-    // The interpreter would look at every byte twice.
+    // The interpreter would read every byte twice.
     if bytes.len() > 1 && bytes.is_ascii() {
         // SAFETY: this thread is attached. The new object is nobody else's yet, and has room for so many characters of one byte.
         return unsafe {

@@ -24,7 +24,7 @@ mod kept {
 
     use crate::py::shared::key;
 
-    /// How many are kept.
+    /// The number of strs that are kept.
     const MANY: usize = 512;
     /// Longer ones are seldom keys of many dicts.
     const LONGEST: usize = 32;

@@ -20,7 +20,7 @@ pub(crate) struct SharedHold(Mutex<Option<Held>>);
 /// A lock that is held.
 #[derive(Clone)]
 struct Held {
-    /// By which process: a forked child does not hold its parent's.
+    /// The process that holds it: a forked child does not hold its parent's lock.
     process: u32,
     token: Token,
 }
@@ -117,7 +117,7 @@ impl SharedSegment {
             cache.release(key, &token, patience)
         })?;
         if was_held.is_some() {
-            // Not before it is given back: where that fails, it can be tried again.
+            // Only after it is released: if that fails, it can be tried again.
             hold.held().take_if(|held| held.token == token);
         }
         Ok(was_held)
@@ -162,7 +162,7 @@ impl SharedSegment {
     /// Waits until no other process writes where the locks and limiters of a key are.
     fn _wait_for_writers(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<()> {
         let opened = self.opened()?;
-        // The part of the cache follows from the bytes alone.
+        // The stripe depends only on the bytes.
         let (kind, bytes) = key::encode(key)?.of_own_kind(own_kind::LOCK);
         wait_for(py, || opened.cache.wait_for_writers(Key { kind, bytes: &bytes }))
     }

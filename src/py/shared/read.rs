@@ -1,4 +1,4 @@
-//! Reading a value, which is counted.
+//! Reads a value and counts the lookup.
 
 use std::mem::MaybeUninit;
 use std::slice;
@@ -11,10 +11,11 @@ use super::errors;
 use super::segment::{Opened, run};
 use super::value::Serializer;
 
-/// Values of so many bytes are copied without taking memory for them.
+/// Values of up to this many bytes are copied without an allocation.
 const SHORT: usize = 256;
 
-/// A value that was copied, as no object could be made of it where it lay. A short one lies here.
+/// A value that was copied because it cannot be decoded directly from shared memory. A short one is in
+/// `short`.
 struct Copied {
     short: [MaybeUninit<u8>; SHORT],
     /// The bytes there that are initialized.
@@ -47,7 +48,7 @@ impl Copied {
         if let Some(long) = self.long.take() {
             return long.map_err(|error| errors::raised(py, error))?.into_object(py, serializer);
         }
-        // SAFETY: `take` has written so many.
+        // SAFETY: `take` has written `length` bytes.
         let bytes = unsafe { slice::from_raw_parts(self.short.as_ptr().cast::<u8>(), self.length) };
         object_of(py, self.kind, bytes, serializer)
     }
@@ -83,7 +84,7 @@ pub(super) fn read<'py, const LOOKS_AGAIN: bool>(
     }
 }
 
-/// A read for which the cache may have to be opened anew.
+/// A read for which a successor of the segment may have to be opened.
 #[cold]
 fn read_slowly<'py>(py: Python<'py>, opened: &Opened, key: Key<'_>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let raw = run(py, opened, |cache, patience| cache.get(key, patience, RawValue::copy))?;

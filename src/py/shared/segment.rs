@@ -27,7 +27,7 @@ use crate::py::object::did_you_mean;
 use crate::py::object::duration::{Ttl, interval, ttl};
 use crate::py::object::tags;
 
-/// What is open.
+/// An open cache.
 pub(super) struct Opened {
     pub(super) cache: SharedCache,
     pub(super) default_ttl: Ttl,
@@ -83,7 +83,8 @@ pub(super) fn run<R: Send>(
     }
 }
 
-/// Takes a value out. Its object is made before that, so that a value which cannot be read stays.
+/// Removes and returns a value. Its object is made before the removal, so that a value which cannot be read
+/// stays.
 pub(super) fn pop<'py>(
     py: Python<'py>,
     opened: &Opened,
@@ -95,11 +96,11 @@ pub(super) fn pop<'py>(
     }
 }
 
-/// What a removal came to.
+/// The outcome of a removal.
 enum Popped<'py> {
     Value(Bound<'py, PyAny>),
     Nothing,
-    /// It would have to wait for another process, and may not.
+    /// The call would have to wait for another process, and may not.
     WouldWait,
 }
 
@@ -107,13 +108,13 @@ fn pop_if_free<'py>(py: Python<'py>, opened: &Opened, key: Key<'_>, may_wait: bo
     let get = |cache: &SharedCache, patience| cache.get(key, patience, RawValue::copy);
     let Some(seen) = run_if_free(py, opened, may_wait, get)? else { return Ok(Popped::WouldWait) };
     let object = seen.clone().map(|seen| seen.into_object(py, &opened.serializer)).transpose()?;
-    // Also where nothing was seen: a computation of the key that is running must not be stored after this.
+    // Also if there was no value: a running computation of the key must not be stored after this.
     let pop = |cache: &SharedCache, patience| cache.pop(key, patience, RawValue::copy);
     let Some(taken) = run_if_free(py, opened, may_wait, pop)? else { return Ok(Popped::WouldWait) };
     Ok(match (taken, object) {
         (None, _) => Popped::Nothing,
         (taken, Some(object)) if taken == seen => Popped::Value(object),
-        // It has been written anew in between.
+        // The key was written again in between.
         (Some(other), _) => Popped::Value(other.into_object(py, &opened.serializer)?),
     })
 }
@@ -384,7 +385,7 @@ impl SharedSegment {
     ///     TimeoutError: A part of the cache was not free within `lock_timeout`. The rest was emptied.
     fn clear(&self, py: Python<'_>) -> PyResult<u64> {
         let opened = self.opened()?;
-        // Some hundred microseconds for each stripe, so not attached.
+        // This takes some hundred microseconds for each stripe, so it runs detached.
         wait_for(py, || opened.cache.clear(Patience::Wait))
     }
 
@@ -538,7 +539,7 @@ impl SharedSegment {
 }
 
 impl SharedSegment {
-    /// Stores a value, or replaces the one there is.
+    /// Stores or replaces a value.
     pub(super) fn put(
         &self,
         py: Python<'_>,
@@ -563,7 +564,7 @@ impl SharedSegment {
         call: impl Fn(&SharedCache, Key<'_>, &Entry<'_>, Patience) -> Result<bool, Error> + Send + Sync,
     ) -> PyResult<bool> {
         let opened = self.opened()?;
-        // Before the value is encoded: an eviction meanwhile is meant for it.
+        // The tags are read before the value is encoded, so that an eviction meanwhile affects it.
         let tags = opened.tags(py, &tags::tags(tags)?)?;
         // Encoding may run Python code, so it comes before everything else.
         let encoded = value::encode(&value, &opened.serializer)?;
@@ -581,14 +582,14 @@ impl Drop for Opened {
 }
 
 impl Opened {
-    /// Tags as they are now.
+    /// The tags with their current versions.
     pub(super) fn tags(&self, py: Python<'_>, tags: &[PyBackedStr]) -> PyResult<Vec<Tag>> {
         tags.iter().map(|tag| run(py, self, |cache, patience| cache.tag(tag.as_bytes(), patience))).collect()
     }
 
-    /// Removes the entries with a tag. How many.
+    /// Removes the entries with a tag. Returns their number.
     pub(super) fn evict_tag(&self, py: Python<'_>, tag: &str) -> PyResult<u64> {
-        // Looks at every entry, so not attached.
+        // This scans every entry, so it runs detached.
         wait_for(py, || self.cache.evict_tag(tag.as_bytes(), Patience::Wait))
     }
 }

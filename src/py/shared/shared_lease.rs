@@ -1,4 +1,4 @@
-//! Leases of keys of shared memory, as a cache in front asks for them.
+//! Leases of keys of shared memory, for a cache in memory in front of it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +37,7 @@ impl OwnedKey {
     }
 }
 
-/// Under which key a lease's failure is told: its words distinguish it from all others of the segment.
+/// The key under which a lease's failure is stored: its words identify the lease within the segment.
 pub(super) fn failure_key(words: [u64; 2]) -> [u8; 16] {
     let mut key = [0; 16];
     key[..8].copy_from_slice(&words[0].to_le_bytes());
@@ -50,9 +50,9 @@ pub(super) struct SharedLease {
     pub(super) opened: Arc<Opened>,
     pub(super) key: OwnedKey,
     pub(super) token: Token,
-    /// The known tags of the value, as they were when the lease was given.
+    /// The known tags of the value, as they were when the lease was granted.
     pub(super) tags: Vec<(Box<str>, Tag)>,
-    /// How many tags had been evicted then.
+    /// The number of evictions of tags at that time.
     pub(super) evictions: u64,
 }
 
@@ -63,12 +63,12 @@ impl std::fmt::Debug for SharedLease {
 }
 
 impl SharedLease {
-    /// The tag as it was when the lease was given, or `None` if it may have been evicted since.
+    /// The tag as it was when the lease was granted, or `None` if it may have been evicted since.
     pub(super) fn tag(&self, py: Python<'_>, name: &str) -> PyResult<Option<Tag>> {
         if let Some((_, tag)) = self.tags.iter().find(|(known, _)| &**known == name) {
             return Ok(Some(*tag));
         }
-        // The version, and only then the count, which an eviction moves first.
+        // The version is read before the count, since an eviction changes the count first.
         let tag = run(py, &self.opened, |cache, patience| cache.tag(name.as_bytes(), patience))?;
         let evictions = run(py, &self.opened, SharedCache::evictions)?;
         Ok((evictions == self.evictions).then_some(tag))
@@ -124,7 +124,7 @@ impl Lease for SharedLease {
     }
 }
 
-/// The lease of a key, which another computation has.
+/// The lease of a key that another computation has.
 pub(super) struct AwaitedSharedLease {
     pub(super) opened: Arc<Opened>,
     pub(super) key: OwnedKey,

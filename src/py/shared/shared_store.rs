@@ -1,4 +1,4 @@
-//! Shared memory as the store behind a cache in memory, without a detour through Python.
+//! Shared memory as the store behind a cache in memory, called without Python code.
 //!
 //! A stamp is the version word of the key: its index, what it was, and the number of the segment. Every process moves the same
 //! words, so a copy is current until anybody writes to a key of the word, in whatever process.
@@ -33,7 +33,7 @@ pub(crate) struct SharedStore {
     segment: Py<SharedSegment>,
 }
 
-/// The deadline of something that lives for so many seconds.
+/// The deadline of an entry with this time to live in seconds.
 fn deadline(seconds: Option<f64>) -> u64 {
     let Some(seconds) = seconds else { return 0 };
     let left = Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX);
@@ -66,7 +66,7 @@ impl SharedStore {
         Commit { result: written.result, stamp: Self::stamp(opened, written.stamp.as_ref()) }
     }
 
-    /// Says that the result of a computation was too large to be stored, once at each place.
+    /// Warns, once for each line of code, that the result of a computation was too large to be stored.
     fn warn_of_size(py: Python<'_>, error: &Error) -> PyResult<()> {
         let message = format!("the result of a computation was not stored in shared memory: {error}");
         let message = std::ffi::CString::new(message).unwrap_or_default();
@@ -81,7 +81,7 @@ impl Store for SharedStore {
 
     #[inline]
     fn is_live_natively(&self, _py: Python<'_>, stamp: Stamp, _clock: &ClockOfSection) -> Option<bool> {
-        // A closed cache raises when it is asked.
+        // A closed cache raises when it is called.
         let opened = self.segment.get().opened().ok()?;
         Some(opened.cache.is_current_in_bits(stamp.bits()) || is_off("epoch_after_commit"))
     }
@@ -95,7 +95,7 @@ impl Store for SharedStore {
     }
 
     fn count_lookup(&self, _py: Python<'_>, found: bool) {
-        // What is closed meanwhile has nothing to be counted for.
+        // If the cache was closed meanwhile, nothing is counted.
         if let Ok(opened) = self.opened() {
             opened.counts.count(&opened.cache, found);
         }
@@ -118,7 +118,7 @@ impl Store for SharedStore {
         let entry = found
             .map(|(read, deadline)| {
                 let value = read.finish(py, &opened.serializer)?.unbind();
-                // The version words say when a tag was evicted.
+                // Memory needs no tags: the version words show when a tag was evicted.
                 Ok::<_, PyErr>(StoredEntry { value, seconds: seconds_until(deadline), tags: Vec::new() })
             })
             .transpose()?;
@@ -225,11 +225,11 @@ impl Store for SharedStore {
                 return Ok(LeaseAnswer::Failed(error));
             }
         }
-        // Before the value is computed.
+        // The tags are read before the value is computed.
         let versions = opened.tags(py, request.tags)?;
         let evictions = run(py, opened, SharedCache::evictions)?;
         let time = Duration::try_from_secs_f64(request.seconds).unwrap_or(Duration::MAX);
-        // Beside a good value, too, which a refresh must not destroy.
+        // The lease may be granted beside a live value, which a refresh must not destroy.
         let terms = LeaseTerms { time, refresh: true, seizes: request.takes_over, tags: &versions };
         let lease = |patience| opened.cache.take_lease(owned.as_key(), &terms, patience);
         let leased = match lease(Patience::Try) {
@@ -245,7 +245,7 @@ impl Store for SharedStore {
             Ok(Leased::Taken { wait, .. }) => {
                 Ok(LeaseAnswer::Elsewhere(Arc::new(AwaitedSharedLease { opened, key: owned, wait })))
             }
-            // It is as if there were none: the value is computed and stored.
+            // As if the store gave no leases: the value is computed and stored.
             Ok(Leased::Value) | Err(Error::Timeout { .. } | Error::TooLarge { .. }) => Ok(LeaseAnswer::None),
             Err(error) => Err(errors::raised(py, error)),
         }
@@ -288,7 +288,7 @@ impl Store for SharedStore {
 
     fn put_many(&self, py: Python<'_>, entries: &[NewEntry<'_, '_>]) -> PyResult<Vec<Stamp>> {
         let opened = self.opened()?;
-        // All of them before the first is stored: one that cannot be encoded changes nothing.
+        // All entries are encoded before the first is stored, so one that cannot be encoded changes nothing.
         let encoded = entries
             .iter()
             .map(|NewEntry { key, value, tags, .. }| {

@@ -25,15 +25,16 @@ pub(super) mod kind {
     pub(in super::super) const LIST: u8 = 8;
     pub(in super::super) const DICT: u8 = 9;
     pub(in super::super) const PICKLE: u8 = 10;
-    /// An int of 64 bits inside a container. By itself it is an `INTEGER`, which can be counted with.
+    /// An int of 64 bits inside a container. By itself it is an `INTEGER`, which can be incremented.
     pub(in super::super) const INT: u8 = 11;
-    /// A str of nothing but ASCII, which is copied straight into the new object. Only by itself.
+    /// An ASCII str that is not in a container. It is copied directly into the new object.
     pub(in super::super) const ASCII: u8 = 12;
 }
 
-/// Containers in containers. Deeper ones are pickled.
+/// The most levels of nested containers. Deeper ones are pickled.
 pub(super) const DEEPEST: u32 = 50;
-/// A container's bytes. Larger ones are pickled: parts that are one object would be written again and again.
+/// The most bytes of a container. Larger ones are pickled, as parts that are the same object would be written
+/// repeatedly.
 const LARGEST: usize = 1 << 20;
 
 /// A value's kind and bytes.
@@ -42,7 +43,7 @@ pub(super) struct EncodedValue<'a> {
     pub(super) bytes: Encoded<'a>,
 }
 
-/// Pickle, or what stands in for it.
+/// Pickle, or the user's replacement for it.
 pub(super) struct Serializer(pub(super) Option<Py<PyAny>>);
 
 impl Serializer {
@@ -100,11 +101,11 @@ pub(super) fn plain<'a>(value: &'a Bound<'_, PyAny>) -> Option<(u8, &'a [u8])> {
     Some((kind::BYTES, bytes.as_bytes()))
 }
 
-/// The form of a value.
+/// Encodes a value.
 ///
 /// # Errors
 ///
-/// Those of pickle.
+/// Errors of pickle.
 pub(super) fn encode<'a>(value: &'a Bound<'_, PyAny>, serializer: &Serializer) -> PyResult<EncodedValue<'a>> {
     let owned = |kind, bytes| Ok(EncodedValue { kind, bytes: Encoded::Owned(bytes) });
     if let Some((kind, bytes)) = plain(value) {
@@ -132,7 +133,7 @@ pub(super) fn encode<'a>(value: &'a Bound<'_, PyAny>, serializer: &Serializer) -
     owned(kind::PICKLE, serializer.dumps(value)?.as_bytes().to_vec())
 }
 
-/// The form of what takes a word at most.
+/// Encodes a value that takes at most one word.
 fn encode_word<'a>(value: &'a Bound<'_, PyAny>) -> Option<EncodedValue<'a>> {
     if value.is_none() {
         return Some(EncodedValue { kind: kind::NONE, bytes: Encoded::Borrowed(&[]) });
@@ -156,7 +157,7 @@ fn kind_of_container(value: &Bound<'_, PyAny>) -> Option<u8> {
     }
 }
 
-/// The form of a tuple, a list or a dict, if all in it has one.
+/// Encodes a tuple, a list or a dict, if all its parts can be encoded.
 fn encode_container<'a>(value: &Bound<'_, PyAny>) -> PyResult<Option<EncodedValue<'a>>> {
     let Some(kind) = kind_of_container(value) else { return Ok(None) };
     let mut bytes = Vec::with_capacity(128);

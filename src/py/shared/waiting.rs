@@ -7,12 +7,12 @@ use pyo3::prelude::*;
 
 use super::errors;
 
-/// What a thread waits for, seen from its signals.
+/// Whether signals can end the wait of a thread.
 enum Wait {
-    /// Nothing, or something that no signal may end.
+    /// The thread does not wait, or no signal may end the wait.
     Deaf,
     Listening,
-    /// What a signal's handler raised.
+    /// What a signal handler raised.
     Ended(PyErr),
 }
 
@@ -20,7 +20,7 @@ thread_local! {
     static WAIT: RefCell<Wait> = const { RefCell::new(Wait::Deaf) };
 }
 
-/// Whether a call that waits may go on. Runs the handlers of signals.
+/// Whether a waiting call may go on. Runs signal handlers.
 pub(super) fn goes_on() -> bool {
     if WAIT.with_borrow(|wait| !matches!(wait, Wait::Listening)) {
         return true;
@@ -40,7 +40,7 @@ pub(super) fn goes_on() -> bool {
     }
 }
 
-/// Makes a call that may wait, detached. What a signal's handler raises meanwhile is raised.
+/// Makes a call that may wait, detached. Raises what a signal handler raises meanwhile.
 pub(super) fn wait_for<R: Send>(
     py: Python<'_>,
     call: impl FnOnce() -> flexcache_shared::Result<R> + Send,
@@ -48,7 +48,7 @@ pub(super) fn wait_for<R: Send>(
     wait_in(py, call)?.map_err(|error| errors::raised(py, error))
 }
 
-/// The same, with the errors of the call apart from what a signal's handler raises.
+/// The same, with separate results for errors of the call and for exceptions of signal handlers.
 pub(super) fn wait_in<R: Send>(
     py: Python<'_>,
     call: impl FnOnce() -> flexcache_shared::Result<R> + Send,

@@ -334,7 +334,7 @@ impl Store for ObjectStore {
         is_closed(self.object.bind(py))
     }
 
-    /// Any number of loads have one at a time: it only watches for writes through this store.
+    /// Any number of loads can have a lease at the same time: it only watches for writes through this store.
     fn lease(&self, key: Borrowed<'_, '_, PyAny>, _request: LeaseRequest<'_>) -> PyResult<LeaseAnswer> {
         Ok(LeaseAnswer::Held(Arc::new(self.watches.watch(key, Self::hash(key)?)?)))
     }

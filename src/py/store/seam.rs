@@ -44,7 +44,7 @@ pub(crate) enum PutMode {
     Add,
 }
 
-/// What a put did.
+/// The outcome of a put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PutResult {
     /// Nothing was stored: a live entry was present.
