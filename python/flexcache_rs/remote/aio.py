@@ -28,19 +28,19 @@ _MISSING: Any = object()
 
 
 def _reset(token: Token[bool]) -> None:
-    """What the server being away means is as before. An abandoned coroutine is closed in another context."""
+    """Reset `LENIENT`. An abandoned coroutine is closed in another context, in which the token is invalid."""
     with contextlib.suppress(ValueError):
         LENIENT.reset(token)
 
 
 def _repeatable(tags: Any) -> Any:
-    """Tags that can be read more than once: a thread may have to read them after the event loop."""
+    """Return tags that can be iterated twice, because a thread may need them after the event loop."""
     return tuple(tags) if hasattr(tags, "__next__") else tags
 
 
 @suggesting
 class Awaited(NearCache):
-    """Calls with an `a` in front, for any number of event loops."""
+    """The async calls, prefixed with `a`, for any number of event loops."""
 
     __slots__ = ()
 
@@ -59,7 +59,7 @@ class Awaited(NearCache):
         return near._take_loaded(key, found, default)
 
     def _past_memory(self, key: Any, write: Callable[..., _T], *arguments: Any) -> _T:
-        """Make a call that writes a key on the server. It ends the copy in memory and the computations of the key."""
+        """Make a call that writes a key. It also removes the copy in memory, and discards computations of the key."""
         self._near._discard([key])
         try:
             return write(key, *arguments)
@@ -70,7 +70,7 @@ class Awaited(NearCache):
         return await to_thread(getattr(self, name), *arguments)
 
     async def _call(self, name: str, *arguments: Any) -> Any:
-        """Make a call over the connection of the event loop, or in a thread where that does not do."""
+        """Make a call over the connection of the event loop, or in a thread if that is not possible."""
         result: Any = await getattr(self._loop_calls, name)(*arguments)
         return await self._in_thread(name, *arguments) if result is UNKNOWN else result
 

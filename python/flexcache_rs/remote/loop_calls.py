@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     _Ask = Callable[..., Future[Any]]
 
 UNKNOWN: Final[Any] = object()
-"""A thread must make the call."""
+"""The result of a call that a thread must make instead."""
 
 
 class LoopCalls:
-    """Calls over the connection of the running event loop. Each returns UNKNOWN where a thread must make it.
+    """Calls over the connection of the running event loop. Each returns UNKNOWN if a thread must make it.
 
     Args:
         store: The namespace of the server.
@@ -42,14 +42,14 @@ class LoopCalls:
         self._store, self._client, self._near = store, store.client, near
 
     def _asker(self, place: bytes) -> _Ask | None:
-        """What sends a command about a place, where nothing has to come before it. See `Client.asker`."""
+        """Return the function that sends commands about a place. None if a thread must do so. See `Client.asker`."""
         store = self._store
         if store.life.is_closed or store.breaker.is_open or store.nonces.checked != [os.getpid()]:
             return None
         return self._client.asker(place)
 
     def _failed(self, error: RemoteTimeoutError | RemoteConnectionError, place: bytes) -> None:
-        """The server of a place did not answer: others need not wait for it, each for its whole timeout."""
+        """Note that the server of a place did not respond, so that other calls do not each wait for their timeout."""
         self._store.counts.errors += 1
         self._store.breaker.open(error)
         if isinstance(error, RemoteTimeoutError):
@@ -58,7 +58,7 @@ class LoopCalls:
     # Reading
 
     async def load(self, key: Any, *, anew: bool = False) -> Any:
-        """What `RemoteStore.load` returns of a key.
+        """Return the same as `RemoteStore.load`.
 
         Raises:
             RemoteTimeoutError: The server did not answer, and `on_error` is "raise".
@@ -67,9 +67,9 @@ class LoopCalls:
         place = store.keys.value(key)
         ask = self._asker(place)
         if ask is None or (anew and self._client.is_divided):
-            # The server of the key need not have the nonces.
+            # The nonces may be on another server than the key.
             return UNKNOWN
-        # Before anything that is known of nonces.
+        # Take the stamp before looking at the known nonces.
         stamp = store.tracker.stamp(place)
         known = store.known()
         if known is None:
@@ -80,7 +80,7 @@ class LoopCalls:
                 raw, nonce = await ask(None, ("MGET", place, store.keys.epoch))
                 store.nonces.learn(NAMESPACE, nonce, watched)
                 if raw is None:
-                    # Nothing, or something of another type: MGET does not say.
+                    # The key is absent or holds another type, which MGET does not distinguish.
                     return UNKNOWN
                 found = store.as_entry(raw, nonce)
             else:
@@ -99,7 +99,7 @@ class LoopCalls:
         return entry, stamp
 
     async def get_many(self, keys: list[Any]) -> dict[Any, Any]:
-        """The values of keys. See `RemoteCache.get_many`."""
+        """Return the values of keys. See `RemoteCache.get_many`."""
         found: dict[Any, Any] = {}
         asked = self._near._get_many_from_memory(keys, found)
         is_in_order = not found
@@ -113,10 +113,10 @@ class LoopCalls:
         return found if is_in_order or not asked else {key: found[key] for key in keys if key in found}
 
     async def _load_many(self, keys: list[Any]) -> Any:
-        """What `RemoteStore.load_many` returns of keys. Raises as `load` does."""
+        """Return the same as `RemoteStore.load_many`. Raises as `load` does."""
         store = self._store
         places = store.keys.values(keys)
-        # Before anything that is known of nonces.
+        # Take the stamp before looking at the known nonces.
         stamps = store.tracker.stamps(places)
         try:
             raws = await self._values(places)
@@ -133,7 +133,7 @@ class LoopCalls:
         return entries, stamps
 
     async def _values(self, places: list[bytes]) -> Any:
-        """What is in several places. See `Client.values`."""
+        """Return the values in several places. See `Client.values`."""
         parts = self._parts(places)
         if parts is None:
             return UNKNOWN
@@ -154,15 +154,15 @@ class LoopCalls:
             return UNKNOWN
 
     async def _read_many(self, ask: _Ask, place: bytes, commands: list[tuple[Any, ...]]) -> Any:
-        """The replies to commands that write nothing. See `_read`."""
+        """Return the replies to commands that only read. See `_read`."""
         *before, last = commands
         return await self._read(ask, place, *last, before=before)
 
     async def _read(self, ask: _Ask | None, place: bytes, *command: Any, **options: Any) -> Any:
-        """The reply to a command that writes nothing.
+        """Return the reply to a command that only reads.
 
         Raises:
-            RemoteTimeoutError: There was none in time.
+            RemoteTimeoutError: There was no reply in time.
         """
         if ask is None:
             return UNKNOWN
@@ -177,7 +177,7 @@ class LoopCalls:
     def _parts(self, places: list[bytes]) -> Mapping[_Ask, Sequence[int]] | None:
         """Where in the list the places are that each connection asks about; None where a thread must ask about some."""
         if not places or len(places) > BATCH:
-            # So many would keep the event loop from other tasks.
+            # Too many keys would block the event loop for other tasks.
             return None
         if not self._client.is_divided:
             ask = self._asker(places[0])
@@ -191,7 +191,7 @@ class LoopCalls:
         return parts
 
     async def _head(self, ask: _Ask, key: Any, place: bytes) -> Any:
-        """What `RemoteStore.head` returns of a key.
+        """Return the same as `RemoteStore.head`.
 
         Raises:
             RemoteTimeoutError: There was no reply in time.
@@ -203,7 +203,7 @@ class LoopCalls:
             return UNKNOWN
 
     async def ttl(self, key: Any) -> Any:
-        """The seconds that a key has left. See `RemoteCache.ttl`."""
+        """Return the seconds that a key has left. See `RemoteCache.ttl`."""
         place = self._store.keys.value(key)
         ask = self._asker(place)
         found = UNKNOWN if ask is None else await self._head(ask, key, place)
@@ -224,23 +224,23 @@ class LoopCalls:
         *,
         forgets: bool = True,
     ) -> Any:
-        """The replies to commands that write keys of one server.
+        """Return the replies to commands that write keys of one server.
 
         Args:
-            ask: Sends them.
+            ask: Sends the commands.
             keys: The keys.
-            places: Where they are.
+            places: The places of the keys.
             commands: The commands.
-            forgets: Whether what was known last of the keys no longer holds.
+            forgets: Whether to forget the last known values of the keys.
 
         Raises:
-            RemoteTimeoutError, RemoteConnectionError: It is not known whether they were executed.
+            RemoteTimeoutError, RemoteConnectionError: It is not known whether the commands were executed.
         """
         store = self._store
         *before, last = commands
         self._near._discard(keys)
         try:
-            # The write ends with its reply, and not with this task.
+            # The write ends when its reply arrives, even if this task ends before.
             return await ask(None, last, before=before, write=store.tracker.write(places))
         except UnsentError:
             return UNKNOWN
@@ -254,16 +254,16 @@ class LoopCalls:
             self._near._discard(keys)
 
     async def _write_one(self, ask: _Ask, key: Any, place: bytes, *command: Any, forgets: bool = True) -> Any:
-        """The reply to a command that writes a key. Where it was refused, or another server has the key, a thread asks.
+        """Return the reply to a command that writes a key, or UNKNOWN if it was refused or another server has the key.
 
         Raises:
-            RemoteTimeoutError, RemoteConnectionError: It is not known whether it was executed.
+            RemoteTimeoutError, RemoteConnectionError: It is not known whether the command was executed.
         """
         replies = await self._write(ask, [key], [place], [command], forgets=forgets)
         return UNKNOWN if replies is UNKNOWN or isinstance(replies[0], Exception) else replies[0]
 
     def _set_commands(self, places: list[bytes], entries: Iterable[tuple[Any, Any]], ttl: Any, tags: Any) -> Any:
-        """The commands that store values, if nothing has to be asked for them.
+        """Return the commands that store values, if they need no request to the server before.
 
         Raises:
             TypeError, ValueError, OverflowError: `put` refuses an argument.
@@ -298,7 +298,7 @@ class LoopCalls:
         return None
 
     async def add(self, key: Any, value: Any, ttl: Any, tags: Any) -> Any:
-        """Store an entry where there is none. See `RemoteCache.add`."""
+        """Store an entry if the key has none. See `RemoteCache.add`."""
         place = self._store.keys.value(key)
         ask = self._asker(place)
         commands = UNKNOWN if ask is None else self._set_commands([place], [(key, value)], ttl, tags)
@@ -310,7 +310,7 @@ class LoopCalls:
                 return UNKNOWN
             if not added:
                 found = await self._head(ask, key, place)
-                # A thread replaces what is dead.
+                # A thread replaces a value that is no longer live.
                 return UNKNOWN if found is UNKNOWN or found[0] is None else False
         except RemoteError as error:
             self._store.swallow(error)
@@ -338,7 +338,7 @@ class LoopCalls:
         except RemoteError as error:
             store.swallow(error)
             return False
-        # If somebody else has written it meanwhile, a thread reads it again.
+        # If another caller has written the key meanwhile, a thread reads it again.
         return True if touched == 1 else UNKNOWN
 
     async def incr(self, key: Any, by: int, initial: int, ttl: Any) -> Any:  # noqa: ARG002
@@ -351,7 +351,7 @@ class LoopCalls:
             return UNKNOWN
         command = scripts.ADD_TO.command(place, epoch, by, os.urandom(4))
         total = await self._write_one(ask, key, place, *command)
-        # A thread adds where there is no int, or a large one.
+        # A thread handles a value that is no int, or a large one.
         if total is UNKNOWN or total is None:
             return UNKNOWN
         store.remember(place, (int(total), None, ()))
@@ -402,7 +402,7 @@ class LoopCalls:
             store.swallow(error)
             return None
         if UNKNOWN in replies or any(isinstance(reply, Exception) for part in replies for reply in part):
-            # A thread stores all of them once more.
+            # A thread stores all of them again.
             return UNKNOWN
         if store.last is not None:
             for place, value in zip(places, entries.values(), strict=True):
@@ -417,7 +417,7 @@ class LoopCalls:
         """Remove entries. See `RemoteCache.delete_many`."""
         store = self._store
         places = store.keys.values(keys)
-        # While a slot of a cluster moves, it takes two commands.
+        # In a cluster, a removal takes two commands while a slot moves.
         parts = None if self._client.is_divided else self._parts(places)
         if parts is None:
             return UNKNOWN

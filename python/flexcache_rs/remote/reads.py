@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     """A value, the seconds that it has left, and its tags."""
 
 LENIENT: ContextVar[bool] = ContextVar("flexcache_remote_lenient", default=False)
-"""Whether a server that cannot be asked is as if it had nothing: for what computes values."""
+"""Whether an unavailable server counts as empty. Calls that compute values set this."""
 
 
 class Reads(Leases):
@@ -38,12 +38,12 @@ class Reads(Leases):
 
     Args:
         client: Sends commands.
-        keys: Where everything is.
-        values: Reads and writes values.
-        tracker: Decides which copies are served.
-        breaker: Refuses callers while the server does not answer.
+        keys: The places of everything on the server.
+        values: Encodes and decodes values.
+        tracker: Decides which copies in memory are valid.
+        breaker: Makes calls fail at once while the server does not respond.
         on_error: "raise", "miss" or "stale".
-        last: What was known last of keys, where that is wanted.
+        last: The last known entries, if they may be returned.
     """
 
     def __init__(
@@ -62,19 +62,19 @@ class Reads(Leases):
         self._loads = values.serializer.loads
 
     def of_results(self, most: int) -> Self:
-        """The same store, for which a server that cannot be asked is as if it had nothing, or results that are old."""
+        """Return the same store for results of functions. An unavailable server has nothing, or old results."""
         store = copy.copy(self)
         store._lenient = True
         store.last = LastResults(most, self.tracker, self.nonces)
         return store
 
     def forget_all(self) -> None:
-        """Everything on the server is gone."""
+        """Forget all nonces, because everything on the server was removed."""
         self.nonces.checked.clear()
         self.nonces.forget()
 
     def is_live(self, key: Any, raw: Any) -> bool:
-        """Whether these first bytes are a live value's."""
+        """Whether the first bytes of a value are those of a live one."""
         if not isinstance(raw, bytes):
             return False
         if is_cut(raw):
@@ -92,22 +92,22 @@ class Reads(Leases):
     # Reading
 
     def stamp(self, key: Any) -> int:
-        """The stamp of what is read of a key after this."""
+        """Return the stamp for a later read of a key."""
         return self.tracker.stamp(self.keys.value(key))
 
     def load(self, key: Any, *, anew: bool = False) -> tuple[Entry | None, int]:
-        """A live entry, and the stamp of that. With `anew`, nothing that is known of nonces counts."""
+        """Return a live entry and its stamp. With `anew`, the nonces are read from the server even if known."""
         place = self.keys.value(key)
         self.counts.loads += 1
         try:
-            # Before anything that is known of nonces.
+            # Take the stamp before looking at the known nonces.
             stamp = self.tracker.stamp(place)
             known = None if anew else self.known()
             if known is None:
                 found = self.as_entry(*self._get(key, place, anew=anew))
             else:
                 found = self._read_of(key, self.client.entry, place, known)
-            # Bytes are what needs more than that is known.
+            # Bytes mean that the known nonces do not suffice to decode the entry.
             entry = self.entry(key, found, anew=anew) if type(found) is bytes else found
         except RemoteError:
             if self.on_error == "raise" and not self._is_lenient():
@@ -124,12 +124,12 @@ class Reads(Leases):
         return entry, stamp
 
     def known(self) -> tuple[bytes, float, Callable[[bytes], Any]] | None:
-        """What `RemoteLane.entry` takes; None where the nonce of the namespace is not known for sure."""
+        """Return the argument for `RemoteLane.entry`. None if the nonce of the namespace may be outdated."""
         nonce = self.nonces.known(NAMESPACE)
         return None if nonce is None else (nonce, self.offset(), self._loads)
 
     def _read_of(self, key: Any, call: Callable[..., Any], *arguments: Any) -> Any:
-        """The same as `read`, where what is under the key may be of another type."""
+        """The same as `read`, for a key that may hold another type."""
         try:
             return self.read(call, *arguments)
         except RemoteError as error:
@@ -138,21 +138,21 @@ class Reads(Leases):
             raise
 
     def as_entry(self, raw: bytes | None, nonce: bytes | None) -> Any:
-        """The entry of a value's bytes that were read together with the nonce of the namespace.
+        """Decode the bytes of a value that were read together with the nonce of the namespace.
 
-        Returns the bytes where more has to be known.
+        Returns the bytes if more nonces are needed.
         """
         if raw is None or nonce is None:
             return raw
         return _remote_entry(raw, (nonce, self.offset(), self._loads))
 
     def _get(self, key: Any, place: bytes, *, anew: bool = False) -> tuple[bytes | None, bytes | None]:
-        """A value's bytes, and the namespace's nonce, read with them where it is not known or is wanted anew."""
+        """Return the bytes of a value, and the namespace's nonce. Reads the nonce if it is unknown, or with `anew`."""
         nonce = None if anew else self.nonces.known(NAMESPACE)
         if nonce is not None:
             return self._read_of(key, self.client.execute, "GET", place), nonce
         stamp = self.nonces.watch(NAMESPACE)
-        # Not MGET, which finds nothing where something of another type is.
+        # Not MGET, which does not report keys of another type.
         found, nonce = self.read(self.client.execute_many, [("GET", place), ("GET", self.keys.epoch)])
         if isinstance(found, Exception) and is_of_another_type(found):
             raise unreadable(key, str(found)) from found
@@ -163,7 +163,7 @@ class Reads(Leases):
         return cast("bytes | None", found), nonce
 
     def _last(self, place: bytes) -> Entry | None:
-        """What is returned of a key while the server cannot be asked. Who computes a value wants none that is old."""
+        """Return the entry of a key while the server is unavailable. Callers that compute get no old one."""
         if self.last is None or (LENIENT.get() and not self._lenient):
             return None
         found = self.last.find(place)
@@ -172,17 +172,17 @@ class Reads(Leases):
         return found
 
     def remember(self, place: bytes, entry: Entry | None, stamp: int = 0) -> None:
-        """Keep what is known of a key, where old values are wanted."""
+        """Keep an entry, if old values may be returned while the server is unavailable."""
         if self.last is not None:
             self.last.keep(place, entry, stamp)
 
     def remember_unsent(self, place: bytes, value: Any, seconds: float | None, stamp: int) -> None:
-        """Keep a computed value that could not be stored, where results are wanted in place of errors."""
+        """Keep a computed value that could not be stored, if old results may replace errors."""
         if self._lenient:
             self.remember(place, (value, seconds, ()), stamp)
 
     def live(self, key: Any, raw: bytes | None, *, anew: bool = False, asks: bool = True) -> Head | None:
-        """The header of a value that is live. With `anew`, the server is asked for the nonces of its tags.
+        """Return the header of a live value, else None. With `anew`, the nonces of its tags are read from the server.
 
         Raises:
             LookupError: `asks` is false, and the server would have to be asked.
@@ -201,11 +201,11 @@ class Reads(Leases):
         return head if self.nonces.current(wanted, anew=tags) == wanted else None
 
     def entry(self, key: Any, raw: bytes | None, *, anew: bool = False, asks: bool = True) -> Entry | None:
-        """A live entry of its bytes. With `anew`, the server is asked for the nonces of its tags.
+        """Decode a live entry. With `anew`, the nonces of its tags are read from the server.
 
         Raises:
             LookupError: `asks` is false, and the server would have to be asked.
-            RemoteValueError: They are no value's.
+            RemoteValueError: The bytes are not a value.
         """
         head = self.live(key, raw, anew=anew, asks=asks)
         if head is None or raw is None:
@@ -214,10 +214,10 @@ class Reads(Leases):
         return self.values.read(key, head, raw), seconds, tuple(name for name, _ in head.tags)
 
     def load_many(self, keys: Sequence[Any]) -> tuple[list[Entry | None], list[int]]:
-        """The entries of keys, at most `BATCH`, and their stamps. Values that cannot be read are left out."""
+        """Return the entries of at most `BATCH` keys, and their stamps. Unreadable values are left out."""
         places = self.keys.values(keys)
         self.counts.loads += len(keys)
-        # Before anything that is known of nonces.
+        # Take the stamp before looking at the known nonces.
         stamps = self.tracker.stamps(places)
         try:
             return self.entries(keys, places, stamps, self.read(self.client.values, places)), stamps
@@ -229,7 +229,7 @@ class Reads(Leases):
     def entries(
         self, keys: Sequence[Any], places: Sequence[bytes], stamps: list[int], found: list[Any], *, asks: bool = True
     ) -> list[Entry | None]:
-        """The live entries of keys, of their bytes. A value that cannot be read loses its stamp.
+        """Decode the live entries of keys. An unreadable value loses its stamp.
 
         Raises:
             LookupError: `asks` is false, and the server would have to be asked.
@@ -237,7 +237,7 @@ class Reads(Leases):
         known = self.known()
         entries, unread = (found, range(len(found))) if known is None else _remote_entries(found, known)
         for number in unread:
-            # It takes more than that is known.
+            # The known nonces do not suffice to decode this entry.
             raw, entries[number] = entries[number], None
             try:
                 entries[number] = self.entry(keys[number], raw, asks=asks)
@@ -251,7 +251,7 @@ class Reads(Leases):
         return entries
 
     def head(self, key: Any) -> tuple[Head | None, bytes]:
-        """The header of a live value, and its bytes."""
+        """Return the header of a live value, and its bytes."""
         place = self.keys.value(key)
         raw = self._read_of(key, self.client.execute, "GETRANGE", place, 0, MOST_HEAD - 1)
         if is_cut(raw):
@@ -272,7 +272,7 @@ class Reads(Leases):
             return self._last(self.keys.value(key)) is not None
 
     def value(self, key: Any) -> tuple[Any, Head, bytes] | None:
-        """A live value, its header, and its bytes."""
+        """Return a live value, its header, and its bytes."""
         place = self.keys.value(key)
         raw, _ = self._get(key, place)
         head = self.live(key, raw)

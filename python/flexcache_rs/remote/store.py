@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from flexcache_rs.remote.values import Values
 
 BATCH = 1000
-"""Commands that are sent at a time."""
+"""The largest number of commands that are sent at once."""
 
 _DEADLINE = struct.Struct("<q")
 
@@ -40,13 +40,13 @@ class RemoteStore(Reads):
 
     Args:
         client: Sends commands.
-        keys: Where everything is.
-        values: Reads and writes values.
-        tracker: Decides which copies are served.
-        breaker: Refuses callers while the server does not answer.
+        keys: The places of everything on the server.
+        values: Encodes and decodes values.
+        tracker: Decides which copies in memory are valid.
+        breaker: Makes calls fail at once while the server does not respond.
         on_error: "raise", "miss" or "stale".
-        last: What was known last of keys, where that is wanted.
-        jitter: By up to which part a time to live is cut at random.
+        last: The last known entries, if they may be returned.
+        jitter: The largest share by which a time to live is reduced at random.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class RemoteStore(Reads):
         self._jitter = jitter
 
     def nonces_for(self, tags: Sequence[str], *, asks: bool = True) -> tuple[bytes, tuple[tuple[str, bytes], ...]]:
-        """The nonces that a value is written with: that of the namespace, and those of its tags with their names.
+        """Return the nonces for writing a value: that of the namespace, and those of its tags with their names.
 
         Raises:
             LookupError: `asks` is false, and the server would have to be asked.
@@ -83,19 +83,19 @@ class RemoteStore(Reads):
     def encoded(
         self, value: Any, seconds: float | None, nonces: tuple[bytes, tuple[tuple[str, bytes], ...]]
     ) -> tuple[bytes, int]:
-        """The bytes of a value, and its deadline."""
+        """Return the bytes of a value, and its deadline."""
         deadline = self.deadline(self.jittered(seconds))
         return self.values.write(value, deadline, *nonces), deadline
 
     def swallow(self, error: RemoteError) -> None:
-        """Raise what has failed, unless failures are as if there were nothing."""
+        """Raise an error, unless an unavailable server counts as empty."""
         self.counts.failed_writes += 1
         if self.on_error == "raise" and not self._is_lenient():
             raise error
 
     @staticmethod
     def set_command(place: bytes, raw: bytes, deadline: int) -> tuple[Any, ...]:
-        """The command that stores a value."""
+        """Return the command that stores a value."""
         return ("SET", place, raw, "PXAT", deadline) if deadline else ("SET", place, raw)
 
     def put(self, key: Any, value: Any, seconds: float | None, tags: Sequence[str]) -> None:
@@ -106,14 +106,14 @@ class RemoteStore(Reads):
             with self.writing(place):
                 self.client.execute(*command)
         except RemoteError as error:
-            # Nothing is known of it. What was last read is older than what was to be written.
+            # The write may have happened. The last read value is older, so forget it.
             self.remember(place, None)
             self.swallow(error)
             return
         self.remember(place, (value, None, ()))
 
     def add(self, key: Any, value: Any, seconds: float | None, tags: Sequence[str]) -> bool:
-        """Store an entry where there is none. Whether it did."""
+        """Store an entry if the key has none. Returns True if it was stored."""
         try:
             return self._add(key, value, seconds, tags)
         except RemoteError as error:
@@ -138,39 +138,39 @@ class RemoteStore(Reads):
                 return True
 
     def replace(self, place: bytes, there: bytes, raw: bytes, deadline: int) -> bool:
-        """Store a value in the place of one that was read. Whether it was still there."""
+        """Replace a value that was read, if it has not changed since. Returns True if it was replaced."""
         with self.writing(place):
             return bool(scripts.REPLACE.run(self.client, place, there[:HEAD_BYTES], raw, deadline))
 
     def _tell(self, place: bytes) -> None:
-        """Tell of the removal of a key that had a lease alone: the server tells nothing of keys that are not there.
+        """Announce the removal of a key that had only a lease. The server does not announce absent keys itself.
 
-        Otherwise, callers that come after the removal would wait for a computation that began before it.
+        Otherwise, callers after the removal would wait for a computation that began before it.
         """
         with self.writing(place):
             scripts.TELL.run(self.client, place)
 
     def remove(self, key: Any) -> bool:
-        """Remove an entry. Whether a live one was there. Raises where it fails: others would go on with the value."""
+        """Remove an entry. Returns True if it was live. Always raises on failure, because others still see it."""
         return self.remove_many([key]) > 0
 
     def _was_live(self, key: Any, raw: Any, *, asks: bool = True) -> bool:
-        """Whether these first bytes of what was removed, or the refusal to read them, are those of a live entry.
+        """Whether a removed entry was live, given its first bytes or the error of reading them.
 
         Raises:
             LookupError: `asks` is false, and the server would have to be asked.
         """
         if isinstance(raw, Exception):
-            # What was there is of another type. It is gone.
+            # The removed key held another type.
             return True
         try:
-            # Of more tags than that the rest is not looked at.
+            # If the header is longer than these bytes, its other tags are not checked.
             return self.live(key, raw, asks=asks) is not None
         except RemoteValueError:
             return True
 
     def pop(self, key: Any) -> Entry | None:
-        """Remove an entry and return it. One that cannot be read stays: others may be able to."""
+        """Remove an entry and return it. An unreadable one stays, because others may be able to read it."""
         place = self.keys.value(key)
         while True:
             raw = self._read_of(key, self.client.execute, "GET", place)
@@ -179,9 +179,9 @@ class RemoteStore(Reads):
                 return entry
 
     def move(self, old: Any, new: Any) -> bool:
-        """Store the value of a key under another one instead. Raises where it fails: then the first key keeps it.
+        """Move the value of a key to another key. Returns False if the key has none.
 
-        Whether there was a value. Only one caller at a time may move a key.
+        If this raises, the first key may still have the value. Only one caller at a time may move a key.
         """
         place, target = self.keys.value(old), self.keys.value(new)
         is_moved = False
@@ -197,7 +197,7 @@ class RemoteStore(Reads):
         return is_moved
 
     def _take_unchanged(self, place: bytes, there: bytes) -> bool:
-        """Remove a value that was read, and the lease of its key. Whether the value was still there."""
+        """Remove a value that was read, and the lease of its key. Returns False if the value has changed since."""
         self.remember(place, None)
         lease, ended = self.keys.lease_of(place), 0
         with self.writing(place):
@@ -212,7 +212,7 @@ class RemoteStore(Reads):
         return bool(removed >= 0)
 
     def touch(self, key: Any, seconds: float | None) -> bool:
-        """Give an entry another time to live. Whether there was one."""
+        """Give an entry another time to live. Returns False if there is none."""
         place = self.keys.value(key)
         try:
             while True:
@@ -227,7 +227,7 @@ class RemoteStore(Reads):
             return False
 
     def touch_arguments(self, place: bytes, there: bytes, seconds: float | None) -> tuple[Any, ...]:
-        """What `TOUCH` takes to give a value that was read another time to live."""
+        """Return the arguments of `TOUCH` to give a value that was read another time to live."""
         deadline = self.deadline(seconds)
         return place, there[:HEAD_BYTES], _DEADLINE.pack(deadline), deadline
 
@@ -261,9 +261,9 @@ class RemoteStore(Reads):
         return replies
 
     def remove_many(self, keys: Sequence[Any]) -> int:
-        """Remove entries, many at a time. How many live ones were there."""
+        """Remove entries, many at a time. Returns the number of live ones."""
         removed = 0
-        # All of them before the first is removed: one that is no key changes nothing.
+        # Encode all keys before the first is removed, so that an invalid key changes nothing.
         all_places = self.keys.values(keys)
         for start in range(0, len(keys), BATCH):
             batch, places = keys[start : start + BATCH], all_places[start : start + BATCH]
@@ -271,7 +271,7 @@ class RemoteStore(Reads):
                 self.remember(place, None)
             ended: Sequence[int] = ()
             if self.client.is_divided:
-                # First: whatever is stored with another lease from here on is removed, too.
+                # Remove the leases first. A value that is stored with a later lease is then removed too.
                 leases = [self.keys.lease_of(place) for place in places]
                 ended = self._write_batch(leases, [("DEL", lease) for lease in leases])
             replies = self._write_batch(places, self.remove_commands(places))
@@ -279,7 +279,7 @@ class RemoteStore(Reads):
         return removed
 
     def remove_commands(self, places: Sequence[bytes]) -> list[tuple[Any, ...]]:
-        """The commands that remove values, and the leases of their keys if these are not removed before."""
+        """Return the commands that remove values, and also the leases of their keys unless those are removed before."""
         commands: list[tuple[Any, ...]] = []
         for place in places:
             gone = ("DEL", place) if self.client.is_divided else ("DEL", place, self.keys.lease_of(place))
@@ -295,17 +295,17 @@ class RemoteStore(Reads):
         *,
         asks: bool = True,
     ) -> int:
-        """How many live entries were removed.
+        """Return the number of live entries that were removed.
 
         Args:
-            keys: Their keys.
-            places: Where they were.
-            replies: Those to `remove_commands`.
-            ended: How many leases of each were removed before; empty if they are removed together with the values.
+            keys: The keys.
+            places: The places of the keys.
+            replies: The replies to `remove_commands`.
+            ended: For each key, the number of leases removed before. Empty if they are removed with the values.
             asks: Whether the server may be asked.
 
         Raises:
-            LookupError: It would have to be asked.
+            LookupError: `asks` is false, and the server would have to be asked.
         """
         found = replies[3::4]
         for place, (raw, count), more in zip(places, found, ended or repeat(0), strict=False):
@@ -318,7 +318,7 @@ class RemoteStore(Reads):
         return sum(self._was_live(key, raw, asks=asks) for key, (raw, _) in zip(keys, found, strict=True))
 
     def clear(self) -> None:
-        """End all values: the namespace gets another nonce. What they take is freed as they expire, or by `purge`."""
+        """Invalidate all values by a new nonce of the namespace. Expiry or `purge` frees their memory."""
         with self.writing(self.keys.epoch):
             self.client.execute("SET", self.keys.epoch, os.urandom(8))
         self.nonces.replaced(NAMESPACE)
@@ -326,16 +326,16 @@ class RemoteStore(Reads):
             self.last.clear()
 
     def evict_tag(self, tag: str) -> int:
-        """End all values with a tag. How many is not known."""
+        """Invalidate all values with a tag. Their number is not known."""
         place = self.keys.tag(tag)
         with self.writing(place, self.keys.evictions):
-            # First what loads compare that do not know their tags yet.
+            # Set `evictions` first, which loads compare that do not know their tags yet.
             self.client.in_order([("SET", self.keys.evictions, os.urandom(8)), ("SET", place, os.urandom(8))])
         self.nonces.replaced(MARK + tag)
         return 0
 
     def incr(self, key: Any, by: int, initial: int | None, seconds: float | None) -> int:
-        """Add to an int. Raises KeyError where there is none and no initial value."""
+        """Add to an int. Raises KeyError if the key is absent and there is no initial value."""
         place = self.keys.value(key)
         epoch, _ = self.nonces_for(())
         self.remember(place, None)
@@ -361,7 +361,7 @@ class RemoteStore(Reads):
                 return int(value) + by
 
     def swap(self, key: Any, old: Any, new: Any, seconds: float | None) -> bool:
-        """Store a value in the place of one that equals another. Whether it did."""
+        """Replace the value of a key if it equals `old`. Returns True if it was replaced."""
         place = self.keys.value(key)
         while True:
             raw, _ = self._get(key, place)
@@ -376,7 +376,7 @@ class RemoteStore(Reads):
     def swap_arguments(
         self, key: Any, place: bytes, raw: bytes | None, old: Any, new: Any, seconds: float | None, *, asks: bool = True
     ) -> tuple[bytes, bytes, bytes, int] | None:
-        """What `REPLACE` takes to store a value in the place of one that was read; None if that does not equal `old`.
+        """Return the arguments of `REPLACE` to replace a value that was read. None if it does not equal `old`.
 
         Raises:
             LookupError: `asks` is false, and the server would have to be asked.
@@ -391,7 +391,7 @@ class RemoteStore(Reads):
         return place, raw[:HEAD_BYTES], *self.encoded(new, seconds, nonces)
 
     def _added_to(self, key: Any, place: bytes, epoch: bytes, by: int) -> bytes | None:
-        """Add to an int in a script. The sum; None where there is none, or Python must add."""
+        """Add to an int in a script. Returns the sum, or None if there is no int or Python must add."""
         try:
             with self.writing(place):
                 total: bytes | None = scripts.ADD_TO.run(self.client, place, epoch, by, os.urandom(4))
