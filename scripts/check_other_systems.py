@@ -39,7 +39,7 @@ done
 
 
 def compiler() -> str | None:
-    """A compiler that has the source of its standard library."""
+    """Return a compiler that has the source of its standard library."""
     for candidate in (os.environ.get("RUSTC"), "rustc", "/usr/bin/rustc"):
         if candidate and (path := shutil.which(candidate)):
             root = subprocess.check_output([path, "--print", "sysroot"], text=True, cwd=ROOT).strip()
@@ -49,7 +49,7 @@ def compiler() -> str | None:
 
 
 def environment(rustc: str, target: str) -> dict[str, str]:
-    """What cargo needs to know to compile for a target that this machine has no C compiler for."""
+    """Return the environment in which cargo compiles for a target without a C compiler."""
     stand_in = BUILT / "stand-in-for-c"
     stand_in.parent.mkdir(parents=True, exist_ok=True)
     stand_in.write_text(STAND_IN)
@@ -63,7 +63,7 @@ def environment(rustc: str, target: str) -> dict[str, str]:
         "CARGO_INCREMENTAL": "0",
         f"CC_{name}": str(stand_in),
         f"AR_{name}": str(stand_in),
-        # Otherwise Apple's tools are asked where it is.
+        # Without this, the build asks Apple's tools for the path.
         "SDKROOT": str(BUILT),
         "PYO3_CROSS": "1",
         "PYO3_CROSS_PYTHON_VERSION": "3.13",
@@ -71,7 +71,7 @@ def environment(rustc: str, target: str) -> dict[str, str]:
 
 
 def is_checked(rustc: str, target: str) -> bool:
-    """Compile all crates for a target, and say what is wrong."""
+    """Compile all crates for a target, and print the errors. Returns True if there are none."""
     command = ["cargo", "check", "--locked", "--workspace", "--lib", "-Zbuild-std=std,panic_unwind"]
     command += ["--target", target, "--target-dir", str(BUILT)]
     ran = subprocess.run(command, cwd=ROOT, env=environment(rustc, target), stderr=subprocess.PIPE, check=False)

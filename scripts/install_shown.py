@@ -16,7 +16,7 @@ BETWEEN = 5.0
 
 
 def main(arguments: list[str]) -> int:
-    """Run pip; its exit status."""
+    """Run pip, and return its exit status."""
     command = [sys.executable, "-m", "pip", "install", "--verbose", *arguments]
     on_terminal = sys.stdout.isatty()
     said: list[str] = []

@@ -33,6 +33,10 @@ QUESTIONS = {
     "invalidate": {"howto/invalidation.html", "faq.html", "remote.html", "memoize.html"},
     "full disk": {"disk.html", "faq.html", "troubleshooting.html"},
     "testing": {"howto/testing.html", "reference/testing.html", "faq.html"},
+    "test clock": {"howto/testing.html", "reference/testing.html", "faq.html"},
+    "move from cachetools": {"moving/cachetools.html", "cachetools.html"},
+    "numpy array between processes": {"howto/multiprocessing.html"},
+    "cache LLM calls on disk": {"howto/agents.html"},
 }
 """What is asked, and the pages that answer it."""
 
@@ -55,7 +59,7 @@ FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-backgroun
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves files and says nothing."""
+    """Serves files without logging."""
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -79,7 +83,7 @@ def seen(page: Page, url: str) -> list[str]:
 
 
 def main() -> int:
-    """Ask, look and report."""
+    """Test the search and the pages, and print the problems."""
     if not (SITE / "index.html").is_file():
         sys.exit("there is no site: run `make docs`")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(SITE)))

@@ -36,7 +36,7 @@ DECLARED = "SHAPES: dict[tuple[int, int, int, tuple[bool, ...], bool, bool], Cal
 
 
 def import_all() -> None:
-    """Import every module of the package whose own needs are here."""
+    """Import every module of the package whose dependencies are installed."""
     import flexcache_rs
 
     for module in pkgutil.walk_packages(flexcache_rs.__path__, "flexcache_rs."):
@@ -46,7 +46,7 @@ def import_all() -> None:
 
 
 def shapes_in_use() -> list[Shape]:
-    """The shapes of all decorated functions. The package is imported without templates, so that it compiles each."""
+    """Return the shapes of all decorated functions. Imports the package without templates, so that it compiles each."""
     without = ModuleType(MODULE)
     without.SHAPES = {}  # type: ignore[attr-defined]
     sys.modules[MODULE] = without
@@ -57,7 +57,7 @@ def shapes_in_use() -> list[Shape]:
 
 
 def text_of(shapes: list[Shape]) -> str:
-    """The module for these shapes."""
+    """Return the source of the module for these shapes."""
     from flexcache_rs import _suggest
 
     functions = [_suggest.source_of(shape, f"shape_{at}") for at, shape in enumerate(shapes)]

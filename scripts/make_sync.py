@@ -1,8 +1,7 @@
 """Generates the sessions without `await` from those with it: `python scripts/make_sync.py` writes, `--check` compares.
 
-It replaces tokens, so that comments and lines stay: `await` and `async` go, names change as `NAMES` says. The result
-is committed;
-a test compares it.
+It replaces tokens, so comments and lines stay the same: it removes `await` and `async`, and changes names as `NAMES`
+says. The result is committed, and a test compares it.
 """
 
 from __future__ import annotations
@@ -41,12 +40,12 @@ HEADER = (
 
 
 def _imported(names: str) -> str:
-    """Names in their order, without what is awaited."""
+    """Return imported names in their order, without those that only the async version needs."""
     return ", ".join(sorted(set(names.split(", ")) - {"Awaitable"}))
 
 
 def without_await(source: str) -> str:
-    """The same program text for callers that do not await."""
+    """Return the source without `await`."""
     lines = source.splitlines(keepends=True)
     changes: list[tuple[int, int, int, str]] = []
     tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
@@ -55,7 +54,7 @@ def without_await(source: str) -> str:
         (row, start), (_, end) = token.start, token.end
         if token.type == tokenize.NAME and token.string in ("await", "async"):
             changes.append((row, start, following.start[1], ""))
-        # A file has its name only where it is imported.
+        # Replace the name of a file only in an import.
         elif token.string in NAMES and (token.string not in FILES or before == ["sessions", "."]):
             changes.append((row, start, end, NAMES[token.string]))
         before = [before[1], token.string]
@@ -71,12 +70,12 @@ def without_await(source: str) -> str:
 
 
 def made(name: str) -> str:
-    """What the file for a name has to be."""
+    """Return the generated source for the file of a name."""
     return HEADER.format(name=name) + without_await((FOLDER / f"{name}.py").read_text("utf-8"))
 
 
 def main() -> None:
-    """Write the files, or say which differ."""
+    """Write the files, or print which ones differ."""
     differing = []
     for name in FILES:
         path = FOLDER / f"_sync{name}.py"

@@ -20,7 +20,7 @@ FENCE = re.compile(r"^(```.*?^```[ \t]*$)", re.MULTILINE | re.DOTALL)
 
 
 def absolute(markdown: str, folder: str, files: str) -> str:
-    """Return a text of a folder with links to files as links below a URL."""
+    """Return the text of a page with its links to files replaced by links below a URL."""
 
     def target(match: re.Match[str]) -> str:
         path, mark, anchor = match.group(1).partition("#")

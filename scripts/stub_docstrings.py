@@ -22,13 +22,13 @@ _ABSENT = object()
 
 
 def module_of(stub: Path) -> object:
-    """Import what a stub describes."""
+    """Import the module that a stub describes."""
     parts = stub.relative_to(PACKAGE).with_suffix("").parts
     return importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
 
 
 def definitions(body: list[ast.stmt]) -> list[_Definition]:
-    """Return what has a docstring: classes and public calls, of overloads the first."""
+    """Return the definitions that have docstrings: classes and public functions. Of overloads, the first one counts."""
     found: dict[str, _Definition] = {}
     for node in body:
         if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and not node.name.startswith("_"):
@@ -37,7 +37,7 @@ def definitions(body: list[ast.stmt]) -> list[_Definition]:
 
 
 def docstring_of(owner: object, name: str) -> str | None:
-    """Return the docstring that something has itself, without indentation; None if there is none."""
+    """Return the object's own docstring without indentation, or None if it has none or inherits it."""
     member = vars(owner).get(name, _ABSENT)
     if member is _ABSENT:
         return None
@@ -49,13 +49,13 @@ def docstring_of(owner: object, name: str) -> str | None:
 
 
 def differences(stub: Path) -> list[tuple[_Definition, str | None]]:
-    """Return the definitions of a stub whose docstring is another than at run time, with that one."""
+    """Return the definitions of a stub whose docstrings differ from those at run time, with the latter."""
     found: list[tuple[_Definition, str | None]] = []
 
     def visit(owner: object, body: list[ast.stmt]) -> None:
         for node in definitions(body):
             if node.name not in vars(owner):
-                continue  # Only type checkers know it.
+                continue  # It exists for type checkers only.
             wanted = docstring_of(owner, node.name)
             if wanted != ast.get_docstring(node):
                 found.append((node, wanted))
@@ -80,7 +80,7 @@ def is_placeholder(node: ast.stmt) -> bool:
 
 
 def end_of_header(node: _Definition, lines: list[str]) -> int:
-    """Return the number of the line that ends with the colon, from 1."""
+    """Return the number, from 1, of the line that ends with the colon of a definition."""
     number = node.lineno
     while not lines[number - 1].partition("  #")[0].rstrip().endswith(":"):
         number += 1

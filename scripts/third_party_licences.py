@@ -39,12 +39,12 @@ INSIDE = {"zstd-sys": ("zstd/LICENSE",)}
 
 
 def linked(target: str) -> list[dict[str, Any]]:
-    """Return the crates that are linked into the module for a target, macros and our own left out."""
+    """Return the crates that are linked into the module for a target, without macros and our own crates."""
     command = ["cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", target]
     try:
         output = subprocess.run([*command, "--offline"], cwd=ROOT, capture_output=True, check=True).stdout
     except subprocess.CalledProcessError:
-        # What other targets need was perhaps never fetched.
+        # Dependencies of other targets may never have been downloaded.
         output = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
     metadata = json.loads(output)
     packages = {package["id"]: package for package in metadata["packages"]}
@@ -73,7 +73,7 @@ def texts(crate: dict[str, Any]) -> list[str]:
 
 
 def made() -> str:
-    """Return what the file should hold."""
+    """Return the content that the file should have."""
     crates: dict[tuple[str, str], dict[str, Any]] = {}
     for target in TARGETS:
         for crate in linked(target):

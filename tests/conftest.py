@@ -1,4 +1,4 @@
-"""What every test gets: caches that are recounted afterwards, and no exception that nobody saw."""
+"""Fixtures of all tests: caches that are checked afterwards, and a check for unseen exceptions."""
 
 from __future__ import annotations
 
@@ -38,32 +38,32 @@ EVERY_PYTHON = (
         "test_disk_reliability.py",
     ),
 )
-"""Tests whose outcome depends on the interpreter: the oldest Python and a free-threaded one run them too."""
+"""Tests whose outcome depends on the interpreter. CI also runs them with the oldest Python and a free-threaded one."""
 
 SECONDS: dict[str, float] = {}
-"""How long the tests of each folder took, with what they set up."""
+"""The seconds that the tests of each folder took, including their setup."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Lets hypothesis begin with the seed that the header shows, and programs that tests start be interrupted."""
+    """Give hypothesis the seed that the header shows, and let Ctrl-C interrupt programs that tests start."""
     core.global_force_seed = SEED
-    # No test asserts speed: an example that takes long on a busy machine is no failure.
+    # No deadline, because an example may take long on a busy machine.
     settings.register_profile("flexcache_rs", deadline=None)
     settings.load_profile("flexcache_rs")
-    # A shell has what it runs in the background ignore Ctrl-C, and children would inherit that.
+    # A shell lets background processes ignore Ctrl-C, and child processes would inherit this.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the tests that every Python runs."""
+    """Mark the tests that every Python runs."""
     for item in items:
         if item.path.name in EVERY_PYTHON or item.path.parent.name in EVERY_PYTHON:
             item.add_marker(pytest.mark.every_python)
 
 
 def pytest_report_header() -> list[str]:
-    """Says how to repeat the run, and what is left out."""
+    """Return how to repeat the run, and which tests are left out."""
     lines = [
         f"FLEXCACHE_TEST_SCALE={SCALE:g} FLEXCACHE_TEST_SEED={SEED} FLEXCACHE_REQUIRE={' '.join(sorted(REQUIRED))!r}"
     ]
@@ -78,20 +78,20 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Adds up the time of each folder."""
+    """Add the time of a test to that of its folder."""
     folder = report.nodeid.partition("::")[0].rpartition("/")[0]
     SECONDS[folder] = SECONDS.get(folder, 0.0) + report.duration
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Prints where the time went."""
+    """Print the time of each folder."""
     terminalreporter.section("seconds of tests, by folder")
     for folder, seconds in sorted(SECONDS.items(), key=itemgetter(1), reverse=True):
         terminalreporter.write_line(f"{seconds:8.1f} {folder}")
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
-    """Names that are the same in every process, so that workers collect the same tests."""
+    """Return a name that is the same in every process, so that all workers collect the same tests."""
     if isinstance(val, set | frozenset):
         return f"{type(val).__name__} of {sorted(map(repr, val))}"
     text = repr(val)
@@ -100,7 +100,7 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
 
 @pytest.fixture
 def make_cache() -> Iterator[MakeCache]:
-    """Makes caches and recounts them afterwards."""
+    """Return a function that makes caches. They are checked after the test."""
     made: list[FlexCache[Any, Any]] = []
 
     def make(*args: Any, **options: Any) -> FlexCache[Any, Any]:
@@ -120,7 +120,7 @@ def policy(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def collections_are_quick() -> None:
-    """What is there before a file of tests need not be looked at each time."""
+    """Freeze existing objects before each test file, so that garbage collections skip them."""
     gc.collect()
     gc.freeze()
 
@@ -128,7 +128,7 @@ def collections_are_quick() -> None:
 TESTS = itertools.count()
 
 BETWEEN_COLLECTIONS = 1 if getattr(sys, "_is_gil_enabled", lambda: True)() else 10
-"""Without a GIL a collection looks at what is frozen too, and takes as long as ten tests."""
+"""Tests between two garbage collections. Without a GIL a collection also visits frozen objects, which is slow."""
 
 
 @pytest.fixture(params=EVERY_POLICY, ids=str)
@@ -139,13 +139,13 @@ def any_policy(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture(autouse=True)
 def nothing_is_swallowed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Exceptions in destructors and threads, and panics anywhere, fail the test in which they happen."""
+    """Fail a test in which an exception is raised in a destructor or a thread, or in which a panic happens."""
     lost: list[str] = []
     panics = _core._panics()
 
     def note(raised: Any) -> None:
-        # A coroutine that nobody awaited warns when it is collected. Where the collector runs inside the constructor
-        # of a named tuple, Python 3.10 fails to import `warnings`: the constructor's globals have no `__import__`.
+        # A coroutine that was never awaited warns when it is collected. If the collector runs inside the constructor
+        # of a named tuple, Python 3.10 cannot import `warnings`, because the constructor's globals lack `__import__`.
         if isinstance(raised.object, CoroutineType) and repr(raised.exc_value) == "KeyError('__import__')":
             return
         lost.append(f"{raised.exc_value!r} in {raised.object!r}")

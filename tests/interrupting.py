@@ -1,4 +1,4 @@
-"""An exception at the n-th event of a call in the package's own files: where a signal's handler may raise."""
+"""Raises an exception at the n-th event of a call in the package's own files, as a signal handler might."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 PACKAGE = str(Path(flexcache_rs.__file__).parent)
 MOST_POINTS = 5000
 MANY_POINTS = 4
-"""The fewest events that a call has which is worth interrupting."""
+"""The smallest number of events that an interrupted call must have."""
 WAIT = 5.0
-"""Seconds after which a lock that an interrupted call has given up would be free."""
+"""Seconds to wait for a lock that an interrupted call should have released."""
 
 
 class Stop(Exception):  # noqa: N818
-    """Raised where a call is interrupted."""
+    """The exception that interrupts a call."""
 
 
 class Tracer:
-    """Interrupts at the n-th event.
+    """Interrupts a call at its n-th event.
 
     Args:
-        at: Which event of the package's files, or of the users' functions.
-        interrupt: What is done there.
+        at: The number of the event in the package's files, or in the users' functions.
+        interrupt: The function to call there.
         users: The users' functions.
-        within: A function. Only what it calls counts; other callbacks of its event loop do not. None for everything.
+        within: A function. Only events of its calls count, and not other callbacks of its event loop. None for all.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Tracer:
         return self
 
     def _ends_block(self, frame: FrameType) -> bool:
-        """Whether a line is that of a `with` which is left: it is traced once more, but no handler is called there."""
+        """Whether a line event belongs to the end of a `with` block. It is traced, but no signal handler runs there."""
         line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip()
         if not line.startswith(("with ", "async with ")):
             return False
@@ -95,7 +95,7 @@ def raise_keyboard_interrupt() -> None:
 
 
 def send_signal() -> None:
-    # The handler raises in the interrupted frame, a little later.
+    # The signal handler raises in the interrupted frame, a little later.
     if threading.current_thread() is threading.main_thread():
         signal.raise_signal(signal.SIGINT)
     else:
@@ -110,10 +110,10 @@ INTERRUPTS: dict[str, Callable[[], None]] = {
 
 
 def points(call: Callable[[], object], how: str, within: CodeType | None = None, step: int = 1) -> Iterator[int]:
-    """Make a call once for each of its events, and interrupt it there. Yields after each.
+    """Make a call once for each of its events, and interrupt it at that event. Yields after each call.
 
-    Only the thread that calls is interrupted, as by a signal. The last time, the call completes. With a step, each way
-    to interrupt has events of its own.
+    Like a signal, this interrupts the calling thread only. The last call completes. With a step, each way to interrupt
+    uses other events.
     """
     for at in range(1 + list(INTERRUPTS).index(how) * step // len(INTERRUPTS), MOST_POINTS, step):
         tracer = Tracer(at, INTERRUPTS[how], within=within)
@@ -134,19 +134,19 @@ def points(call: Callable[[], object], how: str, within: CodeType | None = None,
 
 
 def use(lock: Any) -> None:
-    """Holds a lock."""
+    """Enter and leave the `with` block of a lock."""
     with lock:
         pass
 
 
 async def ause(lock: Any) -> None:
-    """Holds a lock."""
+    """Enter and leave the `with` block of a lock."""
     async with lock:
         pass
 
 
 def no_point_keeps(make: Callable[[], Any], how: str, step: int = 1) -> None:
-    """Interrupt a `with` of a lock everywhere, and acquire the lock through another object after each."""
+    """Interrupt the `with` block of a lock at every event. Each time, acquire the lock through another object."""
     for at in points(lambda: use(make()), how, step=step):
         other = make()
         assert other.acquire(timeout=WAIT), f"held after point {at}"
@@ -154,7 +154,7 @@ def no_point_keeps(make: Callable[[], Any], how: str, step: int = 1) -> None:
 
 
 def no_point_keeps_awaited(make: Callable[[], Any], how: str, other: Callable[[], Any]) -> None:
-    """The same for an `async with`. `make` is entered for the lock, and another lock needs no event loop."""
+    """The same for `async with`. `make` is a context manager of the lock. `other` is a lock without an event loop."""
 
     async def call() -> None:
         async with make() as lock:

@@ -1,4 +1,4 @@
-"""A MariaDB server of the tests' own."""
+"""A separate MariaDB server for the tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SERVER = shutil.which("mariadbd") or shutil.which("mariadbd", path="/usr/sbin:/u
 """The program."""
 
 LEFT_OUT = may_skip("mariadb-server", SERVER and find_spec("pymysql"))
-"""Whether tests that need it are left out."""
+"""Whether tests that need the server are left out."""
 
 _QUICK = (
     *("--innodb-buffer-pool-size=16M", "--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=0"),
@@ -47,7 +47,7 @@ class MariaDB:
         """Make an empty database."""
         command = ["mariadb-install-db", "--no-defaults", f"--datadir={self.directory}/data", *_QUICK[:2]]
         command += ["--auth-root-authentication-method=normal", "--skip-test-db", f"--user={getpass.getuser()}"]
-        # Others that install at the same time have files of the same names.
+        # A separate TMPDIR, because other installations at the same time use files of the same names.
         own = {**os.environ, "TMPDIR": str(self.directory)}
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=own)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -55,7 +55,7 @@ class MariaDB:
 
     @property
     def certificate(self) -> Path:
-        """What vouches for the server, where there is openssl."""
+        """Return the path of the server's certificate. This needs openssl."""
         return self.directory / "certificate"
 
     def _make_certificate(self) -> None:

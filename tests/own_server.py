@@ -1,4 +1,4 @@
-"""A Valkey or Redis server of the tests' own."""
+"""A separate Valkey or Redis server for the tests."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ ENGINES = {
     "redis": shutil.which("redis-server"),
     "valkey": os.environ.get("FLEXCACHE_VALKEY_SERVER") or shutil.which("valkey-server"),
 }
-"""The programs, None for those that are not here."""
+"""The server programs. None for those that are not installed."""
 
 LEFT_OUT_ENGINES = [name for name, program in ENGINES.items() if may_skip(f"{name}-server", program)]
-"""Engines without which the tests run."""
+"""The engines that are neither installed nor required."""
 
 LEFT_OUT = len(LEFT_OUT_ENGINES) == len(ENGINES)
 """Whether tests that need a server are left out."""
 
 ENGINE = next((name for name, program in ENGINES.items() if program), "redis")
-"""Where one engine is enough."""
+"""The engine for tests that need only one."""
 
 
 class Server:

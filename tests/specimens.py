@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 
 POLICIES = ("lru", "fifo", "lfu", "random", "sieve", "s3fifo", "tinylfu", "auto")
 ORDERED = POLICIES[:3]
-"""The policies whose order of eviction can be told in advance."""
+"""The policies whose order of eviction is predictable."""
 
 
 class Sized:
-    """A value whose size is whatever was given; an exception is raised."""
+    """A value whose size is any given object. If that is an exception, it is raised."""
 
     def __init__(self, size: Any) -> None:
         self.size = size
@@ -27,13 +27,13 @@ class Sized:
 
 
 class MakeCache(Protocol):
-    """Makes a cache, which is recounted when the test ends."""
+    """Makes a cache, which is checked when the test ends."""
 
     def __call__(self, *args: Any, **options: Any) -> FlexCache[Any, Any]: ...
 
 
 class Recency:
-    """An eviction policy that fails if it is told of anything twice or out of order."""
+    """An eviction policy that fails if the cache notifies it twice or in a wrong order."""
 
     def __init__(self) -> None:
         self.order: dict[Any, None] = {}

@@ -1,4 +1,4 @@
-"""An argument of a wrong type is refused by its name: every parameter of every public call, in turn."""
+"""The error for an argument of a wrong type names the argument. Tests every parameter of every public call."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if sys.platform == "linux":
 
 
 def objects(folder: Path) -> dict[str, Callable[[], Any]]:
-    """One object of each public class, made when it is asked for."""
+    """Return functions that make an object of each public class."""
     made: dict[str, Callable[[], Any]] = {
         "FlexCache": lambda: FlexCache(max_items=10),
         "Cache": lambda: disk.Cache(folder),
@@ -37,7 +37,7 @@ KINDS = ["FlexCache", "Cache", "FanoutCache", "Deque", "Index"] + ["SharedCache"
 TAKES_ANYTHING = frozenset(
     ("key", "value", "default", "other", "name", "state", "memo", "index", "steps", "expected", "new", "obj", "factory")
 )
-"""Parameters that may be any object, or whose errors are those of Python's own classes that these follow."""
+"""Parameters that accept any object, or whose errors are those of the imitated classes of Python."""
 
 FITTING: dict[str, Any] = {
     "keys": ["k"],
@@ -52,10 +52,10 @@ FITTING: dict[str, Any] = {
     "limit": 1,
     "sql": "SELECT 1",
 }
-"""Arguments for the other parameters, where a text will not do."""
+"""Valid arguments for the other parameters, if a str is not valid."""
 
 MANY_MEANINGS = {
-    # Closing, copying and iterating take none; these take whatever Python's own classes do.
+    # These take the same arguments as Python's own classes.
     ("Deque", "index"),
     ("Deque", "insert"),
     ("FlexCache", "update"),
@@ -83,7 +83,7 @@ def calls(kind: str, made: Any) -> Iterator[tuple[str, list[inspect.Parameter], 
 
 
 class Wrong:
-    """What nothing is made for."""
+    """An object that no parameter accepts."""
 
     def __repr__(self) -> str:
         return "<wrong>"
@@ -156,7 +156,7 @@ CALLS: list[tuple[str, Callable[[Any], object], type[Exception], str]] = [
         ("SharedCache", lambda cache, per=per: cache.limiter("a", 5, per), ValueError, "^per must")
         for per in (0, -1, float("nan"), float("inf"), 1e300)
     ),
-    ("SharedCache", lambda cache: cache.limiter("a", 5, "x"), TypeError, "^per must be seconds"),
+    ("SharedCache", lambda cache: cache.limiter("a", 5, "x"), TypeError, "^per must be a number of seconds"),
 ]
 
 
@@ -189,7 +189,7 @@ def test_names_of_shared_caches(tmp_path: Path) -> None:
         ({"cache_name": 5}, TypeError, "^cache_name must be a str"),
         ({"expires": -1}, ValueError, "^expires must be more than 0"),
         ({"expires": float("nan")}, ValueError, "^expires must not be NaN"),
-        ({"expires": "long"}, TypeError, "^expires must be seconds"),
+        ({"expires": "long"}, TypeError, "^expires must be a number of seconds"),
         ({"poolsize": "ten"}, TypeError, "^poolsize must be an int"),
         ({"root": 5}, TypeError, "^root must be a path"),
         ({"root": "/nonexistent/directory"}, FileNotFoundError, "root must be a directory"),

@@ -1,4 +1,4 @@
-"""The background thread: removes what has expired without anyone touching the cache."""
+"""The background thread, which removes expired entries while no call uses the cache."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WAIT = 30
 
 
 class Told:
-    """A listener whose calls can be waited for."""
+    """A listener that records its calls, so that a test can wait for them."""
 
     def __init__(self) -> None:
         self.told: list[Any] = []
@@ -35,20 +35,20 @@ class Told:
             self.changed.notify_all()
 
     def wait(self, count: int) -> list[Any]:
-        """What was told, once it is so much."""
+        """Wait until the listener was called `count` times, and return the calls."""
         with self.changed:
             assert self.changed.wait_for(lambda: len(self.told) >= count, WAIT)
             return list(self.told)
 
 
 def own_threads() -> int:
-    """How many threads of this process take care of deadlines. Linux has the first 15 letters of their name."""
+    """Return the number of background threads of this process, by the first 15 letters of their names on Linux."""
     tasks = Path("/proc/self/task")
     return sum((task / "comm").read_text().startswith("flexcache-expir") for task in tasks.iterdir())
 
 
 def test_what_expires_leaves_by_itself(make_cache: MakeCache, policy: str) -> None:
-    """In a thread of the library's, with the hooks."""
+    """An expired entry is removed, and its hooks run, in a thread of the library."""
     told = Told()
     cache = make_cache(policy, background_expiry=True, on_evict=told)
     cache.put("minute", 1, ttl=60)
@@ -61,7 +61,7 @@ def test_what_expires_leaves_by_itself(make_cache: MakeCache, policy: str) -> No
 
 
 def test_real_time_passes(make_cache: MakeCache) -> None:
-    """Without moving the clock: a deadline of some milliseconds comes."""
+    """An entry with a time to live of some milliseconds expires without moving the clock."""
     told = Told()
     cache = make_cache(background_expiry=True, on_evict=told)
     cache.put("soon", 1, ttl=0.05)
@@ -69,7 +69,7 @@ def test_real_time_passes(make_cache: MakeCache) -> None:
 
 
 def test_a_sooner_deadline_wakes_it(make_cache: MakeCache) -> None:
-    """Also one that touch sets, or another cache."""
+    """The deadline may also be set by touch(), or in another cache."""
     told = Told()
     first, second = (make_cache(background_expiry=True, on_evict=told) for _ in range(2))
     first.put("late", 1, ttl=10**6)
@@ -87,7 +87,7 @@ def test_a_sooner_deadline_wakes_it(make_cache: MakeCache) -> None:
 
 
 def test_a_number_is_the_least_time_between_two_scans(make_cache: MakeCache) -> None:
-    """What expires in between waits for the next."""
+    """An entry that expires between two scans is removed by the next one."""
     told = Told()
     cache = make_cache(background_expiry=50, on_evict=told)
     cache.put("a", 1, ttl=10)
@@ -103,7 +103,7 @@ def test_a_number_is_the_least_time_between_two_scans(make_cache: MakeCache) -> 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are listed in /proc")
 def test_there_is_one_thread(make_cache: MakeCache) -> None:
-    """However many caches there are."""
+    """All caches share one thread."""
     told = Told()
     caches = [make_cache(background_expiry=True, on_evict=told) for _ in range(20)]
     for cache in caches:
@@ -152,7 +152,7 @@ def test_a_listener_that_raises_or_uses_the_cache(make_cache: MakeCache, caplog:
 
 
 def test_many_caches_come_and_go() -> None:
-    """Caches that are made, used and dropped while the thread works."""
+    """Caches may be created, used and dropped while the thread works."""
     told = Told()
     for number in range(300):
         cache: FlexCache[Any, Any] = FlexCache(background_expiry=True, on_evict=told)
@@ -165,7 +165,7 @@ def test_many_caches_come_and_go() -> None:
 
 
 def wake_ups() -> int:
-    """How often the library's thread has gone to sleep, once it sleeps."""
+    """Wait until the library's thread sleeps, and return how often it has gone to sleep."""
     while True:
         for task in Path("/proc/self/task").iterdir():
             lines = (task / "status").read_text(encoding="ascii").splitlines()
@@ -177,7 +177,7 @@ def wake_ups() -> int:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are listed in /proc")
 def test_it_sleeps_until_the_next_deadline(make_cache: MakeCache) -> None:
-    """What comes later wakes nobody, however much it is."""
+    """Any number of later deadlines does not wake the thread."""
     told = Told()
     cache = make_cache(background_expiry=True, on_evict=told)
     cache.put("first", 1, ttl=10)
@@ -195,7 +195,7 @@ def test_it_sleeps_until_the_next_deadline(make_cache: MakeCache) -> None:
 
 
 def test_close_in_the_thread_itself(make_cache: MakeCache) -> None:
-    """A hook may end its cache, and others: nobody waits for himself."""
+    """A hook in the thread may close its cache and others. The thread does not wait for itself."""
     told = Told()
 
     class Closing:
@@ -221,7 +221,7 @@ def test_close_in_the_thread_itself(make_cache: MakeCache) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore")
 def test_a_child_starts_its_own_thread(make_cache: MakeCache) -> None:
-    """With the first deadline it has; the parent's goes on."""
+    """A forked child starts a thread with its first deadline. The parent's thread goes on."""
     told = Told()
     cache = make_cache(background_expiry=True, on_evict=told)
     cache.put("parent's", 1, ttl=10)

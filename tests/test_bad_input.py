@@ -1,4 +1,4 @@
-"""What makes no sense is refused, in words, and changes nothing."""
+"""Invalid arguments raise a clear error, and change nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAN, INF = float("nan"), float("inf")
 
 
 class Index:
-    """Claims to be an integer and is what was given."""
+    """An object whose __index__ returns any given object."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -77,7 +77,7 @@ def test_an_option_that_makes_no_sense(options: dict[str, Any], error: type[Exce
 
 @pytest.fixture
 def full(make_cache: MakeCache) -> Any:
-    """A cache with something in it, and how it looks."""
+    """A cache with entries, and its expected state."""
     cache = make_cache("lru", max_items=3, max_bytes=100)
     cache.put("a", 1, ttl=3600)
     cache.put("b", Sized(50))
@@ -108,7 +108,7 @@ def full(make_cache: MakeCache) -> Any:
     ],
 )
 def test_a_ttl_that_is_no_time(full: Any, key: str, ttl: Any, error: type[Exception], part: str) -> None:
-    """Refused by every call that takes one."""
+    """Every call with a ttl refuses it."""
     calls = [
         lambda: full.put(key, 9, ttl),
         lambda: full.put(key, 9, ttl=ttl),
@@ -139,7 +139,7 @@ def test_a_ttl_that_is_no_time(full: Any, key: str, ttl: Any, error: type[Except
     ],
 )
 def test_a_size_that_makes_no_sense(full: Any, size: Any, error: type[Exception], parts: list[str]) -> None:
-    """Refused, whether the key is there or not."""
+    """It is refused whether the key is present or not."""
     for store in (full.put, full.__setitem__):
         for key in ("a", "new"):
             with pytest.raises(error) as raised:

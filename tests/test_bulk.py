@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def test_set_many_takes_mappings_and_pairs(make_cache: MakeCache, policy: str) -> None:
-    """Whatever dict() takes."""
+    """set_many() takes the same arguments as dict()."""
     for given in ({"a": 1, "b": 2}, [("a", 1), ("b", 2)], iter([("a", 1), ("b", 2)]), {"a": 1, "b": 2}.items()):
         cache = make_cache(policy)
         cache.set_many(given)
@@ -24,7 +24,7 @@ def test_set_many_takes_mappings_and_pairs(make_cache: MakeCache, policy: str) -
 
 
 def test_get_many_returns_what_is_there(make_cache: MakeCache) -> None:
-    """As a dict in the order of the request; each counts as an access."""
+    """The result is a dict in the order of the requested keys. Each lookup counts as an access."""
     cache = make_cache("lru")
     cache.set_many({"a": 1, "b": 2, "c": 3})
     assert list(cache.get_many(["c", "x", "a"]).items()) == [("c", 3), ("a", 1)]
@@ -34,7 +34,7 @@ def test_get_many_returns_what_is_there(make_cache: MakeCache) -> None:
 
 
 def test_delete_many_counts_what_was_there(make_cache: MakeCache) -> None:
-    """Keys that are absent do no harm."""
+    """Absent keys are ignored."""
     cache = make_cache()
     cache.set_many({"a": 1, "b": 2, "c": 3})
     assert cache.delete_many(iter(["a", "x", "c", "a"])) == 2
@@ -43,7 +43,7 @@ def test_delete_many_counts_what_was_there(make_cache: MakeCache) -> None:
 
 @pytest.mark.parametrize("bad", [[("a", 1), 5], [("b", 1), (1, 2, 3)], 5, None, [([], 1)]])
 def test_set_many_stores_all_or_nothing(make_cache: MakeCache, bad: Any) -> None:
-    """What cannot be stored is found out before anything is."""
+    """An invalid entry is found before any entry is stored."""
     cache = make_cache()
     with pytest.raises(TypeError if not isinstance(bad, list) or bad[0][0] != "b" else ValueError):
         cache.set_many(bad)
@@ -51,7 +51,7 @@ def test_set_many_stores_all_or_nothing(make_cache: MakeCache, bad: Any) -> None
 
 
 def test_set_many_checks_sizes_and_ttl_first(make_cache: MakeCache) -> None:
-    """A value that is too large, or a ttl that is none, leaves the cache as it was."""
+    """After a value that is too large, or an invalid ttl, the cache is unchanged."""
     cache = make_cache(max_bytes=10)
     with pytest.raises(ValueError, match="11"):
         cache.set_many({"a": 1, "b": Sized(11)})
@@ -72,7 +72,7 @@ def test_set_many_adds_the_sizes_up_first(make_cache: MakeCache) -> None:
 
 
 def test_set_many_asks_each_value_once(make_cache: MakeCache) -> None:
-    """What was checked is what is stored."""
+    """The size is requested once, so that the checked size is the stored one."""
     cache, value = make_cache(), Sized(5)
     cache.set_many({"a": value})
     assert value.asked == 1

@@ -1,4 +1,4 @@
-"""A cache with a clock of the user's."""
+"""A cache with a user's clock."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Clock:
-    """Tells what it is set to."""
+    """A clock that returns the time to which it was set."""
 
     def __init__(self, now: float = 0.0) -> None:
         self.now = now

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("way", ["copy", "deepcopy", *range(pickle.HIGHEST_PROTOCOL + 1)], ids=str)
 @pytest.mark.parametrize("shards", [1, 4])
 def test_copies_have_the_same_tags(make_cache: MakeCache, any_policy: Any, way: Any, shards: int) -> None:
-    """And are independent of the original."""
+    """Copies have the same tags, independently of the original."""
     cache = make_cache(any_policy, shards=shards if isinstance(any_policy, str) else 1, default_ttl=60)
     for key in range(100):
         cache.put(key, key, tags=[tag for tag, divisor in (("two", 2), ("three", 3)) if key % divisor == 0])
@@ -42,14 +42,14 @@ class Special(FlexCache[Any, Any]):
 
 
 def test_subclasses_copy_their_tags() -> None:
-    """By the same means as a pickle."""
+    """A copy of a subclass goes through the same state as a pickle."""
     cache = Special()
     cache.put("a", 1, tags=("x", "y"))
     assert cache.copy().tags("a") == ("x", "y")
 
 
 def test_pickles_from_before_there_were_tags(make_cache: MakeCache) -> None:
-    """An entry without tags looks as it did then."""
+    """The state of an entry without tags has the old form."""
     cache = make_cache()
     cache["a"] = 1
     cache.put("b", 2, tags=("x",))
@@ -62,7 +62,7 @@ def test_pickles_from_before_there_were_tags(make_cache: MakeCache) -> None:
 
 @pytest.mark.parametrize("tags", ["x", 5, [5], ["x", None]])
 def test_a_state_with_bad_tags(make_cache: MakeCache, tags: Any) -> None:
-    """It is no state of a cache."""
+    """A state with invalid tags is refused."""
     cache = make_cache()
     with pytest.raises(ValueError, match="not the state"):
         cache.__setstate__(([("a", 1, None, 0, tags)], None, {}))
@@ -70,7 +70,7 @@ def test_a_state_with_bad_tags(make_cache: MakeCache, tags: Any) -> None:
 
 
 def test_a_state_gives_tags_to_what_is_there(make_cache: MakeCache) -> None:
-    """And takes them, as any other write does."""
+    """A state also removes the tags of existing entries, like any other write."""
     cache = make_cache()
     cache.put("a", 1, tags=("x",))
     cache.put("b", 1, tags=("x",))

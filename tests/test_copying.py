@@ -31,7 +31,7 @@ WAYS: dict[str, Callable[[Any], Any]] = {
 
 @pytest.fixture(params=WAYS)
 def duplicate(request: pytest.FixtureRequest) -> Callable[[Any], Any]:
-    """Each way of making another cache like this one."""
+    """Each way of copying a cache."""
 
     def duplicate(cache: Any) -> Any:
         other = WAYS[request.param](cache)
@@ -42,7 +42,7 @@ def duplicate(request: pytest.FixtureRequest) -> Callable[[Any], Any]:
 
 
 def configuration(cache: FlexCache[Any, Any]) -> Any:
-    """The arguments that would make such a cache."""
+    """Return the arguments that would make an equal cache."""
     return cache.__reduce__()[1]
 
 
@@ -65,7 +65,7 @@ class Special(FlexCache[Any, Any]):
 def test_contents_order_and_configuration_are_the_same(
     make_cache: MakeCache, duplicate: Callable[[Any], Any], name: str, shards: int
 ) -> None:
-    """Also of what LFU counts; statistics begin anew, and the two are independent."""
+    """The frequencies of LFU are copied too. Statistics begin at 0, and the two caches are independent."""
     # Shards divide the keys anew, so a full one may not have room for the same.
     most = 100 if shards == 1 else 1000
     cache = make_cache(name, scan_interval=2.5, max_items=most, max_bytes=5000, shards=shards, default_ttl=60, name="n")
@@ -125,7 +125,7 @@ def test_frequencies_that_were_halved_are_kept(make_cache: MakeCache, duplicate:
 
 
 def test_time_left_to_live_is_kept(make_cache: MakeCache, duplicate: Callable[[Any], Any]) -> None:
-    """What expires does so in the copy too; what does not, does not, whatever the default."""
+    """An entry expires in the copy at the same time. An entry without a deadline gets none from the default."""
     cache = make_cache(default_ttl=10, scan_interval=3600)
     cache.put("short", 1, ttl=1)
     cache.put("minute", 1, ttl=60)
@@ -141,7 +141,7 @@ def test_time_left_to_live_is_kept(make_cache: MakeCache, duplicate: Callable[[A
 
 
 def test_random_keeps_its_contents(make_cache: MakeCache, duplicate: Callable[[Any], Any]) -> None:
-    """Where there is no order, there is none to keep."""
+    """The random policy has no order, so only the contents are compared."""
     cache = make_cache("random", max_items=50)
     cache.set_many({key: key for key in range(100)})
     assert set(duplicate(cache)) == set(cache)
@@ -165,7 +165,7 @@ def test_a_subclass_keeps_its_slots(duplicate: Callable[[Any], Any]) -> None:
 
 
 def test_the_configuration_is_kept(make_cache: MakeCache, duplicate: Callable[[Any], Any]) -> None:
-    """All of it, whichever way it was given."""
+    """The whole configuration is copied, however it was passed."""
     cache = make_cache("random", dt.timedelta(seconds=0.5), background_expiry=2, thread_safe=False, on_evict=print)
     assert configuration(duplicate(cache)) == configuration(cache)
     cache = make_cache(default_ttl=dt.datetime.now() + dt.timedelta(minutes=1), background_expiry=True)
@@ -185,7 +185,7 @@ def test_a_cache_in_its_own_values(make_cache: MakeCache) -> None:
 
 
 def test_a_shallow_copy_shares_its_values(make_cache: MakeCache) -> None:
-    """And a deep one does not."""
+    """A shallow copy shares its values with the original, and a deep copy does not."""
     cache = make_cache()
     cache["a"] = ["list"]
     assert cache.copy()["a"] is cache["a"]
@@ -193,7 +193,7 @@ def test_a_shallow_copy_shares_its_values(make_cache: MakeCache) -> None:
 
 
 def test_a_callback_that_cannot_be_pickled(make_cache: MakeCache) -> None:
-    """The exception is pickle's; a copy takes the callback along."""
+    """Pickling raises pickle's own exception. A copy has the same callback."""
     told: list[Any] = []
     cache = make_cache(on_evict=lambda *leaver: told.append(leaver))
     cache["a"] = 1

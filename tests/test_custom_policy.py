@@ -1,4 +1,4 @@
-"""A policy written in Python: what it is told, and what becomes of a bad one."""
+"""Policies written in Python: the notifications that they get, and the errors of faulty ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Recency:
-    """Least recently used, and a record of what it was told."""
+    """Least recently used, with a record of its notifications."""
 
     def __init__(self) -> None:
         self.order: dict[Any, None] = {}
@@ -78,7 +78,7 @@ def test_it_decides_as_the_built_in_one_does(make_cache: MakeCache) -> None:
 
 
 def test_it_is_told_of_everything_in_order(make_cache: MakeCache) -> None:
-    """Insertions, accesses and removals of whatever cause."""
+    """The policy is notified of insertions, accesses and removals of every cause."""
     policy = Recency()
     cache = make_cache(policy, max_items=2)
     cache["a"] = 1
@@ -99,7 +99,7 @@ def test_it_is_told_of_everything_in_order(make_cache: MakeCache) -> None:
 
 
 class Raising(Recency):
-    """Raises when asked to."""
+    """A policy that raises in a chosen method."""
 
     failing: str | None = None
 
@@ -119,7 +119,7 @@ class Raising(Recency):
     ],
 )
 def test_a_policy_that_raises_leaves_the_cache_as_it_was(make_cache: MakeCache, method: str, call: Any) -> None:
-    """The error names the policy and the method, and carries what was raised."""
+    """The error names the policy and the method, and has the original exception as its cause."""
     policy = Raising()
     cache = make_cache(policy, max_items=3 if method == "victim" else 4)
     cache.set_many({"a": 1, "b": 2, "c": 3})
@@ -135,7 +135,7 @@ def test_a_policy_that_raises_leaves_the_cache_as_it_was(make_cache: MakeCache, 
 
 
 class Naming(Recency):
-    """Names a victim of its own."""
+    """A policy that names a given victim."""
 
     named: Any = None
 
@@ -145,7 +145,7 @@ class Naming(Recency):
 
 @pytest.mark.parametrize("named", ["not there", None, [], float("nan")])
 def test_a_victim_that_is_not_there(make_cache: MakeCache, named: Any) -> None:
-    """Is an error that says so, and nothing has left."""
+    """An absent victim is an error, and no entry is removed."""
     policy = Naming()
     policy.named = named
     cache = make_cache(policy, max_items=2)
@@ -160,7 +160,7 @@ def test_a_victim_that_is_not_there(make_cache: MakeCache, named: Any) -> None:
 
 
 class Reentering(Recency):
-    """Uses its own cache."""
+    """A policy that uses its own cache."""
 
     cache: Any = None
     within: str | None = None
@@ -178,7 +178,7 @@ class Reentering(Recency):
 
 @pytest.mark.parametrize(("within", "call"), [("victim", "put"), ("on_access", "get")])
 def test_a_policy_that_uses_its_own_cache(make_cache: MakeCache, within: str, call: str) -> None:
-    """Is told not to, rather than confused or deadlocked."""
+    """The call raises an error. It neither deadlocks nor damages the cache."""
     policy = Reentering()
     cache = policy.cache = make_cache(policy, max_items=2)
     cache.set_many({"a": 1, "b": 2})
@@ -193,7 +193,7 @@ def test_a_policy_that_uses_its_own_cache(make_cache: MakeCache, within: str, ca
 
 @pytest.mark.parametrize("missing", ["on_insert", "on_access", "on_remove", "victim"])
 def test_a_policy_without_a_method(missing: str) -> None:
-    """Is refused when the cache is made."""
+    """The constructor of the cache refuses a policy without a required method."""
     methods = dict.fromkeys({"on_insert", "on_access", "on_remove", "victim"} - {missing}, lambda *_: None)
     with pytest.raises(TypeError, match=f"Half has no {missing}"):
         FlexCache(type("Half", (), methods)())
@@ -202,13 +202,13 @@ def test_a_policy_without_a_method(missing: str) -> None:
 
 
 def test_shards_need_a_built_in_policy() -> None:
-    """One policy has one order."""
+    """Shards are refused, because a policy in Python has a single order."""
     with pytest.raises(ValueError, match="shards must be 1"):
         FlexCache(Recency(), shards=2)
 
 
 def test_resize_asks_the_policy(make_cache: MakeCache) -> None:
-    """Its victims leave."""
+    """resize() removes the victims that the policy names."""
     cache = make_cache(Recency(), max_items=5)
     cache.set_many({key: key for key in range(5)})
     _ = cache[0]
@@ -217,7 +217,7 @@ def test_resize_asks_the_policy(make_cache: MakeCache) -> None:
 
 
 def test_threads_take_turns(make_cache: MakeCache) -> None:
-    """The policy is called by one thread at a time, and hears of all in order."""
+    """One thread at a time calls the policy, and the notifications are in order."""
     inside = threading.Lock()
 
     class Alone(Recency):
@@ -255,7 +255,7 @@ def test_threads_take_turns(make_cache: MakeCache) -> None:
 
 
 def test_copies_have_a_policy_of_their_own(make_cache: MakeCache) -> None:
-    """A pickle, too."""
+    """Copies and pickles have a separate policy."""
     cache = make_cache(Recency(), max_items=3)
     cache.set_many({"a": 1, "b": 2, "c": 3})
     _ = cache["a"]

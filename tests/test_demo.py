@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_the_demonstration() -> None:
-    """Each line has what the text beside it says; how long anything takes is not looked at."""
+    """Each line shows the result that its text names. Times are not checked."""
     command = [sys.executable, "-m", "flexcache_rs", "demo"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -41,7 +41,7 @@ def test_the_recommendation_is_that_of_the_documentation() -> None:
 
 
 def test_the_progress_of_a_build_is_shown_and_its_failure_as_a_whole(tmp_path: Path) -> None:
-    """With a `pip` that fails at the second crate."""
+    """Uses a fake `pip` that fails at the second crate."""
     (tmp_path / "pip.py").write_text(
         'import sys, time\nfor crate in ("one", "two"):\n'
         '    print(f"   Compiling {crate} v1.0", flush=True)\n    time.sleep(0)\n'

@@ -108,7 +108,7 @@ def test_what_cannot_be_called() -> None:
 
 
 def test_unhashable_arguments_name_the_function() -> None:
-    """After the words of functools, for which sympy looks."""
+    """The message begins with the words of functools, because sympy looks for them."""
 
     @memoize
     def load(key: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The backends for Django, each: no call of theirs is a read and a write that lose what others store in between."""
+"""All backends for Django: no call is composed of a read and a write that would lose other writes in between."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 NUMBERS = itertools.count()
 STEPS = {"flexcache_rs.remote.djangocache": 7}
-"""Between two points where a call is interrupted, where it has very many."""
+"""The step between interrupted events, for backends whose calls have very many events."""
 
 
 def _on_disk(path: Path) -> Iterator[Any]:
@@ -83,7 +83,7 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
 
 
 def test_nothing_is_composed_of_a_read_and_a_write(backend: Any) -> None:
-    """What Django composes so is replaced. Its `get_or_set` adds, which is atomic."""
+    """The backends override calls that Django composes. Django's `get_or_set` uses `add`, which is atomic."""
     from django.core.cache.backends.base import BaseCache
 
     composed = [
@@ -111,7 +111,7 @@ def test_tasks_that_add(backend: Any) -> None:
 
 
 def test_threads_that_add_and_take_away(backend: Any) -> None:
-    """A number that is gone is not made anew."""
+    """A removed number is not created again."""
     for _ in range(30):
         backend.set("n", 1)
         both = threading.Barrier(2)
@@ -154,17 +154,17 @@ def test_a_version_moves_once(backend: Any) -> None:
     assert backend.get("forever", version=2) == 1
 
 
-# An exception of class Exception passes for one of the serializer if it is raised there.
+# Use exceptions that are no subclass of Exception. Others would count as errors of the serializer.
 @pytest.mark.parametrize("how", ["KeyboardInterrupt", "a signal"])
 def test_a_move_that_is_interrupted_anywhere_loses_nothing(backend: Any, how: str) -> None:
-    """The value is under one of the versions. One that is moved twice is moved back."""
+    """The value is under at least one of the versions. A value that was moved can be moved back."""
     backend.set("moved", "value", 3600)
     for at in points(lambda: backend.incr_version("moved"), how, step=STEPS.get(type(backend).__module__, 1)):
         found = [backend.get("moved", version=version) for version in (1, 2)]
         assert "value" in found, f"lost at point {at}"
         backend.set("moved", "value", 3600)
         backend.delete("moved", version=2)
-        # Nobody is kept from moving it.
+        # Other callers can still move the value.
         assert backend.incr_version("moved") == 2
         assert backend.decr_version("moved", version=2) == 1
 

@@ -74,7 +74,7 @@ def test_sessions(page: Path) -> None:
 
 @pytest.mark.parametrize(("program", "output"), PROGRAMS)
 def test_programs(program: str, output: str, tmp_path: Path) -> None:
-    """In a file of its own, as workers that are spawned import it."""
+    """Run a program in a separate file, which spawned workers can import."""
     absent = sorted(filter(is_absent, imported(program)))
     if absent and all(may_skip(package, available=False) for package in absent):
         pytest.skip(f"needs {', '.join(absent)}")
@@ -94,12 +94,12 @@ async def user_of(number: int) -> dict[str, int]:
 
 
 def registers(*_: Any, **__: Any) -> Any:
-    """A framework's decorator."""
+    """Stand in for a framework's decorator."""
     return lambda function: function
 
 
 def nothing(*_: Any, **__: Any) -> None:
-    """Any function."""
+    """Stand in for any function."""
 
 
 STAND_INS: dict[str, dict[str, Any]] = {
@@ -113,7 +113,7 @@ STAND_INS: dict[str, dict[str, Any]] = {
         "report": "a report",
     },
 }
-"""What the fragments of a page use and do not define."""
+"""Names that the fragments of a page use but do not define."""
 
 
 @pytest.mark.parametrize("page", FRAGMENTS)
@@ -132,7 +132,7 @@ def test_fragments(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     names = dict(STAND_INS.get(page, {}))
     try:
         code = compile(fragments, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-        # A function that was compiled so gives a coroutine, if there is an `await`.
+        # If the code has an `await`, its evaluation returns a coroutine.
         result = eval(code, names)
         if inspect.isawaitable(result):
 
@@ -211,7 +211,7 @@ def test_what_a_page_links_to_is_in_the_site(text: str) -> None:
 
 
 def section(page: Path, anchor: str) -> str:
-    """What stands under a heading of a page."""
+    """Return the text under a heading of a page."""
     parts = re.split(r"^(## .+)$", page.read_text("utf-8"), flags=re.MULTILINE)
     for heading, text in zip(parts[1::2], parts[2::2], strict=True):
         if re.sub(r"[^\w\- ]", "", heading[3:]).strip().lower().replace(" ", "-") == anchor:
@@ -225,7 +225,7 @@ TABLE = re.compile(r"\((?:docs/)?(benchmarks/\w+\.md)#([\w-]+)\)")
 
 @pytest.mark.parametrize("page", ["README.md", "docs/cost.md", "docs/peers.md"])
 def test_figures_are_those_of_the_tables(page: str) -> None:
-    """Each row that refers to a table of the benchmarks has figures of that table alone."""
+    """A row that refers to a table of the benchmarks contains only figures of that table."""
     rows = [row for row in (ROOT / page).read_text("utf-8").splitlines() if row.startswith("|")]
     rows = [row for row in rows if TABLE.search(row)]
     assert len(rows) >= 8
@@ -239,3 +239,15 @@ def test_figures_are_those_of_the_tables(page: str) -> None:
         ]
         assert given, row
         assert set(given) <= figures, row
+
+
+LINKED = re.compile(r"\[([^\]]*\d[^\]]*)\]\((?:docs/|(?:\.\./)*)(benchmarks/\w+\.md)#([\w-]+)\)")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if LINKED.search(page.read_text("utf-8"))], ids=name_of)
+def test_figures_of_links_are_those_of_the_tables(page: Path) -> None:
+    """A sentence that links a figure to a table has a figure of that table."""
+    for text, file, anchor in LINKED.findall(page.read_text("utf-8")):
+        figures = set(FIGURE.findall(section(ROOT / "docs" / file, anchor)))
+        # "kill -9" is no figure.
+        assert set(FIGURE.findall(text.replace("-9", ""))) <= figures, text

@@ -1,4 +1,4 @@
-"""Every public callable says what it takes where it gets an argument that it does not have."""
+"""The error of every public callable for an unknown argument lists the known ones."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ MODULES = [
     *(("flexcache_rs.shared",) if sys.platform == "linux" else ()),
 ]
 
-# Calls that are called by caches alone, with arguments by position; that take any name, as a mapping does; or that are
-# another library's.
+# Callables that only caches call, with positional arguments; that take any name, as a mapping does; or that belong to
+# another library.
 EXEMPT = {
     **dict.fromkeys(("Disk", "JSONDisk", "Store", "Serializer", "MsgspecSerializer", "PickleOOBSerializer"), "a part"),
     **dict.fromkeys(("PickleSerializer", "SignedPickleSerializer"), "a part"),
@@ -42,7 +42,7 @@ EXEMPT = {
 
 
 def public() -> Iterator[tuple[str, Any, Any]]:
-    """The name of every public callable, the class which has it, and itself."""
+    """Yield the name of every public callable, its class, and the callable."""
     for module_name in MODULES:
         module = importlib.import_module(module_name)
         names = getattr(module, "__all__", None) or [name for name in vars(module) if not name.startswith("_")]
@@ -67,7 +67,7 @@ def public() -> Iterator[tuple[str, Any, Any]]:
 
 
 def named_parameters(call: Any) -> list[inspect.Parameter] | None:
-    """The parameters that may be given by name, but for the instance; None where any name may."""
+    """Return the parameters that can be passed by name, except the instance. None if any name is accepted."""
     try:
         parameters = list(inspect.signature(call).parameters.values())
     except (TypeError, ValueError):
@@ -96,7 +96,7 @@ def callables() -> list[Any]:
 
 @pytest.fixture(scope="module")
 def instances(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """One object of each class whose calls are native, or call such ones."""
+    """One object of each class with native methods, or methods that call those."""
     folder: Path = tmp_path_factory.mktemp("suggesting")
     made: dict[str, Any] = {"FlexCache": FlexCache(), "Cache": disk.Cache(folder / "disk")}
     made["FanoutCache"] = disk.FanoutCache(folder / "fanout", shards=2)
@@ -125,7 +125,7 @@ def test_an_argument_that_is_not_there(owner: Any, call: Any, instances: dict[st
     else:
         of = next((one for one in instances.values() if isinstance(one, getattr(inner, "__objclass__", owner))), None)
         if of is None:
-            # The name is refused before anything is done with the instance.
+            # The name is refused before the instance is used, so any object will do.
             assert hasattr(inner, "__code__"), f"no object for a call of {inner.__objclass__}"
             of = object.__new__(type("Nothing", (), {}))
         bound = functools.partial(inner, of)
@@ -155,3 +155,25 @@ def test_what_a_function_is_stays() -> None:
         disk.FanoutCache.touch(None)  # type: ignore[call-arg, arg-type]
     with pytest.raises(TypeError, match="'expired'; did you mean expire="):
         disk.FanoutCache.touch(None, expired=1)  # type: ignore[call-arg, arg-type]
+
+
+def aliases() -> list[Any]:
+    """Public names of functions that have another name too, with the class which has them."""
+    found: dict[str, Any] = {}
+    for name, owner, call in public():
+        inner = call.__func__ if isinstance(call, classmethod | staticmethod) else call
+        if owner is not None and getattr(inner, "__suggests__", False) and inner.__name__ != name.split(".")[-1]:
+            found[name] = pytest.param(name.split(".")[-1], inner, id=name)
+    return list(found.values())
+
+
+@pytest.mark.parametrize(("name", "call"), aliases())
+def test_a_call_of_several_names_is_called_by_the_one_that_was_used(name: str, call: Any) -> None:
+    with pytest.raises(TypeError, match=rf"^{name}\(\) got an unexpected keyword argument 'nonsense'"):
+        made = call(None, nonsense=1)
+        asyncio.run(made)
+
+
+def test_there_are_calls_of_several_names() -> None:
+    names = {one.id for one in aliases()}
+    assert {"remote.RemoteCache.set", "remote.RemoteCache.aset"} <= names

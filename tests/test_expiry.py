@@ -1,4 +1,4 @@
-"""Time to live: how it is given, and when entries leave."""
+"""Time to live: how it is passed, and when entries expire."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MINUTE = dt.timedelta(minutes=1)
 
 
 def in_a_minute(zone: dt.tzinfo | None) -> dt.datetime:
-    """A moment in that zone; naive in local time for None."""
+    """Return the time in a minute in a time zone. None means naive local time."""
     return dt.datetime.now(zone) + MINUTE
 
 
@@ -36,12 +36,12 @@ TTLS: dict[str, Any] = {
 
 @pytest.fixture(params=TTLS)
 def ttl(request: pytest.FixtureRequest) -> Any:
-    """A minute, in each way of saying it."""
+    """A minute, in each accepted form."""
     return TTLS[request.param]()
 
 
 def gone(cache: Any, key: Any) -> bool:
-    """Whether no call finds the key."""
+    """Check that no call finds the key."""
     answers = {
         cache.get(key, "no") == "no",
         cache.peek(key, "no") == "no",
@@ -71,7 +71,7 @@ def test_an_entry_lives_as_long_as_it_was_given(make_cache: MakeCache, policy: s
 
 
 def test_the_default_is_used_where_a_call_says_nothing(make_cache: MakeCache, ttl: Any) -> None:
-    """Also by assignment, add and set_many; a call's own ttl goes before it."""
+    """The default also applies to assignment, add and set_many. The ttl of a call takes precedence."""
     cache = make_cache(default_ttl=ttl)
     cache["assigned"] = 1
     cache.add("added", 1)
@@ -103,7 +103,7 @@ def test_every_storing_call_takes_a_ttl(make_cache: MakeCache) -> None:
     "past", [0, -1, -1e300, dt.timedelta(days=-1), dt.datetime(1970, 1, 2, tzinfo=dt.timezone.utc)]
 )
 def test_what_is_not_after_now_has_expired(make_cache: MakeCache, past: Any) -> None:
-    """A moment in the past is no error: the entry leaves as expired."""
+    """A time in the past is no error. The entry expires at once."""
     told: list[Any] = []
     cache = make_cache(on_evict=lambda *leaver: told.append(leaver))
     cache.put("a", 1, past)
@@ -153,7 +153,7 @@ def test_an_absent_or_expired_key_can_be_added_again(make_cache: MakeCache) -> N
 
 
 def test_expired_entries_leave_before_anything_is_evicted(make_cache: MakeCache, policy: str) -> None:
-    """Room is made from what nobody can read any more."""
+    """Expired entries, which no call can read, are removed first."""
     cache = make_cache(policy, max_items=4, scan_interval=3600)
     cache.put("a", 1)
     cache.put("short", 1, ttl=1)
@@ -167,7 +167,7 @@ def test_expired_entries_leave_before_anything_is_evicted(make_cache: MakeCache,
 
 
 def test_all_that_has_expired_leaves_before_anything_is_evicted(make_cache: MakeCache, policy: str) -> None:
-    """However many there are, and however little room each of them makes."""
+    """There may be any number of expired entries, and each of them may be small."""
     cache = make_cache(policy, max_bytes=1000, scan_interval=3600)
     cache.put("stays", Sized(100))
     cache.set_many(dict.fromkeys(range(900)), ttl=1)
@@ -178,7 +178,7 @@ def test_all_that_has_expired_leaves_before_anything_is_evicted(make_cache: Make
 
 
 def test_scan_removes_all_that_has_expired(make_cache: MakeCache, policy: str) -> None:
-    """And says how many."""
+    """scan() removes all expired entries, and returns how many."""
     cache = make_cache(policy, scan_interval=3600)
     for key in range(3000):
         cache.put(key, key, ttl=1 + key % 3)
@@ -206,7 +206,7 @@ def test_automatic_scans(make_cache: MakeCache) -> None:
 
 
 def test_ttl_of_nothing(make_cache: MakeCache) -> None:
-    """KeyError for what is absent or has expired."""
+    """ttl() raises KeyError for an absent or expired key."""
     cache = make_cache(scan_interval=3600)
     cache.put("a", 1, ttl=1)
     advance(2)
@@ -216,7 +216,7 @@ def test_ttl_of_nothing(make_cache: MakeCache) -> None:
 
 
 def test_a_moment_is_converted_once(make_cache: MakeCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A deadline is a point on a clock that only runs: setting the system's clock moves none."""
+    """Deadlines use a monotonic clock, so setting the system's clock does not change them."""
     cache = make_cache()
     cache.put("a", 1, ttl=in_a_minute(dt.timezone.utc))
     monkeypatch.setattr(time, "time", lambda: 0.0)
@@ -237,7 +237,7 @@ def test_many_deadlines_against_a_model(make_cache: MakeCache, policy: str) -> N
             by = 10 ** draw.uniform(-1, 6)
             advance(by)
             now += by
-        # The real clock runs on a little: what is due within a second may be here or not.
+        # The real clock advances a little, so entries that are due within a second may be present or not.
         assert set(cache).issuperset(key for key, due in model.items() if due > now + 5)
         assert set(cache).issubset(key for key, due in model.items() if due > now - 0.1)
         if step % 50 == 0:
@@ -248,7 +248,7 @@ INFINITY = float("inf")
 
 
 def test_infinity_is_no_end(make_cache: MakeCache) -> None:
-    """Wherever there is a time to live, and where the cache has a default."""
+    """Every call that takes a time to live accepts infinity, also if the cache has a default."""
     cache = make_cache(default_ttl=60)
     cache.put("put", 1, ttl=INFINITY)
     cache.set("set", 1, ttl=INFINITY)
@@ -264,7 +264,7 @@ def test_infinity_is_no_end(make_cache: MakeCache) -> None:
 
 
 def test_infinity_as_a_default_or_an_interval(make_cache: MakeCache) -> None:
-    """Nothing expires by itself, and no scan comes by itself; copies agree."""
+    """No entry expires, and no automatic scan happens. Copies behave in the same way."""
     cache = make_cache(default_ttl=INFINITY, scan_interval=INFINITY, background_expiry=INFINITY)
     cache["a"] = 1
     cache.put("b", 2, ttl=1)
@@ -276,14 +276,14 @@ def test_infinity_as_a_default_or_an_interval(make_cache: MakeCache) -> None:
 
 
 def test_less_than_nothing_has_expired(make_cache: MakeCache) -> None:
-    """Also infinitely less."""
+    """A negative time to live, even minus infinity, has expired at once."""
     cache = make_cache()
     cache.put("a", 1, ttl=-INFINITY)
     assert "a" not in cache
 
 
 def test_what_is_too_long_says_what_to_give_instead(make_cache: MakeCache) -> None:
-    """The longest time is 292 years; beyond it there is infinity."""
+    """The longest time is 292 years. The error suggests infinity instead."""
     cache = make_cache()
     with pytest.raises(OverflowError, match=r"ttl must be less than 292 years.*float\('inf'\)"):
         cache.put("a", 1, ttl=10**12)

@@ -1,4 +1,4 @@
-"""Policies written in Python that fail half-way: nothing is lost, nothing is out of step, nobody waits for ever."""
+"""Policies in Python that fail half-way: no value is lost, cache and policy agree, and no thread waits for ever."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Closing:
 
 
 class Forgetting(Recency):
-    """Raises when it is to forget a key, as long as it is told to."""
+    """A policy whose on_remove() raises while it is switched on."""
 
     failing = False
 
@@ -53,7 +53,7 @@ WAYS_OUT: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("way", WAYS_OUT)
 def test_on_remove_that_raises_loses_no_value(make_cache: MakeCache, way: str) -> None:
-    """The caller hears of it; the value is still there or was closed, and the listener told, once."""
+    """The caller gets the error. The value is present, or it was closed and the listener was called, once."""
     told: list[Any] = []
     policy = Forgetting()
     cache = make_cache(policy, max_items=2, on_evict=lambda key, *_: told.append(key))
@@ -71,7 +71,7 @@ def test_on_remove_that_raises_loses_no_value(make_cache: MakeCache, way: str) -
 
 
 class Fickle:
-    """A key whose comparison fails when a policy has just been told of it."""
+    """A key whose comparison fails directly after the policy was notified of its insertion."""
 
     armed = False
 
@@ -89,7 +89,7 @@ class Fickle:
 
 
 class Arming(Recency):
-    """Lets the comparisons fail that follow an insertion."""
+    """A policy that makes the comparisons after an insertion fail."""
 
     arming = False
 
@@ -99,13 +99,13 @@ class Arming(Recency):
 
 
 def test_an_insertion_that_fails_is_taken_back(make_cache: MakeCache) -> None:
-    """A policy that was told of an entry which then could not be stored does not name it for ever after."""
+    """If an entry cannot be stored, the policy is notified again, so that it does not name the entry as a victim."""
     policy = Arming()
     cache = make_cache(policy, max_items=2)
-    # The cache asks keys that collide, so this one stays in it.
+    # Keep a key in the cache with which the next one collides, so that they are compared.
     cache[Fickle(0)] = 0
     policy.arming = True
-    # Whether the comparison is asked again is the cache's business; that they agree afterwards is not.
+    # The cache may or may not compare again. In both cases cache and policy must agree afterwards.
     with suppress(LookupError):
         cache[Fickle(1)] = 1
     Fickle.armed = policy.arming = False
@@ -117,7 +117,7 @@ def test_an_insertion_that_fails_is_taken_back(make_cache: MakeCache) -> None:
 
 @pytest.mark.parametrize("leave", ["delete", "pop", "clear", "evict", "replace"])
 def test_hooks_run_when_the_turn_is_over(make_cache: MakeCache, leave: str) -> None:
-    """Two threads, each in a hook of one cache, may each use the other's."""
+    """Two threads, each in a hook of one cache, may use each other's cache without a deadlock."""
     both = threading.Barrier(2)
     caches: list[Any] = []
 
@@ -152,7 +152,7 @@ def test_hooks_run_when_the_turn_is_over(make_cache: MakeCache, leave: str) -> N
 
 
 def test_a_hook_may_wait_for_another_thread(make_cache: MakeCache) -> None:
-    """One that uses the same cache."""
+    """The other thread uses the same cache."""
 
     def listener(*_: Any) -> None:
         thread = threading.Thread(target=cache.get, args=("b",), daemon=True)
@@ -168,12 +168,12 @@ def test_a_hook_may_wait_for_another_thread(make_cache: MakeCache) -> None:
 
 
 def test_copies_while_another_thread_writes(make_cache: MakeCache) -> None:
-    """What a copy's policy knows is what the copy holds: the writer waits, or comes first."""
+    """A copy's policy knows exactly the entries of the copy. The writer runs before or after the copy."""
 
     class Copied(Recency):
         def __deepcopy__(self, memo: dict[int, Any]) -> Copied:
             writer.start()
-            # Either it gets in now, or it waits for the copy to be done.
+            # The writer either finishes now, or waits until the copy is done.
             writer.join(0.5)
             other = Copied()
             other.order = dict(self.order)
@@ -191,7 +191,7 @@ def test_copies_while_another_thread_writes(make_cache: MakeCache) -> None:
 
 
 def test_an_error_in_reading_leaves_the_entry(make_cache: MakeCache) -> None:
-    """What on_access raises is the caller's; the entry stays, and can be read again."""
+    """The caller gets the exception of on_access(). The entry stays, and can be read again."""
 
     class Refusing(Recency):
         failing = True
@@ -216,7 +216,7 @@ def test_an_error_in_reading_leaves_the_entry(make_cache: MakeCache) -> None:
 
 
 def test_a_policy_that_never_forgets(make_cache: MakeCache) -> None:
-    """It names who has left already, and is told so; whoever calls victim() less survives."""
+    """A policy that names an entry which was already removed gets an error, and the cache stays usable."""
 
     class Elephant(Recency):
         def on_remove(self, key: Any) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import gc
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from flexcache_rs import FlexCache
+from flexcache_rs._core import AwaitedBlock
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 
 class Node:
-    """Something that can be referred to weakly."""
+    """An object that supports weak references."""
 
     def __init__(self, **attributes: Any) -> None:
         self.__dict__.update(attributes)
@@ -48,7 +52,7 @@ class Slotted(FlexCache[Any, Any]):
 
 
 class WithDestructor(FlexCache[Any, Any]):
-    """A subclass with a destructor of its own, which does not know of ours."""
+    """A subclass with a destructor that does not call the cache's."""
 
     def __del__(self) -> None:
         pass
@@ -118,14 +122,14 @@ def through_shards() -> Any:
     ],
 )
 def test_cycles_are_collected(make: Any) -> None:
-    """Whatever of the cache's closes the circle."""
+    """A cycle through any part of a cache is collected."""
     alive = weakref.ref(make())
     gc.collect()
     assert alive() is None
 
 
 def test_the_collector_sees_what_a_cache_holds() -> None:
-    """Keys, values, callbacks."""
+    """The garbage collector visits keys, values and callbacks."""
     key, value, listener = Node(), Node(), Node(__call__=None)
     cache: FlexCache[Any, Any] = FlexCache(on_evict=lambda *_: listener)
     cache[key] = value
@@ -136,7 +140,7 @@ def test_the_collector_sees_what_a_cache_holds() -> None:
 
 
 def test_hooks_run_before_a_cycle_is_taken_apart() -> None:
-    """They see everything whole, once."""
+    """Each hook runs once, and finds all objects intact."""
     seen: list[Any] = []
 
     class Value:
@@ -156,7 +160,7 @@ def test_hooks_run_before_a_cycle_is_taken_apart() -> None:
 
 
 def test_a_hook_may_bring_its_cache_back_to_life() -> None:
-    """It is empty and works."""
+    """The resurrected cache is empty and works."""
     kept: list[Any] = []
 
     class Value:
@@ -192,7 +196,7 @@ def test_collections_in_the_middle_of_everything() -> None:
 
 
 def test_weak_references_to_a_cache() -> None:
-    """They end with it, and call back."""
+    """Weak references to a cache die with it, and their callbacks are called."""
     called: list[Any] = []
     cache: FlexCache[Any, Any] = FlexCache()
     reference = weakref.ref(cache, called.append)
@@ -245,7 +249,7 @@ def test_subclasses_close_their_values_too(class_: type[FlexCache[Any, Any]], in
 
 
 def test_a_listener_that_stores_while_its_cache_ends() -> None:
-    """What comes in meanwhile leaves as well."""
+    """Entries that the listener stores meanwhile are removed as well."""
     told: list[Any] = []
 
     def make() -> None:
@@ -263,7 +267,7 @@ def test_a_listener_that_stores_while_its_cache_ends() -> None:
 
 
 def test_an_iterator_outlives_its_cache() -> None:
-    """Half an iteration keeps the entries' keys, and no longer than itself."""
+    """An unfinished iterator keeps the keys alive, but not longer than itself."""
     key = Node()
     alive = weakref.ref(key)
     cache: FlexCache[Any, Any] = FlexCache()
@@ -276,3 +280,44 @@ def test_an_iterator_outlives_its_cache() -> None:
     assert list(iterator) == []
     gc.collect()
     assert alive() is None
+
+
+class Never:
+    """Something that is awaited in vain."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
+class FailingBlock(AwaitedBlock):
+    """A block whose end fails, and what is left after that waits."""
+
+    def __init__(self) -> None:
+        self.used: Any = None
+        self.node = Node()
+
+    def _before(self) -> None:
+        pass
+
+    async def _aenter(self) -> None:
+        pass
+
+    async def _aleave(self, _: bool) -> None:
+        raise ValueError
+
+    async def _aend(self, _: None) -> None:
+        await Never()
+
+
+def test_a_block_is_collected_with_the_exception_of_its_end() -> None:
+    async def use(block: FailingBlock) -> None:
+        async with block:
+            pass
+
+    block = FailingBlock()
+    block.used = use(block)
+    block.used.send(None)
+    node = weakref.ref(block.node)
+    del block
+    gc.collect()
+    assert node() is None

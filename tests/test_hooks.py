@@ -1,4 +1,4 @@
-"""Hooks: each runs exactly once, whatever the cause, and can do no harm."""
+"""Hooks: each runs exactly once for every cause, and cannot damage the cache."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def shrink(cache: Any) -> None:
         cache.resize(max_items=3)
         for other in (object(), object()):
             cache[other] = 1
-            # Some policies keep who is there already, unless the newcomer is in greater demand.
+            # Some policies keep the present entry unless the new one is accessed more often.
             assert [cache.get(other) for _ in range(20)] == [1] * 20
         cache.resize(max_items=1)
 
@@ -108,7 +108,7 @@ WAYS_OUT: list[tuple[Callable[[Any], Any], str]] = [
 def test_a_value_is_closed_once_whatever_the_cause(
     make_cache: MakeCache, policy: str, leave: Any, reason: str, listening: bool
 ) -> None:
-    """And the listener hears of it once, with the cause."""
+    """The value is closed once, and the listener is called once with the cause."""
     told: list[Any] = []
     options = {"on_evict": lambda *leaver: told.append(leaver)} if listening else {}
     cache, value = make_cache(policy, max_items=1, **options), Closing()
@@ -125,7 +125,7 @@ def test_a_value_is_closed_once_whatever_the_cause(
 
 @pytest.mark.parametrize("take", [lambda cache: cache.pop("key"), lambda cache: cache.popitem()[1]])
 def test_a_value_that_is_taken_out_is_not_closed(make_cache: MakeCache, take: Any) -> None:
-    """It is the caller's; the listener hears of it all the same."""
+    """The value belongs to the caller. The listener is called all the same."""
     told: list[Any] = []
     cache, value = make_cache(on_evict=lambda *leaver: told.append(leaver)), Closing()
     cache["key"] = value
@@ -147,7 +147,7 @@ def test_a_cache_that_is_collected_closes_its_values() -> None:
 
 
 def test_a_value_replaced_by_itself_has_not_left(make_cache: MakeCache) -> None:
-    """Nothing is closed, nothing is told."""
+    """The value is not closed, and the listener is not called."""
     told: list[Any] = []
     cache, value = make_cache(on_evict=lambda *leaver: told.append(leaver)), Closing()
     cache["key"] = value
@@ -157,7 +157,7 @@ def test_a_value_replaced_by_itself_has_not_left(make_cache: MakeCache) -> None:
 
 
 def test_a_refused_entry_has_not_been_there(make_cache: MakeCache) -> None:
-    """What was never stored is not closed."""
+    """A value that was never stored is not closed."""
     cache, value = make_cache(max_bytes=1), Closing()
     cache.put("a", 1)
     with pytest.raises(KeyError):
@@ -169,7 +169,7 @@ def test_a_refused_entry_has_not_been_there(make_cache: MakeCache) -> None:
 
 
 def test_the_same_value_under_two_keys(make_cache: MakeCache) -> None:
-    """It leaves twice."""
+    """The value is closed once for each key."""
     cache, value = make_cache(), Closing()
     cache["a"] = cache["b"] = value
     cache.clear()
@@ -177,7 +177,7 @@ def test_the_same_value_under_two_keys(make_cache: MakeCache) -> None:
 
 
 def test_every_value_is_closed_once_under_load(make_cache: MakeCache, policy: str) -> None:
-    """A thousand values, leaving in every way."""
+    """A thousand values are removed in every way."""
     counts: Counter[str] = Counter()
     cache = make_cache(policy, max_items=37, on_evict=lambda key, value, reason: counts.update([reason]))
     values, draw = [Closing() for _ in range(3000)], random.Random(policy)
@@ -196,7 +196,7 @@ def test_every_value_is_closed_once_under_load(make_cache: MakeCache, policy: st
 
 
 def test_hooks_are_methods_of_the_class(make_cache: MakeCache) -> None:
-    """Not attributes of the value, not what __getattr__ makes up, not methods of a class that is the value."""
+    """Attributes of the value, results of __getattr__, and methods of a class that is the value are not hooks."""
 
     class Anything:
         def __getattr__(self, name: str) -> Any:
@@ -214,7 +214,7 @@ def test_hooks_are_methods_of_the_class(make_cache: MakeCache) -> None:
 
 
 def test_hooks_that_come_and_go(make_cache: MakeCache) -> None:
-    """A class may get or lose its hooks at any time; what it has when an entry leaves counts."""
+    """A class may get or lose its hooks at any time. Its hooks at the removal of an entry count."""
 
     class Changing:
         pass
@@ -236,7 +236,7 @@ def test_hooks_that_come_and_go(make_cache: MakeCache) -> None:
 
 
 def test_hooks_are_inherited_and_may_be_of_any_kind(make_cache: MakeCache) -> None:
-    """Base classes, slots, static methods, class methods, subclasses of built-in types."""
+    """Hooks may come from base classes, slots, static methods, class methods, and subclasses of built-in types."""
     closed: list[str] = []
 
     class Slotted:
@@ -302,7 +302,7 @@ def test_close_goes_before_aclose(make_cache: MakeCache) -> None:
 
 
 def test_without_a_loop_aclose_runs_in_the_background(make_cache: MakeCache) -> None:
-    """And close() waits for it."""
+    """Without an event loop, aclose() runs in the background, and close() waits for it."""
     values = [Awaiting() for _ in range(5)]
     with make_cache(max_items=2) as cache:
         for number, value in enumerate(values):
@@ -312,7 +312,7 @@ def test_without_a_loop_aclose_runs_in_the_background(make_cache: MakeCache) -> 
 
 
 def test_on_a_loop_aclose_is_scheduled_there(make_cache: MakeCache) -> None:
-    """And awaiting the cache's own aclose waits for all of them."""
+    """On an event loop, aclose() is scheduled there. Awaiting the cache's own aclose() waits for all of them."""
 
     async def main() -> list[Awaiting]:
         values = [Awaiting() for _ in range(5)]
@@ -342,7 +342,7 @@ def test_async_with(make_cache: MakeCache) -> None:
 
 
 def test_an_aclose_that_raises_is_logged(make_cache: MakeCache, caplog: pytest.LogCaptureFixture) -> None:
-    """With a loop and without."""
+    """The exception is logged with and without an event loop."""
 
     class Failing:
         async def aclose(self) -> None:
@@ -367,7 +367,7 @@ def test_aclose_needs_a_loop(make_cache: MakeCache) -> None:
 
 
 def test_a_cache_may_be_used_after_close(make_cache: MakeCache) -> None:
-    """It is empty, that is all."""
+    """After close() the cache is empty and works as before."""
     cache = make_cache()
     cache["a"] = 1
     cache.close()
@@ -377,7 +377,7 @@ def test_a_cache_may_be_used_after_close(make_cache: MakeCache) -> None:
 
 
 def test_what_aclose_raises_is_counted(make_cache: MakeCache) -> None:
-    """As what close raises: with a loop, in the background, and where it cannot even be awaited."""
+    """Exceptions of aclose() count like those of close(): with a loop, in the background, and without an awaitable."""
 
     class Failing:
         async def aclose(self) -> None:
@@ -418,7 +418,7 @@ def test_hooks_are_called_as_found_on_the_class(make_cache: MakeCache) -> None:
 
 @pytest.mark.parametrize("error", [AttributeError, LookupError])
 def test_a_metaclass_is_not_asked(make_cache: MakeCache, error: type[Exception]) -> None:
-    """As for special methods: it may make up attributes of its classes or refuse them, and has no part in this."""
+    """As for special methods, the metaclass does not matter, even if it invents or refuses attributes of classes."""
 
     class Refusing(type):
         def __getattr__(cls, name: str) -> Any:
@@ -443,7 +443,7 @@ def test_a_metaclass_is_not_asked(make_cache: MakeCache, error: type[Exception])
 
 
 def test_every_hook_of_a_batch_runs(make_cache: MakeCache) -> None:
-    """Though the first raises, and whatever it does to the cache."""
+    """Every hook runs even if the first one raises or changes the cache."""
     cache = make_cache()
 
     class Wrecking(Closing):
@@ -463,7 +463,7 @@ def test_every_hook_of_a_batch_runs(make_cache: MakeCache) -> None:
 
 @pytest.mark.parametrize("class_", [FlexCache, type("Derived", (FlexCache,), {})])
 def test_an_exception_on_its_way_survives_a_cache(class_: type[FlexCache[Any, Any]]) -> None:
-    """One that is let go of meanwhile, with hooks that raise and catch exceptions of their own."""
+    """A cache is collected while an exception propagates. Its hooks raise and catch other exceptions."""
     closed: list[Any] = []
 
     class Catching:

@@ -1,4 +1,4 @@
-"""Sizes near the largest there can be, whose sums would not fit 64 bits."""
+"""Sizes near the largest possible one, whose sums would not fit 64 bits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Sized:
 
 
 def test_a_sum_that_does_not_fit_is_refused(make_cache: MakeCache, policy: str) -> None:
-    """The entry that is one too many is not stored; all else is as it was."""
+    """The entry that would exceed the sum is not stored, and all else is unchanged."""
     cache = make_cache(policy)
     cache["a"], cache["b"] = Sized(HALF), Sized(HALF - 1)
     before = (list(cache.entries()), cache.stats())
@@ -44,7 +44,7 @@ def test_a_sum_that_does_not_fit_is_refused(make_cache: MakeCache, policy: str) 
 
 
 def test_a_limit_keeps_the_sum_small(make_cache: MakeCache, policy: str) -> None:
-    """With max_bytes, entries leave instead."""
+    """With max_bytes, entries are evicted instead."""
     cache = make_cache(policy, max_bytes=2**64 - 2)
     for key in range(5):
         cache[key] = Sized(HALF)
@@ -62,7 +62,7 @@ def test_set_many_is_refused_as_a_whole(make_cache: MakeCache) -> None:
 
 
 def test_set_many_takes_what_put_takes(make_cache: MakeCache) -> None:
-    """What is replaced makes room for what replaces it."""
+    """A replaced value makes room for the new one."""
     cache = make_cache()
     cache["a"] = Sized(HALF)
     cache["a"] = Sized(HALF)
@@ -71,7 +71,7 @@ def test_set_many_takes_what_put_takes(make_cache: MakeCache) -> None:
 
 
 def test_the_sum_of_all_shards(make_cache: MakeCache) -> None:
-    """Is right, or the entry was refused; nothing but the put fails."""
+    """The sum is right, or the entry was refused. No other call fails."""
     cache = make_cache(shards=16)
     stored = 0
     for key in range(64):

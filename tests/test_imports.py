@@ -1,4 +1,4 @@
-"""An import brings in what every program needs, and nothing that takes longer to import than the package."""
+"""Importing the package imports no module that takes longer to import than the package itself."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DEAR = {
 
 @pytest.mark.parametrize("module", ["flexcache_rs", "flexcache_rs.disk", "flexcache_rs.cachetools"])
 def test_an_import_brings_in_little(module: str) -> None:
-    # Isolated: what an editable installation needs is not the package's.
+    # Run isolated, so that imports of an editable installation do not count.
     command = [sys.executable, "-S", "-c", f"import sys; sys.path[:0] = {sys.path!r}\n{IMPORTED.format(module=module)}"]
     imported = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()
     assert "flexcache_rs" in imported

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("name", ORDERED)
 def test_the_next_victim_comes_first(make_cache: MakeCache, name: str) -> None:
-    """Iteration is in the order in which entries would leave."""
+    """Iteration is in the order in which entries would be evicted."""
     cache = make_cache(name, max_items=10)
     cache.set_many({key: -key for key in range(10)})
     for key in (3, 3, 5, 1):
@@ -29,7 +29,7 @@ def test_the_next_victim_comes_first(make_cache: MakeCache, name: str) -> None:
 
 
 def test_changes_while_iterating(make_cache: MakeCache, policy: str) -> None:
-    """What has left is not shown, what came later neither, and nothing breaks."""
+    """The iterator returns neither removed entries nor later ones, and raises no error."""
     cache = make_cache(policy)
     cache.set_many({key: key for key in range(100)})
     seen = []
@@ -51,7 +51,7 @@ def test_an_entry_that_was_replaced_is_shown_with_its_new_value(make_cache: Make
 
 
 def test_clearing_ends_an_iteration(make_cache: MakeCache) -> None:
-    """Everything that was remembered has left."""
+    """All entries of the iterator were removed, so it ends."""
     cache = make_cache()
     cache.set_many({key: key for key in range(10)})
     keys = iter(cache)
@@ -63,7 +63,7 @@ def test_clearing_ends_an_iteration(make_cache: MakeCache) -> None:
 
 
 def test_expired_entries_are_not_shown(make_cache: MakeCache) -> None:
-    """Neither at the start nor when they expire on the way."""
+    """Neither entries that have expired before, nor those that expire during the iteration, are returned."""
     cache = make_cache(scan_interval=3600)
     cache.put("a", 1)
     cache.put("b", 2, ttl=60)
@@ -76,7 +76,7 @@ def test_expired_entries_are_not_shown(make_cache: MakeCache) -> None:
 
 
 def test_length_hint(make_cache: MakeCache) -> None:
-    """What list() uses to allocate."""
+    """list() uses the length hint to allocate."""
     cache = make_cache()
     cache.set_many({key: key for key in range(10)})
     keys = iter(cache)
@@ -109,7 +109,7 @@ def test_views_show_the_cache_as_it_is(make_cache: MakeCache) -> None:
 
 
 def test_views_find_what_does_not_equal_itself(make_cache: MakeCache) -> None:
-    """As those of a dict: an object is always found, even a NaN."""
+    """As in views of a dict, `in` finds an object by identity, even a NaN."""
     cache, nan = make_cache(), float("nan")
     cache["a"] = nan
     assert nan in cache.values()
@@ -118,7 +118,7 @@ def test_views_find_what_does_not_equal_itself(make_cache: MakeCache) -> None:
 
 
 def test_iterating_does_not_count_as_access(make_cache: MakeCache) -> None:
-    """Looking at everything changes nothing."""
+    """Iterating over everything changes neither the order nor the statistics."""
     cache = make_cache("lru")
     cache.set_many({key: key for key in range(5)})
     _ = list(cache), list(cache.entries()), 3 in cache.values()
@@ -126,6 +126,6 @@ def test_iterating_does_not_count_as_access(make_cache: MakeCache) -> None:
 
 
 def test_views_need_a_hashable_key(make_cache: MakeCache) -> None:
-    """As those of a dict do."""
+    """As in views of a dict, an unhashable key raises TypeError."""
     with pytest.raises(TypeError, match="unhashable"):
         _ = [] in make_cache().keys()

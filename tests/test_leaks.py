@@ -1,4 +1,4 @@
-"""Nothing is kept that has left: memory, references, hooks' arguments."""
+"""Removed entries leave nothing behind: no memory, no references, no arguments of hooks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FREE = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
 class Unequal:
-    """A key whose comparison fails now and then."""
+    """A key whose comparison raises at random."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -60,7 +60,7 @@ class Refusing(Value):
 
 
 def everything(cache: Any, draw: random.Random, value: object, sentinel: object) -> None:
-    """One of all calls there are, some of which fail."""
+    """Make a random call, which may fail."""
     key: Any = draw.choice([draw.randrange(300), f"key {draw.randrange(300)}", (draw.randrange(300), "x")])
     ttl = draw.choice([None, None, 5, "never"])
     calls: list[Callable[[], Any]] = [
@@ -119,7 +119,7 @@ def test_references_are_given_back(policy: str, shards: int) -> None:
 
 
 def resident() -> int:
-    """Bytes of memory this process holds."""
+    """Return the resident memory of this process in bytes."""
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * 4096
 
 
@@ -145,7 +145,7 @@ def test_a_million_operations_leave_the_memory_where_it_was(policy: str) -> None
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
 def test_caches_come_and_go() -> None:
-    """A thousand caches, filled and dropped, in cycles and not."""
+    """A thousand caches are filled and dropped, some of them in reference cycles."""
 
     def make(cyclic: bool) -> None:
         cache: FlexCache[Any, Any] = FlexCache(max_items=1000, background_expiry=True, default_ttl=3600)
@@ -167,7 +167,7 @@ def test_caches_come_and_go() -> None:
 
 
 def test_clear_gives_the_memory_back() -> None:
-    """What an unbounded cache held is free again."""
+    """After clear(), the memory of an unbounded cache is free again."""
     cache: FlexCache[Any, Any] = FlexCache()
     empty = sys.getsizeof(cache)
     cache.set_many({key: key for key in range(100_000)})
@@ -178,11 +178,11 @@ def test_clear_gives_the_memory_back() -> None:
 
 
 def rarer_things(draw: random.Random, value: object) -> None:
-    """A cache of its own, in one of the ways that are not everyday."""
+    """Make a cache, and use one of its rarer features."""
     told: list[Any] = []
 
     class Policy:
-        """First in, first out, with every fault there is."""
+        """A first-in-first-out policy with every possible fault."""
 
         def __init__(self) -> None:
             self.order: dict[Any, None] = {}
@@ -237,7 +237,7 @@ def rarer_things(draw: random.Random, value: object) -> None:
 
 @pytest.fixture
 def no_records() -> Iterator[None]:
-    """Records would be kept for the report. The library remembers that nobody wants any, until it is told."""
+    """Switch logging off, because pytest keeps log records. The library caches the level until it is reset."""
     logger = logging.getLogger("flexcache_rs")
     logger.disabled = True
     flexcache_rs.reset_logging()
@@ -248,7 +248,7 @@ def no_records() -> Iterator[None]:
 
 @pytest.mark.usefixtures("no_records")
 def test_references_of_rarer_things_are_given_back() -> None:
-    """Own policies and their faults, listeners, copies, views, states, arguments that are refused."""
+    """The calls cover policies in Python and their faults, listeners, copies, views, states, and refused arguments."""
     value, draw = object(), random.Random(3)
     watched = [value, None, FlexCache, LookupError]
     before: list[int] = []
@@ -263,14 +263,14 @@ def test_references_of_rarer_things_are_given_back() -> None:
     for object_, was in zip(watched, before, strict=True):
         assert abs(sys.getrefcount(object_) - was) < 50, f"{object_!r} had {was} references"
     if sysconfig.get_config_var("Py_GIL_DISABLED") and sys.version_info < (3, 14):
-        # Functions and classes are immortal there once the process has had a second thread.
+        # On this build, functions and classes are immortal after the process has had a second thread.
         return
-    # A leak grows with every round; what an allocator keeps for later does not.
+    # A leak grows with every round, unlike memory that the allocator keeps for later.
     assert min(later - sooner for sooner, later in itertools.pairwise(blocks)) < 100
 
 
 def test_values_that_are_awaited_are_given_back() -> None:
-    """Tasks, coroutines and loops end with the hook, in the background as well as on a loop."""
+    """Tasks, coroutines and loops are freed after the hook, in the background and on a loop."""
     alive: weakref.WeakSet[Any] = weakref.WeakSet()
 
     class Awaited:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def test_zero_means_no_limit(make_cache: MakeCache, policy: str) -> None:
-    """Without limits everything stays."""
+    """Without limits no entry is evicted."""
     cache = make_cache(policy, max_items=0, max_bytes=0)
     cache.set_many({key: Sized(10**6) for key in range(20_000)})
     assert (len(cache), cache.bytes, cache.stats().evictions) == (20_000, 2 * 10**10, 0)
@@ -32,7 +32,7 @@ def test_both_limits_hold_after_every_call(make_cache: MakeCache, policy: str, s
 
 
 def test_a_value_without_a_size_counts_as_one(make_cache: MakeCache) -> None:
-    """Values need no method to have a size."""
+    """A value needs no method for its size."""
     cache = make_cache(max_bytes=3)
     cache.set_many(dict.fromkeys(range(5)))
     assert list(cache) == [2, 3, 4]
@@ -40,7 +40,7 @@ def test_a_value_without_a_size_counts_as_one(make_cache: MakeCache) -> None:
 
 
 def test_a_growing_entry_makes_the_others_leave(make_cache: MakeCache) -> None:
-    """An update with another size is accounted for, and never evicts itself."""
+    """An update with another size counts correctly, and never evicts its own entry."""
     cache = make_cache("lru", max_bytes=10)
     cache["a"], cache["b"], cache["c"] = Sized(2), Sized(3), Sized(4)
     cache["a"] = Sized(6)
@@ -60,7 +60,7 @@ def test_size_zero_takes_no_room(make_cache: MakeCache) -> None:
 
 
 def test_an_entry_larger_than_the_limit_changes_nothing(make_cache: MakeCache, policy: str) -> None:
-    """It is refused before anything is evicted, whether the key is there or not."""
+    """It is refused before any entry is evicted, whether the key is present or not."""
     cache = make_cache(policy, max_bytes=10)
     cache["a"], cache["b"] = Sized(4), Sized(6)
     before = (list(cache.entries()), cache.bytes, cache.stats())
@@ -85,7 +85,7 @@ def test_the_sum_of_sizes_fits_64_bits(make_cache: MakeCache) -> None:
 
 
 def test_the_sum_of_all_shards_is_exact(make_cache: MakeCache) -> None:
-    """Whatever each of them admits, the whole can be counted."""
+    """The sum over all shards is exact, whatever each shard admits."""
     cache = make_cache(shards=4)
     for key in range(100):
         with contextlib.suppress(OverflowError):
@@ -94,7 +94,7 @@ def test_the_sum_of_all_shards_is_exact(make_cache: MakeCache) -> None:
 
 
 def test_resize(make_cache: MakeCache, policy: str) -> None:
-    """What no longer fits leaves before the call returns; None leaves a limit alone."""
+    """Entries that no longer fit are evicted before the call returns. None keeps a limit."""
     cache = make_cache(policy, max_items=10)
     cache.set_many({key: key for key in range(10)})
     cache.resize(max_items=4)
@@ -111,7 +111,7 @@ def test_resize(make_cache: MakeCache, policy: str) -> None:
 
 
 def test_resize_evicts_in_order(make_cache: MakeCache) -> None:
-    """The policy's victims go first."""
+    """The policy chooses the victims."""
     cache = make_cache("lru", max_items=5)
     cache.set_many({key: key for key in range(5)})
     _ = cache[0]
@@ -120,7 +120,7 @@ def test_resize_evicts_in_order(make_cache: MakeCache) -> None:
 
 
 def test_shards_divide_the_limits(make_cache: MakeCache) -> None:
-    """Their limits add up to the whole, whatever the division leaves over."""
+    """The limits of the shards add up to the whole limit, even if it is not divisible."""
     cache = make_cache(max_items=103, max_bytes=1003, shards=16)
     assert (cache.max_items, cache.max_bytes) == (103, 1003)
     cache.set_many({key: key for key in range(5000)})

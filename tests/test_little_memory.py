@@ -1,4 +1,4 @@
-"""Memory is for what is stored, not for what a limit allows; and where there is none, a MemoryError says so."""
+"""Memory grows with the stored entries, not with the limits. If it runs out, calls raise MemoryError."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SMALL = 200_000
 
 
 def test_a_limit_allocates_nothing(make_cache: MakeCache, policy: str) -> None:
-    """However large it is, and whichever limit."""
+    """No limit allocates memory in advance, however large it is."""
     nothing = sys.getsizeof(FlexCache(policy))
     for limit in (10, 10**6, *HUGE):
         for limits in ({"max_items": limit}, {"max_bytes": limit}, {"max_items": limit, "max_bytes": limit}):
@@ -33,7 +33,7 @@ def test_a_limit_allocates_nothing(make_cache: MakeCache, policy: str) -> None:
 
 
 def test_another_limit_allocates_nothing(make_cache: MakeCache, policy: str) -> None:
-    """Also where there is something in the cache."""
+    """The same holds for a cache with entries."""
     cache = make_cache(policy, max_items=9)
     cache.set_many(dict.fromkeys(range(9), 0))
     before = sys.getsizeof(cache)
@@ -47,7 +47,7 @@ def test_another_limit_allocates_nothing(make_cache: MakeCache, policy: str) -> 
 
 
 def test_what_was_evicted_takes_no_more_than_what_is_there(make_cache: MakeCache, policy: str) -> None:
-    """Where max_bytes keeps the cache small, a far larger max_items changes nothing."""
+    """If max_bytes keeps the cache small, a far larger max_items does not matter."""
     cache = make_cache(policy, max_items=2**40, max_bytes=100)
     for key in range(50_000):
         cache[key] = None
@@ -56,7 +56,7 @@ def test_what_was_evicted_takes_no_more_than_what_is_there(make_cache: MakeCache
 
 @pytest.mark.parametrize("limit", [0, 10**6, 10**9])
 def test_a_small_cache_is_small(limit: int) -> None:
-    """Whatever it may grow to, and whatever the largest policy needs."""
+    """An empty cache is small for every limit, although some policies need more memory than others."""
     caches: list[FlexCache[str, int]] = [FlexCache(max_items=limit) for _ in range(30)]
     for cache in caches:
         cache["a"] = 1
@@ -88,22 +88,22 @@ print((resident() - before) / sum(map(sys.getsizeof, held)))
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux what is resident")
 def test_what_is_held_is_reported(policy: str) -> None:
-    """By sys.getsizeof(): objects of their own included."""
+    """sys.getsizeof() reports the memory of a cache, including its internal objects."""
     done = subprocess.run([sys.executable, "-c", HOLD, policy], capture_output=True, text=True, check=True)
-    # The allocator rounds sizes up, and keeps some bytes beside each piece.
+    # The allocator rounds sizes up, and adds some bytes to each allocation.
     assert 0.5 < float(done.stdout) < 1.5
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a limit of address space")
 def test_without_memory_there_is_a_memory_error(policy: str) -> None:
-    """And the cache is whole; never the end of the process."""
+    """The cache is intact after the MemoryError, and the process goes on."""
     done = subprocess.run(
         [sys.executable, str(PROGRAM), policy],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
-        # What is freed goes back to the system at once, and counts no more.
+        # With these settings, freed memory returns to the system at once.
         env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "16384", "MALLOC_TRIM_THRESHOLD_": "0"},
     )
     assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr

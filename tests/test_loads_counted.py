@@ -1,4 +1,4 @@
-"""What statistics say of computations, and of those who wait for one."""
+"""Statistics of computations, and of callers that wait for one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def waiting(cache: Any) -> int:
 
 
 def run_together(cache: Any, call: Any, computes: threading.Event, goes_on: threading.Event, others: int = 5) -> None:
-    """One thread computes, and others wait for it."""
+    """Let one thread compute while others wait for it."""
     threads = [threading.Thread(target=call) for _ in range(others + 1)]
     threads[0].start()
     assert computes.wait(60)

@@ -1,4 +1,4 @@
-"""Log records: silent by default, and what a hook raised is not lost."""
+"""Log records: none by default, and one for each exception of a hook."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def levels() -> Iterator[None]:
-    """Leaves the logger as it was."""
+    """Restore the logger after the test."""
     yield
     logging.getLogger("flexcache_rs").setLevel(logging.NOTSET)
     flexcache_rs.reset_logging()
@@ -33,7 +33,7 @@ def raises(*_: Any) -> None:
 def test_what_a_hook_raises_is_logged_with_its_traceback(
     make_cache: MakeCache, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At level ERROR, to the logger flexcache_rs, and counted."""
+    """The record has level ERROR and goes to the logger flexcache_rs. The exception is counted."""
     cache = make_cache(on_evict=raises)
     cache["a"] = 1
     del cache["a"]
@@ -47,7 +47,7 @@ def test_what_a_hook_raises_is_logged_with_its_traceback(
 
 
 def test_levels_take_effect_after_a_reset(make_cache: MakeCache, caplog: pytest.LogCaptureFixture) -> None:
-    """They are remembered in between."""
+    """The library caches levels until they are reset."""
     cache, logger = make_cache(on_evict=raises), logging.getLogger("flexcache_rs")
     logger.setLevel(logging.CRITICAL)
     flexcache_rs.reset_logging()

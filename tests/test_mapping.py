@@ -1,4 +1,4 @@
-"""Storing, reading and removing: the calls that make a cache a mapping."""
+"""Storing, reading and removing: the mapping calls of a cache."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_stored_value_is_read_in_every_way(make_cache: MakeCache, policy: str)
 
 
 def test_an_absent_key(make_cache: MakeCache, policy: str) -> None:
-    """Reading what is not there returns the default or raises KeyError with the key."""
+    """Reading an absent key returns the default, or raises KeyError with the key."""
     cache = make_cache(policy)
     assert cache.get("key") is cache.peek("key") is cache.pop("key", None) is None
     assert cache.get("key", 7) == cache.peek("key", 7) == cache.peek("key", default=7) == cache.pop("key", 7) == 7
@@ -40,7 +40,7 @@ def test_an_absent_key(make_cache: MakeCache, policy: str) -> None:
 
 
 def test_every_call_computes_a_hash_once(make_cache: MakeCache) -> None:
-    """Also where keys are equal that only Python can compare, so that the fast path does not do."""
+    """The same holds for equal keys that only Python code can compare, for which there is no fast path."""
     hashed = []
 
     class Key:
@@ -72,7 +72,7 @@ def test_every_call_computes_a_hash_once(make_cache: MakeCache) -> None:
 
 
 def test_a_tuple_key_is_one_argument_of_key_error(make_cache: MakeCache) -> None:
-    """A tuple that is missing is not spread over the exception's arguments."""
+    """A missing tuple is a single argument of the exception."""
     with pytest.raises(KeyError) as raised:
         make_cache()["a", "b"]
     assert raised.value.args == (("a", "b"),)
@@ -89,7 +89,7 @@ def test_none_is_a_value_and_a_key(make_cache: MakeCache) -> None:
 
 
 def test_put_replaces_and_set_and_add_do_not(make_cache: MakeCache, policy: str) -> None:
-    """What each storing call does where the key is present."""
+    """Each storing call is checked with a present key."""
     cache = make_cache(policy)
     cache.set("key", 1)
     with pytest.raises(KeyError) as raised:
@@ -117,7 +117,7 @@ def test_an_update_keeps_the_key_that_was_there(make_cache: MakeCache) -> None:
 
 
 def test_removing(make_cache: MakeCache, policy: str) -> None:
-    """Each removing call removes one entry, and says which."""
+    """Each removing call removes one entry, and returns it or its value."""
     cache = make_cache(policy)
     cache.set_many({number: str(number) for number in range(6)})
     del cache[0]
@@ -132,7 +132,7 @@ def test_removing(make_cache: MakeCache, policy: str) -> None:
 
 
 class Text(str):
-    """A str of its own kind."""
+    """A subclass of str."""
 
     __slots__ = ()
 
@@ -147,7 +147,7 @@ KEYS: list[Any] = [
 
 
 def test_keys_of_every_kind(make_cache: MakeCache, policy: str) -> None:
-    """A cache holds what a dict holds."""
+    """A cache accepts the same keys as a dict."""
     cache, model = make_cache(policy), dict[Any, int]()
     for number, key in enumerate(KEYS):
         cache[key] = model[key] = number
@@ -158,7 +158,7 @@ def test_keys_of_every_kind(make_cache: MakeCache, policy: str) -> None:
 
 
 def test_equal_keys_of_different_types(make_cache: MakeCache) -> None:
-    """Numbers that are equal are the same key; text and bytes never are."""
+    """Equal numbers are the same key. Text and bytes are always different keys."""
     cache = make_cache()
     cache[1], cache[2**80], cache["a"], cache[(1, 2)] = "int", "large", "text", "tuple"
     assert cache[1.0] == cache[True] == cache[1 + 0j] == "int"
@@ -169,20 +169,20 @@ def test_equal_keys_of_different_types(make_cache: MakeCache) -> None:
 
 
 class Number(enum.IntEnum):
-    """An int of its own kind."""
+    """A subclass of int."""
 
     ONE = 1
 
 
 class Pair(NamedTuple):
-    """A tuple of its own kind."""
+    """A subclass of tuple."""
 
     left: int
     right: int
 
 
 def test_keys_that_inherit_equality(make_cache: MakeCache) -> None:
-    """Enumerations and named tuples are what they are equal to, whichever is stored."""
+    """Enum members and named tuples are the same keys as the values to which they are equal."""
     for stored, asked in (
         (1, Number.ONE),
         (Number.ONE, 1),
@@ -247,12 +247,12 @@ def test_wrong_arguments(make_cache: MakeCache, call: Any, message: str) -> None
     "name", [name for name in dir(FlexCache) if callable(getattr(FlexCache, name)) and name[0] != "_"]
 )
 def test_every_call_refuses_what_it_does_not_know(make_cache: MakeCache, name: str) -> None:
-    """Too many arguments, and a keyword that is none, are no call at all."""
+    """Too many arguments, or an unknown keyword, raise TypeError."""
     cache = make_cache()
     cache["a"] = 1
     with pytest.raises(TypeError, match=rf"{name}\(\)"):
         getattr(cache, name)(*"abcdef")
-    if name != "update":  # Which stores it.
+    if name != "update":  # It stores any keyword.
         with pytest.raises(TypeError, match=rf"{name}\(\)"):
             answer = getattr(cache, name)(nonsense=1)
             if inspect.iscoroutine(answer):
@@ -261,7 +261,7 @@ def test_every_call_refuses_what_it_does_not_know(make_cache: MakeCache, name: s
 
 
 def test_methods_are_those_of_the_class(make_cache: MakeCache) -> None:
-    """Fast calls are descriptors that check what they are called on."""
+    """Fast methods are descriptors that check the type of their object."""
     cache = make_cache()
     type(cache).put(cache, "a", 1)
     assert type(cache).get(cache, "a") == type(cache).__getitem__(cache, "a") == 1
@@ -271,7 +271,7 @@ def test_methods_are_those_of_the_class(make_cache: MakeCache) -> None:
 
 
 def test_a_subclass_may_override_everything(make_cache: MakeCache) -> None:
-    """Slots and methods are found as on any class."""
+    """Overridden slots and methods are used, as in any class."""
     base = type(make_cache())
 
     class Loud(base):  # type: ignore[misc,valid-type]

@@ -1,4 +1,4 @@
-"""Every public callable says what was meant, where an argument has the name of another library, or is misspelt."""
+"""Every public callable suggests the argument that was meant if a name is misspelt or from another library."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_on_disk(store: Any, name: str, given: str, meant: str | None) -> None:
 
 
 def test_signatures_stay_as_they_were() -> None:
-    """What suggests is not seen in them."""
+    """The wrapper that suggests does not appear in signatures."""
     for of in (FlexCache, disk.Cache, disk.FanoutCache):
         for name in ("set", "add", "touch", "set_many", "push", "get", "pop", "peek", "pull", "incr", "delete"):
             method = getattr(of, name, None)

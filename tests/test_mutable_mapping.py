@@ -1,4 +1,4 @@
-"""A cache is a MutableMapping, beside what existing programs know it as."""
+"""A cache is a MutableMapping, and stays compatible with programs from before it was one."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_patterns() -> None:
 
 
 def test_items_is_the_number_of_entries() -> None:
-    """As programs that know no mapping use it."""
+    """Older programs use `items` as a number."""
     cache = make({"a": 1, "b": 2, "c": 3})
     count = cache.items
     assert count == 3
@@ -77,13 +77,13 @@ def test_items_is_the_number_of_entries() -> None:
 
 
 def test_items_is_called_for_the_entries() -> None:
-    """As programs that know mappings call it."""
+    """Programs for mappings call `items()`."""
     cache = make({"a": 1, "b": 2})
     assert isinstance(cache.items(), ItemsView)
     assert list(cache.items()) == [("a", 1), ("b", 2)]
     assert dict(cache.items()) == {"a": 1, "b": 2}
     assert sorted((value, key) for key, value in cache.items()) == [(1, "a"), (2, "b")]
-    assert list(make({"c": 3}).items()) == [("c", 3)]  # The cache lives as long as its view.
+    assert list(make({"c": 3}).items()) == [("c", 3)]  # The view keeps the cache alive.
     view = cache.items
     cache["c"] = 3
     assert len(view()) == 3
@@ -134,7 +134,7 @@ def test_equality() -> None:
     assert (cache == 5) is False
     assert cache == cache
     assert FlexCache() == {}
-    assert len({cache, cache, cache.copy()}) == 2  # By identity, as programs know it.
+    assert len({cache, cache, cache.copy()}) == 2  # Hashes are by identity, as before.
 
     class Bad:
         def __eq__(self, other: object) -> bool:
@@ -163,7 +163,7 @@ def test_setdefault() -> None:
 
 
 def test_setdefault_of_several_threads() -> None:
-    """They all get the one that was stored."""
+    """All threads get the single stored value."""
     cache, results, barrier = make(), [], threading.Barrier(8)
 
     def run() -> None:
@@ -219,7 +219,7 @@ def test_union() -> None:
 
 
 def test_a_program_of_mappings() -> None:
-    """What is written for any MutableMapping."""
+    """A program for any MutableMapping works with a cache."""
 
     def program(mapping: MutableMapping[str, int]) -> list[Any]:
         seen: list[Any] = []

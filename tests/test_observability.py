@@ -1,4 +1,4 @@
-"""What is told of a cache: listeners, the registry, reports, metrics, recorded traces."""
+"""Observing a cache: listeners, the registry, reports, metrics, recorded traces."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("own_policy", [False, True])
 def test_listeners_are_told_of_every_event(make_cache: MakeCache, own_policy: bool) -> None:
-    """In order, with key and value."""
+    """Listeners get every event in order, with key and value."""
     told: list[Any] = []
     cache = make_cache(Recency() if own_policy else "lru", max_items=2)
     cache.listen(lambda *event: told.append(event))
@@ -67,7 +67,7 @@ def test_listeners_are_told_of_every_event(make_cache: MakeCache, own_policy: bo
 
 
 def test_listeners_to_some_events(make_cache: MakeCache) -> None:
-    """Are told of these alone, until they are removed."""
+    """Listeners to some events get only these, until they are removed."""
     told: list[Any] = []
     other: list[Any] = []
     cache = make_cache(max_items=1)
@@ -91,7 +91,7 @@ def test_listeners_to_some_events(make_cache: MakeCache) -> None:
 
 
 def test_memoized_functions_tell(make_cache: MakeCache) -> None:
-    """Hits on the direct way as well."""
+    """Hits of memoized functions on the fast path are reported as well."""
     events: Counter[str] = Counter()
     cache = make_cache()
     function = cache.memoize(lambda *args: args)
@@ -103,7 +103,7 @@ def test_memoized_functions_tell(make_cache: MakeCache) -> None:
 
 
 def test_a_listener_that_raises_is_logged(make_cache: MakeCache, caplog: pytest.LogCaptureFixture) -> None:
-    """And the call succeeds; listeners may use the cache."""
+    """The exception of a listener is logged, and the call succeeds. Listeners may use the cache."""
     cache = make_cache()
 
     def listener(event: str, key: Any, _: Any) -> None:
@@ -152,7 +152,7 @@ def test_listeners_are_garbage_like_anything() -> None:
 
 
 def test_listeners_from_eight_threads(make_cache: MakeCache) -> None:
-    """Each event once."""
+    """Each event is reported once."""
     cache = make_cache(max_items=50)
     count: Counter[str] = Counter()
     lock = threading.Lock()
@@ -179,7 +179,7 @@ def test_listeners_from_eight_threads(make_cache: MakeCache) -> None:
 
 
 def test_registry() -> None:
-    """Named caches, while they are alive; of one name the last."""
+    """The registry has live caches with names. If several have the same name, it has the last one."""
     one: Any = FlexCache(name="test registry")
     assert caches()["test registry"] is one
     two: Any = FlexCache(name="test registry")
@@ -200,7 +200,7 @@ def test_registry() -> None:
 
 
 def test_describe_and_notebooks() -> None:
-    """The figures, for people."""
+    """describe() and the notebook table show the figures of a cache."""
     cache: FlexCache[str, Any] = FlexCache(max_items=1000, max_bytes=2000, name="<b>users</b>")
     cache["a"] = Sized(1500)
     cache.get("a"), cache.get("b")
@@ -217,7 +217,7 @@ def test_describe_and_notebooks() -> None:
 
 
 def test_metrics_are_imported_only_when_used() -> None:
-    """Neither package, nor anything else that takes its time."""
+    """Importing the library imports neither metrics package, nor other slow modules."""
     program = """
         import sys
         import flexcache_rs
@@ -231,7 +231,7 @@ def test_metrics_are_imported_only_when_used() -> None:
 
 
 def trace(path: Path) -> list[tuple[Any, int]]:
-    """The accesses of a recorded trace, as `replay` reads them."""
+    """Read the accesses of a recorded trace with `replay`."""
     content = path.read_bytes()
     lines = (gzip.decompress(content) if path.suffix == ".gz" else content).decode().splitlines()
     assert len(read(str(path)).keys) == len(lines)
@@ -241,7 +241,7 @@ def trace(path: Path) -> list[tuple[Any, int]]:
 
 @pytest.mark.parametrize("name", ["trace.gz", "trace.txt"])
 def test_record(tmp_path: Path, name: str) -> None:
-    """One line a lookup, the same for the same key; keys themselves do not show."""
+    """The record has one line per lookup. Equal keys have equal lines, which do not reveal the key."""
     path = tmp_path / name
     cache: FlexCache[str, int] = FlexCache(max_items=3, record=path)
     asked = ["secret", "b", "secret", "c", "d", "e", "secret", "b"] * 5
@@ -258,7 +258,7 @@ def test_record(tmp_path: Path, name: str) -> None:
 
 
 def test_record_sizes(tmp_path: Path) -> None:
-    """Those that the entries had, in a cache that is limited by them."""
+    """A cache that is limited by sizes records the sizes of entries."""
     path = tmp_path / "trace"
     cache: FlexCache[int, Any] = FlexCache(max_bytes=1000, record=str(path))
     for key in [1, 2, 3, 1, 2]:
@@ -272,7 +272,7 @@ def test_record_sizes(tmp_path: Path) -> None:
 
 
 def test_record_is_bounded(tmp_path: Path) -> None:
-    """Recording ends, the cache goes on."""
+    """Recording ends at its limit, and the cache goes on."""
     path = tmp_path / "trace.gz"
     cache: FlexCache[int, int] = FlexCache(record=path, record_limit=100)
     for number in range(1000):
@@ -284,7 +284,7 @@ def test_record_is_bounded(tmp_path: Path) -> None:
 
 
 def test_record_without_a_limit(tmp_path: Path) -> None:
-    """0 is no limit, as elsewhere."""
+    """A limit of 0 means no limit, as elsewhere."""
     path = tmp_path / "trace"
     cache: FlexCache[int, int] = FlexCache(record=path, record_limit=0)
     for key in range(70_000):
@@ -294,7 +294,7 @@ def test_record_without_a_limit(tmp_path: Path) -> None:
 
 
 def test_a_recorded_trace_is_complete_when_the_program_ends(tmp_path: Path) -> None:
-    """Without a word from it."""
+    """The program does not have to close the record."""
     path = tmp_path / "trace.gz"
     program = f"""
         from flexcache_rs import FlexCache, lru_cache
@@ -332,7 +332,7 @@ def test_recordings_that_make_no_sense(options: Any, error: Any, message: str) -
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore")
 def test_a_childs_lookups_are_not_recorded(tmp_path: Path) -> None:
-    """It has no thread to write them; nothing hangs."""
+    """A forked child has no thread that writes records, and does not hang."""
     path = tmp_path / "trace.gz"
     cache: FlexCache[int, int] = FlexCache(record=path)
     cache.get(1)

@@ -1,4 +1,4 @@
-"""The package from outside: names, signatures, documentation, imports, the short name."""
+"""The public package: names, signatures, documentation, imports, the short name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def run(program: str, *arguments: str, cwd: Path | None = None) -> str:
-    """What a program of its own prints."""
+    """Run a program in a new process, and return its output."""
     command = [sys.executable, "-c", program, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, cwd=cwd).stdout
 
@@ -35,12 +35,12 @@ def test_everything_exported_is_there_and_sorted() -> None:
 
 
 def public(of: type) -> list[str]:
-    """The names that a user of the class sees."""
+    """Return the public names of a class."""
     return [name for name in dir(of) if not name.startswith("_")]
 
 
 def test_every_public_name_is_documented_and_typed() -> None:
-    """Docstrings on all calls, and each in the stub."""
+    """All methods have docstrings, and all are in the stub."""
     stub = ast.parse((ROOT / "python" / "flexcache_rs" / "_core.pyi").read_text(encoding="utf-8"))
     classes = {node.name: node for node in stub.body if isinstance(node, ast.ClassDef)}
     for of in (FlexCache, flexcache_rs.CacheStats):
@@ -60,12 +60,12 @@ def test_every_public_name_is_documented_and_typed() -> None:
     ids=lambda of: of.__name__,
 )
 def test_classes_are_where_they_say(of: type) -> None:
-    """What repr and help() show can be imported."""
+    """The names that repr() and help() show can be imported."""
     assert getattr(sys.modules[of.__module__], of.__qualname__) is of
 
 
 def test_signatures_can_be_inspected() -> None:
-    """Of the class and of every method, with the defaults as they are."""
+    """The class and every method have a signature with the real defaults."""
     assert str(inspect.signature(FlexCache)) == (
         "(eviction_policy='lru', scan_interval=0.0, max_items=0, max_bytes=0, *, default_ttl=None, thread_safe=True, "
         "shards=1, background_expiry=False, on_evict=None, weigher=None, clock=None, close_values=True, store=None, "
@@ -83,7 +83,7 @@ def test_signatures_can_be_inspected() -> None:
 
 
 def examples() -> list[Any]:
-    """Every example in a docstring, those of compiled methods included."""
+    """Yield every example in a docstring, including those of native methods."""
     finder, found = doctest.DocTestFinder(), []
     for module in (flexcache_rs, flexcache_rs.testing):
         found += finder.find(module)
@@ -96,18 +96,18 @@ def examples() -> list[Any]:
 
 @pytest.mark.parametrize("example", examples(), ids=lambda test: test.name)
 def test_examples_in_docstrings(example: doctest.DocTest) -> None:
-    """They do what they show."""
+    """Examples have the results that they show."""
     results = doctest.DocTestRunner(optionflags=doctest.IGNORE_EXCEPTION_DETAIL).run(example)
     assert results.failed == 0
 
 
 def test_most_calls_have_an_example() -> None:
-    """So that none of the above is there by accident."""
+    """Enough examples are found, so that the test above is not empty."""
     assert len(examples()) > 15
 
 
 def test_importing_is_cheap() -> None:
-    """Nothing comes along that a cache does not need."""
+    """The import loads no module that a cache does not need."""
     loaded = run("import sys; before = set(sys.modules); import flexcache_rs; print(*set(sys.modules) - before)")
     heavy = {"asyncio", "logging", "argparse", "typing", "json", "gzip", "datetime", "threading", "matplotlib"}
     assert not heavy & set(loaded.split())
@@ -119,7 +119,7 @@ def test_the_short_name() -> None:
 
 
 def test_the_short_name_steps_aside(tmp_path: Path) -> None:
-    """Where another distribution has a package of that name in the same place, its own is imported."""
+    """If another distribution has a package `flexcache` in the same place, that package is imported."""
     site = tmp_path / "site"
     (site / "flexcache").mkdir(parents=True)
     (site / "flexcache" / "__init__.py").write_text("other = True\n", encoding="utf-8")

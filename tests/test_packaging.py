@@ -1,4 +1,4 @@
-"""What is shipped: licences, metadata of a release, crates, imports."""
+"""Packaging: licences, metadata of a release, crates, imports."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def script(name: str) -> ModuleType:
 
 
 def test_licences_of_linked_code_are_up_to_date() -> None:
-    """`python scripts/third_party_licences.py` mends it. It asks cargo, and needs the sources of crates."""
+    """`python scripts/third_party_licences.py` updates them. It runs cargo, and needs the sources of crates."""
     listed = re.findall(r"^(\S+) (\d\S*): ", (ROOT / "THIRD-PARTY-LICENSES.txt").read_text("utf-8"), re.MULTILINE)
     locked = re.findall(r'^name = "(.+)"\nversion = "(.+)"', (ROOT / "Cargo.lock").read_text("utf-8"), re.MULTILINE)
     assert len(listed) > 20
@@ -80,7 +80,7 @@ def test_scripts_that_workflows_run_exist() -> None:
 
 
 def test_a_wheel_is_checked(tmp_path: Path) -> None:
-    """Each thing that is absent, too much or too large is named."""
+    """The check names each file that is missing, unexpected or too large."""
     checked = script("check_wheel")
     wheel = tmp_path / "flexcache_rs-1-py3-none-any.whl"
     good = [*checked.NEEDED, "flexcache_rs/_core.so", "x.dist-info/METADATA", "x.dist-info/sboms/a.json"]
@@ -110,12 +110,12 @@ PARTS = {
     "flexcache_rs.testing": ("asyncio", "argparse", "sqlite3"),
     "flexcache_rs.cachetools": ("asyncio", "argparse", "sqlite3"),
 }
-"""What must not come along with each part."""
+"""For each part, the modules that it must not import."""
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_nothing_is_imported_before_it_is_used(part: str) -> None:
-    """Neither the standard library's dear modules nor other parts of the package."""
+    """A part imports neither slow modules of the standard library nor other parts of the package."""
     program = f"import sys; before = set(sys.modules); import {part}; print(*set(sys.modules) - before)"
     command = [sys.executable, "-I", "-c", program]
     loaded = set(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split())

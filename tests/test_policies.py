@@ -1,4 +1,4 @@
-"""Who leaves: each policy against a model that is as plain as can be."""
+"""The order of eviction: each policy against a model that is as simple as possible."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Lru(Fifo):
 
 
 class Lfu:
-    """Least frequently used, with counts halved every ten accesses an entry, a thousand at least."""
+    """Least frequently used. Counts are halved after ten accesses per entry, and at least a thousand."""
 
     def __init__(self) -> None:
         self.lists: list[list[Any]] = [[] for _ in range(256)]
@@ -88,7 +88,7 @@ class Lfu:
 
 
 class Sieve:
-    """Keys from old to new, each with a mark, and a hand at one of them."""
+    """SIEVE: keys from old to new, each with a visited mark, and a hand at one of them."""
 
     def __init__(self) -> None:
         self.keys: list[list[Any]] = []
@@ -107,7 +107,7 @@ class Sieve:
         self.hand = 0 if self.hand == len(self.keys) else self.hand
 
     def settle(self) -> None:
-        """The hand takes marks away until it is at one that has none."""
+        """Move the hand to the first key without a mark, and remove the marks on the way."""
         while self.keys and self.keys[self.hand][1]:
             self.keys[self.hand][1] = False
             self.hand = (self.hand + 1) % len(self.keys)
@@ -123,13 +123,13 @@ class Sieve:
 
 
 MODELS: dict[str, type[Model]] = {"lru": Lru, "fifo": Fifo, "lfu": Lfu}
-"""The policies whose order is kept whole by a pickle, too."""
+"""The policies whose whole order survives a pickle."""
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 40])
 @pytest.mark.parametrize("name", [*ORDERED, "sieve"])
 def test_the_order_is_exactly_the_policys(make_cache: MakeCache, name: str, size: int) -> None:
-    """After every one of some thousand accesses, hits, victims and order are the model's."""
+    """After each of some thousand accesses, hits, victims and order equal those of the model."""
     draw = random.Random(f"{name} {size}")
     cache = make_cache(name, max_items=size)
     model: Any = Sieve() if name == "sieve" else MODELS[name]()
@@ -165,7 +165,7 @@ def test_the_order_is_exactly_the_policys(make_cache: MakeCache, name: str, size
 
 @pytest.mark.parametrize("name", ORDERED)
 def test_the_order_of_a_thousand_entries(make_cache: MakeCache, name: str) -> None:
-    """As above, on more than LFU ages at once; every hit and miss shows who has left."""
+    """The same as above with more entries than LFU ages in one step. Hits and misses reveal the victims."""
     draw = random.Random(name)
     cache, model = make_cache(name, max_items=1000), MODELS[name]()
     for step in range(24_000):
@@ -192,7 +192,7 @@ def test_random_evicts_each_entry_about_equally_often(make_cache: MakeCache) -> 
         (gone,) = set(range(10)) - _after_one_more(cache)
         evicted[gone] += 1
         cache[gone] = gone
-    # A fair draw leaves these bounds once in a thousand million runs.
+    # A fair draw exceeds these bounds once in a thousand million runs.
     assert all(800 < evicted[key] < 1200 for key in range(10)), evicted
 
 
@@ -205,7 +205,7 @@ def _after_one_more(cache: Any) -> set[int]:
 
 @pytest.mark.parametrize("name", ["random", "sieve", "s3fifo"])
 def test_the_victim_is_named_before_it_leaves(make_cache: MakeCache, name: str) -> None:
-    """Iteration begins with the next victim, also where it is drawn by chance."""
+    """Iteration begins with the next victim, even if the policy chooses at random."""
     cache = make_cache(name, max_items=5)
     for key in range(200):
         victim = next(iter(cache), None)
@@ -215,7 +215,7 @@ def test_the_victim_is_named_before_it_leaves(make_cache: MakeCache, name: str) 
 
 
 def test_a_scan_does_not_drive_out_what_lfu_holds(make_cache: MakeCache) -> None:
-    """Keys that come once leave before those that came often."""
+    """Keys that were accessed once are evicted before those that were accessed often."""
     cache = make_cache("lfu", max_items=10)
     for key in range(5):
         for _ in range(4):
@@ -226,7 +226,7 @@ def test_a_scan_does_not_drive_out_what_lfu_holds(make_cache: MakeCache) -> None
 
 
 def test_lfu_forgets_old_favourites(make_cache: MakeCache) -> None:
-    """What was hot and is no longer asked for leaves in the end."""
+    """A formerly frequent key is evicted at last if it is no longer accessed."""
     cache = make_cache("lfu", max_items=10)
     for _ in range(300):
         cache.put("old", 1)
@@ -258,7 +258,7 @@ SCAN_RESISTANT = ["lfu", "s3fifo", "tinylfu", "auto"]
 
 @pytest.mark.parametrize("name", SCAN_RESISTANT)
 def test_favourites_survive_scans(make_cache: MakeCache, name: str) -> None:
-    """What was asked for again and again is still there after ten times as many keys as fit came once."""
+    """Frequent keys are still present after a scan of ten times as many keys as fit."""
     cache = make_cache(name, max_items=100)
     favourites = range(50)
     for _ in range(40):
@@ -272,7 +272,7 @@ def test_favourites_survive_scans(make_cache: MakeCache, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["s3fifo", "tinylfu", "auto"])
 def test_a_loop_larger_than_the_cache_has_hits(make_cache: MakeCache, name: str) -> None:
-    """Where the least recently used entry is always the next that is needed."""
+    """In such a loop, the least recently used entry is always the next one that is needed."""
     cache = make_cache(name, max_items=100)
     for step in range(50_000):
         if cache.get(step % 120) is None:
@@ -283,15 +283,15 @@ def test_a_loop_larger_than_the_cache_has_hits(make_cache: MakeCache, name: str)
 
 @pytest.mark.parametrize("name", ["lru", "tinylfu", "auto"])
 def test_newcomers_are_found_again(make_cache: MakeCache, name: str) -> None:
-    """Where each key comes twice and then never again, no frequency says what is needed."""
+    """Each key is accessed twice and then never again, so that frequencies are useless."""
     cache = make_cache(name, max_items=100)
     for key in range(200_000):
         assert cache.get(key) is None
         cache.put(key, key)
         cache.get(key - 30)
     stats = cache.stats()
-    # Half is possible. How soon that is found out is a matter of chance: after a tenth as many keys the
-    # share was anywhere from 0.03 to 0.46 in 60 caches, after all of them never under 0.39.
+    # A hit ratio of one half is possible. How soon a policy adapts depends on chance: after a tenth of the keys the
+    # ratio was between 0.03 and 0.46 in 60 caches, and after all of them never under 0.39.
     assert stats.hits > (0.45 if name == "lru" else 0.25) * (stats.hits + stats.misses)
 
 
@@ -323,14 +323,14 @@ def test_limits_hold_whatever_happens(make_cache: MakeCache, policy: str) -> Non
 
 
 def test_what_a_policy_remembers_is_bounded(make_cache: MakeCache, policy: str) -> None:
-    """Ghosts, sketch and simulations included, however many keys came by: so much more than LRU takes."""
+    """The additional memory of a policy over LRU is bounded, including ghosts, sketch and simulations."""
     cache, lru = make_cache(policy, max_items=10_000), make_cache("lru", max_items=10_000)
     for one in (cache, lru):
         for key in [*range(10_000), *range(20_000), *range(100_000)]:
             one.put(key, key)
     most = {"sieve": 8, "s3fifo": 8, "lfu": 10, "tinylfu": 11, "auto": 22}.get(policy, 0)
     simulations = 42_000 if policy in ("tinylfu", "auto") else 2000
-    # The indexes of two caches grow at different moments; those of copies are as large as they have to be.
+    # Compare copies, whose indexes have the smallest size. The indexes of the originals grow at different times.
     assert sys.getsizeof(cache.copy()) - sys.getsizeof(lru.copy()) <= most * 10_000 + simulations
 
 
@@ -345,7 +345,7 @@ class Weighed:
 
 
 def found(cache: FlexCache[int, Weighed]) -> tuple[int, int]:
-    """Hits and the sum of their sizes, where a few heavy entries are asked for twice as often as many light ones."""
+    """Return the hits and the sum of their sizes. Few heavy entries are accessed twice as often as many light ones."""
     draw = random.Random(4)
     rounds = [*range(400), *range(1000, 1008), *range(1000, 1008)]
     hits = size = 0
@@ -361,7 +361,7 @@ def found(cache: FlexCache[int, Weighed]) -> tuple[int, int]:
 
 @pytest.mark.parametrize("policy", ["auto", "tinylfu"])
 def test_hits_or_bytes(make_cache: MakeCache, policy: str) -> None:
-    """As the user chooses; hits by default. So do a copy, a pickle, a cache that was cleared and one with shards."""
+    """The user chooses what to optimize, by default hits. Copies, pickles, cleared and sharded caches do the same."""
     of_hits, of_bytes = {"optimize": "hits"}, {"optimize": "bytes"}
     by_default, for_hits, for_bytes = (
         found(make_cache(policy, max_bytes=600, **option)) for option in ({}, of_hits, of_bytes)
@@ -384,7 +384,7 @@ def test_hits_or_bytes(make_cache: MakeCache, policy: str) -> None:
 
 
 def test_what_cannot_be_optimized(policy: str) -> None:
-    """Is said, with what can."""
+    """The error lists the policies that can be optimized."""
     with pytest.raises(ValueError, match="optimize must be 'hits' or 'bytes', not 'speed'"):
         FlexCache(policy, optimize="speed")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="optimize must be 'hits' or 'bytes', not"):

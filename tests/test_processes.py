@@ -1,4 +1,4 @@
-"""Processes: forks, ends, subinterpreters. Each in a process of its own."""
+"""Forks, exits and subinterpreters. Each test runs a separate process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROGRAMS = Path(__file__).parent / "programs"
 
 
 def run(name: str, *arguments: str, timeout: float = 100) -> subprocess.CompletedProcess[str]:
-    """Runs a program to its end, which must come."""
+    """Run a program, which must end in time."""
     command = [sys.executable, "-X", "faulthandler", str(PROGRAMS / name), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
 
@@ -25,7 +25,7 @@ def run(name: str, *arguments: str, timeout: float = 100) -> subprocess.Complete
 @pytest.mark.parametrize("shards", ["1", "16"])
 @pytest.mark.filterwarnings("ignore")
 def test_fork_under_load(shards: str) -> None:
-    """Twenty children of a process whose threads are in the middle of calls: none hangs."""
+    """None of twenty children hangs, although they are forked while threads are in the middle of calls."""
     try:
         done = run("fork_under_load.py", shards, timeout=50)
     except subprocess.TimeoutExpired:
@@ -37,14 +37,14 @@ def test_fork_under_load(shards: str) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_fork_with_own_policy() -> None:
-    """Whose turn it was in the parent keeps no child waiting."""
+    """A child does not wait for a thread of the parent that was using the policy."""
     done = run("fork_with_own_policy.py")
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
 
 @pytest.mark.parametrize("attempt", range(5))
 def test_exit_with_live_threads(attempt: int) -> None:
-    """The interpreter ends, at once and without a word."""
+    """The interpreter exits at once, without output."""
     done = run("exit_with_live_threads.py")
     unwound = done.returncode in (-signal.SIGABRT, -signal.SIGSEGV) and done.stdout == "done\n"
     if FREE_THREADED_3_13 and unwound:
@@ -53,14 +53,14 @@ def test_exit_with_live_threads(attempt: int) -> None:
 
 
 def test_exit_with_hooks() -> None:
-    """What was handed to the background thread is done before the end."""
+    """The background thread finishes its work before the exit."""
     done = run("exit_with_hooks.py")
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(done.stdout.split()) == ["closed", "end"]
 
 
 def test_a_subinterpreter_is_refused() -> None:
-    """With an ImportError, not a crash."""
+    """The import in a subinterpreter raises ImportError, and does not crash."""
     program = (
         "try:\n"
         "    import _interpreters as interpreters\n"
@@ -85,7 +85,7 @@ def test_a_subinterpreter_is_refused() -> None:
 @pytest.mark.parametrize("depth", ["once", "nested"])
 @pytest.mark.parametrize("kibibytes", [64, 128, 256])
 def test_a_hook_raises_in_a_small_stack(kibibytes: int, depth: str) -> None:
-    """Another thread writes to the log where this one's stack has no room for it."""
+    """If a thread's stack is too small for logging, another thread writes the log record."""
     done = run("hook_raises_in_a_small_stack.py", str(kibibytes << 10), depth)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("True"), done.stderr
@@ -93,51 +93,51 @@ def test_a_hook_raises_in_a_small_stack(kibibytes: int, depth: str) -> None:
 
 @pytest.mark.parametrize("way", ["clear", "del"])
 def test_a_long_chain_of_caches(way: str) -> None:
-    """Caches in caches, thirty thousand deep, go without exhausting the stack."""
+    """A chain of thirty thousand nested caches is freed without exhausting the stack."""
     done = run("chain_of_caches.py", way)
     assert (done.returncode, done.stdout) == (0, "done\n")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_fork_with_hooks_pending() -> None:
-    """What the parent's thread has still to do keeps no child waiting."""
+    """A child does not wait for hooks that the parent's thread has still to run."""
     done = run("fork_with_hooks_pending.py")
     assert (done.returncode, done.stdout) == (0, "closed in the child\n0\n"), done.stderr
 
 
 def test_exit_with_caches_in_globals() -> None:
-    """The interpreter's end is one more cause of leaving: hooks run, each once."""
+    """At the exit of the interpreter each hook runs once."""
     done = run("exit_with_caches_in_globals.py")
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(done.stdout.split()) == ["cyclic", "derived", "elsewhere", "plain", "told"]
 
 
 def test_exit_with_a_hook_that_never_ends() -> None:
-    """The end waits some seconds for it, then comes all the same."""
+    """The exit waits some seconds for the hook, and then happens all the same."""
     done = run("exit_with_a_hook_that_never_ends.py")
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
 def test_a_listener_that_never_stops() -> None:
-    """Each call evicts again: Python's own limit ends it, not the stack."""
+    """Each call evicts again, until Python's recursion limit ends it. The stack does not overflow."""
     done = run("listener_that_never_stops.py")
     assert (done.returncode, done.stdout) == (0, "1 True\n"), done.stderr
 
 
 def test_threads_that_log_for_the_first_time() -> None:
-    """However many do so at once, each record is written, and nothing else."""
+    """Each log record is written once, however many threads log at the same time."""
     done = run("first_records_at_once.py")
     assert (done.returncode, done.stdout, done.stderr) == (0, "8 8\n", "")
 
 
 def test_collected_listeners() -> None:
-    """Garbage of caches with hooks that use them, taken apart in any order, brings nothing down."""
+    """Collecting caches with hooks that use them, in any order, crashes nothing."""
     done = run("collected_listeners.py")
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
 
 def test_exit_with_threads_that_wait_for_values() -> None:
-    """Of threads and of tasks that never compute them."""
+    """The values are computed by threads and tasks that never finish."""
     done = run("exit_with_waiting_threads.py")
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
@@ -145,6 +145,6 @@ def test_exit_with_threads_that_wait_for_values() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore")
 def test_a_fork_in_the_middle_of_a_computation() -> None:
-    """Parent and child both end it, and the child waits for none of its parent's threads."""
+    """Parent and child both finish the computation. The child does not wait for its parent's threads."""
     done = run("fork_in_factory.py")
     assert (done.returncode, done.stdout) == (0, "child\nparent\n"), done.stderr

@@ -1,4 +1,4 @@
-"""Code of the user's that runs in the middle of a call, and uses the very cache."""
+"""User code that runs in the middle of a call, and uses the same cache."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ INTERFERENCES: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("interference", INTERFERENCES)
 @pytest.mark.parametrize("call", CALLS)
 def test_equality_that_uses_the_cache(cache: Any, call: str, interference: str) -> None:
-    """Every call survives every other in the middle of it; a call ends, or says why it gave up."""
+    """Every call survives every other call in the middle of it. It succeeds, or raises the reason why it gave up."""
     calls = 0
 
     def during_eq() -> None:
@@ -109,7 +109,7 @@ def test_equality_that_uses_the_cache(cache: Any, call: str, interference: str) 
         except KeyError:
             assert call in {"subscript", "del", "ttl", "set"}
         except RuntimeError:
-            # New colliding keys at every comparison: the lookup gives up rather than go on for ever.
+            # With new colliding keys at every comparison, the lookup gives up instead of going on for ever.
             assert interference == "put colliding"
         Key.during_eq = staticmethod(lambda: None)
         check(cache)
@@ -118,7 +118,7 @@ def test_equality_that_uses_the_cache(cache: Any, call: str, interference: str) 
 
 @pytest.mark.parametrize("call", CALLS)
 def test_equality_that_raises_changes_nothing(cache: Any, call: str) -> None:
-    """The exception is the caller's; contents, order and statistics are as they were."""
+    """The caller gets the exception. Contents, order and statistics are unchanged."""
 
     def fail() -> None:
         raise LookupError("no comparison")
@@ -133,7 +133,7 @@ def test_equality_that_raises_changes_nothing(cache: Any, call: str) -> None:
 
 @pytest.mark.parametrize("call", CALLS)
 def test_a_hash_that_raises_changes_nothing(cache: Any, call: str) -> None:
-    """The exception is the caller's; contents, order and statistics are as they were."""
+    """The caller gets the exception. Contents, order and statistics are unchanged."""
 
     class Unhashable(Key):
         def __hash__(self) -> int:
@@ -146,7 +146,7 @@ def test_a_hash_that_raises_changes_nothing(cache: Any, call: str) -> None:
 
 
 def test_a_truth_that_raises_or_uses_the_cache(make_cache: MakeCache) -> None:
-    """What equality answers may have a __bool__ of its own."""
+    """The result of __eq__ may have a __bool__ method."""
     cache = make_cache()
 
     class Answer:
@@ -175,7 +175,7 @@ def test_a_truth_that_raises_or_uses_the_cache(make_cache: MakeCache) -> None:
 
 
 def test_a_hash_that_changes(make_cache: MakeCache, policy: str) -> None:
-    """A key that is not what it was is not found, as in a dict; it can still leave."""
+    """As in a dict, a key whose hash has changed is not found. It can still be evicted."""
     cache = make_cache(policy, max_items=3)
     key = Key("changing")
     cache[key] = "lost"
@@ -195,7 +195,7 @@ def test_a_hash_that_changes(make_cache: MakeCache, policy: str) -> None:
 
 
 def test_equality_that_says_something_else_than_a_bool(make_cache: MakeCache) -> None:
-    """Truth decides, as everywhere in Python; NotImplemented falls back to identity."""
+    """The truth value of the result counts, as everywhere in Python. NotImplemented falls back to identity."""
 
     class Odd:
         def __init__(self, answer: Any) -> None:
@@ -217,7 +217,7 @@ def test_equality_that_says_something_else_than_a_bool(make_cache: MakeCache) ->
 
 
 def test_a_key_that_equals_and_then_vanishes(make_cache: MakeCache) -> None:
-    """What compared equal and was removed meanwhile is stored anew, once."""
+    """A key that compared equal and was removed meanwhile is stored again, once."""
     cache = make_cache()
 
     class Vanishing:
@@ -251,7 +251,7 @@ def test_a_hash_that_uses_the_cache(make_cache: MakeCache) -> None:
 
 
 def test_destructors_that_use_the_cache(make_cache: MakeCache, policy: str) -> None:
-    """Values and keys are dropped when nothing is locked any more."""
+    """Values and keys are dropped while no lock is held."""
     cache, runs = make_cache(policy, max_items=5), 0
 
     class Resurrecting:
@@ -276,7 +276,7 @@ def test_destructors_that_use_the_cache(make_cache: MakeCache, policy: str) -> N
 
 
 def test_hooks_that_use_the_cache(make_cache: MakeCache, policy: str) -> None:
-    """A listener may store, remove, clear and resize; each entry is told once."""
+    """A listener may store, remove, clear and resize. Each removal is reported once."""
     told: list[Any] = []
 
     def listener(key: Any, value: Any, reason: str) -> None:
@@ -315,7 +315,7 @@ def test_sizes_that_use_the_cache(make_cache: MakeCache) -> None:
 
 
 def test_a_long_chain_of_values_that_close_each_other(make_cache: MakeCache) -> None:
-    """Caches in caches, a thousand deep, go without exhausting the stack."""
+    """A chain of a thousand nested caches is freed without exhausting the stack."""
     outer = make_cache()
     inner = outer
     for _ in range(1000):
@@ -351,7 +351,7 @@ def test_another_thread_while_equality_runs(make_cache: MakeCache) -> None:
 
 
 def test_a_value_that_puts_itself_back(make_cache: MakeCache, policy: str) -> None:
-    """Under the very key it left; it is closed as often as it leaves."""
+    """It stores itself under the same key again. It is closed as often as it is removed."""
     cache = make_cache(policy, max_items=2)
 
     class Clinging:
@@ -375,7 +375,7 @@ def test_a_value_that_puts_itself_back(make_cache: MakeCache, policy: str) -> No
 
 
 def test_keys_and_mappings_that_use_the_cache_as_they_are_read(make_cache: MakeCache) -> None:
-    """The calls that take many things read them with nothing locked, and pass on what reading raises."""
+    """Calls with many entries read them while no lock is held, and propagate exceptions."""
     cache = make_cache(max_items=5)
 
     def reading(item: Callable[[int], Any]) -> Any:
@@ -402,7 +402,7 @@ def test_keys_and_mappings_that_use_the_cache_as_they_are_read(make_cache: MakeC
 
 
 def test_comparing_values_that_use_the_cache(make_cache: MakeCache) -> None:
-    """`in` on views compares values with nothing locked."""
+    """`in` on views compares values while no lock is held."""
     cache = make_cache()
 
     class Value:

@@ -1,7 +1,7 @@
 """The whole API at random, against a model of it (hypothesis).
 
-The model is told what left and why, and checks that it was due, or the policy's victim, or asked for; so that it
-need not know when an expired entry is removed, but only when one must have been.
+The model gets each removal with its cause, and checks that the entry had expired, was the policy's victim, or was
+removed by a call. So it need not know when an expired entry is removed, but only when this must have happened.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ TAGS = ["", "a", "aa", "\xe4"]
 tag_lists = st.lists(st.sampled_from(TAGS), max_size=4) | st.none()
 lifetimes = st.sampled_from([None, None, 0, 10, 100, 1000])
 NEVER = 10.0**9
-# The real clock runs a little meanwhile. Waits and lifetimes are multiples of five seconds, so that what is due is
-# due by this at least, and what is not by almost five seconds.
+# The real clock advances a little meanwhile. Waits and lifetimes are multiples of five seconds. An entry is therefore
+# due by at least this margin, or not for almost five seconds.
 MARGIN = 0.01
 
 
@@ -105,7 +105,7 @@ class Machine(RuleBasedStateMachine):
         self.max_items, self.max_bytes = items, size
 
     def listen(self, key: Any, value: Sized, reason: str) -> None:
-        # The end of a cache that was copied is no event of its copy.
+        # Closing a cache that was copied is no event of its copy.
         if reason != "closed":
             self.told.append((key, value, reason))
 
@@ -133,7 +133,7 @@ class Machine(RuleBasedStateMachine):
         self.counts[counted] += 1
 
     def events(self) -> Iterator[tuple[Any, Sized, str]]:
-        """What was told since, without what expired, which is checked here."""
+        """Return the events since the last call, except expirations, which are checked here."""
         while self.told:
             key, value, reason = self.told.pop(0)
             if reason == "expired":
@@ -153,7 +153,7 @@ class Machine(RuleBasedStateMachine):
         assert list(self.events()) == []
 
     def scanned(self) -> None:
-        """After a call that removes what has expired, if the cache does so by itself."""
+        """Update the model after a call that removes expired entries, if the cache scans automatically."""
         self.nothing_more()
         if self.scans:
             assert not any(self.due(key, MARGIN) for key in self.model)
@@ -198,7 +198,7 @@ class Machine(RuleBasedStateMachine):
         return self.scanned()
 
     def insert(self, key: Any, value: Sized, ttl: float | None) -> None:
-        # A newcomer that has expired at once is the last to be heard of.
+        # The event of a new entry that has expired at once comes last.
         own = [self.told.pop()] if self.told and self.told[-1][1] == value else []
         for gone, its, reason in self.events():
             assert reason == "evicted"
@@ -344,7 +344,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(way=st.sampled_from(["copy", "deepcopy", "pickle"]))
     def duplicate(self, way: str) -> None:
-        """From here on the copy stands in for the original."""
+        """Replace the cache by a copy of it."""
         if way == "copy":
             self.cache = self.cache.copy()
         elif way == "deepcopy":
@@ -352,7 +352,7 @@ class Machine(RuleBasedStateMachine):
         else:
             self.cache = self.through_pickle()
         if way != "copy":
-            # What has expired is not taken along.
+            # A copy does not contain expired entries.
             for key in filter(self.due, list(self.model)):
                 self.leave(key, self.model[key][0], "expirations")
         self.nothing_more()
@@ -360,7 +360,7 @@ class Machine(RuleBasedStateMachine):
         self.counts.clear()
 
     def through_pickle(self) -> FlexCache[Any, Any]:
-        """The callback stays this machine's."""
+        """Replace the cache by its pickle, with the callback of this machine."""
 
         class Pickler(pickle.Pickler):
             def persistent_id(self, written: Any) -> Any:
@@ -377,7 +377,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def agrees(self) -> None:
-        """Without a call that would remove anything."""
+        """Compare cache and model without a call that removes entries."""
         check(self.cache)
         assert self.told == []
         assert self.fits()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("shards", [1, 8])
 def test_counts_against_a_model(make_cache: MakeCache, policy: str, shards: int) -> None:
-    """Whatever happens, the sums come out."""
+    """After any sequence of calls, the counters equal those of the model."""
     cache, draw = make_cache(policy, max_items=64, shards=shards), random.Random(policy)
     hits = misses = stored = replaced = removed = 0
     for _ in range(5000):
@@ -48,7 +48,7 @@ def test_counts_against_a_model(make_cache: MakeCache, policy: str, shards: int)
 
 
 def test_every_way_out_is_counted_once(make_cache: MakeCache) -> None:
-    """Evictions, expirations and removals apart."""
+    """Evictions, expirations and removals are counted separately."""
     cache = make_cache("fifo", max_items=3)
     for key in range(5):
         cache[key] = key
@@ -64,7 +64,7 @@ def test_every_way_out_is_counted_once(make_cache: MakeCache) -> None:
 
 
 def test_reset(make_cache: MakeCache) -> None:
-    """Counting begins anew; what is stored stays."""
+    """The counters begin at 0 again, and the entries stay."""
     cache = make_cache()
     cache["a"] = 1
     _ = cache["a"], cache.get("b")
@@ -75,7 +75,7 @@ def test_reset(make_cache: MakeCache) -> None:
 
 
 def make_stats(**counts: int) -> str:
-    """How statistics with these counts, and nothing else, look."""
+    """Return statistics with these counters, and 0 for all others."""
     names = "hits misses insertions updates evictions expirations removals hook_errors items bytes".split()
     return _Same("CacheStats(" + ", ".join(f"{name}={counts.get(name, 0)}" for name in names) + ")")
 
@@ -89,7 +89,7 @@ class _Same(str):
 
 
 def test_statistics_are_values(make_cache: MakeCache) -> None:
-    """Taken at a moment, compared by their counts, read-only."""
+    """Statistics are read-only snapshots that compare by their counters."""
     cache = make_cache()
     before = cache.stats()
     assert isinstance(before, CacheStats)
@@ -122,7 +122,7 @@ def test_the_size_of_the_cache_itself(make_cache: MakeCache, policy: str) -> Non
 
 
 def test_repr(make_cache: MakeCache) -> None:
-    """Shows what it is and how full."""
+    """repr() shows the configuration and the number of entries."""
     cache = make_cache("lfu", max_items=10, max_bytes=20, name="pages")
     cache["a"] = 1
     assert repr(cache) == "FlexCache(name='pages', eviction_policy='lfu', max_items=10, max_bytes=20; 1 items)"

@@ -1,7 +1,7 @@
-"""How the source is laid out: imports go one way, and no file is too long to read.
+"""The structure of the source: imports have no cycles, and no file is too long.
 
 The tests read the `use` lines (and the paths in the code) of `src/py/**/*.rs` and the imports of `python/flexcache_rs`.
-What is excepted is written down here or in ARCHITECTURE.md, with a reason, and must still be needed.
+Exceptions are listed here or in ARCHITECTURE.md, with a reason, and must still be needed.
 """
 
 from __future__ import annotations
@@ -83,14 +83,14 @@ class RustFile:
             self._add(tuple(re.split(r"\s*::\s*", match.group())), match.start())
 
     def _add(self, path: tuple[str, ...], at: int) -> None:
-        """Notes a path, as seen from the file's own module."""
+        """Record a path, resolved from the file's own module."""
         inner = sum(at in module for module in self._inner_modules)
         while inner and path[:1] in (("super",), ("self",)):
             if path[0] == "super":
                 inner -= 1
             path = path[1:]
             if path[:1] != ("super",):
-                return  # Something in this very file.
+                return  # The path leads to an item of this file.
         self.uses.append(path)
 
 
@@ -132,7 +132,7 @@ def rust_graph() -> Graph:
     assert files, f"there is no Rust file in {RUST}"
 
     def target(start: tuple[str, ...], path: tuple[str, ...]) -> RustFile | None:
-        """The file that a path from a module leads to; None for another crate."""
+        """Return the file to which a path from a module leads. None for another crate."""
         first, module = path[0], start
         if first == "crate":
             assert path[1:2] == ("py",), f"{'::'.join(path)} in {start} is not in src/py"
@@ -161,7 +161,7 @@ def rust_graph() -> Graph:
 
 
 def room(file: str) -> str:
-    """The folder of a file of src/py, or the file itself where it is in none."""
+    """Return the folder of a file of src/py, or the file itself if it is in no folder."""
     return Path(file).relative_to("src/py").parts[0]
 
 
@@ -252,10 +252,20 @@ def test_no_file_is_over_600_lines_without_a_reason() -> None:
 
 
 def test_threads_wait_in_queues_of_parking_lot_only_without_a_gil() -> None:
-    """A fork's child would go on with the queues, and without the threads in them. See `process/mutex.rs`."""
+    """A forked child would inherit the queues without the threads in them. See `process/mutex.rs`."""
     users = {
         name_of(path)
         for path in RUST.rglob("*.rs")
         if re.search(r"^(?!\s*//).*parking_lot::", path.read_text(), re.MULTILINE)
     }
     assert users == {"src/py/process/guard.rs", "src/py/memory/shard_lock.rs"}
+
+
+def test_a_signals_handler_may_take_every_lock_that_its_thread_has() -> None:
+    """A handler runs in the middle of whatever its thread does. A lock that is not reentrant would never be free."""
+    users = [
+        name_of(path)
+        for path in PYTHON.rglob("*.py")
+        if re.search(r"\bthreading\.Lock\(|^from threading import .*\bLock\b", path.read_text(), re.MULTILINE)
+    ]
+    assert not users, "take threading.RLock, or none"

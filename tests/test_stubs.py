@@ -1,4 +1,4 @@
-"""The stubs say what the running package says: docstrings, and signatures of awaited calls."""
+"""The stubs agree with the running package: docstrings, and signatures of awaited calls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STUBS = sorted((ROOT / "python").rglob("*.pyi"))
 
 
 def script() -> ModuleType:
-    """The script that writes the docstrings."""
+    """Return the module of the script that writes the docstrings."""
     spec = importlib.util.spec_from_file_location("stub_docstrings", ROOT / "scripts" / "stub_docstrings.py")
     assert spec is not None
     assert spec.loader is not None
@@ -29,7 +29,7 @@ def script() -> ModuleType:
 
 @pytest.mark.parametrize("stub", STUBS, ids=lambda stub: stub.relative_to(ROOT / "python").as_posix())
 def test_docstrings_are_those_at_run_time(stub: Path) -> None:
-    """`python scripts/stub_docstrings.py` mends what differs."""
+    """`python scripts/stub_docstrings.py` updates the stubs."""
     assert [node.name for node, _ in script().differences(stub)] == []
 
 
@@ -51,7 +51,7 @@ def test_a_docstring_is_replaced_added_and_removed(tmp_path: Path, monkeypatch: 
 
 
 def test_the_tree_has_no_links() -> None:
-    """They do not survive a checkout on Windows."""
+    """Symbolic links do not survive a checkout on Windows."""
     folders = ("python", "src", "docs", "tests", "benches", "scripts", "fuzz")
     files = [file for folder in folders for file in (ROOT / folder).rglob("*") if "target" not in file.parts]
     assert [file for file in files if file.is_symlink()] == []

@@ -1,4 +1,4 @@
-"""Subclasses whose `__init__` or `__new__` takes arguments of its own."""
+"""Subclasses whose `__init__` or `__new__` has other parameters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ V = TypeVar("V")
 
 
 class TTLCache(FlexCache[Any, Any]):
-    """As cachetools' users write it."""
+    """A subclass in the style of cachetools' users."""
 
     def __init__(self, maxsize: int, ttl: float) -> None:
         super().__init__(max_items=maxsize, default_ttl=ttl)
@@ -47,7 +47,7 @@ class Mixed(Mixin, FlexCache[Any, V], Generic[V]):
 
 @dataclass(eq=False)
 class Data(FlexCache[Any, Any]):
-    """It never calls FlexCache's `__init__`."""
+    """A subclass that never calls FlexCache's `__init__`."""
 
     size: int
     unit: str = "B"
@@ -222,7 +222,7 @@ def test_several_bases() -> None:
     ],
 )
 def test_copies(make: Any, duplicate: Any) -> None:
-    """They are configured as the original is, whatever `__init__` takes, and do not run it."""
+    """Copies have the configuration of the original. Copying does not call `__init__`."""
     cache = make()
     cache.update(a=1, b=2)
     twin = duplicate(cache)
@@ -251,7 +251,7 @@ def test_instances_are_collected() -> None:
 
 
 class Sharded(FlexCache[Any, Any]):
-    """Its arguments are options of the cache as well."""
+    """A subclass whose arguments are also options of the cache."""
 
     def __init__(self, shards: int = 1, max_items: int = 100, record: Any = None) -> None:
         super().__init__(shards=shards, max_items=max_items, record=record)
@@ -266,7 +266,7 @@ def test_arguments_that_are_options_as_well() -> None:
 
 
 def test_a_configuration_that_fails_can_be_followed_by_another(tmp_path: Path) -> None:
-    """Nothing of the first one stays."""
+    """The failed configuration leaves nothing behind."""
 
     class Careful(FlexCache[Any, Any]):
         def __init__(self, **_options: Any) -> None:

@@ -1,4 +1,4 @@
-"""Tags, and the entries that leave by them."""
+"""Tags, and the removal of entries by tag."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Closing:
 
 
 class Text(str):
-    """A str of a class of its own, which compares as nothing else does."""
+    """A subclass of str that is equal to nothing."""
 
     __slots__ = ()
     __hash__ = str.__hash__
@@ -45,7 +45,7 @@ class Text(str):
 
 
 def test_a_tag_takes_its_entries_along(make_cache: MakeCache, any_policy: Any) -> None:
-    """Those and no others; the number is how many there were."""
+    """evict_tag() removes exactly the entries with the tag, and returns their number."""
     cache = make_cache(any_policy)
     for user in range(10):
         for page in range(5):
@@ -65,7 +65,7 @@ def test_a_tag_takes_its_entries_along(make_cache: MakeCache, any_policy: Any) -
 
 @pytest.mark.parametrize("how", ["put", "set", "add", "set_many"])
 def test_every_call_that_stores_takes_tags(make_cache: MakeCache, any_policy: Any, how: str) -> None:
-    """By keyword, beside a time to live."""
+    """Tags are passed by keyword, together with a time to live."""
     cache = make_cache(any_policy)
     store: Callable[..., object] = getattr(cache, how)
     args = lambda key: ({key: 1},) if how == "set_many" else (key, 1)  # noqa: E731
@@ -92,7 +92,7 @@ def test_every_call_that_stores_takes_tags(make_cache: MakeCache, any_policy: An
     ],
 )
 def test_tags_are_any_iterable_of_str(make_cache: MakeCache, tags: Any) -> None:
-    """A tag that is named twice is one; they come back in order."""
+    """A duplicate tag counts once. Tags are returned in order."""
     cache = make_cache()
     cache.put("a", 1, tags=tags)
     assert cache.tags("a") == ("x", "y")
@@ -102,7 +102,7 @@ def test_tags_are_any_iterable_of_str(make_cache: MakeCache, tags: Any) -> None:
 
 
 def test_texts_of_every_kind(make_cache: MakeCache) -> None:
-    """Empty, long, with zeros and beyond the basic plane; what differs is another tag."""
+    """Tags may be empty, long, contain zeros, or be outside the basic plane. Different texts are different tags."""
     cache, texts = make_cache(), ["", "\0", "\0\0", "ä", "a\u0308", "\U0001f600", "x" * 100_000, "user:1", "User:1"]
     for number, text in enumerate(texts):
         cache.put(number, text, tags=(text,))
@@ -139,7 +139,7 @@ class Failing:
 def test_bad_tags_change_nothing(
     make_cache: MakeCache, any_policy: Any, how: str, tags: Any, error: type[Exception], says: str
 ) -> None:
-    """What is there keeps its value and its tags."""
+    """An existing entry keeps its value and its tags."""
     cache = make_cache(any_policy, max_items=2)
     cache.put("a", 1, tags=("x",))
     cache.put("b", 2)
@@ -153,7 +153,7 @@ def test_bad_tags_change_nothing(
 
 
 def test_a_refused_value_leaves_the_tags(make_cache: MakeCache, any_policy: Any) -> None:
-    """The entry that was to be replaced is as it was."""
+    """The entry that would have been replaced is unchanged."""
     cache = make_cache(any_policy, max_bytes=10)
     cache.put("a", 1, tags=("x",))
     for call in (cache.put, cache.add, lambda key, value, tags: cache.set_many({"b": 1, key: value}, tags=tags)):
@@ -170,7 +170,7 @@ def test_a_refused_value_leaves_the_tags(make_cache: MakeCache, any_policy: Any)
 
 @pytest.mark.parametrize("tag", [5, None, b"x", ("x",), ["x"]])
 def test_the_tag_to_evict_is_a_str(make_cache: MakeCache, tag: Any) -> None:
-    """Anything else is refused; lone surrogates are no text."""
+    """Anything else is refused, including lone surrogates, which are not text."""
     cache = make_cache()
     cache.put("a", 1, tags=("x",))
     with pytest.raises(TypeError, match="a tag must be a str, not "):
@@ -181,7 +181,7 @@ def test_the_tag_to_evict_is_a_str(make_cache: MakeCache, tag: Any) -> None:
 
 
 def test_tags_of_what_is_not_there(make_cache: MakeCache) -> None:
-    """None, also of what has expired; asking counts as no access."""
+    """An absent or expired key has no tags. The call does not count as an access."""
     cache = make_cache("lru")
     cache.put("a", 1, 60, ("x",))
     cache["b"] = 1
@@ -210,7 +210,7 @@ REPLACEMENTS: dict[str, Callable[[Any], object]] = {
 
 @pytest.mark.parametrize("replace", REPLACEMENTS.values(), ids=list(REPLACEMENTS))
 def test_what_replaces_an_entry_has_its_own_tags(make_cache: MakeCache, any_policy: Any, replace: Any) -> None:
-    """However the old one left, and whatever took its place."""
+    """The old entry may have been removed and replaced in any way."""
     cache = make_cache(any_policy)
     cache.put("a", 1, tags=("x", "y"))
     replace(cache)
@@ -221,7 +221,7 @@ def test_what_replaces_an_entry_has_its_own_tags(make_cache: MakeCache, any_poli
 
 
 def test_a_value_that_changes_its_tags_alone(make_cache: MakeCache) -> None:
-    """touch keeps the tags, and a hit does."""
+    """touch() and hits keep the tags."""
     cache = make_cache()
     cache.put("a", 1, tags=("x",))
     cache.touch("a", 60)
@@ -230,7 +230,7 @@ def test_a_value_that_changes_its_tags_alone(make_cache: MakeCache) -> None:
 
 
 def test_hooks_run_once_when_all_are_gone(make_cache: MakeCache, any_policy: Any) -> None:
-    """The listener hears "deleted" and finds none of them; each value is closed once."""
+    """The listener gets "deleted" when all the entries are removed. Each value is closed once."""
     told: list[tuple[Any, str, int]] = []
     cache = make_cache(any_policy, on_evict=lambda key, _, reason: told.append((key, reason, len(cache))))
     values = [Closing() for _ in range(3000)]
@@ -246,7 +246,7 @@ def test_hooks_run_once_when_all_are_gone(make_cache: MakeCache, any_policy: Any
 
 
 def test_a_listener_that_stores_them_anew(make_cache: MakeCache, any_policy: Any) -> None:
-    """It neither keeps the call running nor loses what it stored."""
+    """The call ends all the same, and the entries that the listener stored stay."""
 
     def again(key: Any, value: int, reason: str) -> None:
         if reason == "deleted":
@@ -260,7 +260,7 @@ def test_a_listener_that_stores_them_anew(make_cache: MakeCache, any_policy: Any
 
 
 def test_hooks_that_evict_tags(make_cache: MakeCache, any_policy: Any) -> None:
-    """Each tag leads to the next, far down; nothing is told of twice."""
+    """Each hook evicts the next tag, to a great depth. Each removal is reported once."""
     told: list[int] = []
 
     def next_one(key: int, _: Any, reason: str) -> None:
@@ -276,7 +276,7 @@ def test_hooks_that_evict_tags(make_cache: MakeCache, any_policy: Any) -> None:
 
 
 def test_a_failing_hook_stops_nothing(make_cache: MakeCache, any_policy: Any) -> None:
-    """It is logged and counted, and the others run."""
+    """The exception of a hook is logged and counted, and the other hooks run."""
     values = [Closing() for _ in range(10)]
 
     def fail(*_: Any) -> None:
@@ -291,7 +291,7 @@ def test_a_failing_hook_stops_nothing(make_cache: MakeCache, any_policy: Any) ->
 
 
 def test_a_policy_that_fails(make_cache: MakeCache) -> None:
-    """All have left and are closed; the call says what the policy raised, as others do."""
+    """All entries are removed and closed. The call raises the error of the policy, as other calls do."""
 
     class Bad(Recency):
         def on_remove(self, key: Any) -> None:
@@ -308,7 +308,7 @@ def test_a_policy_that_fails(make_cache: MakeCache) -> None:
 
 
 def test_a_policy_that_calls_back(make_cache: MakeCache) -> None:
-    """It is told off, and nothing has left."""
+    """The policy's call raises an error, and no entry is removed."""
     refused: list[str] = []
 
     class Calling(Recency):
@@ -328,7 +328,7 @@ def test_a_policy_that_calls_back(make_cache: MakeCache) -> None:
 
 
 def test_what_has_expired_leaves_as_that(make_cache: MakeCache, any_policy: Any) -> None:
-    """It was not there any more, so it is not counted."""
+    """An expired entry was absent already, so it is not counted as evicted by tag."""
     told: list[Any] = []
     cache = make_cache(any_policy, 3600, on_evict=lambda key, _, reason: told.append((key, reason)))
     cache.put("a", 1, 10, ("x",))
@@ -345,7 +345,7 @@ def test_what_has_expired_leaves_as_that(make_cache: MakeCache, any_policy: Any)
 
 
 def test_a_ttl_that_is_over_at_once(make_cache: MakeCache, any_policy: Any) -> None:
-    """Nothing is left of its tags."""
+    """None of its tags remain."""
     cache = make_cache(any_policy)
     cache.put("a", 1, 0, ("x",))
     assert (len(cache), cache.evict_tag("x")) == (0, 0)
@@ -353,7 +353,7 @@ def test_a_ttl_that_is_over_at_once(make_cache: MakeCache, any_policy: Any) -> N
 
 @pytest.mark.parametrize("thread_safe", [True, False])
 def test_every_shard_is_asked(make_cache: MakeCache, policy: str, thread_safe: bool) -> None:
-    """Wherever the keys are."""
+    """The entries may be in any shard."""
     cache = make_cache(policy, shards=7, thread_safe=thread_safe)
     for key in range(5000):
         cache.put(key, key, tags=("all", f"last digit {key % 10}"))
@@ -364,7 +364,7 @@ def test_every_shard_is_asked(make_cache: MakeCache, policy: str, thread_safe: b
 
 
 def test_ends_leave_no_tags(make_cache: MakeCache, any_policy: Any) -> None:
-    """Cleared or closed, a cache that is used again knows none."""
+    """After clear() or close(), a cache has no tags."""
     cache = make_cache(any_policy)
     for end in (cache.clear, cache.close):
         for key in range(100):
@@ -376,7 +376,7 @@ def test_ends_leave_no_tags(make_cache: MakeCache, any_policy: Any) -> None:
 
 
 def test_memory_is_counted_and_given_back(make_cache: MakeCache, policy: str) -> None:
-    """Caches without tags pay nothing; tags pay for themselves and their names."""
+    """Caches without tags need no memory for them. The reported size includes tags and their names."""
     plain, tagged = make_cache(policy), make_cache(policy)
     for cache, tags in ((plain, None), (tagged, ("x", "y"))):
         for key in range(50_000):
@@ -395,7 +395,7 @@ def test_memory_is_counted_and_given_back(make_cache: MakeCache, policy: str) ->
 
 
 def test_names_that_come_and_go(make_cache: MakeCache) -> None:
-    """Tags without members take no room, however many there were."""
+    """Tags without entries take no memory, however many there were."""
     cache = make_cache(max_items=10)
     for key in range(20):
         cache.put(key, key, tags=(f"tag {key}",))
@@ -406,7 +406,7 @@ def test_names_that_come_and_go(make_cache: MakeCache) -> None:
 
 
 def test_the_time_is_that_of_the_members(make_cache: MakeCache) -> None:
-    """Nothing but the tag's own entries is looked at: their keys, if anything, would tell."""
+    """The call accesses only entries with the tag. Keys of other entries would detect a comparison."""
 
     class Key:
         def __hash__(self) -> int:
@@ -428,7 +428,7 @@ def test_the_time_is_that_of_the_members(make_cache: MakeCache) -> None:
 
 
 def test_tags_that_use_the_cache_as_they_are_read(make_cache: MakeCache, any_policy: Any) -> None:
-    """They are read before the entry is looked up."""
+    """Tags are read before the entry is looked up."""
     cache = make_cache(any_policy)
 
     def tags(what: Callable[[], object]) -> Iterator[str]:
@@ -445,7 +445,7 @@ def test_tags_that_use_the_cache_as_they_are_read(make_cache: MakeCache, any_pol
 
 
 def test_no_reference_is_kept(make_cache: MakeCache, any_policy: Any) -> None:
-    """Neither to the tags nor to what they came in."""
+    """The cache keeps a reference neither to the tags nor to their iterable."""
     cache, names = make_cache(any_policy), ["".join(("tag ", str(number))) for number in range(3)]
     before = [sys.getrefcount(name) for name in names], sys.getrefcount(names)
     for key in range(100):
@@ -479,7 +479,7 @@ STEPS = st.lists(
 @given(steps=STEPS)
 @settings(max_examples=scaled(1000), deadline=None)
 def test_it_agrees_with_a_model(name: Any, steps: list[Any]) -> None:
-    """A dict of the tags of what is there."""
+    """The model is a dict of the tags of present entries."""
     cache: FlexCache[Any, Any] = FlexCache(name if isinstance(name, str) else name())
     model: dict[int, tuple[str, ...]] = {}
     for what, *args in steps:
@@ -513,7 +513,7 @@ def test_it_agrees_with_a_model(name: Any, steps: list[Any]) -> None:
 
 @pytest.mark.parametrize("shards", [1, 4])
 def test_threads_that_store_and_evict(make_cache: MakeCache, any_policy: Any, shards: int) -> None:
-    """Each value is closed exactly once, and what is left has the tags it was given."""
+    """Each value is closed exactly once, and the remaining entries have their tags."""
     cache = make_cache(any_policy, shards=shards if isinstance(any_policy, str) else 1, max_items=400)
     made: list[list[Closing]] = [[] for _ in range(6)]
     counts = [0] * 6

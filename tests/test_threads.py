@@ -27,7 +27,7 @@ FREE = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 @pytest.fixture(autouse=True)
 def switch_often() -> Iterator[None]:
-    """Threads change places every ten microseconds."""
+    """Switch threads every ten microseconds."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     yield
@@ -35,7 +35,7 @@ def switch_often() -> Iterator[None]:
 
 
 def in_threads(work: Callable[[int], object], threads: int = THREADS) -> None:
-    """Runs the work in threads that begin together; raises what one of them raised."""
+    """Run the work in threads that start together. Raises the exception of one of them."""
     errors: list[BaseException] = []
     together = threading.Barrier(threads)
 
@@ -57,7 +57,7 @@ def in_threads(work: Callable[[int], object], threads: int = THREADS) -> None:
 
 
 class Colliding:
-    """A key of a class of its own, with few hashes, compared by Python code."""
+    """A key with few different hashes, which Python code compares."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -93,7 +93,7 @@ class Closing:
 @pytest.mark.parametrize("shards", [1, 16])
 @pytest.mark.parametrize("kind", KEYS)
 def test_all_calls_at_once(make_cache: MakeCache, policy: str, kind: str, shards: int) -> None:
-    """Every value that came in is closed once or still there; limits hold; the structure is whole."""
+    """Every stored value is closed once or still present. The limits hold, and the structure is intact."""
     reasons: Counter[str] = Counter()
     lock = threading.Lock()
 
@@ -150,7 +150,7 @@ def test_all_calls_at_once(make_cache: MakeCache, policy: str, kind: str, shards
 
 
 def test_no_update_is_lost(make_cache: MakeCache) -> None:
-    """add lets exactly one of several threads in."""
+    """Exactly one of several threads succeeds with add()."""
     cache = make_cache()
     won: list[int] = []
 
@@ -162,7 +162,7 @@ def test_no_update_is_lost(make_cache: MakeCache) -> None:
 
 
 def test_each_entry_is_taken_once(make_cache: MakeCache, policy: str) -> None:
-    """popitem and pop hand every value to one thread only."""
+    """popitem() and pop() return every value to one thread only."""
     cache = make_cache(policy)
     cache.set_many({key: key for key in range(4000)})
     taken: list[int] = []
@@ -179,7 +179,7 @@ def test_each_entry_is_taken_once(make_cache: MakeCache, policy: str) -> None:
 
 
 def test_statistics_lose_nothing(make_cache: MakeCache) -> None:
-    """Eight threads' hits and misses add up."""
+    """The hits and misses of eight threads add up."""
     cache = make_cache()
     cache["here"] = 1
 
@@ -193,7 +193,7 @@ def test_statistics_lose_nothing(make_cache: MakeCache) -> None:
 
 
 def test_keys_that_wreck_everything_at_once(make_cache: MakeCache, policy: str) -> None:
-    """Equality that stores, clears, collects and yields, in eight threads."""
+    """__eq__ stores, clears, collects garbage and yields, in eight threads."""
     cache = make_cache(policy, max_items=30)
 
     class Hostile(Colliding):
@@ -230,7 +230,7 @@ def test_keys_that_wreck_everything_at_once(make_cache: MakeCache, policy: str) 
 
 
 def test_iterating_while_others_change(make_cache: MakeCache) -> None:
-    """An iteration shows no entry twice and never fails."""
+    """An iteration returns no entry twice, and never fails."""
     cache = make_cache(max_items=200)
     done = threading.Event()
 
@@ -254,7 +254,7 @@ def test_iterating_while_others_change(make_cache: MakeCache) -> None:
 
 @pytest.mark.skipif(FREE, reason="without a GIL, meeting threads are told so")
 def test_with_a_gil_thread_safe_makes_no_difference(make_cache: MakeCache) -> None:
-    """The GIL is the lock in either case."""
+    """The GIL acts as the lock in both cases."""
     cache = make_cache(thread_safe=False, max_items=50)
 
     def work(thread: int) -> None:
@@ -267,13 +267,13 @@ def test_with_a_gil_thread_safe_makes_no_difference(make_cache: MakeCache) -> No
 
 @pytest.mark.skipif(not FREE, reason="with a GIL threads do not meet")
 def test_without_a_gil_threads_that_meet_are_told() -> None:
-    """RuntimeError, and nothing is damaged."""
+    """A thread that meets another one gets RuntimeError, and the cache is intact."""
     cache: FlexCache[int, int] = FlexCache(thread_safe=False)
     cache.set_many({key: key for key in range(50_000)})
     met = threading.Event()
 
     def work(thread: int) -> None:
-        # A copy reads every entry, so it is inside the cache long enough for others to meet it, on one core as well.
+        # A copy reads every entry, so it takes long enough for other threads to meet it, even on one core.
         calls: list[Callable[[], object]] = [cache.copy, lambda: cache.get(thread), lambda: cache.put(thread, thread)]
         deadline = time.monotonic() + MANY
         while not met.is_set() and time.monotonic() < deadline:
@@ -295,14 +295,14 @@ def test_importing_keeps_the_gil_off() -> None:
 
 
 def test_an_empty_shard_is_not_an_empty_cache(make_cache: MakeCache) -> None:
-    """popitem fails only when nothing is left, though others empty the shard it has chosen."""
+    """popitem() fails only if the whole cache is empty, even if other threads empty the shard that it has chosen."""
     for _ in range(20):
         cache = make_cache(shards=16)
         cache.set_many({key: key for key in range(1000)})
         taken: list[int] = []
 
         def work(_thread: int, cache: Any = cache, taken: list[int] = taken) -> None:
-            # Nobody stores, so that what is empty once stays so.
+            # No thread stores, so an empty cache stays empty.
             while True:
                 try:
                     taken.append(cache.popitem()[1])
@@ -315,7 +315,7 @@ def test_an_empty_shard_is_not_an_empty_cache(make_cache: MakeCache) -> None:
 
 
 def test_the_background_thread_is_no_other_user(make_cache: MakeCache) -> None:
-    """One thread that uses a cache without waiting never meets the library's own."""
+    """With thread_safe=False, the library's background thread does not count as a second user of the cache."""
     cache = make_cache(thread_safe=False, background_expiry=True)
     for step in range(50_000):
         cache.put(step % 500, step, ttl=0.0001)
@@ -323,7 +323,7 @@ def test_the_background_thread_is_no_other_user(make_cache: MakeCache) -> None:
 
 
 def test_values_that_are_closed_in_many_threads(make_cache: MakeCache, policy: str) -> None:
-    """Hooks that use the cache, a listener and the background thread, all at once: each value is closed once."""
+    """Each value is closed once, while hooks that use the cache, a listener and the background thread run."""
     told: Counter[int] = Counter()
     lock = threading.Lock()
 
@@ -351,7 +351,7 @@ def test_values_that_are_closed_in_many_threads(make_cache: MakeCache, policy: s
                 cache.close()
 
     in_threads(work)
-    # The library's own thread may be in the middle of a hook.
+    # The library's thread may be in the middle of a hook.
     cache.close()
     everything = [value for of_thread in values for value in of_thread]
     while not all(value.closed for value in everything):
@@ -364,11 +364,11 @@ def test_values_that_are_closed_in_many_threads(make_cache: MakeCache, policy: s
 
 @pytest.mark.parametrize(("policy_name", "shards"), [("lru", 4), ("sieve", 1), ("s3fifo", 1), ("lfu", 4), ("fifo", 4)])
 def test_reads_at_once_count_and_reach_the_policy(make_cache: MakeCache, policy_name: str, shards: int) -> None:
-    """Threads that read at the same time wait for nobody; still, each hit counts, and what they read stays."""
+    """Concurrent reads do not wait for each other. Still each hit is counted, and the read entries are kept."""
     cache = make_cache(policy_name, max_items=400, shards=shards)
     for number in range(400):
         cache[number] = number
-    # The oldest, which would be evicted next, in each shard.
+    # The oldest entries of each shard, which would be evicted next.
     read = [number for number in range(150) if number in cache]
     before = cache.stats().hits
 
@@ -385,7 +385,7 @@ def test_reads_at_once_count_and_reach_the_policy(make_cache: MakeCache, policy_
     check(cache)
     if policy_name != "fifo":
         assert [number for number in read if number not in cache] == []
-    # What was read since then is known to whoever removes all.
+    # Pending reads are counted by the call that removes all entries.
     in_threads(lambda _thread: [cache.get(number) for number in read], 4)
     cache.clear()
     assert cache.stats().removals > 0

@@ -1,4 +1,4 @@
-"""Seconds may be a timedelta; what has a file can be closed; what cannot be read may count as missing."""
+"""Durations may be timedeltas, objects with files can be closed, and unreadable values may count as missing."""
 
 from __future__ import annotations
 
@@ -110,13 +110,13 @@ def test_what_has_files_can_be_closed(kind: Any, tmp_path: Path) -> None:
         else:
             opened["a"] = 1
     opened.close()
-    # The next call opens it again.
+    # The next call opens the directory again.
     assert len(opened) == 1
     opened.close()
 
 
 class Vanishing:
-    """Its class is gone when it is read."""
+    """A value whose class no longer exists when it is read."""
 
 
 @pytest.mark.parametrize("kind", [disk.Cache, disk.FanoutCache], ids=lambda kind: kind.__name__)

@@ -1,4 +1,4 @@
-"""Under valgrind: no invalid access, and nothing lost, by code of ours."""
+"""Valgrind finds no invalid access and no leak in our code."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ pytestmark = [
 
 
 MANY = 30
-"""The interpreter loses some strings at its end. What is lost so often is lost by a call."""
+"""The number of lost blocks that counts as a leak of a call. The interpreter itself loses some strings at its exit."""
 
 
 def errors_of_ours(report: Path) -> list[str]:
-    """What valgrind found whose stack has a frame of the extension: the kind, and where.
+    """Return the kind and place of each error whose stack has a frame of the extension.
 
-    Of what is lost: memory that the extension itself allocated, and objects that are lost again and again.
+    Of lost blocks, only those count that the extension itself allocated, and objects that are lost repeatedly.
     """
     found = []
     for error in ET.parse(report).getroot().iter("error"):
@@ -40,7 +40,7 @@ def errors_of_ours(report: Path) -> list[str]:
         blocks = int(error.findtext("xwhat/leakedblocks", "0"))
         callers = frames if blocks == 0 or blocks >= MANY else frames[1:2]
         if blocks and any("import_find_and_load" in frame for frame in frames):
-            # What an import allocates for the class and its methods is kept for good.
+            # An import allocates memory for classes and methods, which is never freed.
             continue
         if any("flexcache_rs" in frame for frame in callers):
             found.append("\n    ".join([error.findtext("kind", "?"), *frames]))
@@ -48,7 +48,7 @@ def errors_of_ours(report: Path) -> list[str]:
 
 
 def watched(program: Path, report: Path) -> subprocess.CompletedProcess[str]:
-    """Runs a program under valgrind, with an allocation for each object of Python's."""
+    """Run a program under valgrind, with a separate allocation for each Python object."""
     assert VALGRIND is not None
     command = [
         *(VALGRIND, "--leak-check=full", "--show-leak-kinds=definite", "--undef-value-errors=no"),
@@ -59,7 +59,7 @@ def watched(program: Path, report: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_call(tmp_path: Path) -> None:
-    """Of a cache in memory, on the fast path and beside it."""
+    """The program makes every call of a cache in memory, on the fast path and off it."""
     report = tmp_path / "report.xml"
     done = watched(PROGRAMS / "every_call.py", report)
     assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr

@@ -1,4 +1,4 @@
-"""What entries weigh: `weigher=`, `size_of` and `close_values=`."""
+"""The weight of entries: `weigher=`, `size_of` and `close_values=`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Counting:
     ],
 )
 def test_a_weigher_is_called_with_what_it_takes(weigher: Any, weight: int) -> None:
-    """With the value, or with the key and the value."""
+    """A weigher is called with the value, or with the key and the value."""
     cache: FlexCache[str, str] = FlexCache(weigher=weigher)
     cache["ke"] = "abc"
     assert cache.bytes == weight
@@ -98,7 +98,7 @@ def test_every_write_is_weighed(write: Any, store: bool) -> None:
     ],
 )
 def test_what_a_weigher_must_not_return(write: Any, returned: Any, error: type[Exception], message: str) -> None:
-    """The error names it, and nothing has changed."""
+    """The error names the wrong weight, and the cache is unchanged."""
 
     def bad(key: str, value: str) -> Any:
         if value == "old":
@@ -169,7 +169,7 @@ def test_copies_weigh_the_same() -> None:
 
 
 def test_results_of_functions_are_weighed() -> None:
-    """Whatever is kept beside them."""
+    """The weigher gets the result, even if times are stored with it."""
     for options in ({}, {"soft_ttl": 60, "ttl": 120}):
 
         @memoize(max_bytes=100, weigher=len, **options)  # type: ignore[call-overload]
@@ -225,7 +225,7 @@ class Closing:
 
 
 def test_values_are_left_alone() -> None:
-    """With close_values=False, however their entries leave."""
+    """With close_values=False, values are not closed, however their entries are removed."""
     values = [Closing() for _ in range(5)]
     cache: FlexCache[int, Closing] = FlexCache("fifo", max_items=3, close_values=False)
     cache.update(enumerate(values))

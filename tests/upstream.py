@@ -35,8 +35,8 @@ def prepare_metadata_for_build_wheel(directory, config_settings=None):
     (place / "METADATA").write_bytes(told)
     return place.name
 """
-"""A build backend that says what the distribution says of itself: pip asks for it even to download. The library's own
-would want compilers, and fetch sources of others."""
+"""A build backend that returns the distribution's own metadata. pip needs a backend even to download. The library's own
+backend would need compilers, and download other sources."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +47,20 @@ class Distribution:
     version: str
     sha256: str
     need: str
-    """What FLEXCACHE_REQUIRE calls its tests."""
+    """The name of its tests in FLEXCACHE_REQUIRE."""
 
     backend: str = ""
-    """The module that would build it, where that takes more than a look at its files: see `NOTHING_TO_BUILD`."""
+    """The module of its build backend, if `NOTHING_TO_BUILD` must replace it."""
 
     folder: str = "tests"
-    """Where its tests are."""
+    """The folder of its tests."""
 
     @property
     def stem(self) -> str:
         return f"{self.name.replace('-', '_')}-{self.version}"
 
     def fetch(self, config: pytest.Config) -> Path:
-        """The source distribution: from the cache of pytest, or from PyPI."""
+        """Return the source distribution from pytest's cache, or download it from PyPI."""
         assert config.cache is not None
         kept = config.cache.mkdir(self.name) / f"{self.stem}.tar.gz"
         if not kept.exists():
@@ -78,7 +78,7 @@ class Distribution:
         return kept
 
     def unpack(self, config: pytest.Config, into: Path) -> None:
-        """Puts the tests of the distribution into the directory `tests` of a directory."""
+        """Copy the tests of the distribution to the subdirectory `tests` of a directory."""
         prefix = f"{self.stem}/{self.folder}/"
         with tarfile.open(self.fetch(config)) as archive:
             for member in archive:
@@ -91,16 +91,20 @@ class Distribution:
                 path.write_bytes(content.read())
 
 
-def run(place: Path, shim: Path, timeout: int = 110, options: Sequence[str] = ()) -> tuple[dict[str, str], str]:
+TIMEOUT = 600
+"""Seconds that a test which runs a suite may take, on a machine with much else to do."""
+
+
+def run(place: Path, shim: Path, options: Sequence[str] = ()) -> tuple[dict[str, str], str]:
     """Runs the tests in a directory with the modules of another first; what came of each, and the output."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=60", "--tb=native"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=300", "--tb=native"]
     done = subprocess.run(
         [*command, *options, "--junitxml=results.xml", "tests"],
         cwd=place,
         env={**os.environ, "PYTHONPATH": str(shim)},
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=TIMEOUT - 50,
         check=False,
     )
     results = {}

@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 MANY = 60.0
-"""Seconds after which something that was waited for does not happen any more."""
+"""Seconds after which a test stops waiting."""
 
 
 TURNS = 15
-"""How often an event loop must turn while a call waits."""
+"""The number of turns that an event loop must make while a call waits."""
 _PATIENCE = 1000
-"""How often another thread sleeps for as long as the ticker does before the loop counts as stopped."""
+"""The number of sleeps of another thread, each as long as the ticker's, after which the loop counts as blocked."""
 
 
 def until(condition: Callable[[], object]) -> None:
-    """Waits until a condition holds."""
+    """Wait until a condition holds."""
     waiter = threading.Event()
     for _ in range(60_000):
         if condition():
@@ -35,9 +35,9 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def stop(process: int) -> None:
-    """Stops a child process, and waits until all its threads have stopped.
+    """Stop a child process, and wait until all its threads have stopped.
 
-    A signal is sent before it acts: a thread that runs on another core may still answer a request meanwhile.
+    A signal acts some time after it was sent. A thread on another core could still answer a request meanwhile.
     """
     os.kill(process, signal.SIGSTOP)
     _, status = os.waitpid(process, os.WUNTRACED)
@@ -45,10 +45,10 @@ def stop(process: int) -> None:
 
 
 def turns_while(call: Callable[[], Awaitable[Any]], release: Callable[[], Any]) -> tuple[int, Any]:
-    """How often an event loop turned while a call waited for what `release` gives free, and what the call returned.
+    """Return the number of turns of an event loop while a call waited for `release`, and the result of the call.
 
-    Nothing is measured in seconds. A ticker task counts turns of the loop. `release` is called once it has counted
-    enough, or once another thread of this process has woken up many more times: a stalled machine stalls both.
+    This measures no time. A ticker task counts turns of the loop. `release` is called when the ticker has counted
+    enough, or when another thread of this process has woken up many more times. A slow machine slows both down.
     """
     turns = 0
     begun = threading.Event()

@@ -1,4 +1,4 @@
-"""Another build beside the present one: both in processes that take turns, and the ratio of each figure."""
+"""Compares another build with the present one. Processes of both take turns. Prints the ratio of each figure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Samples = dict[str, list[float]]
 
 
 def interpreter_with(wheel: Path) -> Path:
-    """The interpreter of an environment that has this wheel and nothing else; made once for each wheel."""
+    """Return the interpreter of an environment that has only this wheel. It is made once for each wheel."""
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()[:16]
     place = ROOT / "target" / "baseline" / digest
     python = place / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
@@ -36,7 +36,7 @@ def interpreter_with(wheel: Path) -> Path:
 
 
 def child(python: Path, *names: str) -> dict[str, Any]:
-    """What a process with that interpreter answers. Isolated, so that it finds no other build."""
+    """Run a process with an interpreter, and return its output. It runs isolated, so that it finds no other build."""
     run = subprocess.run([str(python), "-I", str(FIGURES), *names], capture_output=True, text=True, check=False)
     if run.returncode != 0:
         sys.exit(f"{python} failed:\n{run.stderr}")
@@ -45,13 +45,13 @@ def child(python: Path, *names: str) -> dict[str, Any]:
 
 
 def interval(ratios: list[float], random: Random) -> tuple[float, float, float]:
-    """The median, and the interval that holds it in 95 % of the samples drawn again from these (bootstrap)."""
+    """Return the median of ratios and its 95 % confidence interval, by bootstrap."""
     medians = sorted(statistics.median(random.choices(ratios, k=len(ratios))) for _ in range(RESAMPLES))
     return statistics.median(ratios), medians[RESAMPLES // 40], medians[-RESAMPLES // 40 - 1]
 
 
 def report(old: Samples, new: Samples, random: Random) -> str:
-    """A table: both medians in nanoseconds, their ratio in each round, and how sure that is."""
+    """Return a table: both medians in nanoseconds, the ratio within rounds, and its confidence interval."""
     lines = [
         "| figure | before, ns | now, ns | now / before | 95 % interval | |",
         "| --- | ---: | ---: | ---: | ---: | --- |",
@@ -65,7 +65,7 @@ def report(old: Samples, new: Samples, random: Random) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Measures both builds and prints the table."""
+    """Measure both builds, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benches", description="Two builds, measured in turns.")
     parser.add_argument("--baseline", type=Path, required=True, metavar="WHEEL", help="the build to compare with")
     parser.add_argument("--wheel", type=Path, metavar="WHEEL", help="the other build (default: what is installed)")
@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=1, help="for the order of the processes (default: 1)")
     chosen = parser.parse_args(arguments)
     random = Random(chosen.seed)
-    # The present environment's interpreter as it is called, not what it links to, so that it finds the package.
+    # Do not resolve the link of the environment's interpreter, so that it finds the package.
     present = interpreter_with(chosen.wheel) if chosen.wheel else Path(sys.executable)
     pythons = {"old": interpreter_with(chosen.baseline), "new": present}
     at = {which: child(python) for which, python in pythons.items()}
@@ -82,7 +82,7 @@ def main(arguments: list[str]) -> None:
     results: dict[str, Samples] = {which: {name: [] for name in names} for which in pythons}
     for number in range(chosen.rounds):
         print(f"round {number + 1} of {chosen.rounds}", file=sys.stderr, flush=True)
-        # One figure after the other, each in both builds in turn: what slows the machine for a while slows both.
+        # Alternate between the builds within each figure, so that a slow phase of the machine affects both.
         for name in names:
             for which in random.sample(sorted(pythons), k=2):
                 results[which][name].append(child(pythons[which], name)["figures"][name])

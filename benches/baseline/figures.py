@@ -36,7 +36,7 @@ NEW = [f"new {number:08}" for number in range(OPERATIONS)]
 
 
 def figure(name: str) -> Callable[[Callable[[], Iterator[Loop]]], Callable[[], Iterator[Loop]]]:
-    """Registers a figure."""
+    """Return a decorator that registers a figure."""
 
     def register(function: Callable[[], Iterator[Loop]]) -> Callable[[], Iterator[Loop]]:
         FIGURES[name] = function
@@ -46,7 +46,7 @@ def figure(name: str) -> Callable[[Callable[[], Iterator[Loop]]], Callable[[], I
 
 
 def full(policy: str = "lru", **options: Any) -> FlexCache[Any, Any]:
-    """A cache that is full."""
+    """Return a full cache."""
     cache: FlexCache[Any, Any] = FlexCache(policy, max_items=ENTRIES, **options)
     for key in KEYS:
         cache[key] = key
@@ -54,7 +54,7 @@ def full(policy: str = "lru", **options: Any) -> FlexCache[Any, Any]:
 
 
 def over(function: Callable[[Any], object], keys: list[Any]) -> Loop:
-    """A loop that calls a function with each key."""
+    """Return a loop that calls a function with each key, and the number of calls."""
 
     def loop() -> None:
         for key in keys:
@@ -219,7 +219,7 @@ def get_or_set() -> Iterator[Loop]:
 
 @contextmanager
 def directory(entries: int = 1000, **options: Any) -> Iterator[Any]:
-    """A cache on disk with so many entries."""
+    """Make a cache on disk with this number of entries."""
     with tempfile.TemporaryDirectory() as path, on_disk.Cache(path, **options) as cache:
         with cache.transact():
             for key in KEYS[:entries]:
@@ -238,11 +238,11 @@ def hits_in_front(entries: int, operations: int = OPERATIONS, **options: Any) ->
 
 
 def hits_in_memory(entries: int) -> Iterator[Loop]:
-    """What hits in front of a store are compared with: as many keys, and values of that size, without a store."""
+    """Hits without a store, for comparison with hits in front of one. Keys and values are the same."""
     cache: FlexCache[Any, Any] = FlexCache()
     keys = KEYS[:entries]
     for key in keys:
-        # Made anew for each key, as a store makes them.
+        # A new object for each key, like those from a store.
         cache[key] = bytes(256)
     yield over(cache.get, random.choices(keys, k=OPERATIONS))
 
@@ -316,11 +316,11 @@ def disk_transaction() -> Iterator[Loop]:
 
 
 def measure(name: str) -> float:
-    """Nanoseconds an operation."""
+    """Return the nanoseconds of an operation."""
     generator = FIGURES[name]()
     loop, operations = next(generator)
     loop()
-    # What waits for the disk is timed by the clock on the wall; elsewhere other programs must not count.
+    # Use wall-clock time for figures that wait for the disk. Elsewhere other programs must not count.
     clock = perf_counter_ns if name.startswith("disk") else thread_time_ns
     fastest = min(timed(loop, clock) for _ in range(REPEATS))
     generator.close()
@@ -328,7 +328,7 @@ def measure(name: str) -> float:
 
 
 def timed(loop: Callable[[], object], clock: Callable[[], int]) -> int:
-    """Nanoseconds of one loop, without the collector."""
+    """Return the nanoseconds of one loop, with the garbage collector off."""
     gc.collect()
     gc.disable()
     start = clock()

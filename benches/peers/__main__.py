@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from time import perf_counter
 
-from . import crowd as crowd  # These three register their figures.
+from . import crowd as crowd  # The import of these three registers their figures.
 from . import interpreters as interpreters
 from . import memoize as memoize
 from . import plots, report
@@ -18,7 +18,7 @@ from .figures import FIGURES, Figure, Run, Settings
 
 
 def options(arguments: list[str]) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m benches.peers", description="FlexCache beside its peers.")
     parser.add_argument("--quick", action="store_true", help="about a minute: fewer rounds, smaller sizes")
     parser.add_argument(
@@ -37,7 +37,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
 
 
 def warn_if_busy() -> None:
-    """Says so when other programs compete for the processor."""
+    """Print a warning if other programs use the processor."""
     if not hasattr(os, "getloadavg"):
         return
     load = os.getloadavg()[0]
@@ -46,7 +46,7 @@ def warn_if_busy() -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Measures, then prints the report or writes it."""
+    """Measure, then print the report or write it."""
     chosen = options(arguments)
     warn_if_busy()
     started = perf_counter()

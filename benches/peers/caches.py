@@ -1,4 +1,4 @@
-"""The contestants: how each one is made, filled and asked. To add one, write one `Contestant` below."""
+"""The contestants: how to create, fill and read each one. To add one, write one `Contestant` below."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HOUR = 3600.0
 
 
 class Memoized:
-    """`functools.lru_cache` as a cache: called with a key it has seen, it answers from memory."""
+    """`functools.lru_cache` as a cache. A call with a known key is a hit."""
 
     def __init__(self, capacity: int) -> None:
         self._values: Iterator[object] = iter(())
@@ -26,7 +26,7 @@ class Memoized:
         return next(self._values)
 
     def fill(self, keys: Keys, values: Sequence[object]) -> None:
-        """Calls the function once a key, so that it remembers the values in turn."""
+        """Call the function once for each key, so that it remembers the values."""
         self._values = iter(values)
         for key in keys:
             self.call(key)
@@ -36,10 +36,10 @@ class Memoized:
 class Contestant:
     """One cache as the figures see it.
 
-    `make(module, capacity)` returns an empty cache that holds `capacity` entries, or any number for 0. `get` and `put`
-    name methods; `put` is None where only `cache[key] = value` exists, and `subscripts` is False where that,
-    `cache[key]` and `key in cache` do not. `store` says how to fill where neither of these will do, `settle` is called
-    after filling, `close` at the end, and `found` tells a hit from a miss.
+    `make(module, capacity)` returns an empty cache for `capacity` entries, or for any number if it is 0. `get` and
+    `put` name methods. `put` is None if there is only `cache[key] = value`. `subscripts` is False if there is neither
+    that nor `cache[key]` and `key in cache`. `store` fills caches that need another call. `settle` is called after
+    filling and `close` at the end. `found` tells a hit from a miss.
     """
 
     name: str
@@ -54,11 +54,11 @@ class Contestant:
     found: Callable[[Any], bool] = lambda answer: answer is not None
 
     def build(self, capacity: int) -> Any:
-        """An empty cache. Raises ImportError where the package is missing."""
+        """Make an empty cache. Raises ImportError if the package is missing."""
         return self.make(import_module(self.module), capacity)
 
     def fill(self, cache: Any, keys: Keys, values: Sequence[object]) -> None:
-        """Stores each key with its value."""
+        """Store each key with its value."""
         if isinstance(cache, Memoized):
             cache.fill(keys, values)
         elif self.store is not None:
@@ -76,12 +76,12 @@ class Contestant:
             self.settle(cache)
 
     def getter(self, cache: Any) -> Callable[[Any], Any]:
-        """What to call with a key."""
+        """Return the function to call with a key."""
         method: Callable[[Any], Any] = getattr(cache, self.get)
         return method
 
     def putter(self, cache: Any) -> Callable[[Any, Any], Any] | None:
-        """What to call with a key and a value, if there is such a method."""
+        """Return the method to call with a key and a value, or None."""
         return None if self.put is None else getattr(cache, self.put)
 
 
@@ -197,8 +197,8 @@ MODULES = ("flexcache_rs", "cachetools", "cachebox", "lru", "moka_py", "theine")
 
 
 def version(module: str) -> str | None:
-    """The distribution that brought `module` and its version, if it is installed."""
-    # What is installed for editing lists no modules, so its name is tried as well.
+    """Return the name and version of the distribution that contains `module`, if it is installed."""
+    # An editable installation lists no modules, so try the name of the module too.
     for distribution in (*metadata.packages_distributions().get(module, ()), module):
         with suppress(metadata.PackageNotFoundError):
             found = metadata.distribution(distribution)

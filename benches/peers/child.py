@@ -1,4 +1,4 @@
-"""What must be measured in a process of its own. Prints one line; an error ends the process."""
+"""Measurements that need a separate process. Prints one line. An error ends the process."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from .measure import VALUE, Keys, NeedsGilError, gil_is_on, over_calls, over_not
 
 
 def find(name: str, among: Iterable[caches.Contestant]) -> caches.Contestant:
-    """The contestant of that name."""
+    """Return the contestant of a name."""
     return next(contestant for contestant in among if contestant.name == name)
 
 
 def bytes_an_entry(name: str, size: int, kind: str) -> float:
-    """How much this process grows for each entry."""
+    """Return the bytes by which this process grows for each entry."""
     contestant = find(name, caches.EVERY)
     keys: Keys = str_keys(size) if kind == "str" else int_keys(size)
     values = [float(number) for number in range(size)]
-    # A first, small one: what a package allocates once is not the entries'.
+    # Fill a small cache first, because allocations that a package makes only once must not count.
     contestant.fill(contestant.build(10), keys[:10], values[:10])
     gc.collect()
     before = resident_bytes()
@@ -37,7 +37,7 @@ def bytes_an_entry(name: str, size: int, kind: str) -> float:
 
 
 def longest_insert(name: str, size: int) -> int:
-    """The longest of `size` inserts into a cache without limit, in nanoseconds."""
+    """Return the nanoseconds of the longest of `size` inserts into a cache without limit."""
     keys = str_keys(size)
     clock = perf_counter_ns
     value = VALUE
@@ -82,7 +82,7 @@ def gets_a_second(
     stored = str_keys(size)
     values = [float(number) if shared else number % 256 for number in range(size)]
     contestant.fill(cache, stored, values)
-    # A dict reads objects that only one thread has ever touched by a path a hundred times slower.
+    # Touch the objects in another thread. A dict reads objects that only one thread has touched a hundred times slower.
     for objects in (stored, values):
         toucher = threading.Thread(target=over_nothing, args=(None, objects))
         toucher.start()
@@ -115,7 +115,7 @@ def gets_a_second(
 
 
 def whole_figure(name: str, settings: str) -> dict[str, object]:
-    """A figure as this interpreter measures it, and which interpreter that is."""
+    """Measure a figure with this interpreter. Returns the figure and the description of the interpreter."""
 
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
@@ -125,7 +125,7 @@ def whole_figure(name: str, settings: str) -> dict[str, object]:
 
 
 def main(arguments: list[str]) -> None:
-    """Runs `WHAT CONTESTANT …` and prints the answer as JSON."""
+    """Run `WHAT CONTESTANT …`, and print the result as JSON."""
     gc.disable()
     what, name, *rest = arguments
     answer: object

@@ -1,4 +1,4 @@
-"""What the programs that measure a part beside its peers share: their options, progress and output."""
+"""The common part of the benchmark programs: their options, progress and output."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def parser_of(name: str, description: str, figures: Iterable[str], quick: str, writes: str) -> argparse.ArgumentParser:
-    """The options that all of them have.
+    """Return a parser with the common options.
 
     Args:
-        name: The module in this folder, after which the files are called.
-        description: What is measured, as a sentence.
+        name: The module in this folder, which also names the output files.
+        description: A sentence that describes the measurement.
         figures: The names of all figures.
-        quick: What `--quick` leaves out.
-        writes: What `--output` writes.
+        quick: The help text for `--quick`.
+        writes: The help text for `--output`.
     """
     names = list(figures)
     parser = argparse.ArgumentParser(prog=f"python -m benches.peers.{name}", description=description)
@@ -36,7 +36,7 @@ def parser_of(name: str, description: str, figures: Iterable[str], quick: str, w
 
 
 def progress() -> Callable[[str], None]:
-    """A function that says on stderr what is done, and how many seconds after now."""
+    """Return a function that prints a message on stderr, with the seconds since the start."""
     started = perf_counter()
 
     def say(text: str) -> None:
@@ -46,7 +46,7 @@ def progress() -> Callable[[str], None]:
 
 
 def publish(name: str, report: str, described: dict[str, str], figures: list[Figure], output: Path | None) -> None:
-    """Prints a report, or writes it with its figures to a folder."""
+    """Print a report, or write it with its figures to a folder."""
     if output is None:
         print(report, end="")
         return

@@ -1,4 +1,4 @@
-"""Many caches of a million entries at once, so that none has the processor's caches for itself."""
+"""Many caches of a million entries at once, which compete for the processor's caches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAIRS = {
 }
 """Which caches have the same policy."""
 
-# Not all contestants have a method, and each is measured as its own documentation writes to it.
+# Write in the way that each contestant's documentation shows, because not all have a method.
 WRITE = Operation(over_puts, lambda contestant, cache: PUT.bind(contestant, cache) or cache.__setitem__)
 
 

@@ -36,7 +36,7 @@ SUSTAINED = 2_000
 
 @dataclass(frozen=True)
 class Settings:
-    """How much is measured."""
+    """The size of the measurements."""
 
     rounds: int = 9
     operations: int = 200
@@ -50,7 +50,7 @@ class Settings:
 
     @classmethod
     def quick(cls, seed: int | None = None) -> Settings:
-        """About a minute, for a first look."""
+        """Return settings for a first look, which takes about a minute."""
         return cls(
             rounds=3,
             operations=100,
@@ -65,7 +65,7 @@ class Settings:
 
 
 class Library:
-    """A library's process, and how to ask it."""
+    """A process that uses one library, and the pipe to it."""
 
     def __init__(self, contestant: Contestant, directory: Path) -> None:
         self.contestant = contestant
@@ -76,13 +76,13 @@ class Library:
         )
 
     def send(self, *request: Any) -> None:
-        """Asks for something."""
+        """Send a command to the process."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
 
     def answer(self) -> Any:
-        """What came of it."""
+        """Wait for the result of a command."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -90,16 +90,16 @@ class Library:
         return json.loads(line)
 
     def ask(self, *request: Any) -> Any:
-        """Asks and waits."""
+        """Send a command, and wait for its result."""
         self.send(*request)
         return self.answer()
 
     def path(self, name: str) -> str:
-        """A directory of its own."""
+        """Return a separate directory of the library."""
         return str(self.directory / name)
 
     def end(self, *, kill: bool = False) -> None:
-        """Ends the process."""
+        """End the process."""
         if kill:
             self._process.send_signal(signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
         assert self._process.stdin is not None
@@ -111,17 +111,17 @@ class Library:
 
 
 class LibraryFailedError(Exception):
-    """A library's process that ended."""
+    """A library's process has ended."""
 
 
 def command(contestant: Contestant, *rest: str) -> list[str]:
-    """How to start a child."""
+    """Return the command line of a child process."""
     return [sys.executable, "-m", "benches.peers.disk_child", contestant.name, *rest]
 
 
 @dataclass
 class Run:
-    """What every figure needs."""
+    """The state that every figure needs."""
 
     settings: Settings
     random: Random
@@ -132,13 +132,13 @@ class Run:
     left_out: list[str] = field(default_factory=list[str])
 
     def in_turns(self, rounds: int) -> Iterator[tuple[int, Library]]:
-        """Every library once a round, in a new order each time. Round 0 is to warm up."""
+        """Yield every library once per round, in a new order each time. Round 0 is a warm-up."""
         for number in range(rounds + 1):
             for library in self.random.sample(self.libraries, k=len(self.libraries)):
                 yield number, library
 
     def everywhere(self, *request: Any) -> dict[str, Any]:
-        """Asks all libraries at once; for what is not measured."""
+        """Send a command to all libraries at once, for work that is not measured."""
         for library in self.libraries:
             library.send(*[library.path(part[1:]) if _is_path(part) else part for part in request])
         return {library.name: library.answer() for library in self.libraries}
@@ -152,7 +152,7 @@ FIGURES: dict[str, Callable[[Run], list[Figure]]] = {}
 
 
 def figure(name: str) -> Callable[[Callable[[Run], list[Figure]]], Callable[[Run], list[Figure]]]:
-    """Registers figures under the name that `--only` takes."""
+    """Return a decorator that registers a figure under its name for `--only`."""
 
     def register(function: Callable[[Run], list[Figure]]) -> Callable[[Run], list[Figure]]:
         FIGURES[name] = function
@@ -163,7 +163,7 @@ def figure(name: str) -> Callable[[Callable[[Run], list[Figure]]], Callable[[Run
 
 @figure("sizes")
 def sizes(run: Run) -> list[Figure]:
-    """Every call by the size of the value, in a cache with nothing else in it."""
+    """Every call by the size of the value, in an otherwise empty cache."""
     text = "The cache is empty before. Each value consists of new random bytes."
     figures = {name: Figure(f"{name}, by size of the value", text) for name in OPERATIONS}
     run.everywhere("open", "@sizes")
@@ -181,7 +181,7 @@ def sizes(run: Run) -> list[Figure]:
 
 @figure("sustained")
 def sustained(run: Run) -> list[Figure]:
-    """Sets without a pause, by their means: what medians hide is paid by somebody."""
+    """Sets without a pause. Shows means, because medians would hide rare slow calls."""
     result = Figure(
         "set, sustained",
         f"{SUSTAINED:,} sets of {VALUE} B one after the other, with new keys. The libraries take turns. In this table, "
@@ -323,7 +323,7 @@ def _load(run: Run, result: Figure, kind: str, writes: float, *, fan: bool) -> N
             continue
         cells = settings.workers[-1:] if fan else settings.workers
         for workers in cells if number else (1,):
-            # The first round only fills; the shortest will do.
+            # The first round only fills the caches, so it can be short.
             calls, failures = _together(
                 library.contestant,
                 library.path("fanned" if fan else "load"),
@@ -342,7 +342,7 @@ def _load(run: Run, result: Figure, kind: str, writes: float, *, fan: bool) -> N
 
 
 def _together(contestant: Contestant, directory: str, processes: int, options: dict[str, Any]) -> tuple[int, int]:
-    """Calls and failures of several processes that begin at the same moment."""
+    """Return the calls and failures of several processes that start at the same time."""
     options = {"directory": directory, **options}
     children = [
         subprocess.Popen(
@@ -374,7 +374,7 @@ def _together(contestant: Contestant, directory: str, processes: int, options: d
 
 @figure("kept")
 def kept(run: Run) -> list[Figure]:
-    """What is there after a process was killed."""
+    """The entries that are left after a process was killed."""
     if os.name != "posix":
         return []
     run.say("kill -9")
@@ -396,7 +396,7 @@ def kept(run: Run) -> list[Figure]:
 
 
 def filesystem(directory: Path) -> str:
-    """What the directories lie on."""
+    """Return the type of the directories' filesystem."""
     try:
         mounts = [line.split() for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
     except OSError:
@@ -406,7 +406,7 @@ def filesystem(directory: Path) -> str:
 
 
 def begin(directory: Path, run: Run) -> None:
-    """Starts every library that is installed, and asks what its settings are."""
+    """Start a process for every installed library, and request its settings."""
     for contestant in CONTESTANTS:
         library = Library(contestant, directory / contestant.name)
         library.directory.mkdir()
@@ -422,7 +422,7 @@ def begin(directory: Path, run: Run) -> None:
 
 
 def machine(run: Run) -> dict[str, str]:
-    """What the numbers depend on."""
+    """Return a description of the machine and the versions, on which the numbers depend."""
     described = table_report.machine() | {
         "file system": filesystem(run.directory),
         "date": datetime.now(timezone.utc).date().isoformat(),
@@ -437,7 +437,7 @@ def machine(run: Run) -> dict[str, str]:
 
 
 def options(arguments: list[str]) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = command_line.parser_of(
         "disk",
         "Caches on disk beside their peers.",
@@ -450,7 +450,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
 
 
 def main(arguments: list[str]) -> None:
-    """Measures, then prints the report or writes it."""
+    """Measure, then print the report or write it."""
     chosen = options(arguments)
     settings = Settings.quick(chosen.seed) if chosen.quick else Settings(seed=chosen.seed)
     say = command_line.progress()

@@ -1,4 +1,4 @@
-"""One library of caches on disk in a process of its own, which does what the parent asks line by line."""
+"""A separate process for one library of caches on disk. It executes the commands that the parent sends line by line."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Samples = dict[str, list[int]]
 
 @dataclass(frozen=True)
 class Contestant:
-    """One library: `make` and `fan` open a directory, `kept` says what its database is called.
+    """One library. `make` and `fan` open a directory, and `kept` is the name of its database.
 
-    `batches` is False where a transaction only keeps other threads out.
+    `batches` is False if a transaction only excludes other threads.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Contestant:
     batches: bool = True
 
     def open(self, directory: str, *, fan: bool = False) -> Any:
-        """A cache, with the library's defaults but for a limit."""
+        """Open a cache with the library's defaults except for the limit."""
         make = self.fan if fan else self.make
         assert make is not None
         return make(import_module(self.module), directory)
@@ -85,17 +85,17 @@ CONTESTANTS = (
 
 
 def find(name: str) -> Contestant:
-    """The contestant of that name."""
+    """Return the contestant of a name."""
     return next(contestant for contestant in CONTESTANTS if contestant.name == name)
 
 
 def key(number: int) -> str:
-    """A key of realistic length."""
+    """Return a key of realistic length."""
     return f"key:{number}"
 
 
 def over(call: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[int]:
-    """Nanoseconds of each call, the reading of the clock included."""
+    """Return the nanoseconds of each call, including the reading of the clock."""
     clock = perf_counter_ns
     samples: list[int] = []
     append = samples.append
@@ -107,7 +107,7 @@ def over(call: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list
 
 
 def durability(contestant: Contestant, cache: Any, directory: str) -> str:
-    """What can be read of how safely it writes: from its connection, or from the head of its file."""
+    """Return the library's durability settings, read from its connection or from the header of its file."""
     if contestant.name == "diskcache":
         (journal,), (synchronous,) = (
             cache._sql(f"PRAGMA {name}").fetchone() for name in ("journal_mode", "synchronous")
@@ -121,7 +121,7 @@ def durability(contestant: Contestant, cache: Any, directory: str) -> str:
 
 
 class Child:
-    """What the parent asks for; every method is a command."""
+    """The commands of the parent. Every method is a command."""
 
     def __init__(self, contestant: Contestant) -> None:
         self.contestant = contestant
@@ -131,7 +131,7 @@ class Child:
         self.fresh = 0
 
     def open(self, directory: str) -> str:
-        """Opens a directory and remembers it; what is known of its settings."""
+        """Open a directory. Returns its settings."""
         self.caches[directory] = cache = self.contestant.open(directory)
         self.counts[directory] = 0
         cache.set("settings", "x")
@@ -139,11 +139,11 @@ class Child:
         return durability(self.contestant, cache, directory)
 
     def close(self, directory: str) -> None:
-        """Closes a directory."""
+        """Close a directory."""
         self.caches.pop(directory).close()
 
     def _new(self, count: int) -> list[str]:
-        """Keys that have never been there."""
+        """Return keys that were never stored."""
         self.fresh += count
         return [key(-number) for number in range(self.fresh - count, self.fresh)]
 
@@ -152,7 +152,7 @@ class Child:
         return [data[at : at + size] for at in range(0, len(data), size)]
 
     def fill(self, directory: str, count: int, size: int) -> int:
-        """Stores entries under key(0) and so on. How many of a sample are there afterwards."""
+        """Store entries under key(0) and so on. Returns how many of a sample are present afterwards."""
         cache = self.caches[directory]
         for first in range(0, count, CHUNK):
             values = self._values(size, min(CHUNK, count - first))
@@ -164,7 +164,7 @@ class Child:
         return sum(cache.get(key(number)) is not None for number in sample) * 100 // len(sample)
 
     def operations(self, directory: str, size: int, count: int) -> Samples:
-        """Every call, on `count` new keys or on keys that are there."""
+        """Time every call, on `count` new keys or on present keys."""
         cache, stored = self.caches[directory], self.counts[directory]
         keys = self._new(count)
         if stored:
@@ -183,12 +183,12 @@ class Child:
         return samples
 
     def sustained(self, directory: str, size: int, count: int) -> Samples:
-        """Sets of new keys, and nothing else."""
+        """Time sets of new keys."""
         keys = self._new(count)
         return {"set": over(self.caches[directory].set, list(zip(keys, self._values(size, count), strict=True)))}
 
     def counting(self, directory: str, count: int) -> Samples:
-        """`incr` of one key, and `add` of new ones and of one that is there."""
+        """Time `incr` of one key, and `add` of new keys and of a present one."""
         cache = self.caches[directory]
         keys = self._new(count)
         cache.set("counter", 0)
@@ -202,7 +202,7 @@ class Child:
         return samples
 
     def batches(self, directory: str, batch: int, count: int) -> Samples:
-        """Nanoseconds a `set` in transactions of `batch`."""
+        """Return the nanoseconds of a `set` in transactions of `batch`."""
         cache = self.caches[directory]
         keys = self._new(batch * count)
         values = self._values(256, batch * count)
@@ -221,7 +221,7 @@ class Child:
         return {"set": samples}
 
     def memoized(self, directory: str, count: int) -> Samples:
-        """Calls of a function whose results are there."""
+        """Time calls of a memoized function whose results are stored."""
         cache = self.caches[directory]
 
         @cache.memoize()  # type: ignore[untyped-decorator]
@@ -233,7 +233,7 @@ class Child:
         return {"call": over(function, [(self.random.randrange(100),) for _ in range(count)])}
 
     def begin(self, parent: str, count: int) -> Samples:
-        """Opening of a directory that does not exist yet, with the first `set`."""
+        """Time the opening of a new directory together with the first `set`."""
         samples: list[int] = []
         for _ in range(count):
             self.fresh += 1
@@ -246,7 +246,7 @@ class Child:
         return {"new": samples}
 
     def reopen(self, directory: str, count: int) -> Samples:
-        """Opening of one with entries, with the first `get`."""
+        """Time the opening of a directory with entries together with the first `get`."""
         samples: list[int] = []
         for _ in range(count):
             start = perf_counter_ns()
@@ -254,12 +254,12 @@ class Child:
             cache.get("key:1")
             samples.append(perf_counter_ns() - start)
             cache.close()
-            # Nobody has it open then: what is measured is a first opening.
+            # Then no object has the directory open, so the next opening is a first one.
             del cache
         return {"reopened": samples}
 
     def count(self, directory: str) -> int:
-        """How many of the first hundred keys are there."""
+        """Return how many of the first hundred keys are present."""
         cache = self.contestant.open(directory)
         there = sum(cache.get(key(number)) is not None for number in range(100))
         cache.close()
@@ -267,9 +267,9 @@ class Child:
 
 
 def load(contestant: Contestant, directory: str, *, fan: bool, threads: int, seconds: float, writes: float) -> None:
-    """Uses a directory as hard as it can: says "ready", waits for a line, then says [calls, failures].
+    """Make as many calls as possible. Prints "ready", waits for a line, and then prints [calls, failures].
 
-    `writes` is the share of calls that are `set`; the others are `get`. A failure is a call that raised, or a `set`
+    `writes` is the share of calls that are `set`. The others are `get`. A failure is a call that raised, or a `set`
     that returned False.
     """
     cache = contestant.open(directory, fan=fan)
@@ -306,14 +306,14 @@ def load(contestant: Contestant, directory: str, *, fan: bool, threads: int, sec
 
 
 def main(arguments: list[str]) -> None:
-    """Runs `NAME` and answers commands, or `NAME load OPTIONS`."""
+    """Run `NAME`, which executes commands, or `NAME load OPTIONS`."""
     contestant = find(arguments[0])
     if arguments[1:]:
         options = json.loads(arguments[2])
         load(contestant, **options)
         return
     child = Child(contestant)
-    # What a library prints must not look like an answer.
+    # Redirect the output of libraries, which must not look like a result.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     gc.disable()

@@ -41,13 +41,13 @@ _directories: list[str] = []
 
 
 def directory() -> str:
-    """A new directory, removed at the end."""
+    """Return a new directory, which is removed at the end."""
     _directories.append(tempfile.mkdtemp(prefix="dropins-"))
     return _directories[-1]
 
 
 def row(library: str, name: str) -> Callable[[Row], Row]:
-    """Adds a row of a library's table."""
+    """Return a decorator that adds a row to a library's table."""
 
     def add(make: Row) -> Row:
         ROWS.setdefault(library, {})[name] = make
@@ -57,7 +57,7 @@ def row(library: str, name: str) -> Callable[[Row], Row]:
 
 
 def calls(function: Callable[[Any], object], *arguments: Any) -> Loop:
-    """Calls a function with these, one after the other."""
+    """Return a loop that calls a function with each argument."""
     repeated = itertools.cycle(arguments)
 
     def loop(times: int) -> None:
@@ -90,7 +90,7 @@ def membership(cache: Any, keys: list[Any]) -> Loop:
 
 
 def double(number: Any) -> Any:
-    """What is remembered."""
+    """The memoized function."""
     return number
 
 
@@ -356,7 +356,7 @@ for _library, _kinds in ON_DISK.items():
 
 @dataclass(frozen=True)
 class Figure:
-    """What a row came to: nanoseconds of one statement, and how ours compares."""
+    """The result of a row: the nanoseconds of one statement, and the ratio."""
 
     library: str
     name: str
@@ -366,14 +366,14 @@ class Figure:
 
 
 def timed(loop: Loop, times: int) -> float:
-    """Nanoseconds of processor time that one statement takes."""
+    """Return the nanoseconds of processor time of one statement."""
     begun = time.process_time_ns()
     loop(times)
     return (time.process_time_ns() - begun) / times
 
 
 def measure(library: str, name: str, make: Row, rounds: int, seconds: float) -> Figure:
-    """Runs both modules in turn."""
+    """Measure both modules in turns."""
     theirs, ours = (make(importlib.import_module(module)) for module in PAIRS[library])
     times = 10
     while True:
@@ -400,7 +400,7 @@ def measure(library: str, name: str, make: Row, rounds: int, seconds: float) -> 
 
 
 def figures(chosen: argparse.Namespace) -> Iterator[Figure]:
-    """Measures the rows that were asked for."""
+    """Measure the chosen rows."""
     rounds, seconds = (5, 0.01) if chosen.quick else (21, 0.05)
     for library, rows in ROWS.items():
         if chosen.only and library not in chosen.only:
@@ -418,7 +418,7 @@ def figures(chosen: argparse.Namespace) -> Iterator[Figure]:
 
 
 def as_markdown(found: list[Figure]) -> str:
-    """The report."""
+    """Return the report."""
     lines = [
         "# Drop-ins beside the originals",
         "",
@@ -438,7 +438,7 @@ def as_markdown(found: list[Figure]) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Measures, then prints the report or writes it."""
+    """Measure, then print the report or write it."""
     parser = argparse.ArgumentParser(prog="python -m benches.peers.dropins")
     parser.add_argument("--quick", action="store_true", help="about a minute: fewer rounds, shorter loops")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""What is measured. To add a figure, write one function under `@figure(NAME)`; the report finds it by itself."""
+"""The measurements. To add a figure, write one function under `@figure(NAME)`. The report then includes it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MUCH_LOST = 0.02
 
 @dataclass(frozen=True)
 class Settings:
-    """How much is measured."""
+    """The size of the measurements."""
 
     rounds: int = 31
     operations: int = 100_000
@@ -57,7 +57,7 @@ class Settings:
 
     @classmethod
     def quick(cls, seed: int | None = None) -> Settings:
-        """About a minute, for a first look."""
+        """Return settings for a first look, which takes about a minute."""
         return cls(
             rounds=5,
             operations=50_000,
@@ -73,9 +73,9 @@ class Settings:
 
 @dataclass(frozen=True)
 class Target:
-    """What a contestant is meant to reach: at most `limit`, or at most `limit` times what another one needs.
+    """The target of a contestant: at most `limit`, or at most `limit` times the time of another one.
 
-    With `at_least`, it is the other way round.
+    With `at_least`, it is a lower limit.
     """
 
     text: str
@@ -89,7 +89,7 @@ class Target:
 
 @dataclass
 class Figure:
-    """The results of one figure: for each condition, what each contestant needed.
+    """The results of one figure, for each condition and contestant.
 
     `names` is the order of the rows; contestants that appear nowhere else get none, unless they were left out.
     The ratio shown beside a result is to the contestant `reference` under the same condition, to the same contestant
@@ -108,23 +108,23 @@ class Figure:
     remarks: list[str] = field(default_factory=list)
 
     def enter(self, name: str) -> None:
-        """Gives a contestant its row, below those that have one."""
+        """Add a row for a contestant at the end."""
         if name not in self.names:
             self.names.append(name)
 
     def median(self, condition: str, contestant: str) -> float | None:
-        """The median, if it was measured."""
+        """Return the median, if it was measured."""
         spread = self.conditions.get(condition, {}).get(contestant)
         return None if spread is None else spread.median
 
     def ratio(self, condition: str, contestant: str) -> float | None:
-        """How many times the reference this one is."""
+        """Return the ratio to the reference."""
         if self.reference is None and self.reference_condition is None:
             return None
         return self._times(condition, contestant, self.reference_condition or condition, self.reference or contestant)
 
     def reached(self, target: Target) -> float | None:
-        """What this run gave, in the terms of the target."""
+        """Return the result of this run in the unit of the target."""
         if target.times is None:
             return self.median(target.condition, target.contestant)
         return self._times(
@@ -139,7 +139,7 @@ class Figure:
 
 @dataclass
 class Run:
-    """What every figure needs: how much to measure, a source of random orders, and where to say how far it is."""
+    """The state that every figure needs: the settings, a random generator, and a function that reports progress."""
 
     settings: Settings
     random: Random
@@ -147,7 +147,7 @@ class Run:
     warned: set[str] = field(default_factory=set)
 
     def leave_out(self, result: Figure, name: str, error: Exception) -> None:
-        """Notes that a contestant is missing from a figure, and why."""
+        """Record why a contestant is missing from a figure."""
         result.left_out[name] = reason(error)
         text = f"left out {name}: {error}"
         if text not in self.warned:
@@ -160,7 +160,7 @@ FIGURES: dict[str, Measured] = {}
 
 
 def figure(name: str, cores: int | None = 1) -> Callable[[Measured], Measured]:
-    """Registers a figure under the name that `--only` takes. `cores=None` leaves it all cores."""
+    """Return a decorator that registers a figure under its name for `--only`. `cores=None` means all cores."""
 
     def register(function: Measured) -> Measured:
         def measured(run: Run) -> Figure:
@@ -175,7 +175,7 @@ def figure(name: str, cores: int | None = 1) -> Callable[[Measured], Measured]:
 
 @dataclass(frozen=True)
 class Operation:
-    """A loop, and what it needs of a contestant: None where the contestant cannot do it."""
+    """A loop, and a function that returns its target for a contestant. None if the contestant lacks the operation."""
 
     loop: Loop
     bind: Callable[[Contestant, Any], Any]
@@ -194,22 +194,22 @@ LOAD = Operation(over_loads, lambda contestant, cache: (contestant.getter(cache)
 
 
 def str_keys(count: int, prefix: str = "key") -> list[str]:
-    """`count` strings of realistic length."""
+    """Return `count` strings of realistic length."""
     return [f"{prefix}:{number}" for number in range(count)]
 
 
 def int_keys(count: int) -> list[int]:
-    """`count` consecutive integers, beyond those that the interpreter keeps: the kindest order for dict."""
+    """Return `count` consecutive ints beyond the interpreter's cached ones. Their order is the best case for dict."""
     return list(range(1_000_000, 1_000_000 + count))
 
 
 def anywhere(keys: Keys, count: int) -> Order:
-    """`count` keys chosen at random, anew each time."""
+    """Return `count` random keys, different ones each time."""
     return lambda random, _number: random.choices(keys, k=count)
 
 
 def never_repeated(keys: Keys) -> Order:
-    """One half of `keys` in random order, then the other half, and so on: none is in a cache of fewer entries."""
+    """Yield the two halves of `keys` alternately in random order. A cache for fewer entries never has any of them."""
     halves = (keys[: len(keys) // 2], keys[len(keys) // 2 :])
     return lambda random, number: random.sample(halves[number % 2], k=len(halves[number % 2]))
 
@@ -225,7 +225,7 @@ def timed(
     rounds: int,
     hits: bool = True,
 ) -> None:
-    """Measures one condition: builds every contestant for `len(stored)` entries, fills it, and times the operation."""
+    """Measure one condition: make every contestant for `len(stored)` entries, fill it, and time the operation."""
     run.say(f"{result.title}: {condition}")
     values = [float(number) for number in range(len(stored))]
     probe = order(run.random, 0)[:1_000] if hits else []
@@ -262,7 +262,7 @@ def timed(
 
 
 def reason(error: BaseException) -> str:
-    """Why a contestant is not there, without paths of this machine."""
+    """Return why a contestant is missing, without paths of this machine."""
     kind = (
         str(error).partition(":")[0].rpartition(".")[2] if isinstance(error, ChildFailedError) else type(error).__name__
     )
@@ -271,7 +271,7 @@ def reason(error: BaseException) -> str:
 
 
 def named(contestants: Iterable[Contestant]) -> list[tuple[str, Contestant]]:
-    """Contestants under their own names."""
+    """Return contestants by their names."""
     return [(contestant.name, contestant) for contestant in contestants]
 
 
@@ -295,7 +295,7 @@ def _hits_by_size(run: Run, kind: str, make: Callable[[int], Keys]) -> Figure:
 
 @figure("get-str")
 def get_str(run: Run) -> Figure:
-    """`get` of keys that are there, by size."""
+    """`get` of present keys, by size."""
     return _hits_by_size(run, "str", str_keys)
 
 
@@ -367,7 +367,7 @@ def item(run: Run) -> Figure:
 
 @figure("miss")
 def miss(run: Run) -> Figure:
-    """`get` of keys that are not there."""
+    """`get` of absent keys."""
     result = Figure("get, miss", "str keys that are not stored, compared with a miss of `dict.get`.")
     for size in (1_000, 10_000):
         keys, others = str_keys(size), str_keys(size, "other")
@@ -401,7 +401,7 @@ def _writes(
 
 @figure("put")
 def put(run: Run) -> Figure:
-    """Writes over keys that are there."""
+    """Writes to present keys."""
     result = Figure(
         "put over an existing key",
         "str keys with n = 10,000. The table shows the method of the cache (`put`, `insert`, `set`) and the "
@@ -439,7 +439,7 @@ def ttl(run: Run) -> Figure:
     )
     keys = str_keys(10_000)
     order = anywhere(keys, run.settings.operations)
-    # One interleaved run for both, so that the two columns can be compared.
+    # Measure both in one interleaved run, so that the two columns are comparable.
     both = f"{plain}, {expiring}"
     contestants = [(f"{DICT} {plain}", caches.DICT)]
     for name, pair in caches.EXPIRING.items():
@@ -469,7 +469,7 @@ def children(
     rounds: int,
     measure: Callable[[str], str],
 ) -> dict[str, list[str]]:
-    """What fresh processes print, `rounds` of them for each contestant, interleaved."""
+    """Run fresh processes, `rounds` of them for each contestant, interleaved, and record their output."""
     run.say(f"{result.title}: {condition}")
     answers: dict[str, list[str]] = {name: [] for name in contestants}
     for name in answers:
@@ -485,13 +485,13 @@ def children(
 
 
 def child(*arguments: object, interpreter: str | None = None) -> str:
-    """What `child.py` prints, run by this interpreter or another one."""
+    """Run `child.py` with this interpreter or another one, and return its output."""
     return fresh_process("-m", f"{__package__}.child", *map(str, arguments), interpreter=interpreter)
 
 
 @figure("bytes")
 def bytes_an_entry(run: Run) -> Figure:
-    """Memory beside the keys and values."""
+    """Memory per entry without the keys and values."""
     size = run.settings.big
     result = Figure(
         "bytes an entry",
@@ -545,7 +545,7 @@ def growth(run: Run) -> Figure:
 
 @figure("import")
 def import_time(run: Run) -> Figure:
-    """What the first `import` costs."""
+    """The time of the first `import`."""
     result = Figure(
         "import",
         "The import statement in a new interpreter. All files are compiled and in the file cache.",

@@ -1,4 +1,4 @@
-"""Installs the peers one by one: one that does not exist for this Python is left out of the comparison."""
+"""Installs the peers one by one. A peer that does not exist for this Python is left out of the comparison."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 
 
 def main() -> None:
-    """Runs pip once for each line of requirements.txt."""
+    """Run pip once for each line of requirements.txt."""
     for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines():
         requirement = line.partition("#")[0].strip()
         if not requirement:
             continue
-        # Drawing is not worth compiling for.
+        # Plots are optional, so do not compile these packages.
         options = ["--quiet", "--prefer-binary", "--only-binary", "matplotlib,numpy"]
         command = [sys.executable, "-m", "pip", "install", *options, requirement]
         if subprocess.run(command, check=False).returncode:

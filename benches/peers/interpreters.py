@@ -1,4 +1,4 @@
-"""Figures of other interpreters than the one that runs the program: one without a GIL, and an optimized one."""
+"""Figures measured with other interpreters: one without a GIL, and an optimized one."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _threads(run: Run, title: str, values: str, text: str) -> Figure:
 
 @figure("threads", cores=None)
 def threads(run: Run) -> Figure:
-    """Threads that really run at once, and read the same objects."""
+    """Threads that run in parallel and read the same objects."""
     result = _threads(
         run,
         "get from several threads",
@@ -66,7 +66,7 @@ def threads(run: Run) -> Figure:
 
 @figure("threads-uncounted", cores=None)
 def threads_uncounted(run: Run) -> Figure:
-    """The same with objects whose references nobody counts."""
+    """The same with objects without reference counts."""
     result = _threads(
         run,
         "get from several threads, immortal values",
@@ -94,7 +94,7 @@ def threads_uncounted(run: Run) -> Figure:
 
 
 def _figure_of(answer: dict[str, Any]) -> Figure:
-    """What another interpreter measured."""
+    """Decode a figure that another interpreter measured."""
     given = answer["figure"]
     given["conditions"] = {
         condition: {name: Spread.of(spread["samples"]) for name, spread in spreads.items()}

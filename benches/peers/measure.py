@@ -1,8 +1,8 @@
-"""Timing: what one operation costs, measured for several contestants turn by turn.
+"""Timing of one operation for several contestants in turns.
 
-A timed part is one plain `for` loop over keys that exist already, with the garbage collector off and the process on
-one core. What counts is the processor time of the thread, so that another program on the same core does not. The cost
-of the loop itself is part of every figure; `over_nothing` shows how much that is.
+A timed part is one plain `for` loop over existing keys, with the garbage collector off and the process on one core. It
+is timed by the processor time of the thread, so that other programs on the same core do not count. Every figure
+includes the loop itself, whose time `over_nothing` shows.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ clock = perf_counter_ns if sys.platform == "win32" else thread_time_ns
 
 
 def over_nothing(target: object, keys: Keys) -> int:
-    """The loop alone."""
+    """Run the loop alone."""
     start = clock()
     for _key in keys:
         pass
@@ -42,7 +42,7 @@ def over_nothing(target: object, keys: Keys) -> int:
 
 
 def over_calls(target: Callable[[Hashable], object], keys: Keys) -> int:
-    """Calls a bound method, or a function, with each key."""
+    """Call a bound method, or a function, with each key."""
     start = clock()
     for key in keys:
         target(key)
@@ -50,7 +50,7 @@ def over_calls(target: Callable[[Hashable], object], keys: Keys) -> int:
 
 
 def over_items(target: Any, keys: Keys) -> int:
-    """Evaluates `target[key]`."""
+    """Evaluate `target[key]`."""
     start = clock()
     for key in keys:
         target[key]
@@ -58,7 +58,7 @@ def over_items(target: Any, keys: Keys) -> int:
 
 
 def over_membership(target: Any, keys: Keys) -> int:
-    """Evaluates `key in target`."""
+    """Evaluate `key in target`."""
     start = clock()
     for key in keys:
         key in target  # noqa: B015
@@ -66,7 +66,7 @@ def over_membership(target: Any, keys: Keys) -> int:
 
 
 def over_puts(target: Callable[[Hashable, object], object], keys: Keys) -> int:
-    """Calls a bound method with each key and one value."""
+    """Call a bound method with each key and one value."""
     value = VALUE
     start = clock()
     for key in keys:
@@ -75,7 +75,7 @@ def over_puts(target: Callable[[Hashable, object], object], keys: Keys) -> int:
 
 
 def over_loads(target: tuple[Callable[[Hashable], object], Callable[[Hashable, object], object]], keys: Keys) -> int:
-    """Looks up each key, and stores one value where there is none."""
+    """Look up each key, and store a value if it is absent."""
     (get, put), value = target, VALUE
     start = clock()
     for key in keys:
@@ -85,7 +85,7 @@ def over_loads(target: tuple[Callable[[Hashable], object], Callable[[Hashable, o
 
 
 def over_assignments(target: Any, keys: Keys) -> int:
-    """Runs `target[key] = value`."""
+    """Run `target[key] = value`."""
     value = VALUE
     start = clock()
     for key in keys:
@@ -94,9 +94,9 @@ def over_assignments(target: Any, keys: Keys) -> int:
 
 
 def own(loop: Loop) -> Loop:
-    """A copy of `loop` with bytecode of its own.
+    """Return a copy of `loop` with separate bytecode.
 
-    The interpreter adapts a loop to what the loop has seen. Contestants that share one would slow each other down.
+    The interpreter specializes the bytecode of a loop. Contestants that share one would slow each other down.
     """
     assert isinstance(loop, FunctionType)
     return FunctionType(loop.__code__.replace(), loop.__globals__, loop.__name__)
@@ -104,7 +104,7 @@ def own(loop: Loop) -> Loop:
 
 @dataclass(frozen=True)
 class Spread:
-    """What repeated measurements gave: the samples in the order of the rounds, and their summary."""
+    """The samples of repeated measurements in the order of the rounds, and their summary."""
 
     samples: tuple[float, ...]
     median: float
@@ -113,16 +113,16 @@ class Spread:
 
     @classmethod
     def of(cls, samples: Sequence[float]) -> Spread:
-        """Summarises `samples`, of which there is at least one, by the median and the quartiles."""
+        """Summarize one or more samples by the median and the quartiles."""
         if len(samples) == 1:
             return cls(tuple(samples), samples[0], samples[0], samples[0])
         lower, median, upper = statistics.quantiles(samples, n=4, method="inclusive")
         return cls(tuple(samples), median, lower, upper)
 
     def over(self, other: Spread) -> float:
-        """How many times `other` this is: the median of the ratios within each round.
+        """Return the ratio to `other`: the median of the ratios within each round.
 
-        What slows the whole machine for a while then slows both sides of a ratio.
+        A slow phase of the machine then affects both sides of a ratio.
         """
         if len(self.samples) != len(other.samples):
             return self.median / other.median
@@ -131,7 +131,7 @@ class Spread:
 
 @dataclass
 class Case:
-    """One contestant at one operation: a loop, what it runs over, and the keys of each round."""
+    """One contestant and one operation: a loop, its target, and the keys of each round."""
 
     name: str
     loop: Loop
@@ -140,10 +140,9 @@ class Case:
 
 
 def interleave(cases: Sequence[Case], rounds: int, random: Random) -> tuple[dict[str, Spread], float]:
-    """Nanoseconds an operation for each case, and the share of the time that other programs had the core.
+    """Return the nanoseconds of an operation for each case, and the share of time that other programs used the core.
 
-    Every case is measured once a round, the cases in a new order each round, each with a new order of keys every time.
-    One round before the first is thrown away.
+    Each round measures every case once, with a new order of cases and of keys. A warm-up round comes first.
     """
     loops = {case.name: own(case.loop) for case in cases}
     samples: dict[str, list[float]] = {case.name: [] for case in cases}
@@ -163,7 +162,7 @@ def interleave(cases: Sequence[Case], rounds: int, random: Random) -> tuple[dict
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No garbage collection inside; one before."""
+    """Collect garbage, and then turn the collector off in the `with` block."""
     gc.collect()
     was_enabled = gc.isenabled()
     gc.disable()
@@ -176,7 +175,7 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def one_core() -> Iterator[None]:
-    """Keeps this thread, and the processes it starts, on one core where the system can."""
+    """Pin this thread, and the processes that it starts, to one core if the system supports it."""
     if sys.platform != "linux":
         yield
         return
@@ -189,11 +188,11 @@ def one_core() -> Iterator[None]:
 
 
 class ChildFailedError(Exception):
-    """A child process ended with an error; the message is the last line it wrote."""
+    """A child process ended with an error. The message is the last line of its output."""
 
 
 def fresh_process(*arguments: str, interpreter: str | None = None) -> str:
-    """What `python *arguments`, run from the project's directory, prints: this Python or another one."""
+    """Run `python *arguments` in the project's directory, with this Python or another one. Returns its output."""
     done = subprocess.run(
         [interpreter or sys.executable, *arguments],
         cwd=ROOT,
@@ -209,17 +208,17 @@ def fresh_process(*arguments: str, interpreter: str | None = None) -> str:
 
 
 class NeedsGilError(Exception):
-    """A package would switch the GIL on, for everyone in the process."""
+    """A package would switch the GIL on for the whole process."""
 
 
 def gil_is_on() -> bool:
-    """Whether this process runs one thread at a time: always, but on a free-threaded build."""
+    """Whether the GIL is enabled, which is always so except on a free-threaded build."""
     return bool(getattr(sys, "_is_gil_enabled", lambda: True)())
 
 
 @cache
 def check_free_threading(module: str) -> None:
-    """Raises NeedsGilError, before the harm is done, if importing `module` would switch the GIL on here."""
+    """Raise NeedsGilError if importing `module` would switch the GIL on, without importing it."""
     if gil_is_on():
         return
     with contextlib.suppress(ChildFailedError):
@@ -228,7 +227,7 @@ def check_free_threading(module: str) -> None:
 
 
 def resident_bytes() -> int:
-    """The memory this process holds now. Raises ImportError where only psutil could tell and it is missing."""
+    """Return the resident memory of this process. Raises ImportError if this needs psutil and it is missing."""
     if sys.platform == "linux":
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
         return pages * int(os.sysconf("SC_PAGE_SIZE"))

@@ -1,4 +1,4 @@
-"""Memoized functions: what a hit costs, and how many computations many cold callers cause."""
+"""Memoized functions: the time of a hit, and the number of computations for many concurrent callers of one result."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ CALLERS = 50
 
 @dataclass(frozen=True)
 class Decorator:
-    """A way to memoize: what a function becomes, bounded to `capacity` results."""
+    """A way to memoize a function, with at most `capacity` results."""
 
     name: str
     module: str
     wrap: Callable[[Any, Callable[..., Any], int], Callable[..., Any]]
 
     def decorate(self, function: Callable[..., Any], capacity: int) -> Callable[..., Any]:
-        """The memoized function. Raises ImportError where the package is missing."""
+        """Return the memoized function. Raises ImportError if the package is missing."""
         check_free_threading(self.module)
         return self.wrap(import_module(self.module), function, capacity)
 
@@ -61,7 +61,7 @@ AWAITED = (
 
 
 def over_two(target: Callable[[Hashable, str], object], keys: Keys) -> int:
-    """Calls with two positional arguments."""
+    """Call with two positional arguments."""
     other = "other"
     start = clock()
     for key in keys:
@@ -70,7 +70,7 @@ def over_two(target: Callable[[Hashable, str], object], keys: Keys) -> int:
 
 
 def over_keyword(target: Callable[..., object], keys: Keys) -> int:
-    """Calls with two positional arguments and one by keyword."""
+    """Call with two positional arguments and one keyword argument."""
     other = "other"
     start = clock()
     for key in keys:
@@ -79,7 +79,7 @@ def over_keyword(target: Callable[..., object], keys: Keys) -> int:
 
 
 def over_factories(target: Callable[[Hashable, Callable[[], object]], object], keys: Keys) -> int:
-    """Calls with a key and a factory, as `get_or_set`."""
+    """Call with a key and a factory, like `get_or_set`."""
     factory = dict
     start = clock()
     for key in keys:
@@ -95,25 +95,25 @@ async def _awaiting(target: Callable[[Hashable], Any], keys: Keys) -> int:
 
 
 def over_awaits(target: tuple[asyncio.AbstractEventLoop, Callable[[Hashable], Any]], keys: Keys) -> int:
-    """Awaits a call with each key, within one task."""
+    """Await a call with each key, within one task."""
     loop, function = target
     return loop.run_until_complete(_awaiting(function, keys))
 
 
 def plain(first: object, second: object = None, *, third: object = None) -> object:
-    """What is memoized."""
+    """The function to memoize."""
     return first, second, third
 
 
 async def coroutine(first: object) -> object:
-    """What is memoized and awaited."""
+    """The coroutine function to memoize."""
     return (first,)
 
 
 def compare(
     run: Run, result: Figure, condition: str, decorators: Sequence[Decorator], loop: Loop, keys: Keys, operations: int
 ) -> None:
-    """Measures hits of every decorator that is there."""
+    """Measure hits of every installed decorator."""
     run.say(f"{result.title}: {condition}")
     order: Order = anywhere(keys, operations)
     events = asyncio.new_event_loop() if loop is over_awaits else None
@@ -178,7 +178,7 @@ def awaited(run: Run) -> Figure:
 
 @figure("get-or-set")
 def get_or_set(run: Run) -> Figure:
-    """`get_or_set` of keys that are there."""
+    """`get_or_set` of present keys."""
     import flexcache_rs
 
     result = Figure("get_or_set, hit", "Compared with `get`, with n = 1,000 and str keys.", reference=GET)
@@ -240,7 +240,7 @@ def _by_tasks(decorator: Decorator) -> int:
 
 @figure("cold")
 def cold(run: Run) -> Figure:
-    """How often a function is called when many miss at once."""
+    """The number of calls of a function when many callers miss at once."""
     result = Figure(
         "computations that 50 cold callers cause",
         f"{CALLERS} threads, or {CALLERS} tasks, call a memoized function that takes 50 ms at the same time. They use "

@@ -1,4 +1,4 @@
-"""Two plots, as SVG that does not change where the numbers do not."""
+"""Two plots as SVG. The files change only if the numbers change."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONGEST_BAR = 8.0
 
 
 def style() -> None:
-    """Sets how all plots look. Raises ImportError without matplotlib."""
+    """Set the style of all plots. Raises ImportError without matplotlib."""
     import matplotlib as mpl
 
     mpl.use("svg")
@@ -41,7 +41,7 @@ def style() -> None:
 
 
 def draw(figures: Mapping[str, Figure], directory: Path) -> list[tuple[str, str]]:
-    """Draws what was measured; returns file names and descriptions. Raises ImportError without matplotlib."""
+    """Draw the plots. Returns file names and descriptions. Raises ImportError without matplotlib."""
     style()
     figure = figures.get("get-str")
     if figure is None:
@@ -53,7 +53,7 @@ def draw(figures: Mapping[str, Figure], directory: Path) -> list[tuple[str, str]
 
 
 def colours(names: Sequence[str], ours: str, reference: str) -> Iterator[str]:
-    """A colour for each name."""
+    """Return a colour for each name."""
     others = cycle(OTHERS)
     for name in names:
         yield OURS if name == ours else REFERENCE if name == reference else next(others)
@@ -66,18 +66,18 @@ def _colour(name: str) -> str:
 
 
 def save(canvas: Any, path: Path) -> None:
-    """Writes a plot, and closes it."""
+    """Write a plot, and close it."""
     from matplotlib import pyplot
 
     canvas.savefig(path, metadata={"Date": None, "Creator": None}, facecolor="white", bbox_inches="tight")
     pyplot.close(canvas)
-    # matplotlib ends some lines with blanks
+    # Remove the blanks with which matplotlib ends some lines.
     lines = [line.rstrip() for line in path.read_text(encoding="utf-8").splitlines()]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _bars(figure: Figure, condition: str, path: Path) -> str:
-    """Horizontal bars, the quickest at the top."""
+    """Draw horizontal bars, the fastest at the top."""
     from matplotlib import pyplot
 
     medians = {name: spread.median for name, spread in figure.conditions[condition].items() if name != LOOP_ALONE}
@@ -112,7 +112,7 @@ def _bars(figure: Figure, condition: str, path: Path) -> str:
 
 
 def _lines(figure: Figure, path: Path) -> str:
-    """How the ratio to dict changes with the size."""
+    """Draw the ratio to dict by the size."""
     from matplotlib import pyplot
 
     sizes = {condition: int(condition.rpartition("= ")[2].replace(",", "")) for condition in figure.conditions}

@@ -30,7 +30,7 @@ MEMORY = f"{OURS}, in memory"
 
 @dataclass(frozen=True)
 class Settings:
-    """How much is measured."""
+    """The size of the measurements."""
 
     rounds: int = 15
     calls: int = 2_000
@@ -44,13 +44,13 @@ class Settings:
 
     @classmethod
     def quick(cls, seed: int | None = None) -> Settings:
-        """Less than a minute, for a first look."""
+        """Return settings for a first look, which takes less than a minute."""
         return cls(5, 300, 200, 0.2, (1_000, 10_000), 50, 1.0, seed)
 
 
 @dataclass
 class Run:
-    """What every figure needs."""
+    """The state that every figure needs."""
 
     settings: Settings
     random: Random
@@ -59,12 +59,12 @@ class Run:
     left_out: dict[str, str] = field(default_factory=dict)
 
     def order(self, contestants: list[Any]) -> list[Any]:
-        """Another order each round."""
+        """Return the contestants in random order."""
         return self.random.sample(contestants, k=len(contestants))
 
 
 def key_of(number: int) -> str:
-    """A key, which is a new object each time."""
+    """Return a key, which is a new object each time."""
     return f"{NAMESPACE}:key:{number:06d}"
 
 
@@ -72,7 +72,7 @@ FIGURES: dict[str, Callable[[Run], list[Figure]]] = {}
 
 
 def figure(name: str) -> Callable[[Callable[[Run], list[Figure]]], Callable[[Run], list[Figure]]]:
-    """Registers figures under the name that `--only` takes."""
+    """Return a decorator that registers a figure under its name for `--only`."""
 
     def register(function: Callable[[Run], list[Figure]]) -> Callable[[Run], list[Figure]]:
         FIGURES[name] = function
@@ -91,7 +91,7 @@ def _same(value: Any) -> bool:
 
 
 def _open(run: Run) -> dict[str, Opened]:
-    """All that work here, with the keys stored, and in memory where there is one."""
+    """Open all contestants that work on this machine, and store the keys. Near caches have them in memory."""
     there: dict[str, Opened] = {}
     for contestant in SYNC:
         try:
@@ -109,7 +109,7 @@ def _open(run: Run) -> dict[str, Opened]:
 
 
 def _known(opened: Opened, keys: int) -> None:
-    """Read until memory has everything: what was written is heard of a little later."""
+    """Read until all keys are in memory. Announcements of the writes arrive a little later, and remove copies."""
     for _ in range(3):
         for number in range(keys):
             opened.get(key_of(number))
@@ -117,7 +117,7 @@ def _known(opened: Opened, keys: int) -> None:
 
 
 def _turns(run: Run, names: list[str], measured: Callable[[str], float], *results: tuple[Figure, str, float]) -> None:
-    """Measures all in turns. What each took is added to the figures, divided by their units, but the first round's."""
+    """Measure all in turns. Adds times, divided by the units, to the figures, except those of the first round."""
     for count in range(run.settings.rounds + 1):
         for name in run.order(names):
             taken = measured(name)
@@ -170,7 +170,7 @@ def calls(run: Run) -> list[Figure]:
         keys = [key_of(number) for number in run.random.sample(range(settings.keys), 100)]
         for key in keys:
             there[name].set(key, VALUE)
-        # Until the news of that has come.
+        # Wait until the write was announced.
         sleep(0.05)
         began = perf_counter_ns()
         get_many(keys)
@@ -234,7 +234,7 @@ async def _known_awaited(opened: Opened, keys: int) -> None:
 
 
 async def _awaited(call: Callable[[str], Any], keys: list[str], at_a_time: int) -> float:
-    """The time of a call in nanoseconds, where `at_a_time` of them run at once."""
+    """Return the nanoseconds of a call when `at_a_time` calls run concurrently."""
     began = perf_counter_ns()
     if at_a_time == 1:
         for key in keys:
@@ -269,7 +269,7 @@ async def _open_awaited(run: Run) -> dict[str, Opened]:
 
 
 async def _close(opened: Opened) -> None:
-    """Closes one, whatever it raises."""
+    """Close a contestant, and ignore exceptions."""
     with suppress(Exception):
         closing = opened.close()
         if hasattr(closing, "__await__"):
@@ -293,7 +293,7 @@ def awaited(run: Run) -> list[Figure]:
                         number = run.settings.calls // calls
                         keys = [key_of(run.random.randrange(run.settings.keys)) for _ in range(number)]
                         if figure is gets and name == MEMORY:
-                            # The copies of what was written before have ended.
+                            # The preceding writes have invalidated copies.
                             await _known_awaited(opened, run.settings.keys)
                         taken = await _awaited(call, keys, at_a_time)
                         if count:
@@ -307,7 +307,7 @@ def awaited(run: Run) -> list[Figure]:
 
 @figure("invalidations")
 def invalidations(run: Run) -> list[Figure]:
-    """From the write of another client to the new value."""
+    """The time from the write of another client until the new value is read."""
     result = Figure(
         "a write of another client, by the number of copies in memory",
         "Microseconds from a `set` of redis-py until the cache returns the new value, by the number of entries in "
@@ -335,7 +335,7 @@ def invalidations(run: Run) -> list[Figure]:
 
 
 async def _quarrel(run: Run, contestant: Contestant, name: str) -> tuple[int, int]:
-    """How many copies of three caches differ from the server after they have written and read, and were cut off."""
+    """Return how many copies in three caches differ from the server after reads, writes and lost connections."""
     caches = [await contestant.open(run.server) for _ in range(3)]
     raw = import_module("redis.asyncio").Redis(host=run.server.host, port=run.server.port)
     keys = [f"{NAMESPACE}:quarrel:{name}:{number}" for number in range(50)]
@@ -362,7 +362,7 @@ async def _quarrel(run: Run, contestant: Contestant, name: str) -> tuple[int, in
 
     await asyncio.gather(cut(), *(work(number, opened) for number, opened in enumerate(caches)))
     await asyncio.sleep(2)
-    # One that has nothing in memory yet reads what the server has.
+    # A new cache, which has nothing in memory, reads the values of the server.
     caches.append(await contestant.open(run.server))
     differ = 0
     for key in keys:
@@ -380,7 +380,7 @@ async def _quarrel(run: Run, contestant: Contestant, name: str) -> tuple[int, in
 
 @figure("coherence")
 def coherence(run: Run) -> list[Figure]:
-    """Writers that are cut off."""
+    """Writers whose connections are cut."""
     result = Figure(
         "copies that differ",
         "Three caches write and read 50 keys while their connections are closed every 0.3 seconds. The table shows how "
@@ -400,7 +400,7 @@ def coherence(run: Run) -> list[Figure]:
 
 
 def machine(run: Run) -> dict[str, str]:
-    """What the numbers depend on."""
+    """Return a description of the machine and the versions, on which the numbers depend."""
     described = table_report.machine() | {
         "date": datetime.now(timezone.utc).date().isoformat(),
         "server": f"{run.server.version}, on this machine, by TCP",
@@ -429,7 +429,7 @@ HEAD = (
 
 
 def options(arguments: list[str]) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = command_line.parser_of(
         "remote",
         "The near cache on a server beside its peers.",
@@ -441,7 +441,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
 
 
 def main(arguments: list[str]) -> None:
-    """Measures, then prints the report or writes it."""
+    """Measure, then print the report or write it."""
     chosen = options(arguments)
     settings = Settings.quick(chosen.seed) if chosen.quick else Settings(seed=chosen.seed)
     say = command_line.progress()

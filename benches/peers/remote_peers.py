@@ -1,4 +1,4 @@
-"""Caches and clients of a Valkey or Redis server: how each is opened, and its calls, awaited or not."""
+"""Caches and clients of a Valkey or Redis server: how to open each one, and its calls with and without `await`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SOCKET, PROTOCOL = "socket", "asyncio.Protocol"
 
 @dataclass
 class Server:
-    """A server on a port of its own."""
+    """A separate server on its own port."""
 
     host: str
     port: int
@@ -33,7 +33,7 @@ class Server:
 
     @classmethod
     def start(cls, directory: Path) -> Server:
-        """Starts one. Raises FileNotFoundError where none is installed."""
+        """Start a server. Raises FileNotFoundError if none is installed."""
         program = shutil.which("valkey-server") or shutil.which("redis-server")
         if program is None:
             raise FileNotFoundError("neither valkey-server nor redis-server is installed")
@@ -51,14 +51,14 @@ class Server:
         return cls("127.0.0.1", port, process, f"{Path(program).name} {version}")
 
     def end(self) -> None:
-        """Stops it."""
+        """Stop the server."""
         self.process.terminate()
         self.process.wait(30)
 
 
 @dataclass
 class Opened:
-    """A client or a cache that is open."""
+    """An open client or cache."""
 
     get: Callable[[str], Any]
     set: Callable[[str, bytes], Any]
@@ -110,7 +110,7 @@ def _packed(*parts: bytes) -> bytes:
 
 
 def plain_socket(server: Server) -> Opened:
-    """The floor: a blocking socket, and replies that are not looked at."""
+    """The least possible time: a blocking socket, whose replies are not parsed."""
     connection = socket.create_connection((server.host, server.port))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -126,7 +126,7 @@ def plain_socket(server: Server) -> Opened:
 
 
 class _Replies(asyncio.Protocol):
-    """Gives what comes to the one who waits."""
+    """Passes received data to the waiting call."""
 
     waiting: asyncio.Future[bytes] | None = None
 
@@ -137,7 +137,7 @@ class _Replies(asyncio.Protocol):
 
 
 async def protocol(server: Server) -> Opened:
-    """The floor of awaited calls: asyncio's own connection, and replies that are not looked at. One call at a time."""
+    """The least possible time of awaited calls: an asyncio connection that parses no replies. One call at a time."""
     loop = asyncio.get_running_loop()
     transport, replies = await loop.create_connection(_Replies, server.host, server.port)
 
@@ -164,7 +164,7 @@ def _client(package: str, name: str) -> Callable[[Server], Opened]:
 
 
 def _redis_cache(server: Server) -> Opened:
-    """Its client-side cache, which wants Redis 7.4 or later."""
+    """redis-py with its client-side cache, which needs Redis 7.4 or later."""
     redis = import_module("redis")
     config = import_module("redis.cache").CacheConfig(max_size=200_000)
     client = redis.Redis(host=server.host, port=server.port, protocol=3, cache_config=config)
@@ -217,7 +217,7 @@ def _aclient(package: str, name: str) -> Callable[[Server], Any]:
 
 async def _coredis(server: Server) -> Opened:
     client = import_module("coredis").Redis(host=server.host, port=server.port)
-    # From version 6 on it works inside a block.
+    # From version 6 on, the client must be entered as a context manager.
     enter = getattr(client, "__aenter__", None)
     if enter is not None:
         await enter()
@@ -230,7 +230,7 @@ async def _coredis(server: Server) -> Opened:
 
 
 async def _aiocache(server: Server) -> Opened:
-    """Without a serializer: it stores and returns the bytes."""
+    """Open aiocache without a serializer, so that it stores and returns bytes."""
     aiocache = import_module("aiocache")
     client = import_module("redis.asyncio").Redis(host=server.host, port=server.port)
     serializer = import_module("aiocache.serializers").NullSerializer(encoding=None)
@@ -242,7 +242,7 @@ async def _aiocache(server: Server) -> Opened:
 
 
 async def cashews_near(server: Server) -> Opened:
-    """With its copies in memory, which the server ends."""
+    """Open cashews with copies in memory, which the server invalidates."""
     cache = import_module("cashews").Cache()
     cache.setup(f"redis://{server.host}:{server.port}", client_side=True, client_side_prefix="bench:", protocol=2)
     await cache.init()

@@ -1,6 +1,6 @@
 """The report: Markdown tables, and the same numbers as JSON.
 
-It holds no dates, so that a new run changes only numbers.
+It contains no dates, so that a new run changes only numbers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Figures = Mapping[str, Figure]
 
 
 def number(value: float) -> str:
-    """Three digits that count, and no more before the point than there are."""
+    """Format a number with three significant digits."""
     if value >= 100:
         return f"{value:,.0f}"
     if value >= 10:
@@ -31,7 +31,7 @@ def number(value: float) -> str:
 
 
 def machine() -> dict[str, str]:
-    """What the numbers depend on: processor, memory, interpreter, versions."""
+    """Return the processor, memory, interpreter and versions, on which the numbers depend."""
     described = {
         "processor": _processor(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -57,10 +57,10 @@ def _processor() -> str:
 
 
 def python() -> str:
-    """The interpreter, its version and how it was built."""
+    """Return the interpreter, its version and its build options."""
     arguments = sysconfig.get_config_var("CONFIG_ARGS") or ""
     built = [text for text, option in (("PGO", "--enable-optimizations"), ("LTO", "--with-lto")) if option in arguments]
-    # The rules of Debian's package turn both on without telling the configuration.
+    # The rules of Debian's package turn both options on without recording them in the configuration.
     is_debian = sys.base_prefix == "/usr" and Path("/etc/debian_version").exists()
     how = " and ".join(built) or ("Debian's, with PGO and LTO" if is_debian else "neither PGO nor LTO")
     threads = ""
@@ -70,7 +70,7 @@ def python() -> str:
 
 
 def as_json(figures: Figures) -> str:
-    """Everything that was measured."""
+    """Return all measurements."""
     return json.dumps(
         {
             "machine": machine(),
@@ -113,7 +113,7 @@ HEAD = (
 
 
 def as_markdown(figures: Figures, plots: Sequence[tuple[str, str]] = ()) -> str:
-    """The whole report. `plots` are (file name, description)."""
+    """Return the whole report. `plots` are (file name, description)."""
     lines = [
         "# FlexCache in memory, beside its peers",
         "",
@@ -144,7 +144,7 @@ BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 
 
 def in_readme(readme: str, figures: Figures) -> str:
-    """The README with a new table between its two marks. Raises ValueError where they are missing."""
+    """Return the README with a new table between its two marks. Raises ValueError if the marks are missing."""
     before, begun, rest = readme.partition(BEGIN)
     _, ended, after = rest.partition(END)
     if not begun or not ended:

@@ -28,7 +28,7 @@ LENGTHS = (10, 1_000, 100_000)
 
 @dataclass
 class Opened:
-    """A store that is open: its calls, each awaited."""
+    """An open store with its awaited calls."""
 
     get: Callable[[str], Awaitable[Any]]
     set: Callable[[str, str], Awaitable[Any]]
@@ -43,7 +43,7 @@ async def _session(url: str) -> Opened:
 
 
 async def _pycache(adapter: Any) -> Opened:
-    # It prints its store at each write, which is not measured.
+    # PyCache prints its store at each write, which should not be measured.
     module: Any = sys.modules[type(adapter).__module__]
     module.print = lambda *_, **__: None
     text = import_module("pycache.datatypes").String
@@ -82,7 +82,7 @@ async def _compare(
     run: Run, title: str, names: list[str], open_one: Callable[[str], Awaitable[Opened]], count: int
 ) -> list[Figure]:
     """One call after the other, and many at once, in turns."""
-    text = "Awaited calls, strs of 100 characters, 1,000 keys; microseconds a call."
+    text = "Microseconds per call. The calls are awaited. There are 1,000 keys with strs of 100 characters."
     single = Figure(title, text)
     together = Figure(f"{title}, {TOGETHER} at once", f"Microseconds for {TOGETHER} tasks together.")
     opened: dict[str, Opened] = {}
@@ -139,7 +139,9 @@ def disk(run: Run) -> list[Figure]:
 
 async def _hops(run: Run) -> Figure:
     """What an awaited call takes beside a hop to a thread and back."""
-    figure = Figure("On disk, beside a thread hop", f"Microseconds a call: one task, and each of {TASKS} at once.")
+    figure = Figure(
+        "On disk, beside a thread hop", f"Microseconds per call of one task, and of each of {TASKS} tasks at once."
+    )
     store = await _session(f"disk://{run.directory / 'b'}")
     await store.set("key", VALUE)
     calls: dict[str, Callable[[int], Awaitable[Any]]] = {
@@ -161,7 +163,7 @@ def _sync(run: Run) -> Figure:
     """Calls without await: keys, lists of several lengths, limiters."""
     from flexcache_rs.sessions.sync import connect
 
-    figure = Figure("Without await", "Microseconds a call.", compared=False)
+    figure = Figure("Without await", "Microseconds per call.", compared=False)
     places = {"memory": "memory://", "disk": f"disk://{run.directory / 'c'}"}
     for place, url in places.items():
         with connect(url) as session:
@@ -202,7 +204,7 @@ HEAD = (
 
 
 def machine(run: Run) -> dict[str, str]:
-    """What the numbers depend on."""
+    """Return a description of the machine and the versions, on which the numbers depend."""
     described = table_report.machine() | {"date": datetime.now(timezone.utc).date().isoformat()}
     for name in ("cashews", "aiocache"):
         with suppress(metadata.PackageNotFoundError):
@@ -214,7 +216,7 @@ def machine(run: Run) -> dict[str, str]:
 
 
 def options(arguments: list[str]) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = command_line.parser_of(
         "sessions",
         "Sessions beside their peers.",
@@ -227,7 +229,7 @@ def options(arguments: list[str]) -> argparse.Namespace:
 
 
 def main(arguments: list[str]) -> None:
-    """Measures, then prints the report or writes it."""
+    """Measure, then print the report or write it."""
     chosen = options(arguments)
     if chosen.pycache is not None:
         sys.path.insert(0, str(chosen.pycache))

@@ -1,4 +1,4 @@
-"""What the figures of sessions share: how much is measured, and how awaited calls are timed."""
+"""The common part of the figures of sessions: their settings, and the timing of awaited calls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOGETHER = 100
 
 @dataclass(frozen=True)
 class Settings:
-    """How much is measured."""
+    """The size of the measurements."""
 
     rounds: int = 9
     calls: int = 2_000
@@ -27,13 +27,13 @@ class Settings:
 
     @classmethod
     def quick(cls) -> Settings:
-        """Some seconds, for a first look."""
+        """Return settings for a first look, which takes some seconds."""
         return cls(3, 300, 20, 30)
 
 
 @dataclass
 class Run:
-    """What every figure needs."""
+    """The state that every figure needs."""
 
     settings: Settings
     random: Random
@@ -44,7 +44,7 @@ class Run:
 
 
 def in_a_row(call: Callable[[int], Any], count: int) -> float:
-    """Microseconds a call."""
+    """Return the microseconds of a call."""
     began = perf_counter()
     for number in range(count):
         call(number)
@@ -52,7 +52,7 @@ def in_a_row(call: Callable[[int], Any], count: int) -> float:
 
 
 async def one_by_one(call: Callable[[int], Awaitable[Any]], count: int) -> float:
-    """Microseconds an awaited call."""
+    """Return the microseconds of an awaited call."""
     began = perf_counter()
     for number in range(count):
         await call(number)
@@ -60,7 +60,7 @@ async def one_by_one(call: Callable[[int], Awaitable[Any]], count: int) -> float
 
 
 async def at_once(call: Callable[[int], Awaitable[Any]], tasks: int, turns: int) -> float:
-    """Microseconds for all tasks together."""
+    """Return the microseconds of a call for all tasks together."""
     began = perf_counter()
     for _ in range(turns):
         await asyncio.gather(*(call(number) for number in range(tasks)))

@@ -1,4 +1,4 @@
-"""Sessions on servers, beside the clients that speak to them. `sessions.py` runs it."""
+"""Compares sessions on servers with the plain clients of these servers. `sessions.py` runs this."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ IN_A_THREAD = "PyMySQL in a thread"
 
 @dataclass
 class Database:
-    """A MariaDB server on a socket of its own."""
+    """A separate MariaDB server on its own socket."""
 
     socket: str
     process: subprocess.Popen[bytes]
 
     @classmethod
     def start(cls, directory: Path) -> Database:
-        """Starts one. Raises FileNotFoundError where none is installed."""
+        """Start a server. Raises FileNotFoundError if none is installed."""
         path = "/usr/sbin:/usr/local/sbin"
         program = shutil.which("mariadbd") or shutil.which("mariadbd", path=path)
         if program is None:
@@ -50,7 +50,7 @@ class Database:
         subprocess.run(install, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=120, env=own)
         place = str(directory / "s")
         command = [program, "--no-defaults", data, f"--socket={place}", "--skip-networking", user, log]
-        # The log is flushed once a second, or the disk would be measured.
+        # Flush the log only once a second. Otherwise this would measure the disk.
         command += ["--innodb-flush-log-at-trx-commit=2", f"--pid-file={directory / 'pid'}"]
         made = cls(place, subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         try:
@@ -68,27 +68,27 @@ class Database:
 
     @property
     def url(self) -> str:
-        """What a session is opened with."""
+        """The URL for a session."""
         return f"mysql://root@localhost/bench?unix_socket={self.socket}"
 
     def client(self, **options: Any) -> Any:
-        """A connection of PyMySQL's."""
+        """Return a connection of PyMySQL."""
         return import_module("pymysql").connect(unix_socket=self.socket, user="root", autocommit=True, **options)
 
     def version(self) -> str:
-        """What it calls itself."""
+        """Return the name and version that the server reports."""
         with self.client() as client, client.cursor() as cursor:
             cursor.execute("SELECT VERSION()")
             return str(cursor.fetchone()[0])
 
     def end(self) -> None:
-        """Stops it."""
+        """Stop the server."""
         self.process.terminate()
         self.process.wait(60)
 
 
 def _of_session(session: Any) -> Calls:
-    """The calls of a session of either face."""
+    """Return the calls of a session, with or without `await`."""
     jobs, user, board = session.list("jobs"), session.map("user"), session.sorted("board")
     limiter = session.limiter("api", 10**6, 1)
     return {
@@ -105,7 +105,7 @@ def _of_session(session: Any) -> Calls:
 
 
 def _of_redis(client: Any) -> Calls:
-    """The calls of redis-py of either face."""
+    """Return the calls of redis-py, with or without `await`."""
     return {
         "get": lambda number: client.get(f"plain:{number % KEYS}"),
         "set": lambda number: client.set(f"plain:{number % KEYS}", VALUE),
@@ -119,7 +119,7 @@ def _of_redis(client: Any) -> Calls:
 
 
 def _of_floor(opened: Opened) -> Calls:
-    """The calls of what only sends and receives."""
+    """Return the calls of a client that only sends and receives bytes."""
     value = VALUE.encode()
     return {
         "get": lambda number: opened.get(f"plain:{number % KEYS}"),
@@ -128,7 +128,7 @@ def _of_floor(opened: Opened) -> Calls:
 
 
 def _measure(run: Run, figure: Figure, contestants: dict[str, Calls]) -> None:
-    """Calls one after the other, in turns."""
+    """Measure calls one after the other. The contestants take turns."""
     settings = run.settings
     for number in range(settings.rounds + 1):
         for operation in next(iter(contestants.values())):
@@ -142,7 +142,7 @@ def _measure(run: Run, figure: Figure, contestants: dict[str, Calls]) -> None:
 async def _measure_awaited(
     run: Run, single: Figure, together: Figure, contestants: dict[str, Calls], alone: str = ""
 ) -> None:
-    """The same for awaited calls, and many of them at once, but for one contestant that has a single connection."""
+    """The same for awaited calls, also many at once. `alone` has a single connection, and makes one call at a time."""
     settings = run.settings
     turns = max(1, settings.server_calls // TOGETHER)
     for number in range(settings.rounds + 1):
@@ -159,7 +159,7 @@ async def _measure_awaited(
 
 @contextmanager
 def _server(run: Run, name: str, start: Callable[[Path], Any]) -> Iterator[Any]:
-    """A server, or None where it cannot be had."""
+    """Start a server. Returns None if it is not installed."""
     directory = run.directory / name
     directory.mkdir()
     try:
@@ -187,7 +187,7 @@ def valkey(run: Run) -> list[Figure]:
 def _valkey_now(run: Run, server: Server) -> Figure:
     from flexcache_rs.sessions.sync import connect
 
-    text = "Microseconds a call, on one connection. A plain socket shows the least possible time."
+    text = "Microseconds per call, on one connection. A plain socket shows the least possible time."
     figure = Figure("On Valkey or Redis, without await", text)
     client: Any = import_module("redis").Redis(host=server.host, port=server.port)
     least = plain_socket(server)
@@ -205,7 +205,7 @@ def _valkey_now(run: Run, server: Server) -> Figure:
 async def _valkey_awaited(run: Run, server: Server) -> list[Figure]:
     from flexcache_rs.sessions import connect
 
-    text = "Microseconds a call. An `asyncio.Protocol` shows the least possible time."
+    text = "Microseconds per call. An `asyncio.Protocol` shows the least possible time."
     single = Figure("On Valkey or Redis, awaited", text)
     together = Figure(f"On Valkey or Redis, {TOGETHER} at once", f"Microseconds for {TOGETHER} tasks together.")
     client: Any = import_module("redis.asyncio").Redis(host=server.host, port=server.port)
@@ -219,14 +219,14 @@ async def _valkey_awaited(run: Run, server: Server) -> list[Figure]:
 
 
 class _Recorder:
-    """The SQL of calls of a session, which a plain connection can send again."""
+    """Records the SQL of a session's calls, so that a plain connection can send it again."""
 
     def __init__(self, session: Any) -> None:
         self._session = session
         self.sent: list[bytes] = []
 
     def record(self, call: Callable[[int], Any]) -> list[bytes]:
-        """What one call sends, round trip by round trip."""
+        """Return the statements of one call, by round trip."""
         link: Any = self._session._backend.take()
         self._session._backend.give_back(link)
         plain, self.sent = link.send, []
@@ -270,7 +270,7 @@ def _sent_again(client: Any, sent: list[bytes]) -> Callable[[int], None]:
 
 
 def _one_statement(client: Any) -> Calls:
-    """What a program would send that has a table of its own."""
+    """Return the calls of a program with its own table, which need one statement each."""
     cursor = client.cursor()
     cursor.execute("CREATE TABLE plain (k VARBINARY(512) PRIMARY KEY, v LONGBLOB, n BIGINT)")
     upsert = "INSERT INTO plain (k, v) VALUES (%s, %s) ON DUPLICATE KEY UPDATE v = VALUES(v)"
@@ -300,10 +300,13 @@ def _mariadb_now(run: Run, server: Database) -> list[Figure]:
 
     figure = Figure(
         "On MariaDB, without await",
-        "Microseconds a call, on one connection. The same SQL is that of a call, sent by the driver alone; calls whose "
-        "SQL cannot be repeated as it is have none. One statement is what a table of a program's own needs.",
+        'Microseconds per call, on one connection. "The same SQL" is the SQL of a session\'s call, which the driver '
+        'alone sends again. A call whose SQL cannot be repeated has no number. "One statement" is the statement of '
+        "a program with a table of its own.",
     )
-    trips = Figure("Round trips on MariaDB", "How often a call asks the server.", "round trips", compared=False)
+    trips = Figure(
+        "Round trips on MariaDB", "The number of requests to the server for each call.", "round trips", compared=False
+    )
     many = import_module("pymysql").constants.CLIENT.MULTI_STATEMENTS
     plain = server.client(database="bench")
     again = server.client(database="bench", client_flag=many, charset="utf8mb4")
@@ -330,7 +333,7 @@ def _mariadb_now(run: Run, server: Database) -> list[Figure]:
 async def _mariadb_awaited(run: Run, server: Database) -> list[Figure]:
     from flexcache_rs.sessions import connect
 
-    single = Figure("On MariaDB, awaited", "Microseconds a call. PyMySQL is called in a thread, as sessions do.")
+    single = Figure("On MariaDB, awaited", "Microseconds per call. PyMySQL is called in a thread, as sessions call it.")
     together = Figure(f"On MariaDB, {TOGETHER} at once", f"Microseconds for {TOGETHER} tasks together.")
     client = server.client(database="bench")
     cursor = client.cursor()

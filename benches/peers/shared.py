@@ -45,7 +45,7 @@ OURS = "SharedCache"
 
 @dataclass(frozen=True)
 class Settings:
-    """How much is measured."""
+    """The size of the measurements."""
 
     runs: int = 5
     windows: int = 8
@@ -66,13 +66,13 @@ class Settings:
 
     @classmethod
     def quick(cls, seed: int | None = None) -> Settings:
-        """About a minute, for a first look."""
+        """Return settings for a first look, which takes about a minute."""
         return cls(2, 4, 2, 0.01, (1_000, 10_000), (1, 2), 0.2, 1, (1, 5), 1, 2.0, seed)
 
 
 @dataclass
 class Run:
-    """What every figure needs."""
+    """The state that every figure needs."""
 
     settings: Settings
     random: Random
@@ -85,22 +85,22 @@ class Run:
     opened: dict[tuple[str, str], Opened] = field(default_factory=dict)
 
     def open(self, contestant: Contestant, what: str) -> Opened:
-        """Opens a cache, which is removed at the end. Some libraries open a directory only once in a process."""
+        """Open a cache, which is removed at the end. Some libraries can open a directory only once in a process."""
         if (contestant.name, what) not in self.opened:
             self.opened[contestant.name, what] = contestant.open(self.place(contestant, what))
         return self.opened[contestant.name, what]
 
     def end(self) -> None:
-        """Removes all caches, and ends the servers."""
+        """Remove all caches, and stop the servers."""
         for opened in self.opened.values():
-            # Whatever a library raises: another process may have removed it.
+            # Ignore any exception, because another process may have removed the cache.
             with suppress(Exception):
                 opened.remove()
         self.servers.end()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def place(self, contestant: Contestant, what: str) -> Path:
-        """A directory of its own; that of a server is always the same."""
+        """Return a separate directory. A server always has the same one."""
         name = "".join(filter(str.isalnum, contestant.name))
         if contestant.serve is None:
             name += f"-{what}"
@@ -110,7 +110,7 @@ class Run:
 
 
 def begin(run: Run) -> None:
-    """Finds out which peers are there, and starts what they need."""
+    """Find the installed peers, and start their servers."""
     for contestant in CONTESTANTS:
         try:
             run.servers.start(contestant, run.place(contestant, "first"))
@@ -130,7 +130,7 @@ FIGURES: dict[str, Callable[[Run], list[Figure]]] = {}
 
 
 def figure(name: str) -> Callable[[Callable[[Run], list[Figure]]], Callable[[Run], list[Figure]]]:
-    """Registers figures under the name that `--only` takes."""
+    """Return a decorator that registers a figure under its name for `--only`."""
 
     def register(function: Callable[[Run], list[Figure]]) -> Callable[[Run], list[Figure]]:
         FIGURES[name] = function
@@ -140,7 +140,7 @@ def figure(name: str) -> Callable[[Callable[[Run], list[Figure]]], Callable[[Run
 
 
 def _measure(run: Run, figures: dict[str, Figure], label: str, entries: int, size: int) -> None:
-    """Fills each cache and measures all calls, in turns."""
+    """Fill each cache, and measure all calls in turns."""
     opened: dict[str, Opened] = {}
     calls: dict[str, int] = {}
     for contestant in run.there:
@@ -177,7 +177,7 @@ _dicts: dict[tuple[int, int], dict[str, str]] = {}
 
 
 def _measure_dict(run: Run, figures: dict[str, Figure], label: str, entries: int, size: int, *, is_warm: bool) -> None:
-    """What a dict of one process takes, beside them."""
+    """Measure a dict of one process for comparison."""
     plain = _dicts.setdefault((entries, size), {key_of(number): "v" * size for number in range(entries)})
     random = run.random
     there = [key_of(random.randrange(entries)) for _ in range(2_000)]
@@ -195,7 +195,7 @@ def _measure_dict(run: Run, figures: dict[str, Figure], label: str, entries: int
 
 @figure("beside")
 def beside(run: Run) -> list[Figure]:
-    """SharedCache beside a dict, call by call."""
+    """Compare SharedCache with a dict, call by call."""
     run.say("beside a dict")
     settings = run.settings
     return [beside_a_dict(settings.entries, settings.runs, settings.windows, run.random)]
@@ -203,7 +203,7 @@ def beside(run: Run) -> list[Figure]:
 
 @figure("sizes")
 def sizes(run: Run) -> list[Figure]:
-    """What does not depend on the machine: hit ratios, and bytes an entry."""
+    """Figures that do not depend on the machine: hit ratios, and bytes per entry."""
     figures = [overhead()]
     if run.traces is None:
         run.say("hit ratios are left out: --traces DIR names the traces")
@@ -232,7 +232,7 @@ def calls(run: Run) -> list[Figure]:
 
 
 def _together(contestant: Contestant, directory: Path, workers: int, options: dict[str, Any]) -> tuple[float, int]:
-    """Calls a second, and failures, of several processes that begin at one moment."""
+    """Return the calls per second, and the failures, of several processes that start at the same time."""
     command = [sys.executable, "-m", "benches.peers.shared_child", contestant.name, str(directory), json.dumps(options)]
     children = [
         subprocess.Popen(
@@ -242,7 +242,7 @@ def _together(contestant: Contestant, directory: Path, workers: int, options: di
     ]
     for child in children:
         assert child.stdout is not None
-        # One that has ended, or does not become ready, counts as failed below.
+        # A process that has ended, or does not become ready, counts as failed below.
         if select([child.stdout], [], [], 30)[0]:
             child.stdout.readline()
         else:
@@ -266,7 +266,7 @@ def _together(contestant: Contestant, directory: Path, workers: int, options: di
 
 
 def _mean_response(contestant: Contestant, directory: Path, workers: int) -> tuple[float, int]:
-    """Microseconds of a call, the mean of all processes, which share 1,000 calls; and failures."""
+    """Return the mean microseconds of a call, and the failures, of processes that share 1,000 calls."""
     calls = 1_000 // workers
     rate, failures = _together(contestant, directory, workers, {"calls": calls, "seconds": 0})
     return (workers / rate * 1e6 if rate else float("inf")), failures
@@ -304,7 +304,7 @@ def processes(run: Run) -> list[Figure]:
 
 @figure("lilcache")
 def lilcache(run: Run) -> list[Figure]:
-    """The benchmark that lilcache has: the mean time of random calls by several processes."""
+    """The benchmark of lilcache: the mean time of random calls by several processes."""
     result = Figure(
         "the benchmark of lilcache",
         "1, 5, 10 and 20 processes share 1,000 random calls with 500 keys. A third each are get, set and pop. The "
@@ -324,7 +324,7 @@ def lilcache(run: Run) -> list[Figure]:
 
 
 def machine(run: Run) -> dict[str, str]:
-    """What the numbers depend on."""
+    """Return a description of the machine and the versions, on which the numbers depend."""
     described = table_report.machine() | {"date": datetime.now(timezone.utc).date().isoformat()}
     for contestant in CONTESTANTS:
         if contestant.name in run.left_out:
@@ -344,7 +344,7 @@ HEAD = (
 
 
 def options(arguments: list[str]) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = command_line.parser_of(
         "shared",
         "The cache in shared memory beside its peers.",
@@ -357,11 +357,11 @@ def options(arguments: list[str]) -> argparse.Namespace:
 
 
 def main(arguments: list[str]) -> None:
-    """Measures, then prints the report or writes it."""
+    """Measure, then print the report or write it."""
     chosen = options(arguments)
     settings = Settings.quick(chosen.seed) if chosen.quick else Settings(seed=chosen.seed)
     say = command_line.progress()
-    # In memory, where all of them that use files are fastest.
+    # Use a directory in memory, where contestants with files are fastest.
     directory = Path(tempfile.mkdtemp(prefix="flexcache-bench-", dir="/dev/shm"))
     run = Run(settings, Random(settings.seed), say, directory, chosen.traces)
     try:

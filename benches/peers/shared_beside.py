@@ -1,4 +1,4 @@
-"""SharedCache beside a dict of one process: the same calls in the same form."""
+"""Compares SharedCache with a dict of one process, with the same calls in the same form."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _puts(put: Callable[[str, Any], Any], value: Any) -> Call:
 
 
 def _assigns(cache: Any, value: Any) -> Call:
-    # Compiled for each, since the interpreter adapts the code of a loop to what it meets.
+    # Compile a separate loop for each, because the interpreter specializes the bytecode of a loop.
     made: dict[str, Call] = {}
     exec("def window(keys):\n    for key in keys:\n        cache[key] = value", {"cache": cache, "value": value}, made)
     return made["window"]
@@ -73,7 +73,7 @@ def _filled(entries: int, value: Any) -> Iterator[Any]:
 
 
 def beside_a_dict(entries: tuple[int, ...], runs: int, windows: int, random: Random) -> Figure:
-    """All calls at all numbers of entries."""
+    """Measure all calls for all numbers of entries."""
     figure = Figure("beside a dict", TEXT, "ns", compared=False)
     for count in entries:
         plain = {key_of(number): VALUE for number in range(count)}

@@ -1,4 +1,4 @@
-"""Caches that several processes share: how each is opened, and a worker process that does as it is told."""
+"""Caches that several processes share: how to open each one, and a worker process that executes commands."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SIZE = 256 << 20
 
 @dataclass
 class Opened:
-    """A cache that is open: its calls, each by a str."""
+    """An open cache with its calls for str keys."""
 
     get: Callable[[str], Any]
     set: Callable[[str, Any], Any]
@@ -51,17 +51,17 @@ class Contestant:
 
 @dataclass
 class Servers:
-    """What runs beside the caches."""
+    """The server processes that caches need."""
 
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start(self, contestant: Contestant, directory: Path) -> None:
-        """Starts what a contestant needs."""
+        """Start the server of a contestant, if it needs one."""
         if contestant.serve is not None:
             self.running.append(contestant.serve(directory))
 
     def end(self) -> None:
-        """Ends all of them."""
+        """Stop all servers."""
         for process in self.running:
             process.terminate()
             process.wait(30)
@@ -91,7 +91,7 @@ def _diskcache(directory: Path) -> Opened:
 
 
 def _lmdb(directory: Path) -> Opened:
-    """As its documentation advises for a cache: no wait for the disk, and a map that is written to."""
+    """LMDB with the options that its documentation recommends for a cache: no sync, and a writable map."""
     environment = import_module("lmdb").open(
         str(directory), map_size=4 * SIZE, writemap=True, map_async=True, sync=False, metasync=False, lock=True
     )
@@ -156,7 +156,7 @@ def _manager(directory: Path) -> Opened:
 
 
 def _ultra_dict(directory: Path) -> Opened:
-    """With its lock between processes, which it does not take unless told to."""
+    """UltraDict with its lock between processes, which it does not take by default."""
     entries = import_module("UltraDict").UltraDict(
         name=f"bench{abs(hash(str(directory)))}", shared_lock=True, full_dump_size=SIZE, buffer_size=SIZE // 4
     )
@@ -170,7 +170,7 @@ def _shared_memory_dict(directory: Path) -> Opened:
 
 
 def _serve_lilcache(directory: Path) -> subprocess.Popen[bytes]:
-    """The process that has the entries: the first one to call `init`, in a thread."""
+    """Start the process that owns the entries. It is the first one that calls `init`, which serves in a thread."""
     program = "import lilcache, sys, time; lilcache.init('bench', sys.argv[1]); time.sleep(1e6)"
     process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", program, str(directory)])
     _until((directory / "bench.sock").exists)
@@ -180,7 +180,7 @@ def _serve_lilcache(directory: Path) -> subprocess.Popen[bytes]:
 def _lilcache(directory: Path) -> Opened:
     lilcache = import_module("lilcache")
     lilcache.init("bench", str(directory))
-    # It has no delete.
+    # lilcache has no delete, so use pop.
     return Opened(lilcache.get, lilcache.set, lilcache.pop, lilcache)
 
 
@@ -253,22 +253,22 @@ ALONE = Contestant("a dict each", "", _dict)
 
 
 def named(name: str) -> Contestant:
-    """The contestant of a name."""
+    """Return the contestant of a name."""
     return next(contestant for contestant in (*CONTESTANTS, ALONE) if contestant.name == name)
 
 
 def key_of(number: int) -> str:
-    """A key, which is a new object each time."""
+    """Return a key, which is a new object each time."""
     return f"key:{number:08d}"
 
 
 def value_of(contestant: Contestant, size: int) -> Any:
-    """Returns a value with the given number of characters."""
+    """Return a value with the given number of characters."""
     return b"v" * size if contestant.values == "bytes" else "v" * size
 
 
 def fill(opened: Opened, contestant: Contestant, entries: int, size: int, seconds: float) -> bool:
-    """Stores the given number of entries. Returns False if that takes longer than the given seconds."""
+    """Store the given number of entries. Returns False if that takes longer than the given seconds."""
     value = value_of(contestant, size)
     end = perf_counter() + seconds
     for number in range(entries):
@@ -279,7 +279,7 @@ def fill(opened: Opened, contestant: Contestant, entries: int, size: int, second
 
 
 def per_call(call: Callable[[str], Any], keys: list[str]) -> float:
-    """Nanoseconds a call, those of the loop subtracted."""
+    """Return the nanoseconds of a call, without those of the loop."""
     begin = perf_counter_ns()
     for _ in keys:
         pass
@@ -305,7 +305,7 @@ def per_call_with(call: Callable[[str, Any], Any], keys: list[str], value: Any) 
 def samples(
     opened: Opened, contestant: Contestant, entries: int, size: int, calls: int, random: Random
 ) -> dict[str, float]:
-    """Nanoseconds of each kind of call."""
+    """Return the nanoseconds of each kind of call."""
     there = [key_of(random.randrange(entries)) for _ in range(calls)]
     absent = [key_of(entries + number) for number in range(calls)]
     value = value_of(contestant, size)
@@ -320,27 +320,27 @@ def samples(
 
 
 def work(name: str, directory: str, options: dict[str, Any]) -> None:
-    """Calls at random; prints how many calls there were, how many failed, and their seconds."""
+    """Make random calls. Prints the number of calls, the number of failures, and the seconds."""
     contestant = named(name)
     opened = contestant.open(Path(directory))
     if "calls" in options:
         some_calls(contestant, opened, options["calls"])
     else:
         for_so_long(contestant, opened, options)
-    # Some libraries raise while they are taken apart.
+    # Some libraries raise at the exit of the interpreter.
     with suppress(Exception):
         sys.stdout.flush()
     os._exit(0)
 
 
 def ready() -> None:
-    """Waits for the others."""
+    """Report that this process is ready, and wait for the others."""
     print("ready", flush=True)
     sys.stdin.readline()
 
 
 def some_calls(contestant: Contestant, opened: Opened, count: int) -> None:
-    """Times each of `count` calls by itself. A third each are get, set and pop, of 500 keys."""
+    """Time each of `count` calls separately. A third each are get, set and pop, of 500 keys."""
     random = Random(os.getpid())
     value = value_of(contestant, 20)
     keys = [key_of(random.randrange(500)) for _ in range(count)]
@@ -358,7 +358,7 @@ def some_calls(contestant: Contestant, opened: Opened, count: int) -> None:
             else:
                 opened.delete(key)
         except KeyError:
-            pass  # There was nothing to pop.
+            pass  # The key was absent.
         except Exception:  # noqa: BLE001 - whatever a library raises under load is counted.
             failures += 1
         nanoseconds += perf_counter_ns() - begin
@@ -366,7 +366,7 @@ def some_calls(contestant: Contestant, opened: Opened, count: int) -> None:
 
 
 def for_so_long(contestant: Contestant, opened: Opened, options: dict[str, Any]) -> None:
-    """Gets and sets of some keys for some seconds."""
+    """Get and set some keys for some seconds."""
     random = Random(os.getpid())
     keys = [key_of(random.randrange(options["keys"])) for _ in range(5000)]
     writes = [random.random() < options["writes"] for _ in keys]

@@ -1,4 +1,4 @@
-"""What does not depend on the machine: hit ratios of SharedCache, and the bytes that an entry costs."""
+"""Figures that do not depend on the machine: hit ratios of SharedCache, and the bytes per entry."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COST = 72
 
 
 def _replayed(keys: list[str], max_bytes: int, size: int) -> tuple[float, int]:
-    """The share of hits with values of this size, and how many entries there were at the end."""
+    """Return the hit ratio with values of this size, and the number of entries at the end."""
     shared = import_module("flexcache_rs.shared")
     value = b"v" * size
     hits = 0
@@ -56,7 +56,7 @@ def _keys(path: Path) -> list[str]:
 
 
 def hit_ratios(traces: Path, say: Callable[[str], None]) -> Figure:
-    """Beside those of the policy S3-FIFO at the same number of entries."""
+    """Compare the hit ratios with those of the policy S3-FIFO for the same number of entries."""
     figure = Figure(
         "hit ratios",
         "Hit ratios in percent. The table also shows the policy `s3fifo` of a `FlexCache` with as many entries as the "
@@ -76,7 +76,7 @@ def hit_ratios(traces: Path, say: Callable[[str], None]) -> Figure:
         different = len(set(keys))
         for share in SHARES:
             room = round(different * share)
-            # The smallest segment has room for thousands of small values: for fewer, they are larger.
+            # The smallest segment has room for thousands of small values. For fewer entries, make the values larger.
             size = max(24, LEAST * 3 // 4 // room - COST)
             ratio, entries = _replayed(keys, max(LEAST, room * (size + COST) * 11 // 10), size)
             beside = _by_s3fifo(keys, max(entries, 1))
@@ -89,7 +89,7 @@ def hit_ratios(traces: Path, say: Callable[[str], None]) -> Figure:
 
 
 def overhead() -> Figure:
-    """Bytes of the segment for each entry, without those of its key and value."""
+    """Return the bytes of the segment per entry, without those of its key and value."""
     shared = import_module("flexcache_rs.shared")
     figure = Figure(
         "bytes an entry",

@@ -25,12 +25,12 @@ HEAD = (
 
 
 def machine() -> dict[str, str]:
-    """Processor, memory, system and interpreter."""
+    """Return processor, memory, system and interpreter."""
     return {name: text for name, text in report.machine().items() if name in ("processor", "system", "python")}
 
 
 def as_json(described: dict[str, str], figures: Sequence[Figure]) -> str:
-    """Everything that was measured."""
+    """Return all measurements."""
     return json.dumps(
         {
             "machine": described,
@@ -77,7 +77,7 @@ def as_markdown(
     head: str = HEAD,
     ours: str = OURS,
 ) -> str:
-    """The whole report. `drawn` are (file name, description)."""
+    """Return the whole report. `drawn` are (file name, description)."""
     lines = [f"# {title}", "", head, ""]
     lines += [*_table(["", ""], [[name, text] for name, text in described.items()], "ll"), ""]
     for file, description in drawn:
@@ -127,12 +127,12 @@ def draw(
     ours: str = OURS,
     reference: str = REFERENCE,
 ) -> list[tuple[str, str]]:
-    """Draws get and set by the number of entries, and by size. Raises ImportError without matplotlib.
+    """Draw get and set by the number of entries, and by size. Raises ImportError without matplotlib.
 
     Args:
-        figures: What was measured.
-        names: Who may be drawn; those that a figure does not have are left out.
-        directory: Where the files are written.
+        figures: The measured figures.
+        names: The libraries to draw. Those that a figure does not have are left out.
+        directory: The directory of the files.
         prefix: The beginning of their names.
         ours: The library whose line is thick.
         reference: The library whose line is dark.
@@ -153,7 +153,7 @@ def draw(
 
 
 def _lines(figures: Sequence[Figure], colours: Mapping[str, str], ours: str, unit: str, path: Path) -> str:
-    """One panel a figure, one line a library."""
+    """Draw one panel per figure, with one line per library."""
     from matplotlib import pyplot
 
     canvas, panels = pyplot.subplots(1, len(figures), figsize=(9, 3.6), sharey=True)

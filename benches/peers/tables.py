@@ -1,4 +1,4 @@
-"""What is measured as a table: for each condition, the samples of each library."""
+"""Measurements as a table: for each condition, the samples of each library."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from typing import Literal
 
 @dataclass
 class Cell:
-    """What one library needed: its samples, in the figure's unit."""
+    """The samples of one library in the figure's unit."""
 
     samples: list[float] = field(default_factory=list[float])
     failures: int = 0
 
     @property
     def median(self) -> float:
-        """The middle one."""
+        """Return the median."""
         return statistics.median(self.samples)
 
     @property
     def mean(self) -> float:
-        """All of them together, by their number."""
+        """Return the mean."""
         return statistics.fmean(self.samples)
 
     @property
     def p99(self) -> float:
-        """What one in a hundred exceeds."""
+        """Return the 99th percentile."""
         return sorted(self.samples)[min(len(self.samples) - 1, len(self.samples) * 99 // 100)]
 
 
 @dataclass
 class Figure:
-    """A table: for each condition, what each library needed, or managed where `more` is better."""
+    """A table: for each condition, the result of each library. With `more`, larger results are better."""
 
     title: str
     text: str
@@ -48,15 +48,15 @@ class Figure:
     remarks: list[str] = field(default_factory=list[str])
 
     def cell(self, condition: str, name: str) -> Cell:
-        """Where to add samples."""
+        """Return the cell to which samples are added."""
         return self.rows.setdefault(condition, {}).setdefault(name, Cell())
 
     def add(self, condition: str, name: str, nanoseconds: Sequence[int]) -> None:
-        """Adds samples."""
+        """Add samples."""
         self.cell(condition, name).samples.extend(sample / 1000 for sample in nanoseconds)
 
     def times(self, condition: str, name: str, reference: str) -> float | None:
-        """How many times as fast as a library another one is."""
+        """Return how many times faster a library is than a reference."""
         row = self.rows[condition]
         if name not in row or reference not in row:
             return None

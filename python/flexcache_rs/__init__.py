@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from flexcache_rs._store import Store
     from flexcache_rs.disk import Cache, Deque, Disk, FanoutCache, FanoutIndex, Index, JSONDisk, Timeout
 
-# The calls of FlexCache that are written in Python.
+# The methods of FlexCache that are written in Python.
 FlexCache.aget_or_set = aget_or_set  # type: ignore[method-assign]
 FlexCache.memoize = memoize_in  # type: ignore[method-assign]
 FlexCache.describe = describe  # type: ignore[method-assign]

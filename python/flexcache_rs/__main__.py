@@ -32,16 +32,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0, 1 for input or output that cannot be used, 130 after Ctrl-C.
         Argparse exits with 2 by itself.
     """
-    # None where it is closed.
+    # sys.stdout is None if it is closed.
     output: TextIO | None = sys.stdout
     if isinstance(output, io.TextIOWrapper):
-        # The name of a file need not exist in the terminal's encoding.
+        # A file name may contain characters that the terminal's encoding lacks.
         output.reconfigure(errors="backslashreplace")
     try:
         try:
             return _run(arguments)
         finally:
-            # Not left to the end of the interpreter, where nobody could catch what goes wrong.
+            # Flush here, because an error of the flush at exit could not be caught.
             if output is not None:
                 output.flush()
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Attributes of a base class that a class does not have, because what it stands in for has not."""
+"""Hides attributes of a base class, because the class that a drop-in replaces does not have them."""
 
 # mypy: ignore-errors
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class _Absent:
-    """Looks as if it were not there. An instance may have an attribute of the name."""
+    """A descriptor that looks as if the attribute did not exist. Instances may still have an attribute of the name."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -25,6 +25,6 @@ class _Absent:
 
 
 def hide(class_: type, names: Iterable[str]) -> None:
-    """Make attributes of its base class absent from a class and its instances."""
+    """Hide attributes of its base class from a class and its instances."""
     for name in names:
         setattr(class_, name, _Absent(name))

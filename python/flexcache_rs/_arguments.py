@@ -1,7 +1,8 @@
-"""Arguments that hold several things, and what is said of one that does not."""
+"""Checks of arguments that must contain several elements, and the error for other arguments."""
 
 from __future__ import annotations
 
+import sys
 from operator import index
 
 TYPE_CHECKING = False
@@ -12,11 +13,11 @@ if TYPE_CHECKING:
 
 _UNBOUNDED = float("inf")
 _LONGEST = 60
-"""Characters of text that is shown in a message."""
+"""The number of characters of a text that a message shows."""
 
 
 def check_callable(name: str, value: Any) -> None:
-    """Refuses what cannot be called.
+    """Check that an argument can be called.
 
     Raises:
         TypeError: It cannot be called.
@@ -26,7 +27,7 @@ def check_callable(name: str, value: Any) -> None:
 
 
 def described(value: Any) -> str:
-    """The type of an object, and the object itself where it is a number or text."""
+    """Describe an object for an error message: by its type, or by its value if it is a number or text."""
     kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
     name: str = kind.__name__
     if kind not in (str, bytes, int, float, bool) or (kind in (str, bytes) and len(value) > _LONGEST):
@@ -34,21 +35,48 @@ def described(value: Any) -> str:
     try:
         return f"{name} ({value!r})"
     except ValueError:
-        # An int of too many digits.
+        # An int with more digits than Python converts to text.
         return name
 
 
-def as_int(value: Any) -> Any:
-    """An integer of another library, such as numpy's, as an int; anything else as it is."""
+def as_number(value: Any) -> Any:
+    """A real number of another class, such as numpy's, `Fraction` or `Decimal`, as an int or a float.
+
+    Anything else is returned as it is. A finite number that no float can hold becomes the largest one.
+    """
     kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
-    return index(value) if kind is not int and not issubclass(kind, bool) and hasattr(kind, "__index__") else value
+    if isinstance(value, (int, float)):
+        return value
+    if hasattr(kind, "__index__"):
+        try:
+            return index(value)
+        except TypeError:
+            # Such as numpy's bool.
+            return value
+    if not hasattr(kind, "__float__"):
+        return value
+    # Whoever has one of their objects has imported the modules.
+    modules = (sys.modules.get("numbers"), "Real"), (sys.modules.get("decimal"), "Decimal")
+    return _as_float(value) if isinstance(value, tuple(getattr(*each) for each in modules if each[0])) else value
+
+
+def _as_float(value: Any) -> float:
+    if value != value:
+        return float("nan")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = _UNBOUNDED if value > 0 else -_UNBOUNDED
+    if abs(number) == _UNBOUNDED and value != number:
+        return sys.float_info.max if value > 0 else -sys.float_info.max
+    return number
 
 
 def real(name: str, number: Any) -> float:
-    """A number as a float. A negative int that no float can hold is minus infinity.
+    """Return a number as a float. A negative int too large for a float becomes minus infinity.
 
     Raises:
-        OverflowError: It is an int that no float can hold.
+        OverflowError: It is a positive int too large for a float.
     """
     try:
         return float(number)
@@ -59,10 +87,10 @@ def real(name: str, number: Any) -> float:
 
 
 def whole_number(name: str, value: Any, least: float = -_UNBOUNDED, most: float = _UNBOUNDED) -> int:
-    """An int that is no bool, within bounds where there are any.
+    """Check that a value is an int, not a bool, and within the bounds, if there are any.
 
     Raises:
-        TypeError: It is no int.
+        TypeError: It is not an int.
         ValueError: It is out of bounds.
     """
     if isinstance(value, bool) or not isinstance(value, int):
@@ -78,7 +106,7 @@ def whole_number(name: str, value: Any, least: float = -_UNBOUNDED, most: float 
 
 
 def _shown_bound(number: float) -> str:
-    """A bound as it is read most easily."""
+    """Format a bound so that it is easy to read."""
     sign, size = ("-", "+") if number < 0 else ("", "-")
     for power in (32, 63):
         if abs(number) == 1 << power:
@@ -89,10 +117,10 @@ def _shown_bound(number: float) -> str:
 
 
 def each(name: str, value: Any, allowed: str = "an iterable of keys") -> Iterator[Any]:
-    """Goes through an argument. What its own `__iter__` raises is raised as it is.
+    """Return an iterator over an argument. Exceptions of its own `__iter__` propagate.
 
     Raises:
-        TypeError: Nobody can go through it.
+        TypeError: It is not iterable.
     """
     try:
         return iter(value)
@@ -104,11 +132,11 @@ def each(name: str, value: Any, allowed: str = "an iterable of keys") -> Iterato
 
 
 def pairs(name: str, value: Any) -> list[tuple[Any, Any]]:
-    """The pairs of key and value of a mapping, or of an iterable of pairs.
+    """Return the pairs of key and value of a mapping, or of an iterable of pairs.
 
     Raises:
         TypeError: It is neither.
-        ValueError: It holds what is no pair.
+        ValueError: An element is not a pair.
     """
     allowed = "a mapping or an iterable of pairs of key and value"
     if isinstance(value, str | bytes):

@@ -1,4 +1,4 @@
-"""Functions of asyncio, which is imported when the first of them is awaited: most programs need none of it."""
+"""Functions of asyncio. asyncio is imported when the first of them is awaited, because most programs do not need it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def to_thread(call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) 
 
 
 def begin_in_thread(call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-    """As `asyncio.to_thread`, but the thread has the call before this returns."""
+    """As `asyncio.to_thread`, but the call is already submitted to the thread when this returns."""
     from asyncio import get_running_loop
     from contextvars import copy_context
     from functools import partial
@@ -45,7 +45,7 @@ async def sleep(seconds: float) -> None:
 
 
 async def wait(futures: Iterable[Future[R]]) -> None:
-    """As `asyncio.wait`: what is waited for goes on if the caller is cancelled."""
+    """As `asyncio.wait`: the futures go on if the caller is cancelled."""
     from asyncio import wait
 
     await wait(futures)
@@ -65,10 +65,10 @@ async def gathered(calls: Sequence[Coroutine[Any, Any, R]]) -> list[R]:
 
 
 async def at_once(cache: SharedSegment, name: object, call: Callable[[], R | None]) -> R:
-    """What a call of an event loop returns. It is made again if it returned None, because another process was writing.
+    """Make a call in the event loop, and return its result. Repeat it while it returns None.
 
-    Only the wait for that process is in a thread. If a task is cancelled meanwhile, no thread acquires for it what
-    nobody would give back.
+    None means that another process is writing. Only the wait for that process is in a thread. If a task is cancelled
+    meanwhile, no thread acquires anything for it, which nobody would release.
     """
     while (result := call()) is None:
         await to_thread(cache._wait_for_writers, name)

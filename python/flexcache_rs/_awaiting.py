@@ -1,4 +1,4 @@
-"""What loads in progress ask Python about tasks that wait for one another."""
+"""Finds tasks that wait for one another. The native loads call these functions."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def pause() -> None:
 
 
 def waits_for(task: Any, other: Any) -> bool:
-    """Whether a task cannot go on before another one has ended.
+    """Whether `task` cannot go on before `other` has ended.
 
-    It awaits it, or what was made to wait for it: gather(), wait(), shield() or a TaskGroup. A future
-    knows that by its callbacks.
+    This is so if the task awaits the other one, or a gather(), wait(), shield() or TaskGroup which waits for it. The
+    callbacks of the futures tell.
     """
     seen: set[int] = set()
     open_ = [other]
@@ -34,10 +34,10 @@ def waits_for(task: Any, other: Any) -> bool:
 
 
 def _waiting_for(future: Any) -> Iterator[Any]:
-    """The tasks and futures that a future's callbacks go on with."""
+    """Yield the tasks and futures that a future's callbacks resume."""
     for callback, *_ in getattr(future, "_callbacks", None) or ():
         for part in _parts(callback):
-            # A TaskGroup: the task whose block it is waits for all in it.
+            # A TaskGroup. The task that runs its block waits for all tasks of the group.
             parent = getattr(part, "_parent_task", None)
             if parent is not None:
                 yield parent
@@ -46,11 +46,11 @@ def _waiting_for(future: Any) -> Iterator[Any]:
 
 
 def _parts(callback: Any) -> Iterator[Any]:
-    """What a callback holds: its instance, its arguments, its variables from around."""
+    """Yield the objects that a callback refers to: arguments of a partial, its instance, and its closure."""
     while isinstance(callback, functools.partial):
         yield from callback.args
         callback = callback.func
     yield getattr(callback, "__self__", None)
     for cell in getattr(callback, "__closure__", None) or ():
-        with contextlib.suppress(ValueError):  # Where it is not filled yet.
+        with contextlib.suppress(ValueError):  # The cell is empty.
             yield cell.cell_contents

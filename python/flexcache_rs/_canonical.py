@@ -1,7 +1,7 @@
 """Descriptions of objects in keys of memoized calls in a store, for `src/py/object/canonical_key.rs`.
 
-An object gets a description of its own where objects that are equal are to have the same one in every process. Any
-other object is pickled, by itself: what else is in the key makes no difference to its pickle.
+Objects of these types have a description that is the same for equal objects in every process. Any other object is
+pickled separately, so that the rest of the key does not change its pickle.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _dataclass(value: Any, kind: type) -> tuple[Any, ...] | None:
     if dataclasses is None or "__dataclass_fields__" not in kind.__dict__:
         return None
     if getattr(getattr(equal, "__code__", None), "co_filename", None) != "<string>" or not (name := _name(kind)):
-        # Its equality is not that which dataclass() writes: of the class, and of the fields that are compared.
+        # Its __eq__ is not the one that dataclass() generates, which compares the class and the compared fields.
         return None
     fields = (field.name for field in dataclasses.fields(value) if field.compare)
     return ("dataclass", *name, *((field, getattr(value, field)) for field in fields))
@@ -66,7 +66,7 @@ def _datetime(value: Any) -> tuple[Any, ...] | None:
         moment = value.replace(tzinfo=None, fold=0)
         return ("datetime", moment.isoformat()) if offset is None else ("moment", (moment - offset).isoformat())
     except OverflowError:
-        # In the first or the last hours of all.
+        # The time is too near datetime.min or datetime.max to convert to UTC.
         return None
 
 
@@ -81,7 +81,7 @@ def _decimal(value: Any) -> tuple[Any, ...]:
     return ("decimal", ("-" if sign else "") + significant, exponent + len(all_digits) - len(significant))
 
 
-# By module and name. A program with such an object has imported the module, and other programs need not import it.
+# By module and name, so that these modules need not be imported here. A program with such an object has imported them.
 _EXACTLY: dict[tuple[str, str], Callable[[Any], tuple[Any, ...] | None]] = {
     ("datetime", "date"): lambda value: ("date", value.isoformat()),
     ("datetime", "datetime"): _datetime,
@@ -97,7 +97,7 @@ _OTHERS = (_enum, _path, _class, _named_tuple, _dataclass)
 
 
 def _name(kind: type) -> tuple[str, str] | None:
-    """Module and qualified name of a class, if another process finds it by them."""
+    """Return module and qualified name of a class, or None if another process would not find the class by them."""
     module: Any = kind.__module__
     name = kind.__qualname__
     return (module, name) if isinstance(module, str) and "<" not in name else None
@@ -108,7 +108,7 @@ def _kind_of(value: object) -> type:
 
 
 def describe(value: Any) -> tuple[Any, ...]:
-    """Parts that are equal for two objects only where the objects are equal, and of one class.
+    """Return parts that are equal for two objects only if the objects are equal and of one class.
 
     Raises:
         TypeError: for an object that cannot be hashed, or has no description of its own and cannot be pickled.

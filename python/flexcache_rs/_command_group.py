@@ -1,4 +1,4 @@
-"""A command of the program that is a group of actions."""
+"""Commands that are groups of actions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def add_group(
     summary: str,
     description: str,
 ) -> argparse._SubParsersAction[argparse.ArgumentParser]:  # pyright: ignore[reportPrivateUsage]
-    """Adds the group to the program's commands. Without an action it prints its help. Returns its actions."""
+    """Add a group to the program's commands, and return its actions. Without an action the group prints its help."""
     parser = commands.add_parser(name, help=summary, description=description, allow_abbrev=False)
 
     def print_help(_options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Memoized functions whose callers get copies of what is kept, so that they may change them.
+"""Memoized functions whose callers get copies of the stored results, so that they may change them.
 
 Types are in the stub: `typing` takes longer to import than all of this package.
 """

@@ -490,7 +490,7 @@ class FlexCache(MutableMapping[_K, _V]):
     def describe(self) -> str:
         """Return a report for people, as text: what the cache holds and what it counted. Print it.
 
-        O(1) beside removing what has expired.
+        O(1), and O(1) more for each entry that has expired.
 
         >>> from flexcache_rs import FlexCache
         >>> cache = FlexCache(max_items=10, name="users")
@@ -935,7 +935,7 @@ class CacheStats:
 
 @disjoint_base
 class CacheView(Generic[_T_co]):
-    """The keys, values or entries of a cache, as it is whenever the view is asked."""
+    """A view of the keys, values or entries of a cache. It shows the current contents."""
     def __class_getitem__(cls, key: Any) -> GenericAlias: ...
     def __len__(self) -> int: ...
     def __iter__(self) -> CacheIterator[_T_co]: ...
@@ -964,7 +964,7 @@ class CacheItemsView(CacheView[tuple[_K_co, _T_co]], ItemsView[_K_co, _T_co]):  
 
 @final
 class CacheIterator(Generic[_T_co]):
-    """Iterates over a cache as it was, without what has left since."""
+    """Iterates over the entries that a cache had at the beginning, without those that were removed since."""
     def __class_getitem__(cls, key: Any) -> GenericAlias: ...
     def __iter__(self) -> Self: ...
     def __next__(self) -> _T_co: ...
@@ -1109,13 +1109,13 @@ class _InstanceResults:
     def __reduce__(self) -> tuple[Any, ...]: ...
 
 class Block:
-    """What objects with a `with` stand on."""
+    """The base class of objects with a `with` block."""
     def __new__(cls, *_arguments: Any, **_options: Any) -> Self: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, kind: object, _raised: object, _traceback: object) -> None: ...
 
 class AwaitedBlock:
-    """What objects with an `async with` stand on."""
+    """The base class of objects with an `async with` block."""
     def __new__(cls, *_arguments: Any, **_options: Any) -> Self: ...
     def __aenter__(self) -> Awaitable[Self]: ...
     def __aexit__(self, kind: object, _raised: object, _traceback: object) -> Awaitable[None]: ...
@@ -1160,7 +1160,7 @@ class _Load:
     def take_lease(self, cache: FlexCache[Any, Any]) -> None: ...
 
 class TooLargeError(ValueError):
-    """An entry is larger than the whole cache may be."""
+    """The entry is larger than the whole cache may be."""
 
 class CircularLoadError(RuntimeError):
     """A computation would have to wait for itself."""
@@ -1169,7 +1169,7 @@ class LoadCancelled(Exception):  # noqa: N818
     """A computation that others wait for was cancelled from inside: it raised CancelledError."""
 
 class LoadFailedElsewhere(Exception):  # noqa: N818
-    """The computation of a value failed in another process, with an exception that cannot be made again here."""
+    """The computation of a value failed in another process, with an exception that cannot be restored here."""
 
 _KEYWORDS: Any
 
@@ -1228,7 +1228,7 @@ _Side: TypeAlias = Literal["front", "back"]
 
 @disjoint_base
 class Disk:
-    """How keys and values become what the table and files hold, and back.
+    """Converts keys and values to what the table and the files store, and back.
 
     A subclass may replace `put` and `get` (keys), `store` and `fetch` (values), `filename` and
     `remove` (files); a cache is given the class: `Cache(directory, disk=MyDisk)`. Settings of a
@@ -1237,8 +1237,8 @@ class Disk:
     Args:
         directory: The directory of the cache.
         min_file_size: The number of bytes (characters of a `str`) from which a value gets its own file.
-        pickle_protocol: With which objects are pickled.
-        serializer: Turns objects into bytes and back in place of pickle; it has `dumps(object,
+        pickle_protocol: The protocol with which objects are pickled.
+        serializer: Converts objects to bytes and back, instead of pickle. It has `dumps(object,
             protocol)` and `loads(data)`, and for keys, if they are to be treated in another way,
             `dumps_key` and `loads_key`.
         compression: "zstd", "lz4" or None. Values of 256 bytes and more are compressed where it
@@ -1281,7 +1281,7 @@ class Disk:
     def store(self, value: Any, read: bool, key: Any = None) -> tuple[int, int, str | None, Any]:
         """Prepare a value, and write its file if it gets one. Returns (size, mode, filename, value)."""
     def fetch(self, mode: int, filename: str | None, value: Any, read: bool, /) -> Any:
-        """A value from what [`store`] returned; an open file where it has one and `read` is true.
+        """Return the value for what `store` returned. If it has a file and `read` is true, return the open file.
 
         Raises:
             OSError: The file does not exist.
@@ -1347,7 +1347,7 @@ class DiskTransaction:
     ) -> None: ...
 
 def guard_sqlite3(wanted: bool) -> None:
-    """Sets whether `sqlite3` is kept away from databases that are open here."""
+    """Sets whether `sqlite3` is refused databases that are open here."""
 
 @final
 class SqliteFinder:
@@ -1366,7 +1366,7 @@ def scan_pickle(data: bytes) -> tuple[bool, bool]:
 
 @disjoint_base
 class DiskHold:
-    """What the locks of `flexcache_rs.disk.recipes` inherit."""
+    """The base class of the locks of `flexcache_rs.disk.recipes`."""
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def __init__(self, *_args: Any, **_kwargs: Any) -> None: ...
     def _make(self, cache: DiskCache, key: Any, expire: _Seconds | None, tag: Any, kind: str, places: int) -> None: ...
@@ -1377,7 +1377,7 @@ class DiskHold:
 
 @disjoint_base
 class DiskCache:
-    """What `flexcache_rs.disk.Cache` inherits."""
+    """The base class of `flexcache_rs.disk.Cache`."""
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def __init__(self, *_args: Any, **_kwargs: Any) -> None: ...
     def _set_unreadable_is_missing(self, is_missing: bool) -> None: ...
@@ -1409,7 +1409,7 @@ class DiskCache:
     def _disk(self) -> Disk: ...
     @property
     def disk(self) -> Disk:
-        """What turns keys and values into what the directory holds."""
+        """The object that converts keys and values to what the directory stores."""
     @property
     def directory(self) -> str:
         """The directory, as an absolute path."""
@@ -1846,7 +1846,7 @@ class SessionCall:
 
 @final
 class SessionCodec:
-    """What encodes and decodes for one session.
+    """Encodes and decodes for one session.
 
     The serializer is asked for objects that have no cell. `missing` is what calls answer where there is nothing.
     """
@@ -1949,7 +1949,7 @@ class MemorySessionTransaction:
 
 @disjoint_base
 class NearCache:
-    """What `flexcache_rs.remote.RemoteCache` and `flexcache_rs.diskcache_rs.FastCache` inherit."""
+    """The base class of `flexcache_rs.remote.RemoteCache` and `flexcache_rs.diskcache_rs.FastCache`."""
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def __init_subclass__(cls, **_options: Any) -> None: ...
     def _set_near(self, near: FlexCache[Any, Any]) -> None: ...
@@ -1961,10 +1961,10 @@ class NearCache:
 
         Raises:
             TypeError: The key is not a str, bytes, int, float, bool, None or a tuple of these.
-            RemoteError: With `on_error="raise"`: the server cannot be asked.
-            RemoteValueError: What the server has there is no value of this cache.
+            RemoteError: With `on_error="raise"`: the server cannot be reached.
+            RemoteValueError: The key holds something that is no value of this cache.
 
-        A copy in memory costs little more than in a `FlexCache`, anything else one command.
+        A hit in memory sends no command. Any other call sends one.
         """
     @overload
     def get(self, key: Any, default: _T) -> Any | _T: ...
@@ -2038,8 +2038,8 @@ class RemoteLane:
         """How often this process has connected."""
     def renew(self) -> None:
         """Make another connection for later calls, as there may be another server now. Earlier ones are still answered."""
-    def disconnect(self) -> None:
-        """End the connection. The next call makes another one."""
+    def close(self) -> None:
+        """End the connection. A call that outlasts this, or comes later, makes another one and ends it."""
 
 @final
 class RemoteReplies:
@@ -2108,7 +2108,7 @@ class SharedVersion:
 
 @disjoint_base
 class SharedSegment:
-    """What `flexcache_rs.shared.SharedCache` inherits."""
+    """The base class of `flexcache_rs.shared.SharedCache`."""
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def _open(
         self,
@@ -2181,13 +2181,13 @@ class SharedSegment:
         ttl: _Seconds | datetime | None = None,
         tags: Iterable[str] | None = None,
     ) -> None:
-        """Store a value, or replace the one that is there.
+        """Store or replace a value.
 
         Args:
             key: A str, bytes, int, float, bool, None, or a tuple of these. 1, 1.0 and True are one key, as in a dict.
             value: Anything that can be pickled. Plain types, and tuples, lists and dicts of them, are stored without pickle.
             ttl: Seconds as int or float, a `timedelta` or a `datetime`; None for `default_ttl`, `float("inf")` for ever.
-            tags: What `evict_tag` knows the entry by: an iterable of str.
+            tags: The tags of the entry for `evict_tag`: an iterable of str.
 
         Raises:
             TooLargeError: The entry is larger than `stats().largest_item`.
@@ -2311,9 +2311,9 @@ class SharedSegment:
 
         Args:
             key: The key.
-            by: What is added.
-            initial: What a key without a value starts from.
-            ttl: The time to live of a new value. One that is there keeps its own.
+            by: The int to add.
+            initial: The initial value of an absent key.
+            ttl: The time to live of a new value. An existing value keeps its own.
 
         Returns:
             The sum.
@@ -2322,7 +2322,7 @@ class SharedSegment:
             TypeError: The value, `by` or `initial` is not an int.
             ValueError: `by` or `initial` does not fit 64 bits.
             OverflowError: The sum does not fit 64 bits.
-            TimeoutError: As `put`.
+            TimeoutError: As for `put`.
 
         >>> from flexcache_rs.shared import SharedCache
         >>> with SharedCache("example-incr", max_bytes=1 << 20) as cache:

@@ -47,7 +47,7 @@ with Cache(sys.argv[1]) as cache:
     print(sum(cache.get(number) == number * number for number in range(int(sys.argv[2]))))
 """
 
-# What each of several processes does with the cache that they share; it prints how many results it computed.
+# The program of each of several processes that share a cache. It prints how many results it computed.
 SHARE = """
 import sys
 place, count, kind = sys.argv[1], int(sys.argv[2]), sys.argv[3]
@@ -78,11 +78,11 @@ def add_to(
 
 
 def run(_options: argparse.Namespace) -> int:
-    """Show everything, a line as soon as it is known. Returns the exit status."""
+    """Run the demo, and print each line as soon as it is known. Returns the exit status."""
     print(f"flexcache-rs {__version__}, Python {sys.version.partition(' ')[0]}: all results are measured now\n")
     for step in (_slow_function, _hits, _many_callers, _restart, _many_processes, _policies):
         step()
-        # Standard output is None where it is closed, which printing allows for.
+        # sys.stdout may be None, which print() accepts.
         print(end="", flush=True)
     return 0
 
@@ -109,7 +109,7 @@ def _slow_function() -> None:
 
 
 def _nanoseconds(get: Callable[[str], object], keys: Sequence[str]) -> float:
-    """Return what a call takes, the loop included."""
+    """Return the nanoseconds of a call, loop overhead included."""
     began = time.perf_counter_ns()
     for key in keys:
         get(key)
@@ -121,14 +121,14 @@ def _hits() -> None:
     plain = dict.fromkeys(keys, 0)
     cache: FlexCache[str, int] = FlexCache(max_items=ENTRIES)
     cache.set_many(plain)
-    # Those of both take turns, and the fastest counts: what else the machine does only makes a round slower.
+    # Dict and cache take turns, and the fastest round counts: other programs can only make a round slower.
     rounds = [(_nanoseconds(plain.get, keys), _nanoseconds(cache.get, keys)) for _ in range(ROUNDS)]
     beside, ours = (min(times) for times in zip(*rounds, strict=True))
     _say(f"a hit among {ENTRIES:,} entries", f"{ours:.0f} ns; dict {beside:.0f} ns: {ours / beside:.1f} times as long")
 
 
 def _computations(decorate: Callable[[Callable[[int], int]], Callable[[int], int]]) -> int:
-    """Return how many computations callers of one result cause that ask at once."""
+    """Return how many computations happen when several callers ask for one result at once."""
     computed: list[int] = []
 
     def slow(number: int) -> int:
@@ -166,7 +166,7 @@ def _start(program: str, *arguments: object) -> subprocess.Popen[str]:
 
 
 def _number_from(process: subprocess.Popen[str]) -> int:
-    """Return what a process prints, when it has ended."""
+    """Wait for the end of a process, and return the number that it printed."""
     output, _ = process.communicate(timeout=60)
     if process.returncode:
         raise RuntimeError(f"a process of the demo ended with {process.returncode}")

@@ -1,4 +1,4 @@
-"""What all backends for Django have in common. Needs Django."""
+"""The base class of all backends for Django. Needs Django."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ async def _awaited(call: Callable[..., Any], *arguments: Any) -> Any:
 
 @suggesting
 class Backend(BaseCache):  # type: ignore[misc]  # Django has no types.
-    """A backend whose calls are one call of its cache each.
+    """A backend that makes one call of its cache for each call.
 
-    Django composes some of them of a read and a write. What others store in between would be lost.
+    Django composes some calls of a read and a write, and would lose what others store in between.
     """
 
     def _key(self, key: Any, version: int | None) -> str:
-        """The key of the cache for a key of a version."""
+        """Return the cache's key for a key and a version."""
         return str(self.make_key(key, version))
 
     def _move(self, old: str, new: str) -> bool:
-        """Store the value of a key under another one, and then remove the first. Returns False if there is none.
+        """Store the value of `old` under `new`, and then remove `old`. Returns False if `old` has no value.
 
-        Whatever fails in between, the value is under one of them.
+        If a step fails, the value is under at least one of the two keys.
         """
         raise NotImplementedError
 
     def incr_version(self, key: Any, delta: int = 1, version: int | None = None) -> int:
-        """Move a value to another version, with its time to live. One of several callers moves it.
+        """Move a value to another version, with its time to live. Only one of several concurrent callers moves it.
 
         Raises:
             ValueError: The key has no value.

@@ -1,7 +1,7 @@
 """The types of functions by their first parameter, for type checkers. No program imports it.
 
-They tell methods, class methods and static methods apart, which a decorator cannot do. A parameter `self` or `cls` is
-known by its name, and another one by its type.
+They tell methods, class methods and static methods apart, which a decorator alone cannot do. Parameters `self` and
+`cls` are recognized by name, and others by type.
 """
 
 # pyright: reportRedeclaration=false, reportSelfClsParameterName=false

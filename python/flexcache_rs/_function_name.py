@@ -1,8 +1,7 @@
-"""Names of memoized functions, which begin the keys of their results in a cache that others use as well.
+"""Names of memoized functions, which prefix the keys of their results in a cache with several users.
 
-In a store, which may outlive the process or be shared by several, the name is what tells the results of one
-function from those of another. In a cache that is private to this process the memoized function itself does: its
-prefix holds a random part.
+A store may outlive the process, or several processes may share it, so the name must tell the results of functions
+apart. In a cache that is private to this process, a prefix with a random part does.
 """
 
 from __future__ import annotations
@@ -19,23 +18,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any, TypeAlias
 
-# Begins the keys under which a store has the nonces of functions.
+# The first element of the keys under which a store keeps the nonces of functions.
 _OF_NONCES = "flexcache_rs memoize"
 
-# The same as those keys have it.
+# The encoded beginning of those keys.
 HEAD_OF_NONCES = _core._canonical_key((_OF_NONCES,))[:-1]
 
-# How long a nonce lives, in seconds, whatever the cache's default_ttl says: about a century.
+# The time to live of a nonce in seconds, about a century. The cache's default_ttl does not apply to nonces.
 _FOREVER = 3.0e9
 
-# So many wrappers are looked through: an object may have any attribute, for ever.
+# The limit of wrappers to unwrap: an object that has every attribute would unwrap without end.
 _DEEPEST = 100
 
-# What begins the keys of a function: its name, or in a store its name and version.
+# The first element of a function's keys: its name, or in a store its name and version.
 Prefix: TypeAlias = str | tuple[str, str]
 
-# The functions alive that have results in a store, and the execution of a module that they come from, by the store and
-# their prefix. A function keeps its store alive, so the address of a store whose function is alive is no other's.
+# By store and prefix: a live function that has results in the store, and the execution of the module that defined it.
+# A function keeps its store alive, so the id of the store is unique while the function lives.
 _named: dict[tuple[tuple[object, ...], Prefix], tuple[ref[Any], object]] = {}
 
 
@@ -51,7 +50,7 @@ def text(argument: str, value: object) -> str | None:
 
 
 def stable_name(function: Any) -> tuple[str | None, str]:
-    """`module.qualname`, or None where that does not name this function alone, or not in every process; and why."""
+    """Return `module.qualname`, or None and the reason why that does not identify the function in every process."""
     name, module = getattr(function, "__qualname__", None), getattr(function, "__module__", None)
     bound = getattr(function, "__self__", None)
     if not isinstance(name, str) or not isinstance(module, str):
@@ -74,7 +73,7 @@ def stable_name(function: Any) -> tuple[str | None, str]:
 
 
 def random_prefix(function: Any) -> str:
-    """A prefix that no other function has, in any process."""
+    """Return a prefix that is unique to this function among all processes."""
     name = getattr(function, "__qualname__", None) or type(function).__qualname__
     return f"{getattr(function, '__module__', None)}.{name} {os.urandom(8).hex()}"
 
@@ -92,7 +91,7 @@ def _is_memoized(function: Any) -> bool:
 
 
 def _wrapped_by(function: Any) -> Iterator[Any]:
-    """The function, and those that it wraps in turn."""
+    """Yield the function, and the functions that it wraps, from the outside in."""
     known: list[Any] = []
     while function is not None and len(known) < _DEEPEST and not any(function is one for one in known):
         known.append(function)
@@ -102,7 +101,7 @@ def _wrapped_by(function: Any) -> Iterator[Any]:
 
 
 def _places(function: Any) -> list[tuple[object, object]]:
-    """Where a function and those that it wraps are written, by file and line; those alone that have code."""
+    """Return file and first line of a function and of the functions that it wraps, if they have code."""
     codes = [getattr(one, "__code__", None) for one in _wrapped_by(function)]
     if codes == [None]:
         codes = [getattr(getattr(_class_of(function), "__call__", None), "__code__", None)]  # noqa: B004
@@ -110,13 +109,13 @@ def _places(function: Any) -> list[tuple[object, object]]:
 
 
 def _execution(function: Any) -> object:
-    """Stands for the execution of a module that a function comes from: a reload begins another one."""
+    """Return an object that identifies the execution of the function's module. A reload makes a new one."""
     *_, innermost = _wrapped_by(function)
     return getattr(innermost, "__globals__", {}).get("__spec__")
 
 
 def _store_of(cache: Any) -> tuple[object, ...]:
-    """What is equal for caches over one store: the directory, or else the store object."""
+    """Return a value that is equal for caches over one store: its directory, or else the id of the store object."""
     store = cache.store
     while _is_cache(store) and store.store is not None:
         store = store.store
@@ -125,7 +124,7 @@ def _store_of(cache: Any) -> tuple[object, ...]:
 
 
 def refuse_stacked(function: Any, label: str, cache: Any, prefix: Prefix) -> None:
-    """Refuse a function that is memoized in this cache, or in this store under this name, and what wraps such a one.
+    """Refuse a function that is, or wraps, one memoized in this cache, or in this store under this name.
 
     Raises:
         ValueError: for such a function.
@@ -140,10 +139,10 @@ def refuse_stacked(function: Any, label: str, cache: Any, prefix: Prefix) -> Non
 
 
 def claim(cache: Any, prefix: Prefix, memo: Any, function: Any) -> None:
-    """Note that a function's results in a store begin with a prefix. A reload or a redefinition replaces it.
+    """Reserve a prefix of a store for a function. After a reload or a redefinition the new function replaces it.
 
     Raises:
-        ValueError: where another function alive, from another line of the same file, has it.
+        ValueError: A live function from another line of the same file has the prefix.
     """
     place = (_store_of(cache), prefix)
     execution = _execution(function)
@@ -168,33 +167,33 @@ def claim(cache: Any, prefix: Prefix, memo: Any, function: Any) -> None:
 
 
 class Names:
-    """What the keys of one function begin with in a cache that others use as well."""
+    """The beginning of one function's keys in a cache with several users, and its nonce."""
 
     __slots__ = ("_local", "head", "in_store", "place", "tag")
 
     def __init__(self, prefix: Prefix | None, in_store: bool, tag: str | None, has_place: bool) -> None:
         self.in_store = in_store
-        # What keys in a store begin with: the encoding of a tuple that ends here does so alone.
+        # The encoded beginning of the keys in a store. Without the last byte, which ends the encoding of a tuple.
         self.head = _core._canonical_key((prefix,))[:-1] if in_store else None
-        # What all results have whose keys are of the user's making.
+        # The tag of all results if the user's `key` makes the keys, which then have no prefix.
         self.tag = tag
         # The key in the store under which all processes find the nonce.
         self.place = _core._canonical_key((_OF_NONCES, prefix)) if has_place else None
         self._local = os.urandom(8).hex()
 
     def nonce(self, cache: Any) -> str:
-        """A random part of the keys, another one after each clear(): never a number, which would begin again."""
+        """Return the random part of the keys, which clear() replaces. A counter could start again and repeat."""
         if self.place is None:
             return self._local
         for _ in range(100):
-            # No lookup of the user's: it counts as none.
+            # peek(), because this must not count as a lookup.
             nonce = cache.peek(self.place)
             if isinstance(nonce, str):
                 return nonce
             nonce = os.urandom(8).hex()
             if cache.add(self.place, nonce, _FOREVER):
                 return nonce
-        # Nothing stays in the store: what is computed is not found again.
+        # The store keeps nothing, so no result is found again and any nonce does.
         return self._local
 
     def change_nonce(self, cache: Any) -> None:
@@ -204,7 +203,7 @@ class Names:
 
 
 def _levels_to_the_user() -> int:
-    """How many calls up the decorator stands, for a warning of the caller's."""
+    """Return the `stacklevel` with which a warning points at the user's decorator."""
     frame, levels = sys._getframe(1), 1  # pyright: ignore[reportPrivateUsage]
     package = __name__.rpartition(".")[0]
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
@@ -213,7 +212,7 @@ def _levels_to_the_user() -> int:
 
 
 def _is_private(store: Any) -> bool:
-    """Whether a store is a cache in the memory of this process, and so is what is behind it."""
+    """Whether a store, and any store behind it, is a cache in the memory of this process."""
     while _is_cache(store):
         store = store.store
     return store is None
@@ -222,7 +221,7 @@ def _is_private(store: Any) -> bool:
 def names_in(
     cache: Any, shared: bool, function: Any, name: str | None, version: str | None, key: Any
 ) -> tuple[Prefix | None, Names]:
-    """The prefix of a function's keys, and what else tells them from others'.
+    """Return the prefix of a function's keys, and the `Names` that tell its keys from others'.
 
     Warns:
         RuntimeWarning: where a function has no name by which another process would find its results.

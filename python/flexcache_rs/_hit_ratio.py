@@ -1,4 +1,4 @@
-"""The share of reads that found a value, as all statistics have it."""
+"""The hit ratio, which all statistics share."""
 
 from __future__ import annotations
 

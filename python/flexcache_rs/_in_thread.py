@@ -1,4 +1,4 @@
-"""Calls that may wait for a store, made from a coroutine."""
+"""Calls from coroutines of functions that may block on a store."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from flexcache_rs import _core
 
 _PAUSE = 0.01
-"""Seconds between two questions whether another process has computed a value."""
+"""Seconds between two checks whether another process has computed a value."""
 
 _PATIENCE = 1.0
-"""Seconds after which a call is made again that nobody has answered."""
+"""Seconds after which a call without an answer is made again."""
 
 
 async def in_thread(cache: _core.FlexCache[Any, Any], function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function of a cache that may wait for the store behind it: in a thread, if there is a store.
+    """Call a function of a cache which may block on the store. If the cache has a store, the call is in a thread.
 
-    In an awaited transaction of a directory that is the thread which makes its calls. This and the shared calls below
-    are the only places where an event loop and a store that blocks meet.
+    In an awaited transaction of a directory, the transaction's own thread makes the call. This function and the
+    shared calls below are the only places where an event loop meets a store that blocks.
     """
     if cache.store is None:
         return function(*arguments)
@@ -36,9 +36,9 @@ async def in_thread(cache: _core.FlexCache[Any, Any], function: Callable[..., An
 
 
 async def lease(cache: _core.FlexCache[Any, Any], load: Any, look: Callable[[], Any], nothing: Any) -> Any:
-    """Ask for the lease of a load of a task, and wait while another process has it.
+    """Acquire the lease for a load of a task. Waits while another process holds it.
 
-    Returns what `look()` returned if that is not `nothing`: a value that makes computing needless; else `nothing`.
+    Returns the value that `look()` found meanwhile, which makes computing needless, or `nothing`.
     """
     step = await in_thread(cache, load.lease, cache, look, nothing, False)
     if step is not load:
@@ -52,7 +52,7 @@ async def lease(cache: _core.FlexCache[Any, Any], load: Any, look: Callable[[], 
 
 
 async def before_joining(cache: _core.FlexCache[Any, Any], key: Any) -> None:
-    """Discard the load of a key that a task is about to join, if the key was written from elsewhere since."""
+    """Discard the running load of a key before a task joins it, if another process has written the key since."""
     from flexcache_rs import _core
 
     if cache.store is not None and _core._has_leased_load(cache, key):  # pyright: ignore[reportPrivateUsage]
@@ -60,14 +60,14 @@ async def before_joining(cache: _core.FlexCache[Any, Any], key: Any) -> None:
 
 
 class _Hop:
-    """Calls of the tasks of one event loop which gather while a thread is busy with those before: one hop for all."""
+    """Batches of the calls of one event loop's tasks. While a thread makes one batch, the next one gathers."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]] = []
         self.running: Future[Any] | None = None
 
     def begin(self) -> None:
-        """Call in a thread what has gathered."""
+        """Make the gathered calls in a thread."""
         from asyncio import get_running_loop
 
         calls, self.calls = self.calls, []
@@ -75,7 +75,7 @@ class _Hop:
         self.running.add_done_callback(lambda running: self.end(running, calls))
 
     def end(self, running: Future[Any], calls: list[Any]) -> None:
-        """Hand the results out, and call what has gathered meanwhile."""
+        """Hand the results to the tasks, and begin the next batch if calls have gathered meanwhile."""
         failed = running.cancelled() or running.exception() is not None
         for (future, *_), result in () if failed else zip(calls, running.result(), strict=True):
             if not future.done():
@@ -88,7 +88,7 @@ _HOPS: WeakKeyDictionary[AbstractEventLoop, _Hop] = WeakKeyDictionary()
 
 
 async def _share_hop(otherwise: Any, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function in a thread, together with what other tasks call. `otherwise` if there was no answer in time."""
+    """Call a function in a thread, batched with other tasks' calls. Returns `otherwise` after `_PATIENCE` seconds."""
     from asyncio import get_running_loop, wait
 
     event_loop = get_running_loop()
@@ -97,7 +97,7 @@ async def _share_hop(otherwise: Any, function: Callable[..., Any], *arguments: A
     hop.calls.append((future, function, arguments))
     if hop.running is None or hop.running.done():
         hop.begin()
-    # A signal's handler may raise between any two lines of a hop, and so its calls be lost.
+    # The wait has a limit, because a signal handler that raises in a hop can lose its calls.
     await wait((future,), timeout=_PATIENCE)
     if not future.done():
         future.cancel()
@@ -113,7 +113,7 @@ def _results(calls: list[Any]) -> list[tuple[bool, Any]]:
 
 
 def _result(future: Future[Any], function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[bool, Any]:
-    """Whether a call raised, and what it raised or returned."""
+    """Make a call. Returns whether it raised, and the exception or the result."""
     try:
         return False, None if future.cancelled() else function(*arguments)
     except BaseException as error:  # noqa: BLE001  # It goes to the task that called.
@@ -121,8 +121,8 @@ def _result(future: Future[Any], function: Callable[..., Any], arguments: tuple[
 
 
 def transaction_number() -> int:
-    """The number of the awaited transaction that the running task is in; 0 outside of one."""
-    # Who is in one has imported the module.
+    """Return the number of the awaited transaction that the running task is in, or 0 outside of one."""
+    # A task in a transaction has imported the module.
     aio = sys.modules.get("flexcache_rs.disk.aio")
     transaction = None if aio is None else aio.transaction_of_task()
     return 0 if transaction is None else id(transaction.worker)

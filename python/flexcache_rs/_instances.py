@@ -1,4 +1,4 @@
-"""Instances whose methods are memoized: what stands for them in keys, and what they hold of results."""
+"""Instances whose methods are memoized: their representation in keys, and the results that they hold."""
 
 import gc
 from _weakref import ref
@@ -6,12 +6,12 @@ from types import FunctionType, ModuleType
 
 from flexcache_rs import _core
 
-# The attribute in which an instance holds the results of its methods that may refer to it.
+# The attribute of an instance that holds those results of its methods which may refer to the instance.
 _RESULTS = "_flexcache_rs_results"
 
 
 class InstanceRef(ref):
-    """Stands for an instance in the keys of its method: equal to itself alone, and weak."""
+    """A weak reference to an instance, which replaces the instance in keys. It is equal only to itself."""
 
     __slots__ = ("address", "tag")
 
@@ -26,13 +26,13 @@ class InstanceRef(ref):
 
 
 def results_of(instance):
-    """Where an instance holds results of its methods; None where it has no room for attributes."""
+    """Return the object in which an instance holds results of its methods. None if it has no __dict__ for it."""
     attributes = getattr(instance, "__dict__", None)
     if type(attributes) is not dict:
         return None
     results = attributes.setdefault(_RESULTS, _core._InstanceResults(instance))
     if not isinstance(results, _core._InstanceResults) or not results.belong_to(instance):
-        # That of an instance that was pickled, or those of the one that this is a copy of.
+        # The instance was unpickled or copied, and the attribute came along.
         results = attributes[_RESULTS] = _core._InstanceResults(instance)
     return results
 
@@ -42,21 +42,21 @@ _MOST_REFERENTS = 10_000
 
 
 def may_refer_to(value, instance):
-    """Whether a result may keep an instance alive, as far as the collector can see."""
+    """Whether a result may keep an instance alive, judging by the references that the garbage collector reports."""
     seen, left = {id(value)}, [value]
     while left:
         one = left.pop()
         if one is instance:
             return True
         if isinstance(one, FunctionType):
-            # Not the globals of its module, which are not the result's.
+            # Skip __globals__: the module owns them, not the result.
             referents = [one.__closure__, one.__defaults__, one.__kwdefaults__, one.__dict__]
         else:
             referents = gc.get_referents(one)
         for other in referents:
             if other is instance:
                 return True
-            # What belongs to the program keeps whatever it refers to alive anyway.
+            # Skip classes, modules and their globals. They live anyway, and so does whatever they refer to.
             if (
                 id(other) in seen
                 or not gc.is_tracked(other)

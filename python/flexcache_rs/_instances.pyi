@@ -2,13 +2,13 @@ from typing import Any
 from weakref import ReferenceType
 
 class InstanceRef(ReferenceType[Any]):
-    """Stands for an instance in the keys of its method: equal to itself alone, and weak."""
+    """A weak reference to an instance, which replaces the instance in keys. It is equal only to itself."""
 
     address: int
     tag: str
 
 def results_of(instance: object) -> Any:
-    """Where an instance holds results of its methods; None where it has no room for attributes."""
+    """Return the object in which an instance holds results of its methods. None if it has no __dict__ for it."""
 
 def may_refer_to(value: object, instance: object) -> bool:
-    """Whether a result may keep an instance alive, as far as the collector can see."""
+    """Whether a result may keep an instance alive, judging by the references that the garbage collector reports."""

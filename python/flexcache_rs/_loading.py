@@ -1,4 +1,4 @@
-"""`aget_or_set`: values that tasks compute where they are absent. `get_or_set` is native."""
+"""`aget_or_set`: tasks compute values that are absent. `get_or_set` is native."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-# What no factory returns.
+# A sentinel that no factory returns.
 NOTHING = object()
 
 
@@ -58,7 +58,7 @@ async def aget_or_set(  # noqa: D417
     >>> asyncio.run(main())
     (1, 1)
     """
-    # Where there is a store, only what it need not be asked for.
+    # If there is a store, look in memory only: asking the store would block the event loop.
     value = self.get(key, NOTHING) if self.store is None else self._get_from_memory(key, NOTHING)
     if value is not NOTHING:
         return value
@@ -73,7 +73,7 @@ async def aget_or_set(  # noqa: D417
     async def compute(load: _core._Load) -> Any:  # pyright: ignore[reportPrivateUsage]
         if names:
             load.declare(self, names)
-        # Another may have landed since we looked.
+        # Another load may have stored a value since we looked.
         value = await lease(self, load, lambda: look(key, NOTHING), NOTHING)
         if value is NOTHING:
             value = factory()

@@ -1,4 +1,4 @@
-"""`LockBlock`: the `with` of a lock, whose release no signal's handler skips."""
+"""`LockBlock`: the `with` block of a lock. A signal handler that raises cannot skip its release."""
 
 from __future__ import annotations
 
@@ -11,10 +11,17 @@ if TYPE_CHECKING:
 
 
 class LockBlock(Block, AwaitedBlock):
-    """What the locks of stores stand on. See `src/py/object/block.rs` for who calls these methods, and when."""
+    """The base class of the locks of stores. `src/py/object/block.rs` says when each method is called."""
 
     _name: Any
     _timeout: float | timedelta | None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._name!r}>"
+
+    def __reduce__(self) -> Any:
+        message = f"a {type(self).__name__} cannot be copied or pickled: make one in each process, by its cache"
+        raise TypeError(message)
 
     def acquire(self) -> bool:
         """Wait for the lock."""

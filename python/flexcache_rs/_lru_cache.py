@@ -1,4 +1,4 @@
-"""functools' lru_cache and cache, on FlexCache's core.
+"""lru_cache and cache with the interface of functools, on FlexCache's core.
 
 Types are in the stub: `typing` takes longer to import than all of this package.
 """
@@ -8,11 +8,11 @@ import functools
 from flexcache_rs import _core
 from flexcache_rs._absent import hide
 
-# The very type that functools returns: it compares and unpickles like one.
+# The type that functools returns, so that results compare and unpickle alike.
 _CacheInfo = functools._CacheInfo
 
 
-# How much is kept, and what was counted without a cache. Functions may have attributes of these names.
+# Read through the class, because wrapped functions may have attributes of the same names.
 _cache_of = _core.Memoized.cache.__get__
 _uncached_of = _core.Memoized._uncached.__get__
 _forget_uncached = _core.Memoized._forget_uncached
@@ -21,11 +21,10 @@ _forget_uncached = _core.Memoized._forget_uncached
 class _LruCacheWrapper(_core.Memoized):
     """A function that lru_cache() has wrapped."""
 
-    # Libraries know the wrappers of functools by their names: pydantic takes them for methods of a model, not for
-    # fields.
+    # Some libraries recognize functools' wrappers by name. pydantic takes them for methods of a model, not for fields.
     __module__, __qualname__ = "functools", "_lru_cache_wrapper"
 
-    # Not in __dict__, which update_wrapper() fills with the attributes of the function.
+    # A slot, because update_wrapper() fills __dict__ with the attributes of the function.
     __slots__ = ("__maxsize",)
 
     def __new__(cls, function, maxsize, typed):
@@ -33,7 +32,7 @@ class _LruCacheWrapper(_core.Memoized):
         wrapper = _core.Memoized.__new__(cls, function, kept, typed=bool(typed))
         wrapper.__maxsize = maxsize
         functools.update_wrapper(wrapper, function)
-        # Attributes of the function must not hide the methods of ours.
+        # Attributes of the function must not hide the wrapper's methods.
         for name in ("cache_info", "cache_clear"):
             wrapper.__dict__.pop(name, None)
         # In __dict__ as with functools, so that wraps() copies it.
@@ -42,7 +41,7 @@ class _LruCacheWrapper(_core.Memoized):
 
     @property
     def __class__(self):
-        # Programs find what to clear by isinstance(): pytest fixtures that clear all caches of a process, for one.
+        # Programs recognize wrappers by isinstance(), such as pytest fixtures that clear all caches of a process.
         return functools._lru_cache_wrapper
 
     def cache_info(self):
@@ -100,7 +99,7 @@ def lru_cache(maxsize=128, typed=False, **unknown):
         return _LruCacheWrapper(maxsize, 128, typed)
     if maxsize is not None and not isinstance(maxsize, int):
         raise TypeError("Expected first argument to be an integer, a callable, or None")
-    # Of whatever subclass of int, as functools does.
+    # Accept any subclass of int, as functools does.
     most = None if maxsize is None else max(int(maxsize), 0)
 
     def wrap(function):

@@ -62,7 +62,7 @@ class _LruCacheWrapper(Generic[_P, _R_co]):
 
 @type_check_only
 class _OfClass(_LruCacheWrapper[_P, _R_co], Generic[_P, _R_co]):
-    """What a class has under the name. A class method gets the class, and the others all of their arguments."""
+    """The attribute of a class. A class method gets the class, and other functions get all of their arguments."""
     @overload
     def __call__(self: _OfClass[Concatenate[type[Any], _Q], _R], *args: _Q.args, **kwargs: _Q.kwargs) -> _R: ...
     @overload

@@ -1,4 +1,4 @@
-"""The calls that make a `FlexCache` a `MutableMapping`, in addition to its native calls.
+"""The methods that make a `FlexCache` a `MutableMapping`, in addition to its native methods.
 
 Types are in the stub.
 """
@@ -98,7 +98,7 @@ def update(self, other=(), /, **entries):
     {'a': 1, 'b': 2}
     """
     if isinstance(other, _core.FlexCache):
-        # Not by lookups, which would count and could miss what has just left.
+        # Not by lookups, which would count as hits and could miss an entry that has just been removed.
         other = list(_core.FlexCache.entries(other))
     if entries:
         other = [*(dict(other).items() if hasattr(other, "keys") else other), *entries.items()]
@@ -112,7 +112,7 @@ def _dict_of(mapping):
 
 
 def _eq(self, other):
-    """Whether another mapping has equal keys with equal values; order and limits make no difference. O(n)."""
+    """Whether another mapping has equal keys with equal values. Order and limits do not matter. O(n)."""
     if self is other:
         return True
     if not isinstance(other, Mapping):
@@ -121,7 +121,7 @@ def _eq(self, other):
 
 
 def _or(self, other):
-    """A copy of the cache with the entries of a mapping, which win. O(n)."""
+    """Return a copy of the cache, updated with the entries of a mapping. O(n)."""
     if not isinstance(other, Mapping):
         return NotImplemented
     copy = self.copy()
@@ -130,20 +130,20 @@ def _or(self, other):
 
 
 def _ror(self, other):
-    """A dict of a mapping's entries and those of the cache, which win. O(n)."""
+    """Return a dict of a mapping's entries, updated with those of the cache. O(n)."""
     if not isinstance(other, Mapping):
         return NotImplemented
     return {**_dict_of(other), **_dict_of(self)}
 
 
 def _ior(self, other):
-    """Store or replace the entries of a mapping or an iterable of pairs: update(). O(1) for each entry."""
+    """Store or replace the entries of a mapping or an iterable of pairs, as update() does. O(1) for each entry."""
     self.update(other)
     return self
 
 
 def make_mapping():
-    """Give FlexCache and its views what completes them."""
+    """Add the methods to FlexCache and its views."""
     cache = _core.FlexCache
     for call in (setdefault, update):
         call.__qualname__ = f"FlexCache.{call.__name__}"
@@ -151,11 +151,11 @@ def make_mapping():
     for name, call in (("__eq__", _eq), ("__or__", _or), ("__ror__", _ror), ("__ior__", _ior)):
         call.__name__, call.__qualname__ = name, f"FlexCache.{name}"
         setattr(cache, name, call)
-    # By identity, as before there was an equality: programs keep caches in sets, and as parts of keys.
+    # Hash by identity although caches compare by content: programs keep caches in sets and in keys.
     cache.__hash__ = object.__hash__
     cache.items = property(_items)
     MutableMapping.register(cache)
-    # The operations of a set, for the views that are sets.
+    # Give the key and item views the operations of a set.
     for view in (_core.CacheKeysView, _core.CacheItemsView):
         for name, call in vars(Set).items():
             if name.startswith("__") and callable(call) and name not in {"__subclasshook__", "__class_getitem__"}:

@@ -59,4 +59,4 @@ def update(self: Any, other: Any = (), /, **entries: Any) -> None:
     """
 
 def make_mapping() -> None:
-    """Give FlexCache and its views what completes them."""
+    """Add the methods to FlexCache and its views."""

@@ -17,15 +17,15 @@ from flexcache_rs._loading import NOTHING
 from flexcache_rs._memoize_options import INFINITY, tags_of
 from flexcache_rs._seconds import seconds_in
 
-# An early refresh is out of the question where it is less likely than e to the minus this.
+# An early refresh is never considered where its probability is below exp(-_UNLIKELY).
 _UNLIKELY = 30.0
 
-# Since Python 3.13 a class method passes its class to a call, and not to the attributes of what it wraps.
+# Since Python 3.13 classmethod binds its class for calls only. Attributes such as `invalidate` do not get the class.
 _ATTRIBUTES_LACK_CLASS = sys.version_info >= (3, 13)
 
 
 def is_in_class_body(function):
-    """Whether a function is written in the body of a class, as far as its name tells, and not bound yet."""
+    """Whether a function is written in a class body, judging by its qualified name, and is not bound yet."""
     if getattr(function, "__self__", None) is not None:
         return False
     outer = getattr(function, "__qualname__", "").rpartition(".")[0]
@@ -33,7 +33,7 @@ def is_in_class_body(function):
 
 
 class _PassesClass:
-    """Comes before `classmethod`: gives a class the memoized function bound to it, as before Python 3.13."""
+    """A base to put before `classmethod`. It binds the memoized function to the class, as Python did before 3.13."""
 
     __slots__ = ()
 
@@ -52,7 +52,7 @@ _ClassMethod.__name__ = _ClassMethod.__qualname__ = "classmethod"
 
 
 def class_method(kind, memo):
-    """A class method of some kind around a memoized function, whose attributes get the class as well."""
+    """Wrap a memoized function in `kind`, a subclass of classmethod, so that its attributes get the class as well."""
     if _ATTRIBUTES_LACK_CLASS and kind.__get__ is classmethod.__get__:
         kind = _ClassMethod if kind is classmethod else type(kind.__name__, (_PassesClass, kind), {})
     return kind(memo)
@@ -61,17 +61,17 @@ def class_method(kind, memo):
 class Memo(_core.Memoized):
     """A function that memoize() has wrapped."""
 
-    # Nothing of ours is in __dict__, which update_wrapper() fills with the attributes of the function.
+    # Slots, because update_wrapper() fills __dict__ with the attributes of the function.
     __slots__ = (
         *("_attributes_lack_class", "_instances", "_is_alone", "_names", "_owners", "_plan", "_prefix"),
         "_typed",
     )
 
-    # The key of a call, whose class or instance is among the arguments.
+    # The key of a call. The class or instance must be among the arguments.
     _key_of = _core.Memoized.cache_key
 
     def _refuse_without_class(self, attribute):
-        """Raises where a class method of the interpreter's stands above, which has kept the class to itself."""
+        """Raise TypeError if the interpreter's `classmethod` wraps this function, because it did not pass the class."""
         lacks = self._attributes_lack_class
         if lacks is None:
             lacks = self._is_under_class_method()
@@ -83,14 +83,14 @@ class Memo(_core.Memoized):
             )
 
     def _is_under_class_method(self):
-        """Whether a class method has wrapped this function; None where it may yet come to that.
+        """Whether a class method has wrapped this function. None if that may still happen.
 
-        A class method tells nobody what it wraps. The class is looked up by its name, and where it has none that leads
-        to it the collector is asked: O(objects), at most once for each function of a class that has a name.
+        A function cannot see what wraps it. We look up the class by its qualified name. If this fails, we ask the
+        garbage collector, which takes O(objects), at most once per function of a class that can be looked up.
         """
         function = self._function
         if not is_in_class_body(function):
-            # It may be called without any class.
+            # A function outside of a class body needs no class.
             return False
         owner = sys.modules.get(getattr(function, "__module__", None))
         *path, name = function.__qualname__.split(".")
@@ -106,13 +106,13 @@ class Memo(_core.Memoized):
         return False if is_known or any(type(one) is dict and "__qualname__" in one for one in held) else None
 
     def __set_name__(self, owner, name):
-        # An alias in a class body, perhaps: its first argument is an instance where it is one of the class.
+        # The function was assigned in the body of `owner`, and becomes a method of the instances of `owner`.
         if not is_in_class_body(self._function):
             self._owners.append(ref(owner))
         self._may_be_method(self._instances)
 
     def _is_method_of(self, instance):
-        """Whether the function is a method of an instance that it is called with."""
+        """Whether the function is a method of `instance`, the first argument of a call."""
         classes = type(instance).__mro__
         owners = [owner() for owner in self._owners]
         if any(one is owner for one in classes for owner in owners):
@@ -124,7 +124,10 @@ class Memo(_core.Memoized):
         return any(one.__qualname__ == name and one.__module__ == module for one in classes)
 
     def _meet(self, instance):
-        """What stands for an instance from now on, until it dies; None where it is an argument like any other."""
+        """Return the `InstanceRef` that replaces the instance in keys until it dies.
+
+        Returns None if the function is not a method of the instance, which then is an ordinary argument.
+        """
         if not self._is_method_of(instance):
             return None
         if self._names.in_store:
@@ -155,7 +158,7 @@ class Memo(_core.Memoized):
         return stands
 
     def _stands_for(self, key, args):
-        """What stands for the instance in the key of a method."""
+        """Return the `InstanceRef` in the key of a method call. Returns None if the key has none."""
         if self._instances and args:
             stands = self._instances.get(id(args[0]))
             if stands is not None and isinstance(key, tuple) and any(part is stands for part in key):
@@ -163,11 +166,11 @@ class Memo(_core.Memoized):
         return None
 
     def _keep(self, load, key, args, tags, value, raised, cost):
-        """Stores a result, or an exception, if it is to be kept."""
+        """Store a result, or an exception if `raised`, unless an option says not to keep it."""
         plan = self._plan
         if raised:
             if self._has_value(key):
-                # What is good, or may replace an error, is not replaced by one.
+                # An exception never replaces a result that is good, or that stale_if_error may return.
                 return
             value = _core._copy_of_exception(value)
         elif plan.condition is not None and not plan.condition(value):
@@ -177,7 +180,7 @@ class Memo(_core.Memoized):
         results = None
         if stands is not None:
             tags = (*tags, stands.tag)
-            # What may refer to the instance is the instance's, or neither would ever be collected.
+            # A result that may refer to the instance is held by the instance. Otherwise neither would be collected.
             results = results_of(args[0]) if gc.is_tracked(value) else None
             if results is None and gc.is_tracked(value) and may_refer_to(value, args[0]):
                 self._warn_of_instance(args[0])
@@ -193,7 +196,7 @@ class Memo(_core.Memoized):
             if load.store(self.cache, stored, ttl, tags):
                 self.cache._loaded(key, stored)
         except _core.TooLargeError:
-            # The caller gets it all the same.
+            # The caller gets the value all the same.
             return
 
     def _warn_of_instance(self, instance):
@@ -211,7 +214,7 @@ class Memo(_core.Memoized):
         )
 
     def _ttl_of(self, value, raised):
-        """How long a result or an exception lives; None is for ever."""
+        """Return the time to live of a result, or of an exception if `raised`. None means for ever."""
         plan = self._plan
         ttl = plan.error_ttl if raised else plan.ttl
         if callable(ttl):
@@ -223,7 +226,7 @@ class Memo(_core.Memoized):
         return ttl
 
     def _declare(self, load, args, kwargs):
-        """The tags that a result gets, but for that of its instance; the load knows them before it computes."""
+        """Return the tags of a result without the tag of its instance. The load gets them before it computes."""
         tags = self._plan.tags
         tags = () if tags is None else tags_of(tags(*args, **kwargs)) if callable(tags) else tags
         if self._names.tag is not None:
@@ -233,7 +236,7 @@ class Memo(_core.Memoized):
         return tags
 
     def _has_value(self, key):
-        """Whether there is a result, no exception, that is or was good."""
+        """Whether the cache has a result under the key, fresh or stale, and no exception."""
         found = self.cache.peek(key, NOTHING)
         if isinstance(found, _core.Remembered):
             return not (found.raised or found.lost)
@@ -241,14 +244,14 @@ class Memo(_core.Memoized):
 
     @property
     def _place_of_nonce(self):
-        """The key under which a store has the nonce."""
+        """The key under which the store keeps the nonce."""
         return self._names.place
 
     def _read_nonce(self):
-        """What is now in the keys of this function, which clear() changes."""
+        """Return the current nonce, which is part of each key of this function. clear() changes it."""
         return self._names.nonce(self.cache)
 
-    # What these do is in methods of their own, which methods of instances and classes call: they know whose call it is.
+    # The private methods do the work. Bound methods call those directly, because they know the instance or the class.
 
     def cache_key(self, /, *args, **kwargs):
         """Return the key of a call with these arguments."""
@@ -287,7 +290,7 @@ class Memo(_core.Memoized):
             self.cache.evict_tag(names.tag)
             return
         if names.in_store:
-            # Also those that are in the store alone. What is being computed is kept under an old key, if at all.
+            # A new nonce also hides results that are only in the store. Running computations store under an old key.
             names.change_nonce(self.cache)
             self._forget_nonce()
             mine = [key for key in self.cache if isinstance(key, str) and key.startswith(names.head)]
@@ -324,7 +327,7 @@ class Memo(_core.Memoized):
         return {"maxsize": self.cache.max_items or None, "typed": self._typed}
 
     def _still(self, key):
-        """What a call gets that finds something in the cache after all, or NOTHING."""
+        """Return a good result which is in the cache after all, or NOTHING. Raises an exception that is kept there."""
         found = self.cache.peek(key, NOTHING)
         if not isinstance(found, _core.Remembered):
             return found
@@ -333,14 +336,14 @@ class Memo(_core.Memoized):
         return found.value if found.good_for > 0 and not found.lost else NOTHING
 
     def _fresh(self, key):
-        """A result that has been refreshed meanwhile, or NOTHING."""
+        """Return a result that has been refreshed meanwhile, or NOTHING."""
         found = self.cache.peek(key, NOTHING)
         if isinstance(found, _core.Remembered) and (found.raised or found.lost or not found.fresh):
             return NOTHING
         return found.value if isinstance(found, _core.Remembered) else found
 
     def _is_due(self, remembered):
-        """Whether this call is to refresh a result before it expires: likelier the nearer that is."""
+        """Whether this call refreshes a result early. The probability rises as expiry nears."""
         from math import log  # Not imported before it is used.
 
         eagerness = self._plan.early_refresh * remembered.cost
@@ -349,7 +352,7 @@ class Memo(_core.Memoized):
     def _log_refresh(self):
         import logging  # Not imported before it is used.
 
-        # An instance that can be called has no name of its own, and neither has a partial.
+        # A callable instance and a partial have no __qualname__.
         name = getattr(self, "__qualname__", None) or type(self._function).__qualname__
         logging.getLogger("flexcache_rs").exception("refreshing %s() failed", name)
 
@@ -375,7 +378,7 @@ class SyncMemo(Memo):
         return value
 
     def _load(self, key, args, kwargs):
-        """Answers a call that found nothing."""
+        """Answer a call whose key is not in the cache."""
 
         def compute(load):
             tags = self._declare(load, args, kwargs)
@@ -385,7 +388,7 @@ class SyncMemo(Memo):
         return _core._load(self.cache, key, compute)
 
     def _refresh_early(self, load, key, remembered, args, kwargs):
-        """Computes a value anew that is still good, unless somebody else does."""
+        """Compute a value that is still good again, unless another caller or process does so already."""
         tags = self._declare(load, args, kwargs)
         if self.cache.store is not None:
             value = load.lease(self.cache, lambda: self._fresh(key), NOTHING, blocks=False, patient=False)
@@ -397,7 +400,7 @@ class SyncMemo(Memo):
         return self._compute(load, key, tags, args, kwargs)
 
     def _reconsider(self, key, remembered, args, kwargs):
-        """Answers a call that found what is not simply returned."""
+        """Answer a call that found an exception, or a result that is lost, stale or due for a refresh."""
         if remembered.raised:
             raise _core._copy_of_exception(remembered.value)
         if remembered.lost:
@@ -415,14 +418,14 @@ class SyncMemo(Memo):
                 return _core._load(
                     self.cache, key, lambda load: self._refresh_early(load, key, remembered, args, kwargs)
                 )
-            except Exception:  # noqa: BLE001  # What there is, is good.
+            except Exception:  # noqa: BLE001  # The present value is still good.
                 self._log_refresh()
         elif self._plan.soft_ttl is not INFINITY:
             self._refresh_soon(key, remembered, args, kwargs)
         return remembered.value
 
     def _refresh_soon(self, key, remembered, args, kwargs):
-        """Computes the value again in a separate thread; one thread per key at a time."""
+        """Compute the value again in a separate thread. Each key has at most one such thread at a time."""
 
         def compute(load):
             try:
@@ -433,7 +436,7 @@ class SyncMemo(Memo):
 
         try:
             _core._refresh_in_thread(self.cache, key, compute)
-        except Exception:  # noqa: BLE001  # There is no thread to be had; what there is, is good.
+        except Exception:  # noqa: BLE001  # No thread could be started. The present value is still good.
             self._log_refresh()
 
     def refresh(self, /, *args, **kwargs):
@@ -470,9 +473,9 @@ class AsyncMemo(Memo):
         return value
 
     async def _load(self, key, args, kwargs):
-        """Answers a call that found nothing in memory."""
+        """Answer a call whose key is not in memory."""
         if self.cache.store is not None:
-            # It has not been asked yet.
+            # The store has not been asked yet.
             found = await in_thread(self.cache, self.cache.get, key, NOTHING)
             if isinstance(found, _core.Remembered):
                 return found.value if found.fresh else await self._reconsider(key, found, args, kwargs)
@@ -490,7 +493,7 @@ class AsyncMemo(Memo):
         return await _core._load_in_task(self.cache, key, compute)
 
     async def _refresh_early(self, load, key, remembered, args, kwargs):
-        """Computes a value anew that is still good, unless somebody else does."""
+        """Compute a value that is still good again, unless another caller or process does so already."""
         tags = self._declare(load, args, kwargs)
         if self.cache.store is not None:
             value = await in_thread(self.cache, load.lease, self.cache, lambda: self._fresh(key), NOTHING, False, False)
@@ -502,7 +505,7 @@ class AsyncMemo(Memo):
         return await self._compute(load, key, tags, args, kwargs)
 
     async def _reconsider(self, key, remembered, args, kwargs):
-        """Answers a call that found what is not simply returned."""
+        """Answer a call that found an exception, or a result that is lost, stale or due for a refresh."""
         if remembered.raised:
             raise _core._copy_of_exception(remembered.value)
         if remembered.lost:
@@ -520,22 +523,22 @@ class AsyncMemo(Memo):
                 return await _core._load_in_task(
                     self.cache, key, lambda load: self._refresh_early(load, key, remembered, args, kwargs)
                 )
-            except Exception:  # noqa: BLE001  # What there is, is good.
+            except Exception:  # noqa: BLE001  # The present value is still good.
                 self._log_refresh()
         elif self._plan.soft_ttl is not INFINITY:
             self._refresh_soon(key, remembered, args, kwargs)
         return remembered.value
 
     async def _call_with_nonce(self, args, kwargs):
-        """Answers a call whose nonce has to be read from the store, and perhaps written there."""
+        """Answer a call whose nonce must first be read from the store, and written there if it is missing."""
         return await self._load(await self._key_in_thread(args, kwargs), args, kwargs)
 
     async def _key_in_thread(self, args, kwargs):
-        """The key of a call. Its nonce may have to be read from the store."""
+        """Return the key of a call. Reading its nonce from the store may block, hence the thread."""
         return await in_thread(self.cache, lambda: self._key_of(*args, **kwargs))
 
     def _refresh_soon(self, key, remembered, args, kwargs):
-        """Computes the value again in a separate task; one task per key at a time."""
+        """Compute the value again in a separate task. Each key has at most one such task at a time."""
 
         async def compute(load):
             try:
@@ -546,7 +549,7 @@ class AsyncMemo(Memo):
 
         try:
             _core._refresh_in_task(self.cache, key, compute)
-        except Exception:  # noqa: BLE001  # What there is, is good.
+        except Exception:  # noqa: BLE001  # The present value is still good.
             self._log_refresh()
 
     async def refresh(self, /, *args, **kwargs):

@@ -84,7 +84,7 @@ class MemoizedFunction(Memo[_P, _R_co], Generic[_P, _R_co]):
 
 @type_check_only
 class _OfClass(MemoizedFunction[_P, _R_co], Generic[_P, _R_co]):
-    """What a class has under the name. A class method gets the class, and the others all of their arguments."""
+    """The attribute of a class. A class method gets the class, and other functions get all of their arguments."""
     @overload
     def __call__(self: _OfClass[Concatenate[type[Any], _Q], _R], *args: _Q.args, **kwargs: _Q.kwargs) -> _R: ...
     @overload
@@ -195,9 +195,9 @@ class MemoizedClassMethod(_Attributes, Generic[_F_co]):
     ) -> BoundMethod[_P, _R]: ...
 
 def class_method(kind: type[classmethod[Any, ..., Any]], memo: Memo[..., Any]) -> classmethod[Any, ..., Any]:
-    """A class method of some kind around a memoized function, whose attributes get the class as well."""
+    """Wrap a memoized function in `kind`, a subclass of classmethod, so that its attributes get the class as well."""
 
 def is_in_class_body(function: object) -> bool:
-    """Whether a function is written in the body of a class, as far as its name tells, and not bound yet."""
+    """Whether a function is written in a class body, judging by its qualified name, and is not bound yet."""
 
 async def ready(value: _V) -> _V: ...

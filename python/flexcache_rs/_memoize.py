@@ -12,7 +12,7 @@ from flexcache_rs._memo import AsyncMemo, SyncMemo, class_method, is_in_class_bo
 from flexcache_rs._memoize_options import Plan, flag, function_or_none, normalizer
 from flexcache_rs._per_instance import check_per_instance, per_instance_of, refuse_other_methods
 
-# What memoize() takes, and what it hands on to the cache that it makes.
+# The options of memoize() itself, and those that it passes to the cache that it makes.
 _OPTIONS = (
     *("cache", "ttl", "soft_ttl", "early_refresh", "stale_if_error", "jitter", "typed", "key", "ignore", "condition"),
     *("cache_exceptions", "exception_ttl", "tags", "copy", "normalize", "per_instance", "name", "version"),
@@ -27,7 +27,7 @@ _GENERATOR, _COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x200
 
 
 def _flags_of(function):
-    """What kind of function it is, as the compiler says."""
+    """Return the code flags, which say whether a function is a generator or coroutine function."""
     while isinstance(function, functools.partial):
         function = function.func
     function = getattr(function, "__func__", function)
@@ -35,7 +35,7 @@ def _flags_of(function):
     if code is None:
         code = getattr(getattr(type(function), "__call__", None), "__code__", None)  # noqa: B004
     flags = 0 if code is None else code.co_flags
-    # A program that marks a function has imported this.
+    # A program that has marked a function has imported `inspect`.
     inspect = sys.modules.get("inspect")
     if inspect is not None and inspect.iscoroutinefunction(function):
         flags |= _COROUTINE
@@ -54,7 +54,7 @@ def _mark_as_coroutine_function(memo):
 
 
 def _ignored(function, ignore):
-    """Positions, as bits, and names of the parameters to ignore."""
+    """Return the parameters to ignore: their positions as bits of an int, and their names."""
     if isinstance(ignore, str):
         raise TypeError(f"ignore must be names in a tuple, such as ({ignore!r},), not a str")
     ignore = tuple(each("ignore", ignore, "an iterable of names of parameters"))
@@ -84,9 +84,9 @@ def _ignored(function, ignore):
 
 
 def _dress(memo, function, awaited):
-    """Makes a memoized function look like the function."""
+    """Make a memoized function look like the function that it wraps."""
     functools.update_wrapper(memo, function)
-    # Attributes of the function must not hide the methods of ours.
+    # Attributes of the function must not hide the methods of the memoized one.
     own = type(memo)
     for name in [name for name in memo.__dict__ if name not in functools.WRAPPER_ASSIGNMENTS and hasattr(own, name)]:
         del memo.__dict__[name]
@@ -133,7 +133,7 @@ def _wrap(function, cache, shared, plan, typed, key, ignore, name, version, norm
         awaited=awaited,
         normalize=normalizer(function) if normalize else None,
         loads=True,
-        # Functions that share keys of the user's making may find each other's.
+        # Functions with a user's `key` in one cache may make equal keys, and find each other's results.
         examines=plan.wraps or bool(plan.exceptions) or in_class_body or (shared and key is not None),
         in_store=names.in_store,
         keeps_results=kind is SyncMemo and cache.store is None and plan.keeps_results and names.tag is None,
@@ -153,14 +153,14 @@ def _wrap_per_instance(function, options, plan, how):
         return _wrap(function, _core.FlexCache(**options), False, plan, *how)
 
     refuse_other_methods(function)
-    # What is wrong with the function is said where it is written.
+    # Make one at once, so that errors in the function are raised at its definition.
     first = make()
     mark = _mark_as_coroutine_function if isinstance(first, AsyncMemo) else None
     return per_instance_of(function, make, first.cache_parameters(), mark)
 
 
 def _kind_of(awaited, plan):
-    """The class of a memoized function, and what makes of a result that is there what a caller gets."""
+    """Return the class of a memoized function, and the function applied to a kept result on a hit, or None."""
     if plan.copy is None:
         return (AsyncMemo, ready) if awaited else (SyncMemo, None)
     from flexcache_rs._copied_results import CopyingAsyncMemo, CopyingSyncMemo  # Few functions need it.
@@ -304,7 +304,7 @@ def memoize(
         return _wrap(function, kept, cache is not None, plan, typed, key, ignore, name, version, normalize)
 
     if function is None:
-        # What is wrong with the options is said where they stand; nothing is recorded yet.
+        # Make a cache only to raise errors in the options here. It must not begin a record.
         _core.FlexCache(**{name: option for name, option in options.items() if name != "record"})
         return wrap
     return wrap(function)

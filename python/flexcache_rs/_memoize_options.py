@@ -1,4 +1,4 @@
-"""What memoize() is asked for, checked."""
+"""Checks of the options of `memoize`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INFINITY = float("inf")
 
 
 class Plan:
-    """What memoize() was asked for, but for where results are kept."""
+    """The checked options of memoize(), except those about keys and the cache."""
 
     __slots__ = (
         "condition",
@@ -67,15 +67,15 @@ class Plan:
         self.condition = function_or_none("condition", condition)
         self.tags = tags if tags is None or callable(tags) else tags_of(tags)
         self.copy = _copier(copy)
-        # Whether more has to be kept of a result than the result.
+        # Whether times must be stored together with each result.
         self.wraps = bool(soft_ttl is not None or stale_if_error is not None or self.early_refresh)
-        # Whether each result is kept as it is, and nothing else is.
+        # Whether every result is stored as it is, with no tags, condition or computed ttl, and no exception is stored.
         decides = self.wraps or self.jitter or self.exceptions or condition is not None or callable(ttl)
         self.keeps_results = tags is None and not decides
 
 
 def tags_of(tags: Any) -> tuple[str, ...]:
-    """Tags as a tuple; a str is one tag."""
+    """Return tags as a tuple. A str is one tag."""
     return (tags,) if isinstance(tags, str) else _core._tags(tags)
 
 
@@ -93,9 +93,9 @@ def flag(argument: str, value: Any) -> None:
 
 
 def normalizer(function: Any) -> Any:
-    """What makes of a call's arguments those of the same call however it is written: by position where they can be.
+    """Return a function that gives the arguments of equal calls one form: by position where possible, with defaults.
 
-    Raises TypeError for a function that does not tell its parameters.
+    Raises TypeError for a function without a signature.
     """
     from inspect import signature  # Not imported before it is used.
 
@@ -108,7 +108,7 @@ def normalizer(function: Any) -> Any:
         try:
             bound = parameters.bind(*args, **kwargs)
         except TypeError:
-            # The function says what is wrong.
+            # The arguments do not fit. Calling the function will raise the error.
             return args, kwargs
         bound.apply_defaults()
         named = bound.kwargs
@@ -118,7 +118,7 @@ def normalizer(function: Any) -> Any:
 
 
 def _copier(copy: Any) -> Any:
-    """What copies a result, or None."""
+    """Return the function that copies a result, or None."""
     if copy is True:
         from copy import deepcopy  # Not imported before it is used.
 

@@ -1,4 +1,4 @@
-"""What is measured of caches, for Prometheus and OpenTelemetry alike."""
+"""The metrics of caches, for Prometheus and OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Metric(NamedTuple):
     of: Callable[[Any], float]
     """What it is of a cache."""
     among: Callable[[], Mapping[str, Any]] = caches
-    """Which caches have it, by name."""
+    """Returns the caches that have this metric, by name."""
 
 
 def _counter(name: str, about: str) -> Metric:
@@ -37,7 +37,7 @@ def _shared(name: str, about: str, counts: bool, field: str) -> Metric:
         count: int = getattr(cache.stats(), field)
         return count
 
-    # Names of their own: each process reports the sums of all, which must not be added up.
+    # Separate names, because every process reports the totals of all processes, which must not be added up.
     return Metric(f"shared_{name}", f"{about} By all processes together.", counts, of, shared_caches)
 
 
@@ -88,6 +88,6 @@ METRICS = (
 
 
 def readings(metric: Metric) -> Iterator[tuple[str, float]]:
-    """The metric of each cache, by the cache's name."""
+    """Return the value of a metric for each cache, by the cache's name."""
     for name, cache in metric.among().items():
         yield name, metric.of(cache)

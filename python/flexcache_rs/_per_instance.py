@@ -1,4 +1,4 @@
-"""`memoize(per_instance=True)`: a method of which each instance has a cache, limits and statistics of its own.
+"""`memoize(per_instance=True)`: each instance has its own cache, limits and statistics for a method.
 
 Types are in the stub: `typing` takes longer to import than all of this package.
 """
@@ -12,25 +12,25 @@ from flexcache_rs._memoize_options import flag
 
 
 class PerInstance:
-    """A method that memoize() has wrapped: `instance.method` is one with the instance's own cache."""
+    """A method that memoize() has wrapped. `instance.method` is a memoized function with the instance's own cache."""
 
-    # Nothing of ours is in __dict__, which update_wrapper() fills with the attributes of the function.
+    # Slots, because update_wrapper() fills __dict__ with the attributes of the function.
     __slots__ = ("__dict__", "__weakref__", "_function", "_make", "_memos", "_parameters")
 
     def __init__(self, function, make, parameters):
         self._function, self._make, self._parameters = function, make, parameters
-        # By the address of an instance: a weak reference to it, and its memoized function.
+        # By the id of an instance: a weak reference to it, and its memoized function.
         self._memos = {}
 
     def _memo_of(self, instance):
-        """The memoized function of an instance, which is made when it is first asked for."""
+        """Return the memoized function of an instance, made on first use."""
         found = self._memos.get(id(instance))
         if found is not None and found[0]() is instance:
             return found[1]
         memos, address = self._memos, id(instance)
 
         def forget(dead):
-            # Another instance may have the address by now.
+            # Another instance may have the same id by now.
             if memos.get(address, (None,))[0] is dead:
                 memos.pop(address, None)
 
@@ -42,11 +42,11 @@ class PerInstance:
                 f"which those of {type(instance).__name__} cannot; add '__weakref__' to its __slots__"
             ) from None
         memo = self._make()
-        # Whatever class the function is written in: the instance must not be kept alive by keys.
+        # Declare it a method of the instance's class, so that keys do not keep the instance alive.
         memo._owners.append(ref(type(instance)))
         memo._may_be_method(memo._instances)
         made = held, memo
-        # Of two threads that come here at once both use the one that is there first.
+        # If two threads come here at once, both use the one that is stored first.
         known = memos.setdefault(address, made)
         if known[0]() is not instance:
             known = memos[address] = made
@@ -56,7 +56,7 @@ class PerInstance:
         return self if instance is None else self._memo_of(instance).__get__(instance, owner)
 
     def _all(self):
-        """The memoized functions of all instances alive."""
+        """Return the memoized functions of all live instances."""
         return [memo for held, memo in list(self._memos.values()) if held() is not None]
 
     def __call__(self, instance, /, *args, **kwargs):
@@ -118,7 +118,7 @@ class PerInstance:
 
 
 def refuse_other_methods(function):
-    """Check that a function is no class method, which has no instances, and no static method.
+    """Check that a function is neither a class method, which has no instances, nor a static method.
 
     Raises:
         TypeError: It is one.
@@ -128,9 +128,9 @@ def refuse_other_methods(function):
 
 
 def per_instance_of(function, make, parameters, mark):
-    """A method of which each instance has a memoized function of its own, which `make` makes."""
+    """Wrap a method, so that each instance has a separate memoized function, which `make` makes."""
     made = functools.update_wrapper(PerInstance(function, make, parameters), function)
-    # Attributes of the function must not hide the methods of ours.
+    # Attributes of the function must not hide the methods of the wrapper.
     for name in set(made.__dict__).difference(functools.WRAPPER_ASSIGNMENTS):
         if hasattr(PerInstance, name):
             del made.__dict__[name]
@@ -143,7 +143,7 @@ _NOT_FOR_EACH = ("store", "name", "record")
 
 
 def check_per_instance(wanted, cache, options, version):
-    """Check what stands beside `per_instance`.
+    """Check the options that are given with `per_instance`.
 
     Raises:
         TypeError: It is no bool; or with it stands a cache, or what only one cache can have.

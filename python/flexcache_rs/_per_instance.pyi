@@ -6,7 +6,7 @@ from flexcache_rs._lru_cache import _Parameters  # pyright: ignore[reportPrivate
 from flexcache_rs._memo import Memo
 
 class PerInstance:
-    """A method that memoize() has wrapped: `instance.method` is one with the instance's own cache."""
+    """A method that memoize() has wrapped. `instance.method` is a memoized function with the instance's own cache."""
     def __init__(self, function: Callable[..., Any], make: Callable[[], Memo[..., Any]], parameters: Any) -> None: ...
     def __get__(self, instance: object, owner: type | None = None) -> Any: ...
     def __call__(self, instance: object, /, *args: Any, **kwargs: Any) -> Any: ...
@@ -33,7 +33,7 @@ class PerInstance:
     def __deepcopy__(self, memo: Any) -> PerInstance: ...
 
 def refuse_other_methods(function: object) -> None:
-    """Check that a function is no class method, which has no instances, and no static method.
+    """Check that a function is neither a class method, which has no instances, nor a static method.
 
     Raises:
         TypeError: It is one.
@@ -45,10 +45,10 @@ def per_instance_of(
     parameters: Any,
     mark: Callable[[Any], None] | None,
 ) -> PerInstance:
-    """A method of which each instance has a memoized function of its own, which `make` makes."""
+    """Wrap a method, so that each instance has a separate memoized function, which `make` makes."""
 
 def check_per_instance(wanted: object, cache: object, options: Mapping[str, Any], version: str | None) -> None:
-    """Check what stands beside `per_instance`.
+    """Check the options that are given with `per_instance`.
 
     Raises:
         TypeError: It is no bool; or with it stands a cache, or what only one cache can have.

@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# The caches with a name, by numbers in the order they were made.
+# The caches with a name. The keys are numbers in the order of creation.
 _named: dict[int, tuple[str, ref[_core.FlexCache[Any, Any]]]] = {}
 _numbers = count()
 
@@ -40,33 +40,33 @@ def caches() -> dict[str, _core.FlexCache[Any, Any]]:
     return {name: cache for name, cache in found if cache is not None}
 
 
-# The caches in shared memory, likewise.
+# The same for caches in shared memory.
 _shared: dict[int, ref[Any]] = {}
 
 
 def register_shared(cache: Any) -> None:
-    """Makes a `SharedCache` known, which has a name."""
+    """Register a `SharedCache`, which always has a name."""
     number = next(_numbers)
     _shared[number] = ref(cache, lambda _: _shared.pop(number, None))
 
 
 def shared_caches() -> dict[str, Any]:
-    """Every `SharedCache` that this process has open, by name."""
+    """Return every `SharedCache` that this process has open, by name."""
     found = [reference() for reference in list(_shared.values())]
     return {cache.name: cache for cache in found if cache is not None and not cache.closed}
 
 
-# The near caches on servers, likewise.
+# The same for near caches of servers.
 _remote: dict[int, ref[Any]] = {}
 
 
 def register_remote(cache: Any) -> None:
-    """Makes a `RemoteCache` known, which has a name."""
+    """Register a `RemoteCache`."""
     number = next(_numbers)
     _remote[number] = ref(cache, lambda _: _remote.pop(number, None))
 
 
 def remote_caches() -> dict[str, Any]:
-    """Every `RemoteCache` of this process that is not closed, by name, which is its namespace where it has none."""
+    """Return every open `RemoteCache` of this process by name. Without a name, its namespace is the key."""
     found = [reference() for reference in list(_remote.values())]
     return {cache.name or cache.namespace: cache for cache in found if cache is not None and not cache.closed}

@@ -1,4 +1,4 @@
-"""A cache described for people: `describe()` as text, and for notebooks."""
+"""Reports about a cache for people: `describe()` as text, and a table for notebooks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _size(number: float) -> str:
 
 
 def _lines(cache: _core.FlexCache[Any, Any]) -> list[tuple[str, str]]:
-    """What there is to say, as labels and texts."""
+    """Return the lines of a description, as pairs of label and text."""
     stats = cache.stats()
     policy = cache.eviction_policy
     lookups = stats.hits + stats.misses
@@ -58,7 +58,7 @@ def _title(cache: _core.FlexCache[Any, Any]) -> str:
 def describe(self: _core.FlexCache[Any, Any]) -> str:
     """Return a report for people, as text: what the cache holds and what it counted. Print it.
 
-    O(1) beside removing what has expired.
+    O(1), and O(1) more for each entry that has expired.
 
     >>> from flexcache_rs import FlexCache
     >>> cache = FlexCache(max_items=10, name="users")
@@ -73,7 +73,7 @@ def describe(self: _core.FlexCache[Any, Any]) -> str:
 
 
 def repr_html(self: _core.FlexCache[Any, Any]) -> str:
-    """What a notebook shows: describe() as a table."""
+    """Return describe() as an HTML table, for notebooks."""
     from html import escape  # Not imported before it is used.
 
     rows = [

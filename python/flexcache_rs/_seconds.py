@@ -1,10 +1,10 @@
-"""Times as users write them, in seconds."""
+"""Conversion of durations and times to seconds."""
 
 from __future__ import annotations
 
 import sys
 
-from flexcache_rs._arguments import as_int, described, real
+from flexcache_rs._arguments import as_number, described, real
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 def seconds_in(argument: str, time: float | dt.timedelta | dt.datetime) -> float:
     """How many seconds from now on a time to live means."""
-    time = as_int(time)
+    time = as_number(time)
     if isinstance(time, (int, float)) and not isinstance(time, bool):
         if time != time:
             raise ValueError(f"{argument} must not be NaN")
         return real(argument, time)
-    # A program with one of its objects has imported it.
+    # A program that passes an object of datetime has imported it.
     if "datetime" in sys.modules:
         import datetime as dt
 
@@ -26,4 +26,4 @@ def seconds_in(argument: str, time: float | dt.timedelta | dt.datetime) -> float
             return time.total_seconds()
         if isinstance(time, dt.datetime):
             return (time - dt.datetime.now(time.tzinfo)).total_seconds()
-    raise TypeError(f"{argument} must be seconds as int or float, a timedelta or a datetime, not {described(time)}")
+    raise TypeError(f"{argument} must be a number of seconds, a timedelta or a datetime, not {described(time)}")

@@ -1,4 +1,4 @@
-"""The command ``sessions``: keys, values and deadlines of a backend, and removing what has expired."""
+"""The command ``sessions``: shows keys, values and deadlines of a backend, and removes expired data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def add_to(
     commands: argparse._SubParsersAction[argparse.ArgumentParser],  # pyright: ignore[reportPrivateUsage]
 ) -> None:
-    """Adds the command to the program's."""
+    """Add the command to the program's."""
     actions = add_group(
         commands,
         "sessions",

@@ -1,4 +1,4 @@
-"""The command ``shared``: which caches are in shared memory, what is in them, and removing them."""
+"""The command ``shared``: lists, describes, empties and removes caches in shared memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def add_to(
     commands: argparse._SubParsersAction[argparse.ArgumentParser],  # pyright: ignore[reportPrivateUsage]
 ) -> None:
-    """Adds the command to the program's."""
+    """Add the command to the program's."""
     actions = add_group(
         commands,
         "shared",
@@ -62,7 +62,7 @@ def add_to(
 def _where_there_is_one(
     run: Callable[[argparse.Namespace], int],
 ) -> Callable[[argparse.Namespace], int]:
-    """The action, which says so on a system that has no shared cache."""
+    """Wrap an action. On a system without shared caches it prints that there are none."""
 
     def checked(options: argparse.Namespace) -> int:
         try:
@@ -104,7 +104,7 @@ def _described() -> Iterator[dict[str, Any]]:
     for path in files():
         content: dict[str, Any] = {"name": name_of(path), "path": str(path), "processes": processes_of(path)}
         try:
-            # Who looks makes no cache in place of one that is gone.
+            # create=False: looking at a cache that is gone must not create it.
             with SharedCache(path, create=False) as cache:
                 content["stats"] = cache.stats()._asdict()
         except OSError as error:
@@ -142,7 +142,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _path_of(name: str) -> Path | None:
-    """The file of a name. A missing one is said to be so: opening it would create it."""
+    """Return the file of a name. A missing file is an error, because opening it would create it."""
     paths = [Path(name)] if "/" in name else [path for path in files() if name_of(path) == name]
     if not paths or not paths[0].exists():
         print(f"flexcache shared: there is no cache {name!r}; see `flexcache shared list`", file=sys.stderr)
@@ -151,20 +151,21 @@ def _path_of(name: str) -> Path | None:
 
 
 def _with_file(name: str, use: Callable[[Path], None]) -> int:
-    """Does something with the file of a name. Why it cannot be done is said."""
+    """Call `use` with the file of a name, and print why if it fails."""
     path = _path_of(name)
     if path is None:
         return 1
     try:
         use(path)
     except OSError as error:
-        print(f"flexcache shared: {path}: {error.strerror or error}", file=sys.stderr)
+        why = error.strerror or str(error)
+        print(f"flexcache shared: {why if str(path) in why else f'{path}: {why}'}", file=sys.stderr)
         return 1
     return 0
 
 
 def _with_cache(name: str, use: Callable[[SharedCache], None]) -> int:
-    """Does something with the cache of a name."""
+    """Call `use` with the open cache of a name, and print why if it fails."""
     from flexcache_rs.shared import SharedCache
 
     def opened(path: Path) -> None:
@@ -205,7 +206,7 @@ def _unlink(options: argparse.Namespace) -> int:
             with SharedCache(path, create=False) as cache:
                 cache.unlink()
         except OSError:
-            # Of another version or namespace, damaged, or half removed.
+            # The file is of another version or pid namespace, damaged, or half removed.
             if not remove_left(path):
                 raise
 

@@ -25,7 +25,7 @@ _MISSING: Any = object()
 _OPTIONS = ("max_bytes", "expected_item", "max_item", "lock_timeout", "resize", "create", "serializer")
 
 _OF_DJANGO = ("MAX_ENTRIES", "CULL_FREQUENCY")
-"""Options that every backend of Django is given. What this one may take, `max_bytes` says."""
+"""Options that Django passes to every backend. This backend has no use for them: `max_bytes` sets its limit."""
 
 _OF_ALL_BACKENDS = ("BACKEND", "LOCATION", "TIMEOUT", "OPTIONS", "KEY_PREFIX", "VERSION", "KEY_FUNCTION")
 
@@ -34,10 +34,10 @@ def _checked_options(params: dict[str, Any]) -> dict[str, Any]:
     """The options of the `SharedCache`.
 
     Raises:
-        TypeError: A name is misspelt, or belongs into `OPTIONS`.
+        TypeError: A name is misspelt, or belongs in `OPTIONS`.
     """
     for name in params:
-        # Django takes these in small letters too.
+        # Django also accepts these in lower case.
         if name in (*_OF_ALL_BACKENDS, "timeout", "max_entries", "cull_frequency"):
             continue
         meant = f"{name.lower()!r} in OPTIONS" if name.lower() in _OPTIONS else _near(name.upper(), _OF_ALL_BACKENDS)
@@ -130,8 +130,8 @@ class DjangoCache(Backend):
                     return value + delta
 
     def _move(self, old: str, new: str) -> bool:
-        # One of several callers moves it. Nothing but a call is in the block: not every instruction of a loop or a
-        # `try` would be, and a signal's handler that raises at such a one would leave the lock held.
+        # Only one of several callers moves the value. The block holds a single call: a signal handler that raises at
+        # certain instructions of a loop or `try` would leave the lock held.
         with self._cache.lock(("incr_version", old)):
             return self._move_alone(old, new)
 
@@ -143,7 +143,7 @@ class DjangoCache(Backend):
                 ttl = self._cache.ttl(old)
             except KeyError:
                 break
-            # First: if that fails, the value stays where it is.
+            # Store before removing. If storing fails, the value stays where it is.
             self._cache.put(new, value, float("inf") if ttl is None else ttl)
             is_moved = True
             if self._cache._delete_version(old, seen):

@@ -8,14 +8,14 @@ from pathlib import Path
 
 
 def directory() -> Path:
-    """Where caches lie that are opened by a name."""
+    """Return the directory of caches that are opened by name."""
     from flexcache_rs._core import SharedSegment
 
     return SharedSegment._directory()
 
 
 def files() -> list[Path]:
-    """The files there. Temporary caches that nobody has open any more are removed first."""
+    """Return the files of that directory. Removes temporary caches first that no process has open."""
     from flexcache_rs._core import SharedSegment
 
     place = directory()
@@ -26,16 +26,16 @@ def files() -> list[Path]:
 
 
 def name_of(path: Path) -> str:
-    """The name that a file stands for: layout and namespace follow it."""
+    """Return the name of the cache in a file. In the file's name, layout and pid namespace follow it."""
     parts = path.name.rsplit(".", 2)
     return parts[0] if len(parts) == 3 else path.name
 
 
 def remove_left(path: Path) -> bool:
-    """Removes a file that cannot be opened as a cache, if no process has it open. Returns whether it did.
+    """Remove a file that cannot be opened as a cache, if no process has it open. Returns True if it was removed.
 
-    It may be of another version or another pid namespace: all lock it while they have it open. Only files in the
-    caches' own directory are removed.
+    This is safe for files of other versions and pid namespaces, because every process locks a file that it has open.
+    Only files in the caches' own directory are removed.
     """
     import fcntl
 
@@ -53,12 +53,12 @@ def remove_left(path: Path) -> bool:
 
 
 def processes_of(path: Path) -> list[int]:
-    """The processes that map a file, as far as this user may know, which needs /proc. None map one that is gone."""
+    """Return the processes that map a file, as far as this user may see them in /proc. A missing file has none."""
     try:
         status = path.stat()
     except FileNotFoundError:
         return []
-    # Not by its path: a file that was made without a name has none in the list of its creator.
+    # Compare device and inode, because a file created without a name has no path in the list of its creator.
     mapped = [f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}", str(status.st_ino)]
     found: list[int] = []
     processes = Path("/proc")
@@ -67,14 +67,14 @@ def processes_of(path: Path) -> list[int]:
             try:
                 maps = (process / "maps").read_text("utf-8", "replace")
             except OSError:
-                continue  # It is another user's, or gone.
+                continue  # The process is another user's, or gone.
             if any(line.split(maxsplit=5)[3:5] == mapped for line in maps.splitlines()):
                 found.append(int(process.name))
     return sorted(found)
 
 
 def checked_place(name: str | os.PathLike[str]) -> tuple[str, bool]:
-    """The place that a name stands for, and whether it is a path."""
+    """Return the path of a name, and whether the name is itself a path."""
     if not isinstance(name, (str, os.PathLike)):  # pyright: ignore[reportUnnecessaryIsInstance]
         message = f"name must be a str, a path or None, not {type(name).__name__}"
         raise TypeError(message)

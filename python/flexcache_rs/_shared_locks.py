@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from flexcache_rs._core import SharedSegment
 
 _SLICE = 0.05
-"""Seconds after which a waiting thread looks at signals and at its own time."""
+"""Seconds after which a waiting thread handles signals and checks its timeout."""
 
 _LONGEST = 36_525 * 86_400
-"""Seconds that a limiter's period has at most."""
+"""The longest period of a limiter in seconds."""
 
 
 def _end(timeout: float | timedelta | None) -> float:

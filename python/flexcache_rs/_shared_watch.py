@@ -1,4 +1,4 @@
-"""The action ``watch`` of the command ``shared``: what happens in caches in shared memory, over and over."""
+"""The action ``watch`` of the command ``shared``: shows the activity of caches in shared memory repeatedly."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CLEAR = "\x1b[H\x1b[2J"
 
 
 class _Watched(NamedTuple):
-    """A cache that is open, and what its sums were when it was looked at."""
+    """An open cache, and its counters at the previous look."""
 
     cache: SharedCache
     inode: int
@@ -39,14 +39,14 @@ def _paths(name: str | None) -> list[Path]:
 
 
 class Watch:
-    """Keeps caches open, and says what has happened in them since it looked last."""
+    """Keeps caches open, and reports what has happened in them since the previous look."""
 
     def __init__(self, name: str | None) -> None:
         self._name = name
         self._watched: dict[Path, _Watched] = {}
 
     def look(self) -> list[dict[str, Any]]:
-        """Every cache: its name, its sums, and rates by second. A cache that is new has none yet."""
+        """Return name, counters and rates per second of every cache. A new cache has no rates yet."""
         found = list(self._look())
         for path in self._watched.keys() - {content["path"] for content in found}:
             self._watched.pop(path).cache.close()
@@ -59,7 +59,7 @@ class Watch:
                 inode = path.stat().st_ino
                 before = self._watched.get(path)
                 if before is None or before.inode != inode:
-                    # Another file has the name: it was resized, or removed and made anew.
+                    # The name has another file now: the cache was resized, or removed and created again.
                     cache, before = SharedCache(path, create=False), None
                 else:
                     cache = before.cache
@@ -80,7 +80,7 @@ class Watch:
             yield content
 
     def close(self) -> None:
-        """Leaves the caches."""
+        """Close the caches."""
         for watched in self._watched.values():
             watched.cache.close()
 
@@ -103,7 +103,7 @@ def _as_table(found: list[dict[str, Any]]) -> str:
 
 
 def watch(options: argparse.Namespace) -> int:
-    """Shows, `options.count` times or until Ctrl-C, what happens every `options.interval` seconds."""
+    """Print rates every `options.interval` seconds, `options.count` times or until Ctrl-C."""
     caches = Watch(options.name)
     shown = 0
     try:
@@ -119,7 +119,7 @@ def watch(options: argparse.Namespace) -> int:
                 return 0
             time.sleep(options.interval)
     except KeyboardInterrupt:
-        # It is how one stops looking.
+        # Ctrl-C is the usual end of watching.
         return 0
     finally:
         caches.close()

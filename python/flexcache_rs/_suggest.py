@@ -1,4 +1,4 @@
-"""`suggesting`: a call with an argument that a function does not know says which one was meant."""
+"""`suggesting`: the error for an unknown argument suggests the argument that was meant."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 _VAR_POSITIONAL, _VAR_KEYWORD, _COROUTINE = 0x04, 0x08, 0x80
 _MISSING: Any = object()
 _UNKNOWN = "<unknown>"
-"""The local variable that holds what a call does not know. No argument has such a name."""
+"""The local variable that holds unknown keyword arguments. No parameter can have this name."""
 compiled: dict[Any, Callable[..., Any]] = {}
-"""What `_template` compiled because `SHAPES` does not have it: that takes as long as importing a module."""
+"""Templates that `_template` compiled, because `SHAPES` lacks them. Compiling one is as slow as importing a module."""
 
 
 def suggesting(decorated: _T) -> _T:
@@ -44,31 +44,34 @@ def suggesting(decorated: _T) -> _T:
     if isinstance(decorated, type):
         for name, value in list(vars(decorated).items()):
             if name == "__init__" or not name.startswith("_"):
-                changed = _attribute(value)
+                changed = _attribute(value, name)
                 if changed is not value:
                     setattr(decorated, name, changed)
         return decorated
-    return _attribute(decorated)  # type: ignore[no-any-return]
+    return _attribute(decorated, getattr(decorated, "__name__", ""))  # type: ignore[no-any-return]
 
 
-def _attribute(value: Any) -> Any:
-    """A function, or a method of whatever kind, that suggests; anything else as it is."""
+def _attribute(value: Any, name: str) -> Any:
+    """A function, or a method of whatever kind, that suggests; anything else as it is.
+
+    A function may have several names in a class. Its caller is told of the one that was called.
+    """
     kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
     if issubclass(kind, classmethod | staticmethod):
-        changed = _attribute(value.__func__)
+        changed = _attribute(value.__func__, name)
         return value if changed is value.__func__ else kind(changed)  # pyright: ignore[reportUnknownVariableType]
-    return _suggesting(value) if kind is FunctionType else value
+    return _suggesting(value, name) if kind is FunctionType else value
 
 
-def _suggesting(function: FunctionType) -> FunctionType:
+def _suggesting(function: FunctionType, name: str) -> FunctionType:
     code = function.__code__
     count, keyword_only = code.co_argcount, code.co_kwonlyargcount
     all_names = code.co_varnames[: count + keyword_only]
-    shown = [name for name in all_names[code.co_posonlyargcount :] if name not in ("self", "cls")]
+    shown = [one for one in all_names[code.co_posonlyargcount :] if one not in ("self", "cls")]
     if code.co_flags & (_VAR_KEYWORD) or not shown or hasattr(function, "__suggests__"):
         return function
     required = count - len(function.__defaults__ or ())
-    needed = [name not in (function.__kwdefaults__ or {}) for name in all_names[count:]]
+    needed = [one not in (function.__kwdefaults__ or {}) for one in all_names[count:]]
     shape = (
         code.co_posonlyargcount,
         count,
@@ -81,18 +84,18 @@ def _suggesting(function: FunctionType) -> FunctionType:
 
     def refuse(given: tuple[Any, ...], beyond: tuple[Any, ...], unknown: dict[str, Any]) -> NoReturn:
         if unknown:
-            label = type(given[0]).__name__ if function.__name__ == "__init__" else function.__name__
+            label = type(given[0]).__name__ if name == "__init__" else name
             raise TypeError(_core._unexpected_argument(label, next(iter(unknown)), shown))  # pyright: ignore[reportPrivateUsage]
         # The interpreter says what is missing.
-        named = {name: one for name, one in zip(all_names, given, strict=True) if one is not _MISSING}
-        first = [named.pop(name) for name in all_names[: code.co_posonlyargcount] if name in named]
+        named = {each: one for each, one in zip(all_names, given, strict=True) if one is not _MISSING}
+        first = [named.pop(each) for each in all_names[: code.co_posonlyargcount] if each in named]
         function(*first, *beyond, **named)
         raise AssertionError(f"{function.__qualname__}() was called without a required argument")
 
     call: Any = template(function, refuse, _MISSING)
     made = call.__code__
     placeholders = made.co_varnames[count : count + keyword_only]
-    # The names that the call of the function passes are constants of the code: one by one, or in a tuple.
+    # The keyword names that the call passes are constants of the code: single strings, or a tuple.
     meant: dict[Any, Any] = {
         (): (),
         placeholders: all_names[count:],
@@ -103,7 +106,7 @@ def _suggesting(function: FunctionType) -> FunctionType:
     names = (*all_names, *rest, _UNKNOWN)
     call.__code__ = made.replace(co_varnames=names, co_consts=constants, co_name=code.co_name)
     call.__defaults__ = (*([_MISSING] * required), *(function.__defaults__ or ())) or None
-    defaults = {name: _MISSING for name, is_needed in zip(all_names[count:], needed, strict=True) if is_needed}
+    defaults = {one: _MISSING for one, is_needed in zip(all_names[count:], needed, strict=True) if is_needed}
     call.__kwdefaults__ = {**defaults, **(function.__kwdefaults__ or {})} or None
     functools.update_wrapper(call, function)
     call.__suggests__ = True
@@ -111,7 +114,7 @@ def _suggesting(function: FunctionType) -> FunctionType:
 
 
 def _template(shape: Shape) -> Callable[..., Any]:
-    """What makes a function with so many parameters that calls another one. Their names are put in later."""
+    """Return the maker of functions that call another one, for a shape of parameters. Names are filled in later."""
     template = SHAPES.get(shape) or compiled.get(shape)
     if template is None:
         found: dict[str, Any] = {}
@@ -121,7 +124,7 @@ def _template(shape: Shape) -> Callable[..., Any]:
 
 
 def source_of(shape: Shape, name: str) -> str:
-    """The text of the template of a shape, as a function with a name."""
+    """Return the source of the template of a shape, as a function called `name`."""
     positional_only, count, required, needed, takes_more, is_awaited = shape
     names = [f"a{at}" for at in range(count)]
     named = [f"k{at}" for at in range(len(needed))]

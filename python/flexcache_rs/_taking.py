@@ -1,4 +1,4 @@
-"""Awaited calls that take a value out of a store. A task that is cancelled meanwhile puts it back."""
+"""Awaited calls that take a value out of a store. If the task is cancelled, the value is put back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class _Taking(Generic[T]):
-    """One call. Its thread and its task share it."""
+    """One call, shared by its thread and its task."""
 
     def __init__(self, take: Callable[[], T], put_back: Callable[[T], object]) -> None:
         self._take, self._put_back = take, put_back
@@ -24,14 +24,14 @@ class _Taking(Generic[T]):
     def make(self) -> T:
         """Make the call, in a thread."""
         found = self._take()
-        # In this order: the task writes and reads them in the other one.
+        # First append, then read. The task does both in the opposite order, so at least one of them sees the other.
         self.taken.append(found)
         if self.is_abandoned:
             self.put_back()
         return found
 
     def put_back(self) -> None:
-        """Put back what was taken, unless the other one does."""
+        """Put back the taken value, unless the other side has done so."""
         try:
             found = self.taken.pop()
         except IndexError:
@@ -48,12 +48,12 @@ class _Taking(Generic[T]):
 async def take_in_thread(
     begin: Callable[[Callable[[], T]], Future[T]], take: Callable[[], T], put_back: Callable[[T], object]
 ) -> T:
-    """Have a thread take a value. If the task is cancelled before it has it, the value is put back first.
+    """Take a value in a thread. If the task is cancelled before it has the value, the value is put back first.
 
     Args:
-        begin: Has a thread make a call.
+        begin: Starts a call in a thread.
         take: Takes the value.
-        put_back: Puts back what `take` has returned.
+        put_back: Puts back the value that `take` has returned.
     """
     from asyncio import shield, wait
 
@@ -62,7 +62,7 @@ async def take_in_thread(
     try:
         return await shield(asked)
     except GeneratorExit:
-        # Its event loop is no more.
+        # The event loop has been closed.
         taking.is_abandoned = True
         taking.put_back()
         raise

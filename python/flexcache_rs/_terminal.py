@@ -1,4 +1,4 @@
-"""What commands show people: colours, sizes, a bar while it takes time."""
+"""The output of commands on a terminal: colours, sizes and progress bars."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
 
 BAR = 30
 BEFORE_BAR = 0.5
-"""Seconds of work that are not worth a bar."""
+"""Seconds of work before the bar appears."""
 
 
 def on_terminal(stream: TextIO | None) -> bool:
-    """Whether a stream, None if it is closed, is a terminal."""
+    """Whether a stream is a terminal. None, a closed stream, is not."""
     return stream is not None and stream.isatty()
 
 
 def wants_colour(stream: TextIO | None) -> bool:
-    """Whether colours belong on a stream: on a terminal, unless NO_COLOR is set."""
+    """Whether to write colours to a stream: to a terminal, unless NO_COLOR is set."""
     return on_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def bytes_shown(count: float) -> str:
-    """A number of bytes with a binary unit."""
+    """Format a number of bytes with a binary unit."""
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:
             return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
@@ -35,7 +35,7 @@ def bytes_shown(count: float) -> str:
 
 
 class Progress:
-    """A bar on standard error, as long as there is something to wait for and somebody to see it."""
+    """A progress bar on standard error, which appears only on a terminal and only if the work takes long."""
 
     def __init__(self, *, shown: bool) -> None:
         self.shown = shown and on_terminal(sys.stderr)
@@ -43,7 +43,7 @@ class Progress:
         self.drawn = False
 
     def show(self, part: float, what: str = "") -> None:
-        """Draws the bar for a part that is done, from 0 to 1, of what is named."""
+        """Draw the bar. `part`, from 0 to 1, is the share of `what` that is done."""
         if not self.shown or monotonic() - self.began < BEFORE_BAR:
             return
         bar = "#" * int(BAR * part)
@@ -52,7 +52,7 @@ class Progress:
         self.drawn = True
 
     def clear(self) -> None:
-        """Takes the bar away."""
+        """Remove the bar."""
         if self.drawn:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()

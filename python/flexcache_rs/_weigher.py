@@ -1,6 +1,6 @@
 """The arguments of a weigher, and a weigher that estimates bytes."""
 
-# Which looks at objects of any type.
+# This module looks at objects of any type.
 # pyright: basic
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def takes_key(weigher: Callable[..., Any]) -> bool:
-    """Tell whether a weigher is called with the key and the value, or with the value alone."""
+    """Whether a weigher is called with the key and the value, rather than with the value alone."""
     from inspect import signature  # Not imported before it is used.
 
     try:
         parameters = signature(weigher)
     except (TypeError, ValueError):
-        # A function written in C that does not say: such as measure one object.
+        # A function written in C without a signature. Such functions usually measure one object.
         return False
     for arguments in ((None,), (None, None)):
         try:
@@ -37,10 +37,10 @@ _SHARED: tuple[type, ...] = (type, type(sys), type(lambda: None), type(len))
 
 
 def _parts(value: Any) -> Iterator[Any]:
-    """What a value refers to and is counted with it."""
+    """Yield the objects which a value refers to, and which are counted with it."""
     of = type(value)
     if issubclass(of, dict):
-        for pair in dict.items(value):  # Not what a subclass makes of it.
+        for pair in dict.items(value):  # Not the method of a subclass.
             yield from pair
     elif issubclass(of, (list, tuple, set, frozenset)) or (of.__module__, of.__name__) == ("collections", "deque"):
         yield from value
@@ -94,7 +94,7 @@ def size_of(value: object) -> int:
     total = 0
     seen: set[int] = set()
     waiting: list[Any] = [value]
-    # So that no identity is used again meanwhile.
+    # Keep the objects alive, so that no id is reused meanwhile.
     kept: list[Any] = []
     while waiting:
         one = waiting.pop()

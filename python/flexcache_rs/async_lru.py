@@ -1,7 +1,7 @@
 """async-lru's `alru_cache` on FlexCache.
 
-`from flexcache_rs.async_lru import alru_cache` is the only change to a program. docs/async_lru.md says what differs;
-`flexcache_rs.memoize` can do more.
+`from flexcache_rs.async_lru import alru_cache` is the only change to a program. docs/async_lru.md lists the
+differences. `flexcache_rs.memoize` has more features.
 
 Types are in the stub: `typing` takes longer to import than all of this.
 """
@@ -33,15 +33,15 @@ class _CacheItem:
     __slots__ = ("later_call", "task", "waiters")
 
     def __init__(self, task, later_call=None, waiters=0):
-        # `later_call` is always None: the cache itself has the time.
+        # `later_call` is always None, because the cache itself expires entries.
         self.task, self.later_call, self.waiters = task, later_call, waiters
 
 
 class _Calls:
-    """What the function and the methods that are bound to instances have in common.
+    """The common base of memoized functions and bound methods.
 
-    They get the attributes of the wrapped function, so those of ours that async-lru does not have too are called
-    `_alru_...`.
+    Instances get the attributes of the wrapped function. Our attributes which async-lru does not have are therefore
+    called `_alru_...`.
     """
 
     def cache_contains(self, /, *args, **kwargs):
@@ -74,7 +74,7 @@ class _LRUCacheWrapper(_Calls):
         functools.update_wrapper(self, function)
         self._alru_function, self.__ttl, self.__jitter, self.__key = function, ttl, jitter, key
         self._alru_typed, self._alru_maxsize = typed, maxsize
-        # Nothing is kept with a size of 0, which is no limit to the cache.
+        # With maxsize=0 nothing is kept. For the cache, 0 would mean no limit.
         self._alru_keeps = maxsize is None or maxsize > 0
         self.__cache = _core._cache_of_results(maxsize if self._alru_keeps else None)
         self.__hits = self.__misses = 0
@@ -93,7 +93,7 @@ class _LRUCacheWrapper(_Calls):
         if self.__key is not None:
             return self.__key(*args, **kwargs)
         if not kwargs and not self._alru_typed:
-            # A lone int or str is a key of its own, so that 1 and 1.0 stay apart as in async-lru.
+            # A single int or str is the key itself, so that 1 and 1.0 stay apart as in async-lru.
             return args[0] if len(args) == 1 and type(args[0]) in {int, str} else args
         return functools._make_key(args, kwargs, self._alru_typed)
 
@@ -116,7 +116,7 @@ class _LRUCacheWrapper(_Calls):
 
     def _cache_hit(self, key):
         self.__hits += 1
-        # The cache counts a use by itself where it is asked for a result.
+        # get() marks the entry as the most recently used one.
         self.__cache.get(key)
 
     def _cache_miss(self, _key):
@@ -153,7 +153,7 @@ class _LRUCacheWrapper(_Calls):
 
     def _task_done_callback(self, key, task):
         """Keep the result of a call for its ttl, or forget that it failed."""
-        # Not `exception()`, after which asyncio would not tell of one that nobody has seen.
+        # Not `exception()`: it would mark the exception as retrieved, and asyncio would not log an unseen one.
         if task.cancelled() or task._exception is not None:
             self._alru_forget(key, task)
         elif self.__ttl is not None and self._alru_is_kept(key, task):
@@ -175,7 +175,7 @@ class _LRUCacheWrapper(_Calls):
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             if item.waiters == 1 and not task.done():
-                # Nobody else waits for it.
+                # No other caller waits for the task.
                 task.cancel()
                 self._alru_forget(key, task)
             raise
@@ -234,7 +234,7 @@ def alru_cache(maxsize=_MAXSIZE, typed=False, *, ttl=None, jitter=None, key=None
     """Keep the most recent results of a coroutine function.
 
     Used bare or with arguments. Tasks that miss the same call at once wait for one task which computes it. An
-    exception is not kept. What is returned has cache_contains(), cache_invalidate(), cache_clear(), cache_close(),
+    exception is not kept. The result has cache_contains(), cache_invalidate(), cache_clear(), cache_close(),
     cache_info() and cache_parameters(), and works as a method.
 
     Args:

@@ -70,7 +70,7 @@ class _CachedCoroutine(_Attributes, Generic[_P, _R_co]):
 
 @type_check_only
 class _OfClass(_CachedCoroutine[_P, _R_co], Generic[_P, _R_co]):
-    """What a class has under the name. A class method gets the class, and the others all of their arguments."""
+    """The attribute of a class. A class method gets the class, and other functions get all of their arguments."""
     @overload
     async def __call__(self: _OfClass[Concatenate[type[Any], _Q], _R], *args: _Q.args, **kwargs: _Q.kwargs) -> _R: ...
     @overload
@@ -139,7 +139,7 @@ def alru_cache(
     """Keep the most recent results of a coroutine function.
 
     Used bare or with arguments. Tasks that miss the same call at once wait for one task which computes it. An
-    exception is not kept. What is returned has cache_contains(), cache_invalidate(), cache_clear(), cache_close(),
+    exception is not kept. The result has cache_contains(), cache_invalidate(), cache_clear(), cache_close(),
     cache_info() and cache_parameters(), and works as a method.
 
     Args:

@@ -139,10 +139,10 @@ def snapshot(path: str | os.PathLike[str]) -> int:
     cache = _cache()
     entries: list[tuple[Any, Any, float | None]] = []
     for key, value in cache.items():
-        # It may be gone meanwhile.
+        # The entry may have been removed meanwhile.
         with contextlib.suppress(KeyError):
             left = cache.ttl(key)
-            # Seconds since 1970: a time to live goes on while the entry is in the file.
+            # Store the deadline in seconds since 1970, so that time in the file counts.
             entries.append((key, value, None if left is None else time.time() + left))
     body = pickle.dumps(entries, 5)
     place = Path(path)

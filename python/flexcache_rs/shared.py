@@ -171,7 +171,7 @@ class SharedCache(SharedSegment):
         register_shared(self)
 
     def _in_front(self) -> FlexCache[Any, Any]:
-        """What computes: a cache in memory with next to nothing in it."""
+        """The cache in memory that coordinates computations. It keeps almost no entries."""
         if self._front is None:
             self._front = FlexCache(max_items=1, store=self, default_ttl=self._options["default_ttl"])
         return self._front
@@ -251,7 +251,7 @@ class SharedCache(SharedSegment):
             value, version = found
             if not (value is old or value == old):
                 return False
-            # Where it fails, the entry was written to, or only moved: look again.
+            # If replacing fails, the entry was written, or only moved in memory. Look again.
             if self._replace(key, version, new, ttl):
                 return True
 
@@ -446,7 +446,7 @@ class SharedCache(SharedSegment):
 
         return SharedLimiter(self, name, limit, per)
 
-    # Calls that may wait for another process's write do so in a thread.
+    # Calls that must wait for another process's write wait in a thread.
 
     async def aput(
         self,

@@ -43,7 +43,7 @@ def advance(seconds: float | timedelta) -> None:
 
 
 class _Followed:
-    """A frozen clock that takes the caches along."""
+    """A frozen clock that also moves the clock of the caches."""
 
     def __init__(self, frozen: Any) -> None:
         self._frozen = frozen

@@ -1,4 +1,4 @@
-//! What a key holds besides single values.
+//! Containers: the values of keys that have elements.
 
 use std::collections::VecDeque;
 use std::ops::Bound;
@@ -21,7 +21,7 @@ pub struct Stream {
     bytes: u64,
 }
 
-/// A Bloom filter: bits, and how many they are.
+/// A Bloom filter: its bits, and their number.
 #[derive(Clone, Debug, Default)]
 pub struct Bloom {
     bits: Pages,
@@ -43,7 +43,7 @@ pub enum Container {
     Bits(Pages),
 }
 
-/// When something is done.
+/// The time of an operation, on two clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
     /// Microseconds on the store's clock.
@@ -61,7 +61,7 @@ fn start(after: Option<&Cell>) -> Bound<Cell> {
     after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.clone()))
 }
 
-/// The sum of what a cell holds, or 0, and another number.
+/// The sum of the number in a cell, or 0 without a cell, and another number.
 ///
 /// # Errors
 ///
@@ -74,7 +74,7 @@ pub fn sum(old: Option<&[u8]>, by: Number) -> Result<Number> {
 }
 
 impl Container {
-    /// An empty one; `None` for a single value.
+    /// An empty container; `None` if the kind is a single value.
     #[must_use]
     pub fn empty(kind: Kind) -> Option<Self> {
         Some(match kind {
@@ -90,7 +90,7 @@ impl Container {
         })
     }
 
-    /// One with this content; `None` for a single value.
+    /// A container with this content; `None` for a single value.
     #[must_use]
     pub fn of(whole: &Whole) -> Option<Self> {
         Some(match whole {
@@ -135,7 +135,7 @@ impl Container {
         }
     }
 
-    /// All that is in it.
+    /// The whole content.
     #[must_use]
     pub fn whole(&self) -> Whole {
         match self {
@@ -152,7 +152,7 @@ impl Container {
         }
     }
 
-    /// Answers what changes nothing.
+    /// Runs an operation that changes nothing.
     #[must_use]
     pub fn read(&self, act: &Act) -> Reply {
         match (self, act) {
@@ -194,7 +194,7 @@ impl Container {
         }
     }
 
-    /// Does what may change something.
+    /// Runs an operation that may change the container.
     ///
     /// # Errors
     ///
@@ -311,7 +311,7 @@ impl Container {
         }
     }
 
-    /// What [`write_image`](Self::write_image) has written; `None` if it is damaged.
+    /// Reads a container that [`write_image`](Self::write_image) has written; `None` if it is damaged.
     pub(crate) fn read_image(kind: Kind, reader: &mut Reader<'_>) -> Option<Self> {
         Some(match kind {
             Kind::Scalar => return None,
@@ -346,7 +346,7 @@ impl Container {
         })
     }
 
-    /// A copy, made of what this one writes.
+    /// A copy, made by writing and reading an image.
     pub(crate) fn copied(&self) -> Option<Self> {
         let times = Times { clock: 0, wall: 0 };
         let mut bytes = Vec::new();
@@ -354,7 +354,7 @@ impl Container {
         Self::read_image(self.kind(), &mut Reader { rest: &bytes, times })
     }
 
-    /// How many bytes its elements take. O(1).
+    /// The number of bytes that its elements take. O(1).
     #[must_use]
     pub fn bytes(&self) -> u64 {
         match self {
@@ -368,7 +368,7 @@ impl Container {
         }
     }
 
-    /// The shape with which a filter was made.
+    /// The shape that a filter was made with.
     #[must_use]
     pub fn shape(&self) -> Option<&[u8]> {
         match self {

@@ -1,7 +1,8 @@
-//! How a store is written as bytes, and read again.
+//! Encodes a store as bytes, and decodes it.
 //!
-//! Numbers are little-endian, and everything whose length varies begins with that. Times are absolute: what a store's clock
-//! says is nothing to another process. A reader never takes memory for what a length claims, only for bytes that are there.
+//! Numbers are little-endian. Anything of variable length begins with its length. Times are since 1970, since
+//! a store's own clock means nothing to another process. A reader allocates memory only for bytes that exist,
+//! never for a length that is claimed.
 
 use crate::kind::Cell;
 
@@ -40,7 +41,7 @@ impl Writer<'_> {
         self.bytes.extend_from_slice(cell);
     }
 
-    /// A moment of the store's clock.
+    /// Writes a time of the store's clock.
     pub(crate) fn time(&mut self, clock: u64) {
         let wall = self.times.wall.saturating_add(clock.saturating_sub(self.times.clock));
         self.number(wall.min(NEVER - 1));
@@ -67,7 +68,7 @@ impl<'a> Reader<'a> {
         Some(i64::from_le_bytes(self.take(8)?.try_into().ok()?))
     }
 
-    /// So many elements, each of which takes a byte at least.
+    /// Reads a number of elements, each of which takes at least one byte.
     pub(crate) fn several<T, C: FromIterator<T>>(
         &mut self,
         mut one: impl FnMut(&mut Self) -> Option<T>,
@@ -85,7 +86,7 @@ impl<'a> Reader<'a> {
         self.slice().map(<[u8]>::to_vec)
     }
 
-    /// A moment, on this store's clock; one that is over is now.
+    /// Reads a time, as one of this store's clock; a past time becomes now.
     pub(crate) fn time(&mut self) -> Option<u64> {
         let wall = self.number()?;
         Some(self.times.clock.saturating_add(wall.saturating_sub(self.times.wall)))

@@ -1,4 +1,4 @@
-//! What can go wrong, each with what is needed to say so.
+//! The errors of operations, each with the data for its message.
 
 use std::fmt;
 
@@ -12,35 +12,35 @@ pub enum Error {
     Kind {
         /// Which key.
         key: Key,
-        /// What it holds.
+        /// The kind of its value.
         held: Kind,
-        /// What the operation is for.
+        /// The kind that the operation is for.
         wanted: Kind,
     },
     /// The value is not a number of 64 bits.
     NotANumber,
     /// The sum does not fit 64 bits.
     Overflow,
-    /// The sum is not a number, as that of infinity and minus infinity.
+    /// The sum is not a number, such as that of infinity and minus infinity.
     NoSum,
     /// A Bloom filter was made with another capacity or error rate.
     Shape,
-    /// There is no element at this place.
+    /// There is no element at this index.
     NoElement(i64),
     /// Another transaction or write changed what the transaction has read.
     Conflict,
     /// The key would take more bytes than all keys may.
     TooHeavy {
-        /// How many it would take.
+        /// The number of bytes that the key would take.
         bytes: u64,
-        /// How many all may take.
+        /// The number of bytes that all keys may take.
         most: u64,
     },
-    /// There is no memory for it.
+    /// There is not enough memory.
     OutOfMemory,
 }
 
-/// What operations return.
+/// The result of operations.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl fmt::Display for Error {

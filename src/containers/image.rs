@@ -15,7 +15,7 @@ pub struct ImageEntry<V> {
     pub namespace: Arc<[u8]>,
     /// Its key.
     pub key: Box<[u8]>,
-    /// What it holds.
+    /// Its value.
     pub value: Value<V>,
     /// When it expires, on the store's clock, in microseconds.
     pub deadline: Option<u64>,
@@ -26,7 +26,7 @@ pub struct ImageEntry<V> {
 pub struct Damaged;
 
 impl<V: Held> ImageEntry<V> {
-    /// The same, with a value that needs no code of the caller's to be written.
+    /// The same entry, with its value converted to a cell, so that writing it runs no code of the caller.
     #[must_use]
     pub fn settled(self) -> ImageEntry<Never> {
         let value = match self.value {
@@ -38,7 +38,7 @@ impl<V: Held> ImageEntry<V> {
     }
 }
 
-/// A form of values that nobody has.
+/// Stands for the caller's form of values where there is none.
 #[derive(Clone, Copy, Debug)]
 pub enum Never {}
 
@@ -74,7 +74,7 @@ impl ImageEntry<Never> {
         }
     }
 
-    /// An entry, or `None` in its place if it has expired.
+    /// Reads an entry: `Some(None)` if it has expired, `None` if it is damaged.
     #[expect(clippy::option_option, reason = "damaged, or an entry that may have expired")]
     fn read(reader: &mut Reader<'_>) -> Option<Option<Self>> {
         let namespace = reader.slice()?.into();
@@ -92,7 +92,7 @@ impl ImageEntry<Never> {
     }
 }
 
-/// Entries as bytes, in blocks of about `size`. An entry is never divided.
+/// Encodes entries in blocks of about `size` bytes. An entry is never divided.
 #[must_use]
 pub fn blocks(entries: &[ImageEntry<Never>], times: Times, size: usize) -> Vec<Vec<u8>> {
     let mut blocks = Vec::new();

@@ -1,4 +1,4 @@
-//! What a key may hold, and the bytes that it is made of.
+//! The kinds of values that a key may hold, and their bytes.
 
 /// One element as bytes.
 pub type Cell = Vec<u8>;

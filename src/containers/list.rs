@@ -8,32 +8,33 @@ use crate::error::{Error, Result};
 use crate::operation::{Act, Cell, Reply, bounds};
 use crate::weight;
 
-/// Elements in their order, and for queues the jobs that are reserved.
+/// A list or queue: its elements in their order, and the reserved jobs of a queue.
 #[derive(Clone, Debug, Default)]
 pub struct List {
     pub(crate) items: VecDeque<Cell>,
-    /// The position of the first, by which pages go on whatever comes and goes at the ends.
+    /// The position of the first element. Reading in pages continues at a position, even if elements are
+    /// added or removed at the ends.
     first: i64,
-    /// By number: until when, and the job.
+    /// The reserved jobs by number, each with the end of its reservation.
     reserved: BTreeMap<u64, (u64, Cell)>,
     next_job: u64,
-    /// What the elements and the reserved jobs take.
+    /// The number of bytes that the elements and the reserved jobs take.
     bytes: u64,
 }
 
-/// As a length that Python can have.
+/// A length as a reply.
 #[must_use]
 pub fn length(len: usize) -> Reply {
     Reply::Int(i64::try_from(len).unwrap_or(i64::MAX))
 }
 
-/// A number of elements that may be more than there are.
+/// `count`, limited to `len`.
 pub(crate) fn at_most(count: u64, len: usize) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX).min(len)
 }
 
-/// The number of the last job that was reserved, of any queue. A worker may still hold a job of a removed queue. It must not
-/// end a job of the new queue under that key.
+/// The number of the last reserved job, of all queues. A worker may still hold a job of a removed queue, and
+/// must not acknowledge a job of the new queue under that key by its number.
 static LAST_JOB: AtomicU64 = AtomicU64::new(0);
 
 impl List {
@@ -95,12 +96,12 @@ impl List {
         }
     }
 
-    /// How many bytes its elements take.
+    /// The number of bytes that its elements take.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Puts an element, which counts already, before the others.
+    /// Puts an element, whose bytes are counted already, before the others.
     fn put_front(&mut self, cell: Cell) {
         self.first = self.first.saturating_sub(1);
         self.items.push_front(cell);
@@ -117,7 +118,7 @@ impl List {
         self.items.truncate(kept);
     }
 
-    /// Puts jobs back whose time is over, in their order, before those that wait.
+    /// Puts jobs back whose reservation has expired, in their order, before the waiting ones.
     fn reclaim(&mut self, now: u64) {
         let over: Vec<u64> =
             self.reserved.iter().filter(|(_, (until, _))| *until <= now).map(|(job, _)| *job).collect();
@@ -184,7 +185,8 @@ impl List {
                 self.reclaim(now);
                 let Some(cell) = self.items.pop_front() else { return Ok(Reply::Job(None)) };
                 self.first += 1;
-                // After all of this queue, which may be from the image of another process.
+                // The number must also be above those of this queue, which may come from the image of another
+                // process.
                 LAST_JOB.fetch_max(self.next_job, Ordering::Relaxed);
                 self.next_job = LAST_JOB.fetch_add(1, Ordering::Relaxed) + 1;
                 self.reserved.insert(self.next_job, (now.saturating_add(*micros), cell.clone()));
@@ -209,7 +211,8 @@ impl List {
         })
     }
 
-    /// Removes elements that equal `cell`: the first `count`, or the last where it is negative; all where it is 0.
+    /// Removes elements that equal `cell`: the first `count`, the last `-count` if that is negative, or all
+    /// if it is 0.
     fn remove(&mut self, cell: &Cell, count: i64) -> usize {
         let most = if count == 0 { usize::MAX } else { at_most(count.unsigned_abs(), usize::MAX) };
         let mut removed = 0;

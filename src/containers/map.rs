@@ -23,7 +23,7 @@ impl Map {
         self.bytes
     }
 
-    /// Stores a value, and returns whether the field is new.
+    /// Stores a value. Returns whether the field is new.
     pub(crate) fn insert(&mut self, field: Cell, value: Cell) -> bool {
         let added = weight::cell(&value);
         let of_field = weight::cell(&field);
@@ -39,7 +39,7 @@ impl Map {
         }
     }
 
-    /// Removes a field, and returns whether it was there.
+    /// Removes a field. Returns whether it was present.
     pub(crate) fn remove(&mut self, field: &Cell) -> bool {
         let removed = self.fields.remove(field);
         if let Some(old) = &removed {
@@ -77,7 +77,7 @@ impl Set {
         self.bytes
     }
 
-    /// Adds a member, and returns whether it is new.
+    /// Adds a member. Returns whether it is new.
     pub(crate) fn insert(&mut self, member: Cell) -> bool {
         let added = weight::cell(&member);
         let is_new = self.members.insert(member);
@@ -85,7 +85,7 @@ impl Set {
         is_new
     }
 
-    /// Removes a member, and returns whether it was there.
+    /// Removes a member. Returns whether it was present.
     pub(crate) fn remove(&mut self, member: &Cell) -> bool {
         let was_there = self.members.remove(member);
         self.bytes -= if was_there { weight::cell(member) } else { 0 };

@@ -1,7 +1,8 @@
-//! A store in memory: keys with deadlines, at most so many of them or of so many bytes, and transactions.
+//! A store in memory: keys with deadlines, limits on their number and their bytes, and transactions.
 //!
-//! Containers lie behind `Arc`. A transaction holds the same ones until it writes, and has copies of its own from then on.
-//! Each write gives its key a new number, by which a commit finds out whether anybody else has written since.
+//! Containers are behind `Arc`. A transaction shares a container with the store until it writes to it; then
+//! it makes a copy. Each write gives its key a new number, by which a commit finds out whether anybody else
+//! has written since.
 
 mod space;
 mod timed;
@@ -23,7 +24,7 @@ use crate::operation::{Cell, Op, Reply, Touch, Whole};
 pub use crate::value::{Held, Value};
 use crate::weight;
 
-/// A value, until when it lives, and the number of the write that left it.
+/// A value, its deadline, and the number of the write that stored it.
 #[derive(Clone, Debug)]
 struct Entry<V> {
     value: Value<V>,
@@ -40,28 +41,28 @@ pub struct MemoryStore<V, P: Policy = Lru> {
     hasher: RandomState,
     /// The number of the last write.
     version: u64,
-    /// By name: when the gate would have let the next call through at its rate, in microseconds.
+    /// For each gate, the time at which it would let the next call through at its rate, in microseconds.
     gates: Timed<u64>,
-    /// By name: until when calls count that were let through, and for how many each.
+    /// For each log, the calls that were let through: until when each counts, and its cost.
     logs: Timed<VecDeque<(u64, u64)>>,
-    /// By name: the holder of the lease, and its end.
+    /// For each lease, its holder and its end.
     leases: Timed<(Cell, u64)>,
 }
 
-/// What a transaction has read and written.
+/// The reads and writes of a transaction.
 #[derive(Clone, Debug)]
 pub struct MemoryTransaction<V> {
     touched: HashMap<FullKey, Touched<V>>,
-    /// What inner transactions have seen that were rolled back.
+    /// What inner transactions that were rolled back have seen.
     seen: Vec<(FullKey, Seen)>,
 }
 
-/// What a transaction has found under a key.
+/// The state of a key when a transaction first used it.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
-    /// The number of the write that left it; 0 where the key was absent.
+    /// The number of the last write; 0 if the key was absent.
     version: u64,
-    /// When it expires, which is nobody's write.
+    /// When it expires: an expiry is not a write, but a commit must notice it.
     deadline: Option<Nanos>,
 }
 
@@ -79,8 +80,8 @@ impl<V> Default for MemoryTransaction<V> {
 }
 
 impl<V> MemoryTransaction<V> {
-    /// Remembers what an inner transaction has seen, which began as a copy of this one and is rolled back: what the
-    /// program does next may depend on it.
+    /// Remembers what an inner transaction has seen, which began as a copy of this one and is rolled back:
+    /// the program's next steps may depend on that.
     pub fn roll_back_inner(&mut self, inner: Self) {
         self.seen.extend(inner.seen);
         let touched = &self.touched;
@@ -92,13 +93,13 @@ impl<V> MemoryTransaction<V> {
 /// The result of looking up a single value.
 #[derive(Debug)]
 pub enum Lookup<V> {
-    /// There is none.
+    /// There is no value.
     Absent,
-    /// A cell.
+    /// A value as a cell.
     Cell(Cell),
-    /// The caller's form.
+    /// A value in the caller's form.
     Held(V),
-    /// All of a container.
+    /// A whole container.
     Whole(Whole),
 }
 
@@ -110,7 +111,7 @@ fn nanos(micros: u64) -> Nanos {
     micros.saturating_mul(1_000)
 }
 
-/// The deadline that a write leaves.
+/// The deadline of a key after a write.
 #[expect(clippy::option_option, reason = "no key, or a key without a deadline")]
 fn deadline_after(touch: Touch, old: Option<Option<Nanos>>, now: Nanos) -> Option<Nanos> {
     let after = |micros| Some(now.saturating_add(nanos(micros)));
@@ -121,7 +122,7 @@ fn deadline_after(touch: Touch, old: Option<Option<Nanos>>, now: Nanos) -> Optio
     }
 }
 
-/// Refuses what would be heavier than all may be.
+/// Checks that one key is not heavier than the limit for all.
 fn admits(limit: Option<NonZeroU64>, weight: u64) -> Result<()> {
     match limit {
         Some(most) if weight > most.get() => Err(Error::TooHeavy { bytes: weight, most: most.get() }),
@@ -129,11 +130,11 @@ fn admits(limit: Option<NonZeroU64>, weight: u64) -> Result<()> {
     }
 }
 
-/// How many entries that have expired each write removes.
+/// The most expired entries that each write removes.
 const EXPIRED_PER_WRITE: usize = 10;
 
 impl<V: Held, P: Policy> MemoryStore<V, P> {
-    /// An empty one. The weight of a key is the number of bytes that it takes, about.
+    /// An empty store. The weight of a key is about the number of bytes that it takes.
     #[must_use]
     pub fn new(limits: Limits, policy: P) -> Self {
         let hasher = RandomState::new();
@@ -164,7 +165,7 @@ impl<V: Held, P: Policy> MemoryStore<V, P> {
         (hash, self.entries.live(found, clock, &mut Vec::new()))
     }
 
-    /// What a key adds to the sum of weights.
+    /// The weight of a key.
     fn weight(&self, key: &[u8], value: &Value<V>) -> u64 {
         match self.entries.limits().weight {
             Some(_) => weight::ENTRY + weight::bytes(key.len()) + value.bytes(),
@@ -172,7 +173,7 @@ impl<V: Held, P: Policy> MemoryStore<V, P> {
         }
     }
 
-    /// Refuses a value that cannot be stored, whatever else is removed for it.
+    /// Checks that a value can be stored once everything else is removed.
     fn admit(&self, key: &[u8], value: &Value<V>) -> Result<()> {
         admits(self.entries.limits().weight, self.weight(key, value))
     }
@@ -195,7 +196,7 @@ impl<V: Held, P: Policy> MemoryStore<V, P> {
         self.version
     }
 
-    /// Looks up what a key holds, which counts as an access.
+    /// Looks up the value of a key, which counts as an access.
     pub fn get(&mut self, namespace: &[u8], key: &[u8], clock: &impl Clock) -> Lookup<V> {
         let (_, Some(slot)) = self.live(namespace, key, clock) else { return Lookup::Absent };
         match &self.entries.hit(slot).value {
@@ -205,7 +206,8 @@ impl<V: Held, P: Policy> MemoryStore<V, P> {
         }
     }
 
-    /// Stores a single value in the caller's form, for so many microseconds or for ever.
+    /// Stores a single value in the caller's form. It expires after `micros` microseconds; with `None`,
+    /// never.
     ///
     /// # Errors
     ///
@@ -226,7 +228,7 @@ impl<V: Held, P: Policy> MemoryStore<V, P> {
         self.put(namespace, key, Entry { value: Value::Held(held), deadline, version }, clock)
     }
 
-    /// Does what is asked.
+    /// Runs an operation.
     ///
     /// # Errors
     ///
@@ -238,7 +240,7 @@ impl<V: Held, P: Policy> MemoryStore<V, P> {
         Space { store: self, transaction: None, namespace, clock, wall }.apply(op)
     }
 
-    /// Lets `cost` calls through the gate of a name, as [`Op::Gate`].
+    /// Does what [`Op::Gate`] does.
     pub fn gate(
         &mut self,
         namespace: &Arc<[u8]>,
@@ -249,11 +251,11 @@ impl<V: Held, P: Policy> MemoryStore<V, P> {
         if self.entries.has_deadlines() {
             self.entries.expire(clock.now(), EXPIRED_PER_WRITE, &mut Vec::new());
         }
-        // A gate looks at no entry, and at no time of day.
+        // A gate uses neither entries nor the time of day.
         Space { store: self, transaction: None, namespace, clock, wall: 0 }.gate(name, interval, burst, cost)
     }
 
-    /// The same in a transaction, of which the store shows nothing before it is committed.
+    /// Runs an operation in a transaction. The store shows nothing of it before the commit.
     ///
     /// # Errors
     ///
@@ -269,7 +271,7 @@ impl<V: Held, P: Policy> MemoryStore<V, P> {
         Space { store: self, transaction: Some(transaction), namespace, clock, wall }.apply(op)
     }
 
-    /// Stores all that a transaction has written.
+    /// Stores everything that a transaction has written.
     ///
     /// # Errors
     ///
@@ -304,7 +306,7 @@ impl<V: Held, P: Policy> MemoryStore<V, P> {
         Ok(())
     }
 
-    /// The live entries, without what they hold being copied. What is coldest comes first.
+    /// The live entries, the coldest first. Their values are shared, not copied.
     #[must_use]
     pub fn image(&self, clock: &impl Clock) -> Vec<ImageEntry<V>> {
         let live = self.entries.slots().filter(|slot| !self.entries.has_expired(*slot, clock));
@@ -320,7 +322,7 @@ impl<V: Held, P: Policy> MemoryStore<V, P> {
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfMemory`]; those before are stored.
+    /// [`Error::OutOfMemory`]; the entries before are stored.
     pub fn restore(&mut self, image: Vec<ImageEntry<Never>>, clock: &impl Clock) -> Result<()> {
         for entry in image {
             let value = match entry.value {
@@ -330,7 +332,8 @@ impl<V: Held, P: Policy> MemoryStore<V, P> {
             };
             let (version, deadline) = (self.next_version(), entry.deadline.map(nanos));
             match self.put(&entry.namespace, &entry.key, Entry { value, deadline, version }, clock) {
-                // It was written by a store that may hold more, and goes as others do for which there is no room.
+                // The image is from a store with a higher limit: the entry is left out, like one that was
+                // evicted.
                 Ok(()) | Err(Error::TooHeavy { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -344,7 +347,7 @@ impl<V: Held, P: Policy> MemoryStore<V, P> {
         self.version
     }
 
-    /// The number of keys, in all namespaces, those included that have expired and were not removed yet.
+    /// The number of keys in all namespaces, including expired ones that were not removed yet.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -356,20 +359,20 @@ impl<V: Held, P: Policy> MemoryStore<V, P> {
         self.len() == 0
     }
 
-    /// How many bytes all keys take, if these are limited.
+    /// The number of bytes that all keys take, if that is limited.
     #[must_use]
     pub fn bytes(&self) -> Option<u64> {
         self.entries.limits().weight.map(|_| self.entries.weight())
     }
 
-    /// How many keys were evicted because there was no room for them.
+    /// The number of keys that were evicted to make room.
     #[must_use]
     pub fn evictions(&self) -> u64 {
         self.entries.stats().evictions
     }
 
-    /// How many keys of limiters are remembered, and how many leases, those included whose time is over and that were not
-    /// removed yet.
+    /// The number of gates and logs, and the number of leases, including expired ones that were not removed
+    /// yet.
     #[must_use]
     pub fn timed(&self) -> (usize, usize) {
         (self.gates.len() + self.logs.len(), self.leases.len())
@@ -379,12 +382,12 @@ impl<V: Held, P: Policy> MemoryStore<V, P> {
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// A description of the inconsistency.
     pub fn check(&self) -> std::result::Result<(), String> {
         self.entries.check()?;
         for slot in self.entries.slots() {
             let (key, value) = (&self.entries.key(slot).1, &self.entries.value(slot).value);
-            // One that is made anew has counted its elements.
+            // A container that is made anew has counted its elements.
             let anew = Value::Container(Arc::new(match value {
                 Value::Container(container) => container.copied().ok_or("a container has no image")?,
                 _ => continue,

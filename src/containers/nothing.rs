@@ -1,11 +1,12 @@
-//! What a store answers that has nothing, and stores nothing.
+//! The answers of a store that is empty and stores nothing.
 
 use crate::container::{Container, Moment};
 use crate::kind::Kind;
 use crate::operation::{Act, Op, Reply};
 
 impl Op {
-    /// The answer of a store that has nothing and stores nothing; `None` if there is no such answer.
+    /// The answer to an operation by a store that is empty and stores nothing; `None` if there is no such
+    /// answer.
     #[must_use]
     pub fn nothing(&self) -> Option<Reply> {
         Some(match self {
@@ -26,7 +27,7 @@ impl Op {
             Self::Keys { .. } => Reply::Keys(Vec::new()),
             Self::Expiring => Reply::Expiring(Vec::new()),
             Self::On { kind, act, .. } => return act.nothing(*kind),
-            // Who computes a value may do so alone.
+            // A caller that computes a value gets the lease.
             Self::Lease { name, .. } if name.starts_with(b"load:") => Reply::Lease(None),
             Self::Incr { .. } | Self::Gate { .. } | Self::Log { .. } | Self::Lease { .. } => return None,
         })

@@ -1,20 +1,20 @@
 //! Numbers as text, the form in which they are stored, so that other readers of the store can read them.
 //!
-//! There is one text for each number: decimal for 64-bit integers, and what Python's `repr` writes for floats. Other text,
-//! such as "007" or "1e5", is text.
+//! Each number has exactly one text: decimal for 64-bit integers, and the text of Python's `repr` for floats.
+//! Other text, such as "007" or "1e5", is not a number.
 
 use crate::error::{Error, Result};
 
-/// A number that can be counted with.
+/// A number that can be incremented.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Number {
-    /// A whole one.
+    /// An integer.
     Int(i64),
     /// A float, which may be infinite or NaN.
     Float(f64),
 }
 
-/// What `repr` writes for a float.
+/// The text of Python's `repr` for a float.
 #[must_use]
 pub fn float_text(value: f64) -> String {
     if value.is_nan() {
@@ -27,7 +27,7 @@ pub fn float_text(value: f64) -> String {
 }
 
 impl Number {
-    /// The number that a text is the one form of.
+    /// The number whose text this is, or `None`.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         let first = *text.first()?;
@@ -45,7 +45,7 @@ impl Number {
         (float_text(value) == text).then_some(Self::Float(value))
     }
 
-    /// Its one text.
+    /// The text of the number.
     #[must_use]
     pub fn text(self) -> Vec<u8> {
         match self {

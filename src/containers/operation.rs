@@ -1,34 +1,34 @@
-//! What can be asked of a store, and what it answers: the vocabulary of all of them.
+//! The operations on a store and their replies, which all kinds of stores share.
 
 pub use crate::kind::{Cell, Key, Kind, StreamId};
 use crate::number::Number;
 use crate::pages::PAGE;
 use crate::weight;
 
-/// More than the text of any number has.
+/// Longer than the text of any number.
 const LONGEST_NUMBER: usize = 32;
 
 /// What a write does to the deadline of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Touch {
-    /// It stays as it was.
+    /// The deadline stays.
     Keep,
-    /// The key has none any more.
+    /// The key loses its deadline.
     Never,
-    /// The key expires after so many microseconds.
+    /// The key expires after this many microseconds.
     After(u64),
-    /// The same, if the write makes the key.
+    /// The key expires after this many microseconds if the write creates it; otherwise the deadline stays.
     AfterIfNew(u64),
 }
 
-/// Whether a value is stored.
+/// When a value is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// In any case.
+    /// Always.
     Always,
-    /// If the key is absent.
+    /// Only if the key is absent.
     IfAbsent,
-    /// If the key is present.
+    /// Only if the key is present.
     IfPresent,
 }
 
@@ -41,7 +41,7 @@ pub enum Combine {
     Difference,
 }
 
-/// All of what a key holds, or is to hold.
+/// The whole value of a key.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "they are what they are called")]
 pub enum Whole {
@@ -72,7 +72,7 @@ impl Whole {
         }
     }
 
-    /// How many elements it has; 0 for a single value.
+    /// The number of elements; 0 for a single value.
     #[must_use]
     pub fn elements(&self) -> usize {
         match self {
@@ -86,7 +86,7 @@ impl Whole {
     }
 }
 
-/// What is done to the container of one key.
+/// An operation on the container of one key.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "docs/sessions.md has the calls that these are")]
 pub enum Act {
@@ -114,7 +114,7 @@ pub enum Act {
         after: Option<i64>,
         count: u64,
     },
-    /// Takes the first job for so many microseconds.
+    /// Reserves the first job for this many microseconds.
     Reserve(u64),
     Ack(u64),
     Release(u64),
@@ -173,7 +173,7 @@ pub enum Act {
         fields: Cell,
         maxlen: Option<u64>,
     },
-    /// The entries after one, up to another.
+    /// The entries after one id, up to another.
     StreamRange {
         after: Option<StreamId>,
         until: Option<StreamId>,
@@ -184,7 +184,7 @@ pub enum Act {
     BitsSet(u64, bool),
     BitsToggle(u64),
     BitsCount,
-    /// Each item is named by its bits, which follow from `Bloom`.
+    /// Each item is given by the numbers of its bits.
     BloomAdd {
         items: Vec<Vec<u64>>,
         shape: Vec<u8>,
@@ -222,7 +222,7 @@ impl Act {
         )
     }
 
-    /// How many elements it stores at most.
+    /// The most elements that it stores.
     #[must_use]
     pub fn elements(&self) -> usize {
         match self {
@@ -234,7 +234,7 @@ impl Act {
         }
     }
 
-    /// How many bytes it adds to a container at most.
+    /// The most bytes that it adds to a container.
     pub(crate) fn bytes(&self) -> u64 {
         match self {
             Self::ListPush { cells, .. } | Self::SetAdd(cells) => weight::cells(cells),
@@ -256,7 +256,7 @@ impl Act {
         }
     }
 
-    /// Whether it makes a key that is absent.
+    /// Whether it creates an absent key.
     #[must_use]
     pub fn creates(&self) -> bool {
         matches!(
@@ -277,7 +277,7 @@ impl Act {
     }
 }
 
-/// What is asked of a store.
+/// An operation on a store.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "docs/sessions.md has the calls that these are")]
 pub enum Op {
@@ -319,7 +319,8 @@ pub enum Op {
     CountExpired,
     Clear,
     Purge(u64),
-    /// Lets `cost` calls through the gate if the rate, one each `interval` µs and `burst` µs at once, allows it.
+    /// Lets `cost` calls through the gate if its rate allows it: one call each `interval` µs, where calls may
+    /// come up to `burst` µs early.
     Gate {
         name: Key,
         interval: u64,
@@ -364,7 +365,7 @@ impl Op {
 }
 
 impl Op {
-    /// How many elements of containers it stores at most.
+    /// The most elements of containers that it stores.
     #[must_use]
     pub fn elements(&self) -> usize {
         match self {
@@ -375,7 +376,7 @@ impl Op {
     }
 }
 
-/// What a store answers.
+/// The reply to an operation.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "docs/sessions.md has the calls that these are")]
 pub enum Reply {
@@ -397,22 +398,25 @@ pub enum Reply {
     Job(Option<(u64, Cell)>),
     Wholes(Vec<Option<Whole>>),
     Keys(Vec<Key>),
-    /// Keys with deadlines, and how many microseconds they have left, less than 0 if they were not removed yet.
+    /// Keys with deadlines, and the microseconds that they have left: less than 0 if the key has expired and
+    /// was not removed yet.
     Expiring(Vec<(Key, i64)>),
     Kind(Option<Kind>),
-    /// Microseconds left, if the key is there and expires.
+    /// The microseconds left: the outer `None` if there is no key, the inner one if it never expires.
     Ttl(Option<Option<u64>>),
-    /// Whether the call may go on, and otherwise after how many microseconds; how many more may go on at once.
+    /// Whether the call may go on, the microseconds after which it may if not, and the number of further
+    /// calls that may go on at once.
     Gate {
         allowed: bool,
         micros: u64,
         remaining: u64,
     },
-    /// How long another one has the lease, in microseconds; `None` if the caller has it.
+    /// The microseconds for which another holder has the lease; `None` if the caller has it.
     Lease(Option<u64>),
 }
 
-/// What a log says of a call: for each one that counts, until when, the oldest first, and for how many it counts.
+/// The reply of a log to a call of this cost. `log` has the calls that count, the oldest first, each as the
+/// time until which it counts and its cost.
 #[must_use]
 pub fn logged(log: impl Iterator<Item = (u64, u64)> + Clone, now: u64, limit: u64, cost: u64) -> Reply {
     let counted: u64 = log.clone().map(|(_, cost)| cost).sum();
@@ -431,8 +435,8 @@ pub fn logged(log: impl Iterator<Item = (u64, u64)> + Clone, now: u64, limit: u6
     Reply::Gate { allowed: false, micros, remaining: limit.saturating_sub(counted) }
 }
 
-/// The first and the end of a range of `len` elements from `start` to `stop`, both included; negative ones count from
-/// the end, as in Redis.
+/// The part of a sequence of `len` elements from `start` to `stop`, both included. Negative numbers count
+/// from the end, as in Redis.
 #[must_use]
 pub fn bounds(start: i64, stop: i64, len: usize) -> std::ops::Range<usize> {
     let len_signed = i64::try_from(len).unwrap_or(i64::MAX);

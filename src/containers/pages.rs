@@ -1,4 +1,4 @@
-//! Bits in pages, of which only those exist in which one was set.
+//! Bits in pages. A page exists only if one of its bits was set.
 
 use std::collections::BTreeMap;
 
@@ -51,7 +51,7 @@ impl Pages {
         was
     }
 
-    /// How many bytes its pages take.
+    /// The number of bytes that its pages take.
     pub(crate) fn bytes(&self) -> u64 {
         weight::bytes(self.pages.len()) * weight::bytes(PAGE)
     }

@@ -40,12 +40,12 @@ pub struct Sorted {
     bytes: u64,
 }
 
-/// What a member takes, by name and by score.
+/// The bytes that a member takes, in both maps.
 fn weight(member: &Cell) -> u64 {
     2 * weight::cell(member)
 }
 
-/// Zero has one form.
+/// The score, with -0.0 replaced by 0.0.
 #[must_use]
 pub fn plain_score(score: f64) -> f64 {
     if score == 0.0 { 0.0 } else { score }
@@ -69,7 +69,7 @@ impl Sorted {
         true
     }
 
-    /// How many bytes its elements take.
+    /// The number of bytes that its elements take.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }

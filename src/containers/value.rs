@@ -1,4 +1,4 @@
-//! What a key holds in memory.
+//! The values of keys in memory.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::kind::{Cell, Kind};
 use crate::operation::Whole;
 use crate::weight;
 
-/// A single value that the caller keeps in a form of its own.
+/// A single value in a form of the caller's.
 pub trait Held: Clone {
     /// The value as a cell.
     fn cell(&self) -> Cell;
@@ -16,12 +16,12 @@ pub trait Held: Clone {
     fn bytes(&self) -> u64;
 }
 
-/// What a key holds.
+/// The value of a key.
 #[derive(Clone, Debug)]
 pub enum Value<V> {
     /// A single value.
     Cell(Cell),
-    /// The same, in the caller's form.
+    /// A single value in the caller's form.
     Held(V),
     /// Anything else.
     Container(Arc<Container>),

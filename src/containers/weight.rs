@@ -1,9 +1,9 @@
-//! How many bytes something takes in memory, as far as that is known without the allocator.
+//! Estimates how many bytes something takes in memory.
 
-/// What an element takes besides its own bytes: its place in the container, and what the allocator adds.
+/// The bytes of an element besides its own: its place in the container, and the overhead of the allocator.
 const ELEMENT: u64 = 48;
 
-/// What a key takes besides its own bytes and its value: its entry, and its places in the tables.
+/// The bytes of a key besides its own and those of its value: its entry, and its places in the tables.
 pub(crate) const ENTRY: u64 = 160;
 
 /// A length as a number of bytes.
@@ -11,12 +11,12 @@ pub(crate) fn bytes(len: usize) -> u64 {
     u64::try_from(len).unwrap_or(u64::MAX)
 }
 
-/// What one element takes.
+/// The bytes of one element.
 pub(crate) fn cell(cell: &[u8]) -> u64 {
     ELEMENT + bytes(cell.len())
 }
 
-/// What several elements take.
+/// The bytes of several elements.
 pub(crate) fn cells<'a>(cells: impl IntoIterator<Item = &'a Vec<u8>>) -> u64 {
     cells.into_iter().map(|one| cell(one)).sum()
 }

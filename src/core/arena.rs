@@ -1,8 +1,8 @@
 //! The slab of nodes. It grows with what is stored, so that no single insertion copies much of it.
 //!
-//! In a bounded store all nodes are in one piece of memory, which doubles until the bound is reached, and
-//! every access is one bounds check. Past [`Arena::new`]'s capacity entries go to further pieces of
-//! [`PIECE`] nodes each.
+//! The first nodes, up to the capacity given to [`Arena::new`], are in one piece of memory, which doubles as
+//! it fills; an access to them is one bounds check. That is all nodes of a store with a small bound. Further
+//! nodes go to pieces of [`PIECE`] nodes each.
 //!
 //! Invariant: the list of vacant slots, `vacant`, holds every slot below `slots` that is neither taken nor
 //! claimed.
@@ -29,7 +29,7 @@ pub(crate) struct Arena<T> {
     tail: Option<TryBox<Pieces<T>>>,
     /// The most nodes of the head.
     contiguous: u32,
-    /// The slot that is claimed next, where one is vacant.
+    /// The first of the vacant slots, which is claimed next.
     vacant: Slot,
     len: usize,
 }
@@ -100,7 +100,8 @@ impl<T> Arena<T> {
         let before = contiguous + (tail.len() - 1) * PIECE;
         let piece = tail.last_mut().ok_or(OutOfMemory)?;
         if piece.len() == piece.capacity() {
-            // As many as there are already, so that only the pieces of small stores are ever copied.
+            // As many as there are already, up to a whole piece, so that only the first pieces are ever
+            // copied.
             let wanted = grown(piece.capacity(), before + piece.len() + 1, PIECE);
             piece.try_reserve_exact(wanted - piece.len())?;
         }
@@ -116,7 +117,7 @@ impl<T> Arena<T> {
         std::mem::forget(std::mem::replace(self.place_mut(slot), Place::Taken(node)));
     }
 
-    /// Gives a slot back that was claimed and not filled.
+    /// Gives back a slot that was claimed and not filled.
     pub(crate) fn give_back(&mut self, slot: Slot) {
         let vacated = Place::Vacant(self.vacant);
         std::mem::forget(std::mem::replace(self.place_mut(slot), vacated));

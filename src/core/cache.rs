@@ -110,21 +110,22 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher, C: Clock> Builder<K, V, P, S, C
         self
     }
 
-    /// What an entry weighs; 1 where no weigher is given.
+    /// Sets the function that computes an entry's weight. Without one, every entry weighs 1.
     #[must_use]
     pub fn weigher(mut self, weigher: impl Fn(&K, &V) -> u64 + Send + 'static) -> Self {
         self.weigher = Some(Box::new(weigher));
         self
     }
 
-    /// How long an entry lives where `put` says nothing else.
+    /// The time to live of entries stored without one, as by [`put`](Cache::put). By default they never
+    /// expire.
     #[must_use]
     pub fn default_ttl(mut self, ttl: Duration) -> Self {
         self.default_ttl = Some(ttl);
         self
     }
 
-    /// Called with every removed entry, after the operation is complete.
+    /// Sets a listener, which is called with every removed entry after the operation is complete.
     #[must_use]
     pub fn on_removal(mut self, listener: impl FnMut(Removed<K, V>) + Send + 'static) -> Self {
         self.listener = Some(Box::new(listener));
@@ -138,7 +139,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher, C: Clock> Builder<K, V, P, S, C
         self
     }
 
-    /// Another hasher.
+    /// Sets the hasher.
     #[must_use]
     pub fn hasher<T: BuildHasher>(self, hasher: T) -> Builder<K, V, P, T, C> {
         Builder {
@@ -153,7 +154,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher, C: Clock> Builder<K, V, P, S, C
         }
     }
 
-    /// Another clock, such as [`ManualClock`](crate::ManualClock) in tests.
+    /// Sets the clock, such as [`ManualClock`](crate::ManualClock) in tests.
     #[must_use]
     pub fn clock<D: Clock>(self, clock: D) -> Builder<K, V, P, S, D> {
         Builder {
@@ -168,7 +169,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher, C: Clock> Builder<K, V, P, S, C
         }
     }
 
-    /// The cache.
+    /// Builds the cache.
     #[must_use]
     pub fn build(self) -> Cache<K, V, P, S, C> {
         Cache {
@@ -220,7 +221,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher, C: Clock> Cache<K, V, P, S, C> 
         self.store.get(live, hash, &self.clock, &mut Vec::new())
     }
 
-    /// Like [`get`](Self::get), but counts as no access.
+    /// Like [`get`](Self::get), but does not count as an access.
     pub fn peek<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
@@ -229,7 +230,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher, C: Clock> Cache<K, V, P, S, C> 
         (!self.store.has_expired(slot, &self.clock)).then(|| self.store.value(slot))
     }
 
-    /// Whether the key is present and has not expired; counts as no access.
+    /// Whether the key is present and has not expired. Does not count as an access.
     pub fn contains<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> bool
     where
         K: Borrow<Q>,
@@ -237,20 +238,20 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher, C: Clock> Cache<K, V, P, S, C> 
         self.peek(key).is_some()
     }
 
-    /// Stores or replaces a value, which lives for the default time.
+    /// Stores or replaces a value, with the default time to live.
     ///
     /// # Errors
     ///
-    /// [`Error`] where the entry cannot be stored; the cache is as it was.
+    /// [`Error`] if the entry cannot be stored; the cache is unchanged.
     pub fn put(&mut self, key: K, value: V) -> Result<(), Error> {
         self.put_for(key, value, self.default_ttl)
     }
 
-    /// Stores or replaces a value, which lives for `ttl`, or for ever where that is `None`.
+    /// Stores or replaces a value, which lives for `ttl`; with `None` it never expires.
     ///
     /// # Errors
     ///
-    /// [`Error`] where the entry cannot be stored; the cache is as it was.
+    /// [`Error`] if the entry cannot be stored; the cache is unchanged.
     pub fn put_for(&mut self, key: K, value: V, ttl: Option<Duration>) -> Result<(), Error> {
         self.store_entry(key, value, ttl, &[])
     }
@@ -269,8 +270,8 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher, C: Clock> Cache<K, V, P, S, C> 
         stored.map(|_| ()).map_err(|(error, _)| error)
     }
 
-    /// Stores or replaces a value with these tags, for the default time. An entry keeps its tags
-    /// until it is removed or replaced. O(1) for each tag.
+    /// Stores or replaces a value with these tags and the default time to live. An entry keeps its tags until
+    /// it is removed or replaced. O(1) for each tag.
     ///
     /// ```
     /// use flexcache_core::Cache;
@@ -284,12 +285,12 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher, C: Clock> Cache<K, V, P, S, C> 
     ///
     /// # Errors
     ///
-    /// [`Error`] where the entry cannot be stored; the cache is as it was.
+    /// [`Error`] if the entry cannot be stored; the cache is unchanged.
     pub fn put_tagged(&mut self, key: K, value: V, tags: &[&str]) -> Result<(), Error> {
         self.store_entry(key, value, self.default_ttl, tags)
     }
 
-    /// Removes all entries that have a tag, and returns how many. O(1) for each.
+    /// Removes all entries that have a tag, and returns their number. O(1) for each.
     pub fn evict_tag(&mut self, tag: &str) -> usize {
         let mut removed = Vec::new();
         self.store.evict_tag(tag, usize::MAX, &self.clock, &mut removed);
@@ -312,7 +313,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher, C: Clock> Cache<K, V, P, S, C> 
         taken.pop().map(|removed| (removed.key, removed.value))
     }
 
-    /// Removes all entries that have expired, and returns how many. O(1) for each.
+    /// Removes all entries that have expired, and returns their number. O(1) for each.
     pub fn expire(&mut self) -> usize {
         let mut removed = Vec::new();
         let count = self.store.expire(self.clock.now(), usize::MAX, &mut removed);
@@ -326,7 +327,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher, C: Clock> Cache<K, V, P, S, C> 
         self.notify(removed);
     }
 
-    /// Changes the limits, and evicts what exceeds them. O(n).
+    /// Changes the limits, and evicts the entries that exceed them. O(n).
     pub fn resize(&mut self, limits: Limits) {
         self.store.set_limits(limits);
         let mut removed = Vec::new();
@@ -342,7 +343,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher, C: Clock> Cache<K, V, P, S, C> 
             .map(|slot| (self.store.key(slot), self.store.value(slot)))
     }
 
-    /// The number of entries, those included that have expired and were not removed yet.
+    /// The number of entries, including expired ones that were not removed yet.
     #[must_use]
     pub fn len(&self) -> usize {
         self.store.len()
@@ -370,7 +371,7 @@ impl<K: Hash + Eq, V, P: Policy, S: BuildHasher, C: Clock> Cache<K, V, P, S, C> 
     ///
     /// # Errors
     ///
-    /// What was found to be wrong, in words: a bug in this crate.
+    /// A description of the inconsistency that was found: a bug in this crate.
     pub fn check(&self) -> Result<(), String> {
         self.store.check()
     }

@@ -13,8 +13,8 @@ pub trait Clock {
     /// The time now.
     fn now(&self) -> Nanos;
 
-    /// Whether `deadline` has come. A clock may answer this more cheaply than [`now`](Self::now),
-    /// never differently.
+    /// Whether `deadline` has come. A clock may answer this more cheaply than by [`now`](Self::now), but the
+    /// answer is the same.
     #[inline]
     fn reached(&self, deadline: Nanos) -> bool {
         self.now() >= deadline

@@ -1,9 +1,8 @@
-//! One value a slot, beside the nodes: what a policy keeps of each entry, and what only some
-//! stores need.
+//! One value for each slot, kept beside the nodes: data of a policy, or data that only some stores need.
 //!
 //! The first values can be contiguous, for a store with a bound: they double as slots are used. Beyond them,
-//! and in a column without a bound, values are in pieces that are made when they are first written, so that
-//! a column costs nothing until it is used and grows without copying.
+//! and in a column without a bound, values are in pieces that are made when they are first written, so that a
+//! column costs nothing until it is used, and grows without copying.
 
 use std::alloc::{Layout, handle_alloc_error};
 
@@ -15,7 +14,7 @@ const PIECE: usize = 1 << 12;
 
 type Pieces<T> = Vec<Option<Box<[T]>>>;
 
-/// It is small, since a cache of one entry has several.
+/// A column itself is small, since even a cache of one entry has several.
 #[derive(Debug)]
 pub(crate) struct Column<T> {
     head: Vec<T>,
@@ -79,7 +78,7 @@ impl<T: Copy + Default> Column<T> {
             || self.beyond(slot).is_some_and(|beyond| self.piece(beyond / PIECE).is_some())
     }
 
-    /// Makes the place of `slot`, so that [`set`](Self::set) allocates nothing. O(1), over many calls.
+    /// Makes a place for `slot`, so that [`set`](Self::set) allocates nothing. Amortized O(1).
     #[inline(always)]
     pub(crate) fn try_reserve(&mut self, slot: Slot) -> Result<(), OutOfMemory> {
         if slot.index() < self.head.len() { Ok(()) } else { self.try_reserve_beyond(slot) }
@@ -110,7 +109,7 @@ impl<T: Copy + Default> Column<T> {
         Ok(())
     }
 
-    /// Writes the value of `slot`, making its place where it is missing.
+    /// Writes the value of `slot`, and makes its place if it is missing.
     #[inline(always)]
     pub(crate) fn set(&mut self, slot: Slot, value: T) {
         if slot.index() == self.head.len() && slot.index() < self.contiguous() {
@@ -134,7 +133,7 @@ impl<T: Copy + Default> Column<T> {
         }
     }
 
-    /// Writes the default where another value may have been written.
+    /// Resets the value of `slot` to the default.
     #[inline]
     pub(crate) fn reset(&mut self, slot: Slot) {
         if let Some(value) = self.head.get_mut(slot.index()) {

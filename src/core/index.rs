@@ -1,11 +1,11 @@
 //! The hash table from hash to slot, grown segment by segment.
 //!
-//! The index of a store of a small bound is one table, which doubles as it fills. Others grow by linear
-//! hashing: one more segment at a time takes over half of the entries of the segment whose turn
-//! it is, so that an insertion rehashes a few thousand entries at most, never all of them.
+//! The index of a store with a small bound is one table, which doubles as it fills. Others grow by linear
+//! hashing: a new segment takes over half of the entries of the segment whose turn it is. So an insertion
+//! rehashes a few thousand entries at most, never all of them.
 //!
-//! A hash has 32 bits, so that a store keeps few bytes of it. [`spread`] makes the bits of it that tell segments,
-//! chunks and tags apart.
+//! A store keeps only 32 bits of each hash. [`spread`] derives from them the bits that choose segments,
+//! chunks and tags.
 //!
 //! Invariant: an entry is in the segment that [`Index::segment_of`] names for its hash.
 
@@ -17,10 +17,10 @@ use crate::table::Table;
 /// in this round holds twice as many, which fits 512 chunks with four deviations to spare.
 const SEGMENT: usize = 2150;
 
-/// The index of a store of at most so many entries is one table.
+/// The index of a store bounded to at most this many entries is one table.
 const LARGEST_TABLE: usize = 1 << 16;
 
-/// What is kept of a hash: its lowest bits.
+/// The part of a hash that a store keeps: its lowest bits.
 #[inline(always)]
 pub(crate) fn short(hash: u64) -> u32 {
     #[expect(clippy::cast_possible_truncation, reason = "the lowest bits are wanted")]
@@ -28,7 +28,7 @@ pub(crate) fn short(hash: u64) -> u32 {
     short
 }
 
-/// A hash as the tables want it: the lowest bits choose the chunk, the highest ones are the tag.
+/// The hash for the tables, which use its lowest bits to choose a chunk, and its highest ones as the tag.
 #[inline(always)]
 fn spread(hash: u32) -> u64 {
     u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -49,7 +49,8 @@ impl Index {
         Self { head: Table::default(), tail: Vec::new(), len: 0, split_at: Self::first_split(bound) }
     }
 
-    /// The number of entries at which a lone table is split. It may fill up like one that is due for its split.
+    /// The number of entries at which a lone table is split: twice the average of a segment, as for the next
+    /// segment to be split.
     fn first_split(bound: usize) -> usize {
         if bound <= LARGEST_TABLE { bound.max(2 * SEGMENT) } else { 2 * SEGMENT }
     }
@@ -117,8 +118,8 @@ impl Index {
         self.table(hash).find(hash, eq)
     }
 
-    /// Makes room for one more slot under `hash`, so that inserting it next allocates nothing. O(1), over
-    /// many calls; `hash_of` is asked for the hashes of slots that have to move.
+    /// Makes room for one more slot under `hash`, so that inserting it next allocates nothing. Amortized
+    /// O(1). `hash_of` returns the hash of a slot that has to move.
     #[inline(always)]
     pub(crate) fn try_reserve(
         &mut self,
@@ -172,8 +173,8 @@ impl Index {
         Ok(())
     }
 
-    /// Fits the index to another bound. O(n) where segments become one table again, if there is memory;
-    /// otherwise O(1).
+    /// Adapts the index to another bound. O(n) if segments become one table again, for which there must be
+    /// memory; otherwise O(1).
     pub(crate) fn set_bound(&mut self, bound: usize, hash_of: impl Fn(Slot) -> u32) {
         if self.tail.is_empty() {
             self.split_at = Self::first_split(bound);
@@ -185,7 +186,7 @@ impl Index {
         }
     }
 
-    /// A copy of the index of a store whose slots are the same.
+    /// A copy of the index, for a copy of the store with the same slots.
     pub(crate) fn try_clone(&self) -> Result<Self, OutOfMemory> {
         let mut tail = Vec::new();
         tail.try_reserve_exact(self.tail.len())?;

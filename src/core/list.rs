@@ -11,7 +11,8 @@ pub(crate) struct Links {
     next: Slot,
 }
 
-/// What a column has of a slot that is in a list: its links, alone or beside what is read and written together with them.
+/// The value of a column for a slot in a list: its links, alone or with other data that are used together
+/// with them.
 pub(crate) trait Linked: Copy + Default {
     fn links(&self) -> Links;
     fn links_mut(&mut self) -> &mut Links;

@@ -29,13 +29,13 @@ impl From<hashbrown::TryReserveError> for OutOfMemory {
     }
 }
 
-/// A copy, where there is memory for it.
+/// A type whose values can be copied fallibly.
 pub trait TryClone: Sized {
     /// Copies the value.
     ///
     /// # Errors
     ///
-    /// [`OutOfMemory`]; the original is unchanged in any case.
+    /// [`OutOfMemory`].
     fn try_clone(&self) -> Result<Self, OutOfMemory>;
 }
 
@@ -45,7 +45,7 @@ impl<T: TryClone> TryClone for Option<T> {
     }
 }
 
-/// So many values that are alike.
+/// `len` copies of a value.
 pub(crate) fn filled<T: Copy>(value: T, len: usize) -> Result<Box<[T]>, OutOfMemory> {
     let mut values = Vec::new();
     values.try_reserve_exact(len)?;

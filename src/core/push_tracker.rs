@@ -1,30 +1,33 @@
-//! Which copies of a store's entries may still be served, where the store pushes what was written.
+//! Which copies of a store's entries may still be served, where the store pushes the keys that were written.
 //!
-//! A [`PushTracker`] does for a server what [`Tracker`](crate::Tracker) does for a store whose writes this process
-//! makes or sees. It differs in two ways. Every write of every client is pushed, so it has many more stripes, or writes to
-//! other keys would end most copies. And a server can fall silent, so a copy is served only until a moment that the
-//! last answer of the server moves on.
+//! A [`Tracker`](crate::Tracker) is for a store whose writes this process makes or sees. A [`PushTracker`] is
+//! for a server, and differs in two ways. The server pushes every write of every client; so the tracker has
+//! many more stripes, or writes to other keys would invalidate most copies. And a server can fall silent; so
+//! copies are served only until a moment, which each answer of the server postpones.
 //!
 //! # Order
 //!
-//! A reader takes the stamp before it sends its command. A write that the read did not see is executed after the read,
-//! and its push comes later still. So the push ends the copy, whether the copy is in memory by then or not. A writer
-//! invalidates its keys before it sends a write and after, and keeps no copy: only the server knows the order of its
-//! write among others.
+//! A reader takes the stamp before it sends its command. A write that the read did not see is executed after
+//! the read, and its push comes later still. So the push invalidates the copy, whether or not the copy is in
+//! memory by then. A writer invalidates its keys before it sends a write and after, and keeps no copy: only
+//! the server knows the order of its write among others.
 //!
-//! A thread that has read what another thread of the process is writing must not meet an older copy later, whose push is
-//! still on its way. So what is read of a key between [`begin_write`](PushTracker::begin_write) and
-//! [`end_write`](PushTracker::end_write) has no stamp. Each is one addition to the word that a reader loads once, so a reader
-//! that sees the epoch of a write sees that it is in flight.
+//! While one thread of the process writes a key, another may read the new value; it must not find an older
+//! copy later, because the push has not come yet. So a read gets no stamp between
+//! [`begin_write`](PushTracker::begin_write) and [`end_write`](PushTracker::end_write). Each of the two is
+//! one atomic addition to a word that holds both the epoch and the number of writes in flight, and a reader
+//! loads that word once. So a reader that sees the epoch of a write also sees that the write is in flight.
 //!
-//! While no pushes come, stamps mean nothing. [`doubt`](PushTracker::doubt) ends all copies when the pushes stop, and
-//! another generation begins when they have started again, so no stamp from in between is live.
+//! While the server pushes nothing, for lack of a connection, stamps mean nothing.
+//! [`doubt`](PushTracker::doubt) invalidates all copies when the pushes stop. The owner starts another
+//! generation when they have started again, so no stamp from in between is live.
 //!
-//! What was read before the pushes stopped may be wanted all the same, where nothing better can be had: see
+//! A program may still want the last value that was known, while the server cannot be reached: see
 //! [`is_last_known`](PushTracker::is_last_known).
 //!
-//! One connection brings pushes and answers in order. So the answer to a question that was sent at T shows that the
-//! push of every write before T has come, and copies may be served until T and the staleness that is allowed.
+//! One connection brings pushes and answers in order. So the answer to a command that was sent at time T
+//! shows that the push of every write before T has arrived, and copies may be served until T plus the allowed
+//! staleness.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -34,12 +37,13 @@ use crate::tracker::Stamp;
 const STRIPE_BITS: u32 = 20;
 const EPOCH_BITS: u32 = 24;
 
-/// The word of a stripe: its epoch above, and how many writes of this process are in flight below. Where more are than fit,
-/// the word still comes out right when they have ended.
+/// The word of a stripe has its epoch in the high bits, and in these low bits the number of this process's
+/// writes that are in flight. If there are more than fit, the word is right again once they have ended.
 const WRITES_BITS: u32 = 32 - EPOCH_BITS;
 const EPOCH: u32 = 1 << WRITES_BITS;
 
-/// An epoch that has advanced this far starts a generation, long before its bits in a stamp repeat.
+/// Each time an epoch has advanced this far, a generation starts, long before the epoch's bits in a stamp
+/// repeat.
 const LONG_EPOCH: u32 = 1 << (EPOCH_BITS - 2);
 
 const fn low(bits: u32) -> u64 {
@@ -50,17 +54,19 @@ const fn low(bits: u32) -> u64 {
 #[derive(Debug)]
 pub struct PushTracker {
     generation: AtomicU64,
-    /// The generation since which others have begun only because the pushes stopped.
+    /// Generations after this one started only because the pushes stopped.
     known_since: AtomicU64,
-    /// Copies are served before this moment; 0 while nothing is known.
+    /// Copies are served before this moment; 0 while there are no pushes.
     valid_until: AtomicU64,
     stripes: Box<[AtomicU32]>,
 }
 
 impl PushTracker {
-    /// A tracker for about so many copies. It serves none until [`believe_until`](Self::believe_until).
+    /// A tracker for about `copies` copies. None is served until [`believe_until`](Self::believe_until) is
+    /// called.
     ///
-    /// It takes 64 bytes for each copy, at most 4 MiB: then a write to another key ends one copy of a thousand at most.
+    /// It takes 64 bytes for each copy, at most 4 MiB. Then a write to another key invalidates at most one
+    /// copy of a thousand.
     #[must_use]
     pub fn new(copies: usize) -> Self {
         let stripes = copies.saturating_mul(16).clamp(1 << 12, 1 << STRIPE_BITS).next_power_of_two();
@@ -80,7 +86,8 @@ impl PushTracker {
         (hash ^ hash >> 32) as usize & (self.stripes.len() - 1)
     }
 
-    /// The stamp of what is read of a key after this: none while this process writes the key.
+    /// The stamp for a value that is read of a key after this call; [`Stamp::NONE`] while this process writes
+    /// the key.
     #[must_use]
     pub fn stamp(&self, key: &[u8]) -> Stamp {
         let stripe = self.stripe_of(key);
@@ -93,7 +100,8 @@ impl PushTracker {
         Stamp::from_bits(generation << (EPOCH_BITS + STRIPE_BITS) | epoch << STRIPE_BITS | stripe as u64)
     }
 
-    /// Whether nothing was written since the stamp was taken, as far as is known.
+    /// Whether no write to the key is known since the stamp was taken, and the pushes have not stopped since
+    /// then.
     #[inline]
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "a few bits")]
@@ -105,15 +113,16 @@ impl PushTracker {
         now & low(64 - STRIPE_BITS) == bits >> STRIPE_BITS && stamp != Stamp::NONE
     }
 
-    /// Whether nothing was heard of that was written since the stamp was taken. Unlike
-    /// [`is_unchanged`](Self::is_unchanged), it is true also after the pushes have stopped, until they start again.
+    /// Whether no write to the key is known since the stamp was taken. Unlike
+    /// [`is_unchanged`](Self::is_unchanged), this stays true after the pushes have stopped, until they start
+    /// again.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "a few bits")]
     pub fn is_last_known(&self, stamp: Stamp) -> bool {
         let bits = stamp.bits();
         let Some(word) = self.stripes.get((bits & low(STRIPE_BITS)) as usize) else { return false };
         let now = self.generation.load(Ordering::Acquire);
-        // The stamp has the low bits of its generation.
+        // The stamp has only the low bits of its generation, so they are compared as an age.
         let age = now.wrapping_sub(bits >> (EPOCH_BITS + STRIPE_BITS)) & low(64 - EPOCH_BITS - STRIPE_BITS);
         let epoch = u64::from(word.load(Ordering::Acquire) / EPOCH);
         now.wrapping_sub(age) >= self.known_since.load(Ordering::Acquire)
@@ -135,17 +144,18 @@ impl PushTracker {
         !clock.reached(self.valid_until.load(Ordering::Acquire))
     }
 
-    /// Something was written to a key.
+    /// A key was written: invalidates its copies.
     pub fn invalidate(&self, key: &[u8]) {
         self.advance(key, EPOCH);
     }
 
-    /// This process writes a key. Call [`end_write`](Self::end_write) as often, whatever comes of it.
+    /// This process is about to write a key. Each call needs one call of [`end_write`](Self::end_write),
+    /// whether or not the write succeeds.
     pub fn begin_write(&self, key: &[u8]) {
         self.advance(key, EPOCH + 1);
     }
 
-    /// The write of a key has ended, or what comes of it is unknown.
+    /// The write of a key has ended, or its outcome will stay unknown.
     pub fn end_write(&self, key: &[u8]) {
         self.advance(key, EPOCH - 1);
     }
@@ -157,18 +167,18 @@ impl PushTracker {
         }
     }
 
-    /// Something was written to any number of keys.
+    /// Any number of keys may have been written: invalidates all copies.
     pub fn start_generation(&self) {
         let before = self.generation.fetch_add(1, Ordering::AcqRel);
         self.known_since.fetch_max(before + 1, Ordering::AcqRel);
     }
 
-    /// Everything written before now is known, and copies may be served until a moment.
+    /// Every write so far is known: copies may be served until `moment`.
     pub fn believe_until(&self, moment: Nanos) {
         self.valid_until.store(moment, Ordering::Release);
     }
 
-    /// What is written from now on is not known. No copy of before is served again.
+    /// Writes from now on will not be known. No existing copy is served again.
     pub fn doubt(&self) {
         self.valid_until.store(0, Ordering::Release);
         self.generation.fetch_add(1, Ordering::AcqRel);

@@ -1,9 +1,9 @@
-//! Replaying a trace: what a policy of a certain size would have made of a sequence of accesses,
-//! and what the best possible one would have.
+//! Replays a trace: how many hits a policy of a certain size would have had in a sequence of accesses, and
+//! how many the best possible one.
 //!
-//! All of it takes a closure that hears of progress, as the number of accesses done since it was
-//! last called, and says whether to go on; a run that is not to go on has no outcome. All of it fails
-//! where there is not enough memory.
+//! Every function takes a closure `go_on`. It is called from time to time with the number of accesses since
+//! its last call, and returns whether to go on; if it returns false, the function returns `None`. Every
+//! function fails if there is not enough memory.
 //!
 //! ```
 //! use flexcache_core::{Limits, policy::Lru, replay::{lru_hits, optimum, replay}};
@@ -26,14 +26,14 @@ use crate::memory::{OutOfMemory, filled};
 use crate::policy::Policy;
 use crate::store::{EntryStore, Limits, New, RemovalSink, Removed};
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// Accesses that found their key.
     pub hits: u64,
-    /// What these weigh; 0 where no weights were given.
+    /// The sum of the weights of these accesses; 0 if no weights were given.
     pub weight_hit: u64,
-    /// Accesses of what is heavier than the whole cache.
+    /// Accesses of entries that are heavier than the whole cache.
     pub refused: u64,
     /// Entries at the end.
     pub entries: usize,
@@ -44,16 +44,16 @@ pub struct Outcome {
 /// Accesses between two reports of progress.
 const REPORTED: usize = 1 << 16;
 
-/// Lets everything go.
+/// A sink that drops every entry.
 struct Nowhere;
 
 impl RemovalSink<u32, ()> for Nowhere {
     fn push(&mut self, _departed: Removed<u32, ()>) {}
 }
 
-/// Looks up every key, storing those that are missing, as a program would. O(n).
+/// Looks up every key and stores it if it is missing, as a program would. O(n).
 ///
-/// `weights`, where given, has one for each access.
+/// `weights`, if given, has one weight for each access.
 ///
 /// # Errors
 ///
@@ -105,17 +105,16 @@ fn spread(key: u64) -> u64 {
     folded
 }
 
-/// So many different keys there are, where these are 0, 1, 2, …
+/// The number of different keys, which must be 0, 1, 2 and so on. …
 fn distinct(keys: &[u32]) -> usize {
     keys.iter().max().map_or(0, |&most| most as usize + 1)
 }
 
-/// Moments at which something is in the place that is asked for, counted by prefixes: a Fenwick
-/// tree.
+/// A row of marks of which a prefix can be counted quickly: a Fenwick tree.
 struct Marks(Box<[u32]>);
 
 impl Marks {
-    /// So many places, of which the first `marked` are marked.
+    /// `places` places, of which the first `marked` are marked.
     fn new(places: usize, marked: usize) -> Result<Self, OutOfMemory> {
         let mut tree = filled(0, places + 1)?;
         for at in 1..=places {
@@ -144,7 +143,7 @@ impl Marks {
         }
     }
 
-    /// How many are marked up to a place, this included.
+    /// The number of marks up to a place, including that place.
     fn up_to(&self, place: usize) -> usize {
         let (mut at, mut count) = (place + 1, 0);
         while at > 0 {
@@ -155,8 +154,9 @@ impl Marks {
     }
 }
 
-/// The hits of least-recently-used caches of all these sizes, in one pass: a cache hits where fewer
-/// other keys than it has entries came since the key came last. O(n log m) of m different keys.
+/// The hits of least-recently-used caches of all these sizes, in one pass. A cache of n entries has a hit if
+/// fewer than n other keys were accessed since the last access of the key. O(n log m) for n accesses of m
+/// different keys.
 ///
 /// Keys are small numbers, the smaller the less memory is needed.
 ///
@@ -170,12 +170,13 @@ pub fn lru_hits(
 ) -> Result<Option<Vec<u64>>, OutOfMemory> {
     const NEVER: u32 = u32::MAX;
     let distinct = distinct(keys);
-    // Moments are counted on for as long as this, and then from the number of keys on again.
+    // Time is counted up to this number. Then only the last access of each key is kept, and time goes on from
+    // their number.
     let moments = (2 * distinct).max(1024);
     let (mut last, mut key_at) = (filled(NEVER, distinct)?, filled(NEVER, moments)?);
     let mut marks = Marks::new(moments, 0)?;
     let (mut now, mut present) = (0, 0);
-    // Hits of each distance; those beyond the largest size do not matter.
+    // The number of accesses at each distance; those beyond the largest size do not matter.
     let mut at_distance = filled(0_u64, sizes.iter().copied().max().unwrap_or(0).min(distinct) + 1)?;
     for keys in keys.chunks(REPORTED) {
         for &key in keys {
@@ -220,8 +221,9 @@ pub fn lru_hits(
     Ok(Some(sizes.iter().map(hits).collect()))
 }
 
-/// The most hits that anything could have had in a cache of `entries`: Belady's optimum, which keeps
-/// what is needed soonest, and does not store what is needed later than all that. O(n log n).
+/// The most hits that any policy could have had in a cache of `entries` entries. This is Belady's optimum,
+/// which keeps the keys that are needed soonest, and does not store a key that is needed later than all
+/// those. O(n log n).
 ///
 /// Keys are small numbers, the smaller the less memory is needed.
 ///
@@ -240,7 +242,7 @@ pub fn optimum(
     for (at, &key) in keys.iter().enumerate().rev() {
         next[at] = std::mem::replace(&mut following[key as usize], at);
     }
-    // When each key that is present is needed next; absent ones are marked.
+    // When each key that is present is needed next; [`ABSENT`] for others.
     let mut needed = filled(ABSENT, distinct)?;
     let mut queue = BinaryHeap::new();
     let (mut present, mut hits) = (0, 0);
@@ -257,7 +259,7 @@ pub fn optimum(
         queue.try_reserve(1)?;
         queue.push((next[at], key));
         while present > entries {
-            // Of what was needed in the meantime there are older marks, which do not count.
+            // The queue also has outdated items, of keys that were accessed since; they do not count.
             let Some((when, victim)) = queue.pop() else { break };
             if needed[victim as usize] == when {
                 needed[victim as usize] = ABSENT;

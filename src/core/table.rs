@@ -1,16 +1,17 @@
-//! A hash table of slots whose lookups read one line of the processor's memory.
+//! A hash table of slots whose lookups mostly read one cache line.
 //!
-//! The table is a row of chunks of 64 bytes. A chunk has places for twelve slots and a tag for each, which is a byte of
-//! the hash. Tags and slots are in the same line, so a lookup that does not find the line in the processor's caches
-//! waits once, and not once for the tag and once for the slot.
+//! The table is an array of chunks of 64 bytes. A chunk has places for twelve slots, and for each a tag,
+//! which is one byte of the hash. Tags and slots share a cache line, so a lookup waits for memory once, not
+//! once for the tag and once for the slot.
 //!
-//! An entry goes to the chunk that its hash names, its home. Where that is full, it goes on in steps whose length its
-//! tag says, to the first chunk that is not full. Each chunk that it passed counts it, by its tag, so a lookup ends at the
-//! first chunk that no entry like it has passed. Removing an entry takes it out of the counts, and leaves no trace: a
-//! table in which entries come and go needs no rebuilding.
+//! The hash of an entry names a chunk, its *home*. If the home is full, the entry goes on to the first chunk
+//! that is not full, in steps whose length depends on its tag. Each chunk that it passes counts it, by the
+//! kind of its tag. So a lookup ends at the first chunk that no entry with such a tag has passed. Removing an
+//! entry takes it out of these counts and leaves no tombstone, so a table in which entries come and go is
+//! never rebuilt.
 //!
-//! Invariants: the entries of a chunk are in the places whose tag is not [`VACANT`]. A count of a chunk is the number of
-//! entries with such tags whose way from their home leads through it to their chunk, or [`MANY`].
+//! Invariants: the entries of a chunk are in the places whose tag is not [`VACANT`]. Each count of a chunk is
+//! the number of entries with such tags that passed it on the way from their home, or [`MANY`].
 
 use crate::memory::{OutOfMemory, copied, filled};
 use crate::slot::Slot;
@@ -18,20 +19,20 @@ use crate::slot::Slot;
 /// Places of a chunk.
 const PLACES: usize = 12;
 
-/// Entries for each chunk at most, on average. With so many, one in seven has passed its home.
+/// The most entries for each chunk, on average. At this load, one entry in seven is not in its home.
 const LOAD: usize = 9;
 
 /// The tag of a place without an entry.
 const VACANT: u8 = 0;
 
-/// A count that has come so far stays there, as it may stand for more.
+/// The highest count. A count that has reached it stays there, as it may stand for more.
 const MANY: u32 = 15;
 
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 struct Chunk {
     tags: [u8; PLACES],
-    /// How many entries have passed, in four bits for each of eight kinds of tags.
+    /// The number of entries that have passed, in four bits for each of eight kinds of tags.
     passed: u32,
     slots: [Slot; PLACES],
 }
@@ -76,13 +77,13 @@ impl Chunk {
         Places(eight >> 7 | four >> 6)
     }
 
-    /// Where the count of a tag's kind is.
+    /// The position of the count for a tag's kind, in bits.
     #[inline(always)]
     fn shift(tag: u8) -> u32 {
         u32::from(tag % 8) * 4
     }
 
-    /// How many entries with such a tag have passed.
+    /// The number of entries with a tag of this kind that have passed.
     #[inline(always)]
     fn passed(&self, tag: u8) -> u32 {
         self.passed >> Self::shift(tag) & MANY
@@ -123,7 +124,8 @@ fn tag_of(hash: u64) -> u8 {
     highest.max(1)
 }
 
-/// How many chunks further an entry goes on. Odd, so that the way leads through all of a power of two of them.
+/// The length of an entry's steps, in chunks. It is odd, so the steps reach every chunk, as their number is a
+/// power of two.
 #[inline(always)]
 fn step(tag: u8) -> usize {
     usize::from(tag) << 1 | 1
@@ -131,7 +133,7 @@ fn step(tag: u8) -> usize {
 
 #[derive(Debug, Default)]
 pub(crate) struct Table {
-    /// A power of two of them, or none.
+    /// Their number is a power of two, or 0.
     chunks: Box<[Chunk]>,
     len: u32,
     /// The number of entries at which the table grows.
@@ -139,14 +141,14 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// A table of so many chunks, a power of two.
+    /// An empty table of `chunks` chunks, which must be a power of two.
     fn of(chunks: usize) -> Result<Self, OutOfMemory> {
         let capacity = if chunks == 1 { PLACES } else { LOAD * chunks };
         let capacity = u32::try_from(capacity).map_err(|_| OutOfMemory)?;
         Ok(Self { chunks: filled(Chunk::EMPTY, chunks)?, len: 0, capacity })
     }
 
-    /// An empty table with room for so many entries.
+    /// An empty table with room for `entries` entries.
     pub(crate) fn with_room(entries: usize) -> Result<Self, OutOfMemory> {
         let chunks = if entries <= PLACES { 1 } else { entries.div_ceil(LOAD).next_power_of_two() };
         Self::of(chunks)
@@ -161,13 +163,13 @@ impl Table {
         size_of_val(&*self.chunks)
     }
 
-    /// What a number of chunks is cut to a place in the row with.
+    /// The mask that reduces a hash or a step to the index of a chunk.
     #[inline(always)]
     fn mask(&self) -> usize {
         self.chunks.len().wrapping_sub(1)
     }
 
-    /// The home of a hash; beyond the end where there are no chunks.
+    /// The index of the home of a hash; out of bounds if there are no chunks.
     #[inline(always)]
     fn home(&self, hash: u64) -> usize {
         #[expect(clippy::cast_possible_truncation, reason = "the lowest bits are wanted")]
@@ -175,7 +177,7 @@ impl Table {
         low & self.mask()
     }
 
-    /// The chunk to which the way of an entry leads from this one.
+    /// The next chunk on the way of an entry with this tag.
     #[inline(always)]
     fn after(&self, at: usize, tag: u8) -> usize {
         at.wrapping_add(step(tag)) & self.mask()
@@ -198,7 +200,7 @@ impl Table {
     #[inline(never)]
     fn find_beyond(&self, home: usize, tag: u8, mut eq: impl FnMut(Slot) -> bool) -> Option<Slot> {
         let mut at = home;
-        // Every chunk may have been passed, so the way is counted.
+        // Every chunk may have been passed, so the loop is bounded.
         for _ in 1..self.chunks.len() {
             at = self.after(at, tag);
             let chunk = &self.chunks[at];
@@ -212,7 +214,7 @@ impl Table {
         None
     }
 
-    /// Makes room for one more slot. O(1), over many calls; `hash_of` is asked for the hashes of slots that move.
+    /// Makes room for one more slot. Amortized O(1). `hash_of` returns the hash of a slot that moves.
     #[inline(always)]
     pub(crate) fn try_reserve(&mut self, hash_of: impl Fn(Slot) -> u64) -> Result<(), OutOfMemory> {
         if self.len < self.capacity { Ok(()) } else { self.try_grow(hash_of) }
@@ -226,7 +228,7 @@ impl Table {
         Ok(())
     }
 
-    /// Adds a slot that is not present, for which there is room. O(1).
+    /// Adds a slot that is not present. There must be room. O(1).
     #[inline(always)]
     pub(crate) fn insert(&mut self, hash: u64, slot: Slot) {
         debug_assert!(self.len < self.capacity);
@@ -244,7 +246,7 @@ impl Table {
         }
     }
 
-    /// Removes a slot; whether it was there. O(1).
+    /// Removes a slot. Returns whether it was present. O(1).
     #[inline(always)]
     pub(crate) fn remove(&mut self, hash: u64, slot: Slot) -> bool {
         let (home, tag) = (self.home(hash), tag_of(hash));
@@ -285,7 +287,7 @@ impl Table {
         self.chunks.iter().flat_map(|chunk| chunk.entries().map(|(_, slot)| slot))
     }
 
-    /// A copy of the table of a store whose slots are the same.
+    /// A copy of the table, for a copy of the store with the same slots.
     pub(crate) fn try_clone(&self) -> Result<Self, OutOfMemory> {
         Ok(Self { chunks: copied(&self.chunks)?.into_boxed_slice(), ..*self })
     }

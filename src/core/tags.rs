@@ -1,12 +1,12 @@
-//! Tags: names that entries have in common, so that they can leave together.
+//! Tags: names that entries share, so that they can be removed together.
 //!
-//! A membership stands in two lists: its tag's, doubly linked so that an entry leaves without a
-//! search, and its entry's, singly linked since all of an entry's memberships end at once. Names
-//! are kept once each, for as long as they have members. All of it exists only in a store in which
-//! an entry was ever given a tag, and grows by pieces, like the store itself.
+//! A *membership* says that one entry has one tag. It is in two lists. The list of its tag is doubly linked,
+//! so that an entry can be removed without a search. The list of its entry is singly linked, since all
+//! memberships of an entry end at once. Each name is kept once, for as long as it has members. A store has
+//! this structure only once an entry was given a tag. It grows in pieces, like the store itself.
 //!
-//! Invariants: every membership is in the list of its tag and in that of its entry, no two of an
-//! entry are of one tag, and a tag has at least one.
+//! Invariants: every membership is in the list of its tag and in that of its entry; an entry has at most one
+//! membership of each tag; a tag has at least one membership.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -19,10 +19,10 @@ use crate::list::{Links, List};
 use crate::memory::{OutOfMemory, TryClone, copied_str};
 use crate::slot::Slot;
 
-/// Where a tag lives while it has members.
+/// The slot of a tag in the arena, valid while the tag has members.
 pub(crate) type TagId = Slot;
 
-/// Where a membership lives.
+/// The slot of a membership in its arena.
 type MembershipId = Slot;
 
 #[derive(Debug)]
@@ -34,7 +34,7 @@ struct Tag {
     len: u32,
 }
 
-/// That one entry has one tag.
+/// One entry has one tag.
 #[derive(Clone, Copy, Debug)]
 struct Membership {
     slot: Slot,
@@ -50,7 +50,7 @@ pub(crate) struct Prepared(MembershipId);
 
 #[derive(Debug)]
 pub(crate) struct Tags {
-    /// Names are the user's, so they are hashed in a way that nobody can foresee.
+    /// Names may come from an attacker, so their hashes are keyed with a random secret.
     hasher: RandomState,
     index: Index,
     interned: Arena<Tag>,
@@ -74,7 +74,7 @@ impl Tags {
         }
     }
 
-    /// Whether so many more memberships can be told apart.
+    /// Whether there are slots for `more` memberships.
     pub(crate) fn have_room(&self, more: usize) -> bool {
         more < Slot::LIMIT - self.memberships.len()
     }
@@ -91,7 +91,7 @@ impl Tags {
         })
     }
 
-    /// How many entries have a tag.
+    /// The number of entries that have a tag.
     pub(crate) fn len(&self, id: TagId) -> usize {
         self.interned.get(id).len as usize
     }
@@ -110,8 +110,8 @@ impl Tags {
         iter::successors(self.first.get(slot).some(), |&id| self.memberships.get(id).sibling.some())
     }
 
-    /// Makes memberships for [`join`](Self::join), and returns the first of them. Nothing fails after this
-    /// for want of memory. O(1) for each name; one that is named twice counts once.
+    /// Makes memberships for [`join`](Self::join), which then cannot fail, and returns the first of them.
+    /// O(1) for each name. A name that is given twice counts once.
     pub(crate) fn try_prepare(
         &mut self,
         slot: Slot,
@@ -138,7 +138,7 @@ impl Tags {
         Ok(Prepared(first))
     }
 
-    /// A membership of no entry yet; `None` where the name was given twice.
+    /// A membership without an entry; `None` if this call was given the same name before.
     fn try_prepare_one(&mut self, name: &str) -> Result<Option<MembershipId>, OutOfMemory> {
         let id = self.memberships.try_claim()?;
         let tag = match self.links.try_reserve(id).and_then(|()| self.try_intern(name)) {
@@ -148,7 +148,7 @@ impl Tags {
                 return Err(error);
             }
         };
-        // Nobody has joined since, so a tag that was named before has this call's membership last.
+        // If this call was given the name before, the last member of the tag is still without an entry.
         let back = self.interned.get(tag).members.back();
         if back.is_some_and(|back| self.memberships.get(back).slot == Slot::NIL) {
             self.memberships.give_back(id);
@@ -178,7 +178,7 @@ impl Tags {
         self.end(first);
     }
 
-    /// The tag of this name, which is to have a member.
+    /// The tag of this name, which is made if it does not exist. The caller adds a member to it.
     fn try_intern(&mut self, name: &str) -> Result<TagId, OutOfMemory> {
         let hash = short(self.hasher.hash_one(name));
         if let Some(id) = self.find_hashed(hash, name) {
@@ -202,7 +202,7 @@ impl Tags {
         }
     }
 
-    /// Ends an entry's memberships, the first of which is given.
+    /// Ends the memberships of an entry, from the first one on.
     fn end(&mut self, first: MembershipId) {
         let mut at = first;
         while let Some(id) = at.some() {
@@ -230,7 +230,7 @@ impl Tags {
             + self.first.allocated_bytes()
     }
 
-    /// Recounts the memberships of the entries at these slots, which are all there are.
+    /// Recounts all memberships. `slots` must be the slots of all entries.
     pub(crate) fn check(&self, slots: impl Iterator<Item = Slot>) -> Result<(), String> {
         let len = self.memberships.len();
         let mut of_entries = 0;

@@ -18,11 +18,11 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Into how many stripes the keys of one tracker are divided. A write ends the copies of all keys of its stripe, so a
-/// cache that is also written to would find few of its copies live with few stripes.
+/// The number of stripes into which a tracker divides keys. A write invalidates the copies of all keys of its
+/// stripe, so with few stripes a cache that is often written to would find few of its copies live.
 pub const STRIPES: usize = 1 << STRIPE_BITS;
 
-/// Trackers that the stamps of one cache can tell apart.
+/// The number of trackers whose stamps one cache can tell apart.
 pub const LANES: usize = 1 << LANE_BITS;
 
 const STRIPE_BITS: u32 = 14;
@@ -30,7 +30,8 @@ const LANE_BITS: u32 = 10;
 const EPOCH_BITS: u32 = 16;
 const GENERATION_BITS: u32 = 64 - EPOCH_BITS - LANE_BITS - STRIPE_BITS;
 
-/// An epoch that has advanced this far starts a generation, long before its bits in a stamp repeat.
+/// Each time an epoch has advanced this far, a generation starts, long before the epoch's bits in a stamp
+/// repeat.
 const LONG_EPOCH: u32 = 1 << (EPOCH_BITS - 2);
 
 const fn low(bits: u32) -> u64 {
@@ -45,7 +46,7 @@ const fn low(bits: u32) -> u64 {
 pub struct Stamp(u64);
 
 impl Stamp {
-    /// Of a copy that is never served.
+    /// The stamp of a copy that is never served.
     pub const NONE: Self = Self(0);
 
     fn new(generation: u64, epoch: u64, stripe: usize) -> Self {
@@ -56,28 +57,28 @@ impl Stamp {
         )
     }
 
-    /// The same in a lane.
+    /// The same stamp in another lane.
     #[must_use]
     pub fn in_lane(self, lane: usize) -> Self {
         debug_assert!(lane < LANES, "a store is divided into at most {LANES} parts");
         if self == Self::NONE { self } else { Self(self.0 | (lane as u64 & low(LANE_BITS)) << STRIPE_BITS) }
     }
 
-    /// The stamp that an entry holds as a number.
+    /// The stamp that was converted by [`bits`](Self::bits).
     #[inline]
     #[must_use]
     pub fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 
-    /// As a number, for an entry to hold.
+    /// The stamp as a number, for an entry to hold.
     #[inline]
     #[must_use]
     pub fn bits(self) -> u64 {
         self.0
     }
 
-    /// Whether it is that of the only write of its stripe since `earlier` was given out.
+    /// Whether exactly one write to the stripe lies between `earlier` and this stamp.
     #[must_use]
     pub fn is_next_after(self, earlier: Self) -> bool {
         let same_but_epoch = !(low(EPOCH_BITS) << (LANE_BITS + STRIPE_BITS));
@@ -86,7 +87,7 @@ impl Stamp {
         self.0 & same_but_epoch == earlier.0 & same_but_epoch && two_on && earlier != Self::NONE
     }
 
-    /// Which tracker gave it out.
+    /// The lane of the tracker that gave the stamp out.
     #[inline]
     #[must_use]
     pub fn lane(self) -> usize {
@@ -138,18 +139,19 @@ impl Tracker {
         (hash.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - STRIPE_BITS)) as usize
     }
 
-    /// The stamp of what is read from the store after this.
+    /// The stamp for values that are read from the store after this call.
     #[inline]
     #[must_use]
     pub fn stamp(&self, stripe: usize) -> Stamp {
         self.stamp_in(0, stripe)
     }
 
-    /// The same stamp for a store that counts generations itself: `generation` is its own, which only grows.
+    /// [`stamp`](Self::stamp) for a store that counts generations of its own. `generation` is the store's
+    /// count, which only grows.
     #[inline]
     #[must_use]
     pub fn stamp_in(&self, generation: u64, stripe: usize) -> Stamp {
-        // A sum of two numbers that only grow is another one as soon as either has grown.
+        // Both numbers only grow, so their sum changes as soon as either grows.
         let generation = self.generation.load(Ordering::Acquire).wrapping_add(generation);
         Stamp::new(generation, self.epoch(stripe), stripe)
     }
@@ -184,16 +186,16 @@ impl Tracker {
         self.is_live_in(0, stamp)
     }
 
-    /// Ends the service of every copy whose key is in the stripe.
+    /// Invalidates every copy whose key is in the stripe.
     pub fn invalidate(&self, stripe: usize) {
-        // It may go round: the bits in a stamp have repeated long before, and only they count.
+        // The epoch may overflow: only its low bits are in a stamp, and they repeat much sooner.
         let epoch = self.epochs[stripe].fetch_add(1, Ordering::AcqRel).wrapping_add(1);
         if epoch.is_multiple_of(LONG_EPOCH) {
             self.start_generation();
         }
     }
 
-    /// Ends the service of every copy.
+    /// Invalidates every copy.
     pub fn start_generation(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }

@@ -10,8 +10,8 @@ use crate::slot::Slot;
 
 #[derive(Debug)]
 pub(crate) struct Weights {
-    /// What an entry weighs beyond 1, wrapping, so that the default of an unwritten place is 1. Made with the first
-    /// weight that is not 1.
+    /// The weight of an entry minus 1, wrapping, so that the default of 0 stands for a weight of 1. Made with
+    /// the first weight that is not 1.
     beyond_one: Option<TryBox<Column<u64>>>,
     total: u64,
 }
@@ -37,7 +37,7 @@ impl Weights {
         self.beyond_one.as_ref().map_or(1, |beyond_one| beyond_one.get(slot).wrapping_add(1))
     }
 
-    /// Refuses a weight that cannot be added once `freed` has been given back.
+    /// Checks that the sum does not overflow when `weight` is added and `freed` is taken off.
     #[inline]
     pub(crate) fn admit(&self, weight: u64, freed: u64) -> Result<(), Error> {
         let total = self.total - freed;
@@ -65,7 +65,7 @@ impl Weights {
     #[inline]
     pub(crate) fn add(&mut self, slot: Slot, weight: u64) {
         self.total += weight;
-        // What was never written, or was reset, counts as 1.
+        // A place that was never written, or was reset, counts as 1.
         if let (Some(beyond_one), true) = (&mut self.beyond_one, weight != 1) {
             beyond_one.set(slot, weight.wrapping_sub(1));
         }

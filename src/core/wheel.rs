@@ -1,13 +1,13 @@
 //! A hierarchical timer wheel: setting, cancelling and expiring a deadline are O(1).
 //!
-//! Time is cut into ticks of about a millisecond. Level 0 has a list for each of the next 64
-//! ticks, level 1 one for each of the next 64 spans of 64 ticks, and so on; a timer stands on the
-//! level of the highest digit in which its tick differs from the wheel's own, and moves down when
-//! the wheel gets there, at most once a level. A bit for each list finds the next one that is not
-//! empty, so a clock that jumps costs nothing but the timers it passes.
+//! Time is cut into ticks of about a millisecond. Level 0 has a list for each of the next 64 ticks, level 1
+//! one for each of the next 64 spans of 64 ticks, and so on; a timer is on the level of the highest digit in
+//! which its tick differs from the wheel's own, and moves down when the wheel gets there, at most once for
+//! each level. One bit for each list says whether the list is empty, so the next timer is found quickly, and
+//! a clock that jumps costs time only for the timers that it passes.
 //!
-//! Invariant: no timer stands before the wheel's tick; those at its very tick are compared by
-//! their exact deadline.
+//! Invariant: no timer has a tick before the wheel's. Timers of the current tick are compared by their exact
+//! deadline.
 
 use crate::clock::Nanos;
 use crate::column::Column;
@@ -28,7 +28,7 @@ type Lists = [[List; DIGITS]; LEVELS];
 
 #[derive(Debug)]
 pub(crate) struct Wheel {
-    /// 0 where no timer is set. Beside the links, since a read looks at nothing else.
+    /// 0 where no timer is set. Apart from the links, since a read looks only at the deadline.
     deadlines: Column<Nanos>,
     links: Column<Links>,
     lists: TryBox<Lists>,
@@ -53,7 +53,7 @@ impl Wheel {
     /// Makes room for the deadline of `slot`.
     #[inline]
     pub(crate) fn try_reserve(&mut self, slot: Slot) -> Result<(), OutOfMemory> {
-        // Where there is a place for the deadline, there is one for the links, which was made first.
+        // The place for the links is made first, so a place for the deadline implies one for the links.
         if self.deadlines.has_place(slot) { Ok(()) } else { self.try_reserve_places(slot) }
     }
 
@@ -101,8 +101,8 @@ impl Wheel {
         self.len -= 1;
     }
 
-    /// The list for a deadline, as the wheel stands now. A timer that was set keeps its place
-    /// until the wheel passes it: its tick and the wheel's differ in the same highest digit.
+    /// The list for a deadline, at the wheel's current tick. A timer that was set keeps its place until the
+    /// wheel passes it: its tick and the wheel's differ in the same highest digit.
     fn place(&self, deadline: Nanos) -> (usize, usize) {
         let tick = (deadline >> TICK_BITS).max(self.tick);
         let differing = (tick ^ self.tick) | (DIGITS as u64 - 1);
@@ -121,8 +121,8 @@ impl Wheel {
         Some((level, digit, above | ((digit as u64) << shift)))
     }
 
-    /// When to look again: the next deadline, or a tick's end where several share a tick, or the
-    /// moment at which a far deadline moves down a level. O(1).
+    /// When to look for expired timers again: at the next deadline, or at the end of a tick if several timers
+    /// share it, or when a far deadline moves down a level. O(1).
     pub(crate) fn next_event(&self) -> Option<Nanos> {
         let (level, digit, tick) = self.first()?;
         if level > 0 {
@@ -180,8 +180,8 @@ impl Wheel {
                 return None;
             };
             if tick > now_tick {
-                // Every timer keeps its place: it and the tick of before differ first in a digit
-                // that lies between the two ticks and above the new one.
+                // Every timer keeps its place: the highest digit in which its tick differs from the old tick
+                // of the wheel is also the highest in which it differs from the new one.
                 self.tick = self.tick.max(now_tick);
                 return None;
             }

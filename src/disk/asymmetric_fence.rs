@@ -1,10 +1,10 @@
-//! A full fence between a reader that is frequent and a writer that is rare, of which the writer pays nearly all.
+//! A full fence between a frequent reader and a rare writer, of which the writer bears nearly all the cost.
 //!
-//! Each side stores to a place of its own and then loads the other's. With a full fence between the two steps on both
-//! sides, at least one of them sees the other. Such a fence costs a reader as much as the rest of its work. On Linux the
-//! writer can have the kernel make every running thread of the process pass one (`membarrier`), and then the reader only
-//! has to keep the compiler from exchanging its two steps: a thread that was between them passes a fence there, and one
-//! that was not has done both or neither.
+//! Each side stores to a place of its own and then loads the other's. With a full fence between the two steps
+//! on both sides, at least one of them sees the other's store. Such a fence costs a reader as much as the
+//! rest of its work. On Linux the writer can make the kernel run a fence on every running thread of the
+//! process (`membarrier`). Then the reader only has to keep the compiler from reordering its two steps: a
+//! thread that was between them runs the fence there, and any other has done both steps or neither.
 
 #![cfg_attr(target_os = "linux", expect(unsafe_code, reason = "the system call has no safe form"))]
 
@@ -61,11 +61,11 @@ mod kernel {
 
     /// Every other thread of the process passes a full fence before this returns.
     pub(super) fn fence_all_threads() {
-        // A registration outlives a fork. Should it be lost all the same, it is made again; a kernel that has done it once
-        // does not refuse it later.
+        // A registration survives a fork. If it should be lost, it is made again; a kernel that has accepted
+        // it once does not refuse it later.
         while !membarrier(PRIVATE_EXPEDITED) {
             if !membarrier(REGISTER_PRIVATE_EXPEDITED) {
-                // Long enough for every store that another processor has still to show.
+                // Long enough for the stores of every other processor to become visible.
                 std::thread::sleep(std::time::Duration::from_millis(10));
                 return;
             }

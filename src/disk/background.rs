@@ -1,10 +1,10 @@
-//! The thread of a process for what no call has to wait for: writing logs back, removing files of values, and giving back
-//! their room.
+//! The background thread of a process, for work that no call has to wait for: writing logs back, removing
+//! files of values, and freeing their space.
 //!
-//! It starts with the first chore, and ends when there has been none for a while or when the process is about to fork.
-//! A child starts one of its own. It holds its chores weakly, so what is closed is left alone, and the process may
-//! exit at any moment: a chore must not be one that has to be done. What is left of removed values is: [`finish_removals`] does
-//! it, for whoever must find it done.
+//! It starts with the first chore, and ends when there has been none for a while or when the process is about
+//! to fork. A child starts one of its own. It holds its chores weakly, so a store can be closed at any time,
+//! and the process may exit at any moment. So a chore must be work that need not be done. The removal of
+//! files does have to be done: [`finish_removals`] completes it for callers that rely on it.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,36 +13,39 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long the thread waits for the next chore. To start another one costs about as much as ten system calls.
+/// How long the thread waits for the next chore. Starting another thread costs about as much as ten system
+/// calls.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// How many chores may wait. A call that finds as many does its own.
+/// The most chores that may wait. If there are more, a call does its own chore.
 const MOST: usize = 1000;
 
-/// How many files may wait to be removed or closed. Some take a descriptor that the program cannot use for anything else, and
-/// those to be removed stay if the process is killed.
+/// The most files that may wait to be removed or closed. Some of them occupy a file descriptor, and those to
+/// be removed stay if the process is killed.
 const MOST_FILES: usize = 64;
 
-/// The thread is started for a file where another was handed over so little before: one file now and then is not worth it.
+/// The thread is started for a file only if another was handed over within this time: single files are not
+/// worth it.
 const SHORTLY: Duration = Duration::from_millis(10);
 
-/// After so many files, each shortly after the one before, the thread does all there is to do for the next ones.
+/// After this many files, each shortly after the one before, the thread also does the removal of the next
+/// ones.
 const MANY_IN_A_ROW: u32 = 16;
 
-/// How often the thread looks by itself after it had files, before it has to be woken: to wake it takes longer than to hand
-/// a file over.
+/// How often the thread polls after it had files, before it goes to sleep and has to be woken: waking it
+/// takes longer than handing a file over.
 const LOOKS: u32 = 8;
 
-/// Between two looks.
+/// The pause between two polls.
 const NAP: Duration = Duration::from_millis(1);
 
-/// A thread that looks by itself is woken where so many files wait.
+/// A thread that polls is woken when this many files wait.
 const MANY_FILES: usize = MOST_FILES / 2;
 
 /// How long a call waits for the file that the thread is removing or closing.
 const PATIENCE_TO_FINISH: Duration = Duration::from_secs(1);
 
-/// What is left to do for a file of a value that nobody needs: to remove it, or to close it.
+/// The rest of the work on an unneeded file of a value: to remove it, or to close it.
 type Leftover = Box<dyn FnOnce() + Send>;
 
 /// Something that the thread does.
@@ -50,7 +53,7 @@ pub(crate) trait Chore: Send + Sync {
     /// Does what there is to do, if there is still something.
     fn run(&self);
 
-    /// Takes note that it will not run, unless it is handed over again.
+    /// Takes note that the chore will not run, unless it is handed over again.
     fn put_off(&self);
 }
 
@@ -61,7 +64,7 @@ enum Phase {
     #[default]
     Absent,
     Working,
-    /// It looks by itself very soon.
+    /// It will poll very soon.
     Napping,
     Asleep,
 }
@@ -70,15 +73,15 @@ enum Phase {
 struct State {
     chores: VecDeque<Weak<dyn Chore>>,
     files: Vec<Leftover>,
-    /// When a file was last handed over, and how many were before it without a pause.
+    /// When a file was last handed over, and the number of files before it without a pause.
     handed: Option<Instant>,
     in_a_row: u32,
-    /// Whether the thread is at a file, and how many calls wait for that.
+    /// Whether the thread is working on a file, and the number of calls that wait for that.
     is_finishing: bool,
     waiting: usize,
     thread: Option<thread::JoinHandle<()>>,
     phase: Phase,
-    /// Whether it is to end although there may be chores.
+    /// Whether the thread must end even if chores are left.
     is_stopping: bool,
 }
 
@@ -87,17 +90,17 @@ struct Background {
     process: u32,
     state: Mutex<State>,
     changed: Condvar,
-    /// That of a process which was forked from this one, or from one after it.
+    /// The state of a process that was forked from this one, or from a descendant of it.
     next: OnceLock<Box<Background>>,
 }
 
-/// That of the first process which needed one.
+/// The state of the first process that needed a thread.
 static FIRST: OnceLock<Box<Background>> = OnceLock::new();
 
 impl Background {
     fn of_this_process() -> &'static Self {
         let process = process::id();
-        // What another process has left may be locked by a thread that does not exist here.
+        // The state of a parent process may be locked by a thread that does not exist here.
         let mut place = &FIRST;
         loop {
             let found = place.get_or_init(|| {
@@ -158,13 +161,14 @@ impl Background {
 }
 
 impl State {
-    /// Makes sure that the thread is awake, and starts it if there is none. Returns false where there is none to be had.
+    /// Makes sure that the thread is awake, and starts it if there is none. Returns false if none can be
+    /// started.
     fn wake(&mut self, background: &'static Background) -> bool {
         if self.is_stopping {
             return false;
         }
         if self.phase == Phase::Absent {
-            // A thread begins with the signals of the one that starts it.
+            // A thread inherits the signal mask of the thread that starts it.
             let _blocked = BlockedSignals::new();
             let thread = thread::Builder::new().name("flexcache-disk".into()).spawn(|| background.run());
             let Ok(thread) = thread else { return false };
@@ -177,7 +181,7 @@ impl State {
     }
 }
 
-/// Hands a chore to the thread. Returns false where there is no thread, or too much for it to do already.
+/// Hands a chore to the thread. Returns false if there is no thread, or if too many chores wait already.
 pub(crate) fn hand<C: Chore + 'static>(chore: &Arc<C>) -> bool {
     let background = Background::of_this_process();
     let mut state = background.lock();
@@ -189,14 +193,14 @@ pub(crate) fn hand<C: Chore + 'static>(chore: &Arc<C>) -> bool {
     true
 }
 
-/// Whether files are being handed over one after the other, so that the thread is awake and a program that looks at the
-/// directory would look between two of them.
+/// Whether files are being handed over in quick succession. Then the thread is awake, and a program that
+/// looks at the directory meanwhile has to expect files that are not removed yet.
 pub(crate) fn has_many_files() -> bool {
     let state = Background::of_this_process().lock();
     state.in_a_row >= MANY_IN_A_ROW && state.handed.is_some_and(|last| last.elapsed() < SHORTLY)
 }
 
-/// Does what is left to do for a file, here or soon in the thread.
+/// Runs the rest of the work on a file: here, or soon in the thread.
 pub(crate) fn do_soon(file: impl FnOnce() + Send + 'static) {
     let background = Background::of_this_process();
     let mut state = background.lock();
@@ -221,7 +225,7 @@ fn do_all(files: Vec<Leftover>) {
     }
 }
 
-/// Removes and closes the files that wait for it. Returns whether there were any, which gives back their room.
+/// Removes and closes the waiting files, which frees their space. Returns whether there were any.
 pub fn finish_removals() -> bool {
     let background = Background::of_this_process();
     let mut state = background.lock();
@@ -245,8 +249,8 @@ pub fn finish_removals() -> bool {
     were_any
 }
 
-/// Ends the thread after what it is doing, for which this waits up to `patience`, puts off the chores that are left, and
-/// finishes the files that are. The next chore starts it again.
+/// Ends the thread. Waits up to `patience` for what it is doing, puts off the chores that are left, and
+/// finishes the files that are left. The next chore starts the thread again.
 pub(crate) fn stop(patience: Duration) {
     let background = Background::of_this_process();
     let mut state = background.lock();
@@ -272,23 +276,23 @@ pub(crate) fn stop(patience: Duration) {
     let files = std::mem::take(&mut state.files);
     drop(state);
     do_all(files);
-    // Who has handed one over would wait for it otherwise, and never hand it over again.
+    // Otherwise the owner of a chore would believe that it is going to run, and never hand it over again.
     chores.iter().filter_map(Weak::upgrade).for_each(|chore| chore.put_off());
     if let Some(thread) = over {
-        // It has nothing left to do.
+        // The thread has nothing left to do.
         let _ = thread.join();
     }
 }
 
-/// Blocks the signals of the calling thread until this is dropped, so that a thread that it starts gets none. Signals are for
-/// the program's threads: one that waits for a signal must not miss it.
+/// Blocks the signals of the calling thread until this is dropped, so that a thread which it starts gets
+/// none. Signals are for the program's threads: a thread that waits for a signal must not miss it.
 #[cfg(unix)]
 struct BlockedSignals(libc::sigset_t);
 
 #[cfg(unix)]
 #[expect(unsafe_code, reason = "the system's interface is C")]
 impl BlockedSignals {
-    /// `None` where the system refuses it.
+    /// `None` if the system refuses it.
     fn new() -> Option<Self> {
         let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
         let mut before = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
@@ -305,7 +309,7 @@ impl BlockedSignals {
 #[expect(unsafe_code, reason = "the system's interface is C")]
 impl Drop for BlockedSignals {
     fn drop(&mut self) {
-        // SAFETY: the set is the one that there was, and is only read.
+        // SAFETY: the set is the original one, and is only read.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut()) };
     }
 }

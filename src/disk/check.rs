@@ -1,4 +1,4 @@
-//! Comparing table, files and counters, and mending what differs.
+//! Compares table, files and counters, and repairs differences.
 
 use std::collections::HashSet;
 use std::fs;
@@ -20,15 +20,16 @@ use crate::settings::setting;
 use crate::sql::retry_while_busy;
 use crate::store::DiskStore;
 
-/// Something that is not as it should be.
+/// An inconsistency.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Finding {
     /// SQLite says that the database is damaged.
     Damaged(String),
-    /// A row's file is not there, or its name is not that of a file inside the directory; mended by deleting the row.
+    /// A row's file is missing, or its name does not lead to a file inside the directory. Repaired by
+    /// deleting the row.
     MissingFile(PathBuf),
-    /// A row's file has another size than the row says; mended in the row.
+    /// A row's file has another size than the row says. Repaired in the row.
     WrongSize {
         /// The file.
         path: PathBuf,
@@ -37,18 +38,19 @@ pub enum Finding {
         /// What the row says.
         recorded: i64,
     },
-    /// A value whose checksum does not agree with its bytes; mended by deleting the row, since the value is lost.
+    /// A value whose checksum does not match its bytes. Repaired by deleting the row, since the value is
+    /// lost.
     DamagedValue {
         /// The row's id.
         rowid: i64,
         /// The file, if the value has one.
         path: Option<PathBuf>,
     },
-    /// A file that no row knows; mended by removing it.
+    /// A file that no row refers to. Repaired by removing it.
     UnknownFile(PathBuf),
-    /// A directory without files; mended by removing it.
+    /// An empty directory. Repaired by removing it.
     EmptyDirectory(PathBuf),
-    /// A counter that does not agree with the rows; mended.
+    /// A counter that does not match the rows. Repaired.
     WrongCounter {
         /// `count` or `size`.
         name: &'static str,
@@ -60,16 +62,16 @@ pub enum Finding {
 }
 
 impl DiskStore {
-    /// Looks for everything in [`Finding`], and mends it if `fix`.
+    /// Looks for every kind of [`Finding`], and repairs what it finds if `fix` is true.
     ///
-    /// The turn to write is kept meanwhile. A file that another process has written and not yet
-    /// entered into the table looks unknown: mend while nobody writes large values.
+    /// This holds the lock to write meanwhile. A file that another process has written and not yet entered
+    /// into the table looks unknown, so repair only while nobody writes large values.
     ///
     /// # Errors
     ///
     /// [`Error::Busy`]; the database or the directory cannot be read or written.
     pub fn check(&self, fix: bool, patience: Duration) -> Result<Vec<Finding>> {
-        // Files that are to be removed look unknown.
+        // Files whose removal is pending would look unknown.
         files::finish_removals();
         let mut findings = self.read(patience, |connection| damages(connection))?;
         if fix {
@@ -105,7 +107,7 @@ impl DiskStore {
         Ok(findings)
     }
 
-    /// Compares the rows with their files. The files.
+    /// Compares the rows with their files, and returns the files.
     fn check_rows(
         &self,
         connection: &Connection,
@@ -153,7 +155,7 @@ impl DiskStore {
         Ok(known)
     }
 
-    /// Looks for values that are damaged, as far as they have checksums.
+    /// Looks for damaged values among those that have checksums.
     fn check_values(
         &self,
         connection: &Connection,
@@ -184,7 +186,7 @@ impl DiskStore {
         Ok(())
     }
 
-    /// Whether a value is what its checksums say. A file that is gone is found elsewhere.
+    /// Whether a value matches its checksums. A missing file counts as intact here; `check_rows` finds it.
     fn is_value_intact(&self, entry: &Entry) -> Result<bool> {
         if let Some(name) = &entry.filename
             && !files::is_file_intact(self.directory(), name)?
@@ -215,7 +217,7 @@ impl DiskStore {
             let inside = path.strip_prefix(self.directory()).unwrap_or(path);
             if !known.contains(path) && !inside.to_string_lossy().contains(DATABASE) {
                 if fix {
-                    // What cannot be removed is found again next time.
+                    // A file that cannot be removed is found again next time.
                     let _ = reach(On::UnknownFile, Call::Unlink).and_then(|()| fs::remove_file(path));
                     if path.parent().is_some_and(is_empty) {
                         empty.extend(path.parent().map(Path::to_owned));
@@ -241,10 +243,10 @@ impl DiskStore {
     }
 }
 
-/// The sum of what the column `size` holds where it holds integers, as reads take it.
+/// The sum of the integers in the column `size`; reads ignore other values, too.
 const SUM_OF_SIZES: &str = "SELECT COALESCE(SUM(size), 0) FROM Cache WHERE typeof(size) = 'integer'";
 
-/// What a counter that is no number is reported as.
+/// The value that is reported for a counter which is not a number.
 const NO_NUMBER: i64 = -1;
 
 fn is_empty(directory: &Path) -> bool {

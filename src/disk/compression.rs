@@ -1,7 +1,8 @@
 //! Compressed values.
 //!
-//! What is stored may be damaged, or made to do harm. So a checksum shows each changed byte, and no memory is taken for
-//! what a value claims to be: its buffer grows with what is there, and if there is no memory the call fails.
+//! Stored values may be damaged or malicious. So a checksum reveals each changed byte. And the size that a
+//! value claims to have reserves no memory: the buffer grows with the decompressed bytes, and the call fails
+//! if memory runs out.
 
 use std::borrow::Cow;
 
@@ -20,7 +21,8 @@ const USUAL_RATIO: usize = 16;
 /// The least size in bytes by which the buffer of a value grows.
 const STEP: usize = 1 << 16;
 
-/// An LZ4 block is at most this many times as long when it is decompressed: to claim more is a forgery.
+/// An LZ4 block becomes at most this many times as long when it is decompressed. One that claims more is
+/// damaged.
 const LZ4_MOST: usize = 255;
 
 /// The size in bytes of the length before an LZ4 block, and of the checksum after it.
@@ -47,7 +49,7 @@ impl Compression {
         }
     }
 
-    /// What is added to the mode of a compressed value.
+    /// The bit that is added to the mode of a compressed value.
     fn mark(self) -> i64 {
         match self {
             Self::Zstd => mode::ZSTD,
@@ -76,7 +78,7 @@ impl Compression {
 /// A frame with a checksum of the content. `None` without memory for it.
 fn zstd_frame(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut context = CCtx::try_create()?;
-    // The level with which zstd's own tool works.
+    // The level that zstd's own tool uses.
     context.set_parameter(CParameter::CompressionLevel(zstd::DEFAULT_COMPRESSION_LEVEL)).ok()?;
     context.set_parameter(CParameter::ChecksumFlag(true)).ok()?;
     let mut frame = with_room(compress_bound(bytes.len())).ok()?;
@@ -98,7 +100,7 @@ fn lz4_block(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(block)
 }
 
-/// All that may be added to the mode of a compressed value.
+/// All bits that may be added to the mode of a compressed value.
 pub(crate) const MARKS: i64 = mode::ZSTD | mode::LZ4 | mode::LZ4_SUMMED;
 
 /// Whether a mode says that a value is compressed.
@@ -127,7 +129,7 @@ pub fn decompress(bytes: &[u8], mode: i64) -> Result<Vec<u8>> {
     }
 }
 
-/// Whether a compressed value can be decompressed. Takes little memory, whatever the value would take.
+/// Whether a compressed value can be decompressed. Takes little memory, whatever the size of the value.
 ///
 /// # Errors
 ///
@@ -176,7 +178,7 @@ fn decode_zstd(
         if content.len() == content.capacity() {
             make_room(&mut content)?;
         } else if content.len() == before && input.pos() == consumed {
-            // The end is missing.
+            // The value is cut off.
             return Err(Error::DamagedValue);
         }
     }
@@ -199,7 +201,7 @@ fn decompress_lz4(bytes: &[u8]) -> Result<Vec<u8>> {
     if written == length { Ok(content) } else { Err(Error::DamagedValue) }
 }
 
-/// An empty buffer for so many bytes.
+/// An empty buffer with room for `length` bytes.
 pub(crate) fn with_room(length: usize) -> Result<Vec<u8>> {
     let mut buffer = Vec::new();
     buffer.try_reserve_exact(length).map_err(|_| Error::OutOfMemory)?;

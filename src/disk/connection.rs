@@ -36,21 +36,22 @@ pub(crate) fn log_pages() -> i32 {
     LOG_PAGES.get()
 }
 
-/// Takes the length of the log that this thread's last transaction left: 0 if it added nothing, or where there is no log.
+/// Returns the length of the log that this thread's last transaction left, and resets it. 0 if it added
+/// nothing, or if there is no log.
 pub(crate) fn take_log_pages() -> i32 {
     LOG_PAGES.take()
 }
 
-/// A connection that is counted among the open ones of this process, with `extension`, which the store chooses:
-/// statements that stay compiled, for instance.
+/// A connection that is counted among the open ones of this process. Its `extension` is data that the store
+/// keeps with it, such as compiled statements.
 pub(crate) struct PooledConnection<C> {
     // Fields are dropped in this order: statements, then their connection, then the claim.
     extension: C,
     connection: Connection,
     header: OnceCell<Option<Header>>,
-    /// Whether nothing tells which commits there were.
+    /// Whether commits of others cannot be noticed.
     is_opaque: OnceCell<bool>,
-    /// The file, if it was opened as one that nobody changes.
+    /// The state of the file, if it was opened as one that nobody changes.
     unchanged: Option<Unchanged>,
     claim: Claim,
 }
@@ -61,13 +62,13 @@ impl<C: Default> PooledConnection<C> {
         Self::open_with(Claim::on(database)?, database, OpenFlags::SQLITE_OPEN_CREATE)
     }
 
-    /// Opens a database that is there.
+    /// Opens an existing database.
     pub(crate) fn open_existing(database: &Path) -> Result<Self> {
         Self::open_with(Claim::on_existing(database)?, database, OpenFlags::empty())
     }
 
-    /// Opens a database that cannot be written, without locks: for one that nobody changes. If somebody does, what is
-    /// read is nobody's state.
+    /// Opens a database without locks, as one that nobody changes. If somebody does change it, reads may
+    /// return a mixture of states.
     pub(crate) fn open_unchanged(database: &Path, unchanged: Unchanged) -> Result<Self> {
         let claim = Claim::on_existing(database)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
@@ -119,8 +120,8 @@ impl<C> PooledConnection<C> {
         }
     }
 
-    /// Whether nothing tells which commits there were: there is a log, and its index cannot be mapped, or the file was
-    /// opened as one that nobody changes.
+    /// Whether commits of others cannot be noticed: there is a log whose index cannot be mapped, or the file
+    /// was opened as one that nobody changes.
     pub(crate) fn is_opaque(&self) -> bool {
         *self.is_opaque.get_or_init(|| {
             let mode = || self.connection.pragma_query_value(None, "journal_mode", |row| row.get(0));
@@ -158,7 +159,7 @@ fn immutable_uri(database: &Path) -> PathBuf {
     uri.into()
 }
 
-/// The path as SQLite takes it for a file name. It would take a name that begins with `file:` for a URI.
+/// The path in a form that SQLite takes as a file name, since a name that begins with `file:` would be a URI.
 fn plain_name(database: &Path) -> PathBuf {
     if database.is_relative() { Path::new(".").join(database) } else { database.to_owned() }
 }

@@ -11,15 +11,15 @@ use crate::settings::setting;
 use crate::sql::execute;
 use crate::store::DiskStore;
 
-/// A count below this is trusted, because making room for that many entries does no harm.
+/// A count below this is trusted, because allocating memory for that many entries does no harm.
 const COUNT_TO_DOUBT: i64 = 1_000_000;
 
-/// No row of the table is smaller, its indexes included.
+/// The least size of a row, including its places in the indexes.
 const LEAST_BYTES_OF_ROW: i64 = 16;
 
 impl DiskStore {
-    /// The number of entries, expired ones included. The directory counts them. Where its count cannot be true, since
-    /// somebody else has written it, the rows are counted.
+    /// The number of entries, including expired ones. The directory keeps the count. If that count is
+    /// impossible, because another program has written it, the rows are counted.
     ///
     /// # Errors
     ///
@@ -49,7 +49,7 @@ impl DiskStore {
         self.read_counters(patience, |connection| self.volume_of(connection, &TransactionEffects::default()))
     }
 
-    /// The volume in bytes, with what the transaction has changed.
+    /// The volume in bytes, including the changes of the transaction.
     pub(crate) fn volume_of(&self, connection: &Connection, effects: &TransactionEffects) -> Result<i64> {
         let page_size = match self.page_size.get() {
             Some(&size) => size,

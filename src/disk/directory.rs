@@ -1,9 +1,9 @@
 //! Files inside a cache's directory, and nothing outside it.
 //!
 //! Any user that can write to the directory can write any name into a row. A name is followed only if it is
-//! relative, made of
-//! plain components, and leads through real directories to a regular file: no `..`, no link. Each step is taken from the
-//! directory before it, so that nobody can put a link there in between.
+//! relative, consists of plain components, and leads through real directories to a regular file: no `..`, no
+//! link. Each directory is opened relative to the one before it, so that nobody can put a link there in
+//! between.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -15,11 +15,11 @@ use crate::faults::{Call, On, reach};
 /// The name of the database in a directory.
 pub const DATABASE: &str = "cache.db";
 
-/// The most components of a name. Each is a step on the way to the file.
+/// The most components of a name.
 const DEEPEST: usize = 32;
 
-/// Whether a name is that of a file inside a directory: relative, with a few plain components,
-/// and not one of a database's.
+/// Whether a name can be that of a file of a value inside a directory: relative, with a few plain components,
+/// and not a file of the database.
 #[must_use]
 pub fn is_inside(name: &str) -> bool {
     let is_separator = |character: char| character == '/' || (cfg!(windows) && character == '\\');
@@ -55,11 +55,11 @@ mod steps {
     use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, mkdirat, open, openat, statat, unlinkat};
     use rustix::io::Errno;
 
-    /// The permissions of new files and directories, of which the process's umask takes some away.
+    /// The permissions of new files and directories, before the umask of the process is applied.
     const FILE: Mode = Mode::from_raw_mode(0o666);
     const DIRECTORY: Mode = Mode::from_raw_mode(0o777);
 
-    /// How a directory is opened to start from it.
+    /// The flags with which the first directory is opened.
     #[cfg(target_os = "linux")]
     const ROOT: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
     #[cfg(not(target_os = "linux"))]
@@ -67,23 +67,23 @@ mod steps {
 
     const TO_DIRECTORY: OFlags = ROOT.union(OFlags::NOFOLLOW);
 
-    /// The names on the way to a file, and its own.
+    /// Splits a name into the names of the directories and the name of the file.
     fn split(name: &str) -> (Vec<&str>, &str) {
         let mut names: Vec<&str> = name.split('/').collect();
         let last = names.pop().unwrap_or_default();
         (names, last)
     }
 
-    /// Opens what a name in a directory leads to, in one call, where no link is on the way to the directory either.
-    /// `None` where that cannot be said so quickly: each step is to be taken by itself then.
+    /// Opens a name in a directory with one call, if the system has it and no link is on the way to the
+    /// directory either. `None` means that the caller has to open the directories one by one.
     #[cfg(target_os = "linux")]
     fn open_at_once(directory: &Path, name: &str, flags: OFlags, mode: Mode) -> io::Result<Option<OwnedFd>> {
         use rustix::fs::{CWD, ResolveFlags, openat2};
 
         match openat2(CWD, directory.join(name), flags, mode, ResolveFlags::NO_SYMLINKS) {
             Ok(file) => Ok(Some(file)),
-            // Linux does not have the call, or may not be asked for it, or a directory was moved meanwhile. A link is
-            // allowed on the way to the directory, which its user has chosen.
+            // The kernel does not have the call, or forbids it, or a directory was moved meanwhile, or there
+            // is a link. A link is allowed on the way to the directory itself, which the user has chosen.
             Err(Errno::NOSYS | Errno::PERM | Errno::INVAL | Errno::AGAIN | Errno::LOOP) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -94,7 +94,7 @@ mod steps {
         Ok(None)
     }
 
-    /// Opens a directory inside the directory. Those on the way to it are made where they are missing, if `create`.
+    /// Opens a directory inside the directory. If `create`, missing directories on the way are made.
     fn open_directory(directory: &Path, names: &[&str], create: bool) -> io::Result<OwnedFd> {
         if !create
             && let Some(opened) = open_at_once(directory, &names.join("/"), TO_DIRECTORY, Mode::empty())?
@@ -118,7 +118,7 @@ mod steps {
         Ok(opened)
     }
 
-    /// A pipe would keep the call waiting.
+    /// `NONBLOCK`, since opening a pipe would block.
     const TO_READ: OFlags =
         OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
@@ -159,7 +159,7 @@ mod steps {
         match open_at_once(directory, name, TO_CREATE, FILE) {
             Ok(Some(file)) => return Ok(file.into()),
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            // A directory is missing, or each step is to be taken by itself.
+            // A directory is missing, or the directories have to be opened one by one.
             Ok(None) | Err(_) => {}
         }
         let (names, last) = split(name);
@@ -173,7 +173,7 @@ mod steps {
         Ok(rustix::fs::renameat(&source, last, &target, new_last)?)
     }
 
-    /// Keeps what a name leads to from being given back to the file system as soon as the name is gone.
+    /// Opens a file so that its space is not freed at the moment when its name is removed, which takes time.
     #[cfg(target_os = "linux")]
     fn hold(parent: &OwnedFd, name: &str) -> Option<File> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -185,8 +185,8 @@ mod steps {
         None
     }
 
-    /// Removes a file, and then up to `levels` directories that are empty without it. Its room is given back when what
-    /// this returns is closed, if it returns something.
+    /// Removes a file, and then up to `levels` directories that are empty without it. If this returns a file,
+    /// the space is freed when that is closed.
     pub(super) fn remove_file(directory: &Path, name: &str, levels: usize) -> io::Result<Option<File>> {
         let (names, last) = split(name);
         let parent = open_directory(directory, &names, false)?;
@@ -207,7 +207,7 @@ mod steps {
 
 #[cfg(not(unix))]
 mod steps {
-    //! The same by paths, where a link that is put there in between would be followed.
+    //! The same by paths, on other systems. A link that is put there in between would be followed.
 
     use std::fs::{self, File, OpenOptions};
     use std::io::{self, ErrorKind};
@@ -293,7 +293,7 @@ pub(crate) fn file_size(directory: &Path, name: &str) -> io::Result<u64> {
     steps::file_size(directory, name)
 }
 
-/// Makes a file that was not there, and the directories on the way to it.
+/// Makes a new file, and the missing directories on the way to it.
 pub(crate) fn create_file(directory: &Path, name: &str) -> io::Result<File> {
     checked(name)?;
     reach(On::Value, Call::Create)?;
@@ -308,8 +308,8 @@ pub(crate) fn rename_file(directory: &Path, from: &str, to: &str) -> io::Result<
     steps::rename_file(directory, from, to)
 }
 
-/// Removes a file, and then up to `levels` directories that are empty without it. Its name is gone when this returns; its
-/// room may be given back a little later.
+/// Removes a file, and then up to `levels` directories that are empty without it. Its name is gone when this
+/// returns; its space may be freed a little later.
 pub(crate) fn remove_file(directory: &Path, name: &str, levels: usize) -> io::Result<()> {
     checked(name)?;
     reach(On::Value, Call::Unlink)?;
@@ -319,7 +319,7 @@ pub(crate) fn remove_file(directory: &Path, name: &str, levels: usize) -> io::Re
     Ok(())
 }
 
-/// Removes a file now, or soon where many are being removed.
+/// Removes a file now, or soon if many are being removed.
 pub(crate) fn remove_file_soon(directory: &Path, name: &str, levels: usize) -> io::Result<()> {
     if !has_many_files() {
         return remove_file(directory, name, levels);
@@ -327,23 +327,23 @@ pub(crate) fn remove_file_soon(directory: &Path, name: &str, levels: usize) -> i
     checked(name)?;
     reach(On::Value, Call::Unlink)?;
     let (directory, name) = (directory.to_owned(), name.to_owned());
-    // What cannot be removed stays, and `check` finds it.
+    // A file that cannot be removed stays, and `check` finds it.
     do_soon(move || drop(steps::remove_file(&directory, &name, levels)));
     Ok(())
 }
 
-/// Removes a directory, which stays where it is not empty.
+/// Removes a directory if it is empty.
 fn remove_directory(remove: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     reach(On::Directory, Call::Unlink)?;
     remove()
 }
 
-/// Whether an error says that a name leads to no file, or not to one inside.
+/// Whether an error means that a name leads to no file, or to none inside the directory.
 pub(crate) fn is_missing(error: &io::Error) -> bool {
     if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidInput) {
         return true;
     }
-    // A link where none may be, or a name that is too long.
+    // A forbidden link, or a name that is too long.
     #[cfg(unix)]
     {
         use rustix::io::Errno;

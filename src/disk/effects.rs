@@ -1,8 +1,8 @@
-//! What a transaction changes besides the rows: files and counters.
+//! The changes of a transaction besides its rows: files and counters.
 //!
-//! In other writers of the format, triggers keep the counters. This crate switches the triggers off
-//! for its own connections, and each transaction adds up its changes instead: a hundred writes update
-//! a counter once, and a write that leaves the counters as they were saves a page of the log.
+//! In other writers of the format, triggers keep the counters. This crate switches the triggers off for its
+//! own connections; each transaction adds up its changes instead. So a hundred writes update a counter once,
+//! and a write that does not change the counters saves a page of the log.
 
 use rusqlite::Connection;
 
@@ -22,7 +22,7 @@ pub(crate) struct TransactionEffects {
     /// Files of values that a block of several writes has stored: removed if it is rolled back. In a transaction of one
     /// write the caller owns the file of the value until the commit.
     pub(crate) new_files: Vec<String>,
-    /// Whether it is the transaction of a block, in which a write that fails is undone alone.
+    /// Whether this is the transaction of a block. In a block, a write that fails is undone alone.
     is_block: bool,
     /// Whether the write in progress has a savepoint.
     has_savepoint: bool,
@@ -32,9 +32,9 @@ pub(crate) struct TransactionEffects {
     size: i64,
     /// The database's version when the transaction began. No other writer changes it before the transaction ends.
     pub(crate) version: Option<Version>,
-    /// The keys whose entries are no longer what they were.
+    /// The stripes of the keys that were written.
     pub(crate) written: WrittenStripes,
-    /// The leases that are void when it commits.
+    /// The leases that become void when the transaction commits.
     pub(crate) voided: Voided,
     /// The number of pages that the connection had written when the transaction began.
     pages_before: i32,
@@ -46,13 +46,14 @@ impl TransactionEffects {
         Self { version: connection.version(), pages_before: pages_written(connection), ..Self::default() }
     }
 
-    /// The same for a block of several writes.
+    /// Marks the transaction as that of a block of several writes.
     pub(crate) fn of_block(self) -> Self {
         Self { is_block: true, ..self }
     }
 
-    /// From here on a write makes more than one change. A single statement is undone by SQLite if it fails, and a
-    /// transaction of one write is rolled back; in a block it takes a savepoint, whose price most writes need not pay.
+    /// Prepares a write that makes more than one change. SQLite undoes a single statement that fails, and a
+    /// transaction of one write is rolled back. But in a block such a write needs a savepoint, which costs
+    /// time that most writes need not spend.
     pub(crate) fn several(&mut self, connection: &Connection) -> Result<()> {
         if self.is_block && !self.has_savepoint {
             execute(connection, "SAVEPOINT one_write")?;
@@ -80,7 +81,7 @@ impl TransactionEffects {
                 let undone = execute(connection, "ROLLBACK TO one_write")
                     .and_then(|()| execute(connection, "RELEASE one_write"));
                 if undone.is_err() {
-                    // Rather nothing of the block than a part of a write.
+                    // It is better to lose the whole block than to store a part of a write.
                     roll_back(connection);
                 }
             }
@@ -97,7 +98,8 @@ impl TransactionEffects {
         self.new_files.extend(filename.map(str::to_owned));
     }
 
-    /// Takes note of the file of a value that is not stored: nobody needs it, whatever becomes of the transaction.
+    /// Takes note of the file of a value that is not stored. It is not needed, whether the transaction
+    /// commits or not.
     pub(crate) fn refused(&mut self, filename: Option<&str>) {
         self.old_files.extend(filename.map(str::to_owned));
         self.stored(filename);

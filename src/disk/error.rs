@@ -1,4 +1,4 @@
-//! What can go wrong, each with what is needed to act on it. A miss is no error.
+//! The errors of this crate, each with the data that is needed to act on it. A miss is not an error.
 
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
@@ -9,14 +9,14 @@ use rusqlite::ffi;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// Others were writing for as long as the caller was willing to wait.
+    /// The lock was not acquired within the time that the caller was willing to wait.
     Busy,
-    /// The filesystem could not lock; on a network filesystem it may the next time.
+    /// The filesystem could not lock. On a network filesystem, the next attempt may succeed.
     NoLock(rusqlite::Error),
     /// SQLite failed.
     Sqlite(rusqlite::Error),
-    /// A commit failed, for this reason, after SQLite may have written it: all of the transaction is stored, or nothing of
-    /// it, and only a reader finds out. Files of its values must be left alone.
+    /// A commit failed, for this reason, but SQLite may have written it: either all of the transaction is
+    /// stored or nothing, and only reading shows which. The files of its values must not be removed.
     InDoubt(Box<Error>),
     /// A file or directory could not be read, written or made.
     File {
@@ -25,37 +25,38 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// Another SQLite library in this process has the database open: their locks do not exclude
-    /// each other, and to go on could destroy the database.
+    /// Another SQLite library in this process has the database open. Their locks do not exclude each other,
+    /// so going on could destroy the database.
     OpenedByAnother(PathBuf),
-    /// The directory cannot be written, for want of permission or because its file system is mounted so.
+    /// The directory cannot be written, because permission is missing or its file system is mounted
+    /// read-only.
     ReadOnly {
         /// Which.
         directory: PathBuf,
-        /// What else there is to say, or nothing.
+        /// Further explanation, or an empty text.
         why: &'static str,
     },
-    /// The value is not a number that can be counted with.
+    /// The value is not a number that can be incremented.
     NotANumber,
     /// The sum does not fit 64 bits.
     Overflow,
-    /// The sum is not a number, as that of infinity and minus infinity.
+    /// The sum is not a number, such as that of infinity and minus infinity.
     NoSum,
     /// A key among those of a queue does not end in a number.
     NotAQueueKey(String),
     /// A value's compressed bytes are damaged.
     DamagedValue,
-    /// There is no memory for what is stored.
+    /// There is not enough memory for the stored data.
     OutOfMemory,
     /// The calling thread has no transaction to end.
     NoTransaction,
     /// SQLite has rolled the thread's transaction back, because of an earlier error.
     TransactionLost,
-    /// The thread is ending, and can begin no transaction.
+    /// The thread is ending and cannot begin a transaction.
     ThreadEnds,
 }
 
-/// What every call of this crate returns.
+/// The result of the calls of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
@@ -74,7 +75,7 @@ impl Error {
         matches!(self, Self::Sqlite(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull))
     }
 
-    /// Whether SQLite would have had to write.
+    /// Whether the error means that SQLite would have had to write.
     #[must_use]
     pub fn needs_to_write(&self) -> bool {
         matches!(
@@ -83,7 +84,7 @@ impl Error {
         )
     }
 
-    /// Whether what the call was to write may be stored.
+    /// Whether the call's write may be stored all the same.
     #[must_use]
     pub fn is_in_doubt(&self) -> bool {
         matches!(self, Self::InDoubt(_))
@@ -131,7 +132,7 @@ impl From<rusqlite::Error> for Error {
     }
 }
 
-/// Result codes of SQLite that say so.
+/// Result codes of SQLite which mean that locking failed.
 const NO_LOCK: [i32; 5] = [
     ffi::SQLITE_PROTOCOL,
     ffi::SQLITE_IOERR_LOCK,

@@ -34,7 +34,7 @@ const NEXT_EXPIRY: &str =
 const DELETE_EXPIRED: &str = "DELETE FROM Cache WHERE rowid IN \
      (SELECT rowid FROM Cache WHERE expire_time < ?1 ORDER BY expire_time LIMIT ?2) RETURNING size, filename";
 
-/// What a write stores, as far as eviction depends on it.
+/// The facts about a write on which eviction depends.
 pub(crate) struct Incoming {
     now: f64,
     expire_time: Option<f64>,
@@ -53,8 +53,8 @@ impl Incoming {
     }
 }
 
-/// What the last check for expired entries and for the limit found. It is valid until another process writes, and
-/// saves most writes that check.
+/// The result of the last check for expired entries and for the limit. It is valid until another process
+/// writes, and saves most writes the check.
 #[derive(Debug, Default)]
 pub(crate) struct Forecast {
     /// The version that our last transaction left, if nobody else has written since.
@@ -208,7 +208,7 @@ impl DiskStore {
                 return Ok(0);
             }
             effects.several(connection)?;
-            // Few at a time where a write removes few: the last ones may be large.
+            // Few at a time, since the last ones may be large; no more than a write removes.
             let few = if rules.cull_limit == 0 { FEW } else { FEW.min(rules.cull_limit) };
             delete_by_policy(connection, effects, now, cull, few)
         })

@@ -1,4 +1,4 @@
-//! What a read or a write does besides its own work: eviction and statistics.
+//! The rules for what reads and writes do besides their own work: eviction and statistics.
 
 /// An eviction policy, as fragments of SQL. Each fragment may be absent.
 ///
@@ -45,7 +45,7 @@ impl Policy {
     }
 }
 
-/// What one user of a directory does on reads and writes. Another user's rules may differ.
+/// The rules of one user of a directory. Those of another user may differ.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// Which entries are evicted first.

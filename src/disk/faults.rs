@@ -1,13 +1,13 @@
 //! The points at which the file system can fail, and a plan of which one does.
 //!
-//! Without the feature `fault-injection`, which only tests use, nothing fails here and nothing is counted. With it, every
-//! call that changes a file asks the plan of the process first: SQLite's calls through [`crate::faulty_vfs`], our own
-//! through [`reach`] and [`write_all`].
+//! Without the feature `fault-injection`, which only tests use, no fault is injected and no call is counted.
+//! With it, every call that changes a file asks the plan of the process first: SQLite's calls through
+//! [`crate::faulty_vfs`], our own through [`reach`] and [`write_all`].
 
 #[cfg(not(feature = "fault-injection"))]
 use std::{fs::File, io};
 
-/// What a call changes.
+/// The kind of file that a call changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum On {
     /// The database.
@@ -24,38 +24,38 @@ pub enum On {
     Index,
     /// The database of leases, its journal, its log or the index of that.
     Gates,
-    /// A file that SQLite deletes by itself: of a statement, or of VACUUM.
+    /// A temporary file of SQLite, such as that of a statement or of VACUUM.
     #[cfg(feature = "fault-injection")]
     Temporary,
     /// The file of a value.
     Value,
     /// A directory for such files.
     Directory,
-    /// A file that `check` found and no row knows.
+    /// A file that `check` found and no row refers to.
     UnknownFile,
 }
 
-/// How it changes that.
+/// The kind of call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Call {
-    /// Makes it.
+    /// Makes the file.
     Create,
-    /// Writes to it.
+    /// Writes to the file.
     Write,
-    /// Waits until it is on the disk.
+    /// Waits until the file is on the disk.
     Sync,
-    /// Maps it into memory, and makes it longer.
+    /// Maps the file into memory, and makes it longer.
     #[cfg(feature = "fault-injection")]
     Map,
-    /// Locks a part of it.
+    /// Locks a part of the file.
     #[cfg(feature = "fault-injection")]
     Lock,
-    /// Makes it shorter.
+    /// Makes the file shorter.
     #[cfg(feature = "fault-injection")]
     Truncate,
-    /// Gives it another name.
+    /// Renames the file.
     Rename,
-    /// Removes it.
+    /// Removes the file.
     Unlink,
 }
 
@@ -107,7 +107,7 @@ mod plan {
         Exit,
     }
 
-    /// What a plan has seen.
+    /// The calls that a plan has seen.
     #[derive(Debug, Default)]
     pub struct Outcome {
         /// Every point that was reached, in order.
@@ -130,7 +130,7 @@ mod plan {
         PLAN.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins to count. The fault happens at the `n`-th point from here, where the first one is number 0.
+    /// Begins to count. The fault happens at the `n`-th point from here, counted from 0.
     pub fn start(fault: Option<(Fault, usize)>) {
         crate::faulty_vfs::install();
         *plan() = Some(Plan { fault, outcome: Outcome::default() });
@@ -142,13 +142,13 @@ mod plan {
         plan().as_ref().is_some_and(|plan| plan.outcome.is_reached)
     }
 
-    /// Ends the faults. Returns what was seen since [`start`].
+    /// Ends the faults. Returns the calls since [`start`].
     #[must_use]
     pub fn stop() -> Outcome {
         plan().take().map(|plan| plan.outcome).unwrap_or_default()
     }
 
-    /// What a call is to do.
+    /// What a call must do.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(crate) enum Verdict {
         Go,
@@ -157,7 +157,7 @@ mod plan {
         Exit,
     }
 
-    /// Counts a call and says what it is to do.
+    /// Counts a call, and decides what it must do.
     pub(crate) fn ask(on: On, call: Call) -> Verdict {
         let mut plan = plan();
         let Some(plan) = plan.as_mut() else { return Verdict::Go };
@@ -203,7 +203,8 @@ mod plan {
         obey(ask(on, call))
     }
 
-    /// Only asks the plan: the power is never cut here, and to wait for the disk takes most of a test's time.
+    /// Only asks the plan: the power is never cut here, and waiting for the disk would take most of a test's
+    /// time.
     pub(crate) fn synchronize(_file: &File) -> io::Result<()> {
         reach(On::Value, Call::Sync)
     }

@@ -1,9 +1,9 @@
 //! SQLite's file system, with faults: it asks the plan of [`crate::faults`] before every call that changes a file.
 //!
-//! Files are those of SQLite's own file system. Only their table of methods is replaced, by a copy in which the calls that
-//! write, synchronize and truncate ask first; so everything else, the shared memory of the log for instance, works as
-//! before. Nothing is really synchronized: a process that ends does not take the system's memory of the file with it,
-//! and the power is never cut here.
+//! Files are those of SQLite's own file system. Only their table of methods is replaced, by a copy in which
+//! the calls that write, synchronize and truncate ask first. Everything else, such as the shared memory of
+//! the log, works as before. Nothing is really synchronized: the system keeps written data when a process
+//! ends, and the power is never cut here.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, OsStr, c_char, c_int, c_void};
@@ -18,7 +18,7 @@ use crate::faults::{Call, On, Verdict, ask};
 use crate::log_frames;
 use crate::power_loss;
 
-/// The exit status of a process that was ended at a point.
+/// The exit status of a process that was ended by a fault.
 const STATUS: c_int = 86;
 
 /// SQLite's own file system.
@@ -49,12 +49,12 @@ static NAMES: Mutex<Option<HashMap<usize, PathBuf>>> = Mutex::new(None);
 ///
 /// The name ends with a zero.
 unsafe fn path_of(name: *const c_char) -> PathBuf {
-    // SAFETY: see above, and text from the system is text for it.
+    // SAFETY: see above. The text comes from the system, so it is valid for it.
     let name = unsafe { OsStr::from_encoded_bytes_unchecked(CStr::from_ptr(name).to_bytes()) };
     Path::new(name).to_owned()
 }
 
-/// Does something with the name of an open file; nothing with one that has none.
+/// Calls `call` with the name of an open file, if it has one.
 fn named(file: *mut ffi::sqlite3_file, call: impl FnOnce(&Path)) {
     let names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(path) = names.as_ref().and_then(|names| names.get(&file.addr())) {
@@ -66,7 +66,8 @@ fn named(file: *mut ffi::sqlite3_file, call: impl FnOnce(&Path)) {
 pub(crate) fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // This one calls the other: a table of methods that replaces another one must be the first that SQLite sees.
+        // This file system calls the other one: SQLite must see first the table of methods that replaces
+        // another.
         log_frames::install();
         // SAFETY: the default file system exists and is never unregistered. The copy lives as long as the process, and
         // its methods take their data from the fields that are copied.
@@ -158,7 +159,7 @@ unsafe extern "C" fn open(
                 Verdict::Go => {}
                 Verdict::Exit => end_process(),
                 Verdict::Fail | Verdict::Full => {
-                    // SQLite closes a file that has methods.
+                    // Without methods, SQLite does not close the file.
                     (*file).pMethods = ptr::null();
                     return ffi::SQLITE_CANTOPEN;
                 }
@@ -195,7 +196,7 @@ unsafe extern "C" fn delete(_vfs: *mut ffi::sqlite3_vfs, name: *const c_char, di
     let original = ORIGINAL.load(Ordering::Acquire);
     // SAFETY: the original is called with SQLite's arguments.
     unsafe {
-        // SQLite deletes what may not be there. That changes nothing, and so it is not a point.
+        // SQLite also deletes files that may not exist. That changes nothing, so it does not count as a call.
         let mut is_there = 0;
         if let Some(access) = (*original).xAccess {
             access(original, name, ffi::SQLITE_ACCESS_EXISTS, &raw mut is_there);
@@ -279,7 +280,7 @@ unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, _flags: c_int) -> c_int 
             named(file, power_loss::synchronized);
             ffi::SQLITE_OK
         }
-        // SQLite's own file system says no more where the disk is full.
+        // SQLite's own file system returns the same code if the disk is full.
         Verdict::Fail | Verdict::Full => ffi::SQLITE_IOERR_FSYNC,
         Verdict::Exit => end_process(),
     }
@@ -305,7 +306,7 @@ unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, size: ffi::sqlite3_i
     }
 }
 
-/// What the index of a database's log counts as.
+/// The kind of file that the index of a database's log counts as.
 fn index_of(methods: &Methods) -> On {
     if methods.on == On::Gates { On::Gates } else { On::Index }
 }
@@ -342,7 +343,7 @@ unsafe extern "C" fn lock(file: *mut ffi::sqlite3_file, offset: c_int, count: c_
     // SAFETY: the file is one of ours; the original takes SQLite's arguments.
     unsafe {
         let methods = methods_of(file);
-        // To unlock does not fail.
+        // Unlocking does not fail.
         let verdict =
             if flags & ffi::SQLITE_SHM_LOCK == 0 { Verdict::Go } else { ask(index_of(methods), Call::Lock) };
         match verdict {

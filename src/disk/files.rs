@@ -1,7 +1,7 @@
 //! Files of values that are too large for the table.
 //!
-//! A file is complete before its row is written, and removed after its row is gone; whoever finds
-//! a row without its file came in between, and has missed.
+//! A file is complete before its row is written, and removed after its row is gone. So a reader that finds a
+//! row without its file has a miss: the entry was removed after the row was read.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
@@ -16,34 +16,35 @@ use crate::directory::{
 use crate::error::{Error, Result};
 use crate::faults;
 
-/// Another process may prune a directory between its making and its use.
+/// How often to try to create a file: another process may remove an empty directory between its making and
+/// its use.
 const MOST_ATTEMPTS: u32 = 10;
 
 const SUFFIX: &str = ".val";
 
-/// Of a file that is being written.
+/// The suffix of a file that is being written.
 const PARTIAL: &str = ".part";
 
 /// The bytes of a file that are read at a time to check it.
 const PIECE: usize = 1 << 14;
 
-/// Between a name and its checksum.
+/// The character between a name and its checksum.
 const MARK: char = '-';
 
 /// The levels of directories above a file that are removed with it.
 const LEVELS: usize = 2;
 
-/// How many files come into one directory before the next is chosen.
+/// The number of files that a process puts into one directory before it chooses the next.
 const FILES_TOGETHER: u8 = 255;
 
 /// Names for new files, relative to a cache's directory.
 ///
-/// There are two levels of directories, so that none grows large. Files made one after another come
-/// into the same one: to make directories costs more than to make a file. Each process chooses at
-/// random, and so they seldom meet.
+/// There are two levels of directories, so that none grows large. Files that are made one after another are
+/// put into the same directory, as making a directory costs more than making a file. Each process chooses
+/// directories at random, so that they seldom share one.
 #[derive(Debug, Default)]
 pub struct Names {
-    /// The directory's two bytes, and how many files may still come into it, which is 0 at first.
+    /// The directory's two bytes, and the number of files that may still be put into it, which is 0 at first.
     place: AtomicU32,
 }
 
@@ -58,7 +59,7 @@ impl Names {
         getrandom::fill(&mut random).map_err(|error| Error::file(Path::new("random bytes"), error.into()))?;
         let [upper, lower, ..] = random;
         let elsewhere = [upper, lower, FILES_TOGETHER];
-        // Where two threads read the same, a few more files come together.
+        // If two threads read the same value, a few more files are put into the directory.
         let [upper, lower, _, left] = self.place.load(Ordering::Relaxed).to_be_bytes();
         let [upper, lower, left] = if left == 0 { elsewhere } else { [upper, lower, left] };
         self.place.store(u32::from_be_bytes([upper, lower, 0, left - 1]), Ordering::Relaxed);
@@ -93,7 +94,7 @@ pub fn create(directory: &Path, name: &str) -> Result<File> {
         match create_file(directory, name) {
             Ok(file) => return Ok(file),
             Err(error) if error.kind() == ErrorKind::NotFound && attempt < MOST_ATTEMPTS => {
-                // The directory itself may be gone.
+                // The cache's directory itself may be gone.
                 let _ = fs::create_dir_all(directory);
             }
             Err(error) => return Err(Error::file(&directory.join(name), error)),
@@ -108,7 +109,7 @@ pub fn create(directory: &Path, name: &str) -> Result<File> {
 /// As for [`create`], and if the bytes cannot be written.
 pub fn write(directory: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     match write_once(directory, name, bytes) {
-        // Of files that have been removed.
+        // The space of removed files is freed now.
         Err(Error::File { source, .. }) if source.kind() == ErrorKind::StorageFull && finish_removals() => {
             write_once(directory, name, bytes)
         }
@@ -124,8 +125,8 @@ fn write_once(directory: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     })
 }
 
-/// Writes a new file so that it is seen whole or not at all, also by other machines. If `name` ends like those of
-/// [`Names`], a checksum is added to it. Returns the name and the size in bytes.
+/// Writes a new file atomically: others see it whole or not at all, even on other machines. If `name` ends
+/// like the names of [`Names`], a checksum is added to it. Returns the name and the size in bytes.
 ///
 /// # Errors
 ///
@@ -135,7 +136,7 @@ pub fn write_whole(
     name: String,
     fill: impl FnOnce(&mut (dyn Write + Send)) -> io::Result<()>,
 ) -> Result<(String, u64)> {
-    // It can be filled but once.
+    // `fill` can be called only once, so there is no second attempt if the disk is full.
     finish_removals();
     let partial = format!("{name}{PARTIAL}");
     let mut summing =
@@ -173,7 +174,7 @@ impl Write for Summing {
     }
 }
 
-/// Whether the content of a file is what its name says; without a checksum in the name it is.
+/// Whether the content of a file matches the checksum in its name. Without a checksum, it counts as intact.
 #[must_use]
 pub fn is_intact(name: &str, content: &[u8]) -> bool {
     sum_in(name).is_none_or(|sum| crc32fast::hash(content) == sum)
@@ -185,8 +186,8 @@ fn sum_in(name: &str) -> Option<u32> {
     if sum.len() == 8 { u32::from_str_radix(sum, 16).ok() } else { None }
 }
 
-/// Whether the content of a file is what its name says. Reads it piece by piece; it is so without a checksum in the name,
-/// or where the file is gone.
+/// Whether the content of a file matches the checksum in its name. Reads it piece by piece. A file without a
+/// checksum, or a missing file, counts as intact.
 ///
 /// # Errors
 ///
@@ -213,7 +214,7 @@ pub(crate) fn is_file_intact(directory: &Path, name: &str) -> Result<bool> {
 ///
 /// # Errors
 ///
-/// The file is there and cannot be read.
+/// The file exists and cannot be read.
 pub fn open(directory: &Path, name: &str, size: i64) -> Result<Option<(File, u64)>> {
     match open_file(directory, name) {
         Ok((_, length)) if length < u64::try_from(size).unwrap_or(0) => Ok(None),
@@ -223,7 +224,7 @@ pub fn open(directory: &Path, name: &str, size: i64) -> Result<Option<(File, u64
     }
 }
 
-/// Reads a file of at least `size` bytes, or `None` as for [`open`]. It is not checked against its name.
+/// Reads a file of at least `size` bytes, or `None` as for [`open`]. The checksum in the name is not checked.
 ///
 /// # Errors
 ///
@@ -231,7 +232,7 @@ pub fn open(directory: &Path, name: &str, size: i64) -> Result<Option<(File, u64
 pub fn read(directory: &Path, name: &str, size: i64) -> Result<Option<Vec<u8>>> {
     let Some((mut file, _)) = open(directory, name, size)? else { return Ok(None) };
     let mut content = Vec::new();
-    // It reserves memory so that it can fail.
+    // `read_to_end` reports a failed allocation as an error.
     file.read_to_end(&mut content).map_err(|error| Error::file(&directory.join(name), error))?;
     Ok(Some(content))
 }
@@ -240,7 +241,7 @@ pub fn read(directory: &Path, name: &str, size: i64) -> Result<Option<Vec<u8>>> 
 ///
 /// # Errors
 ///
-/// The directory cannot be looked at.
+/// The directory cannot be read.
 pub fn size(directory: &Path, name: &str) -> Result<Option<u64>> {
     match file_size(directory, name) {
         Ok(size) => Ok(Some(size)),
@@ -249,7 +250,8 @@ pub fn size(directory: &Path, name: &str) -> Result<Option<u64>> {
     }
 }
 
-/// Whether users other than the owner and its group can write the directory or its database, as far as permissions say so.
+/// Whether, by the permissions, users other than the owner and its group can write the directory or its
+/// database.
 #[must_use]
 pub fn others_can_write(directory: &Path) -> bool {
     #[cfg(unix)]
@@ -269,14 +271,14 @@ pub fn others_can_write(directory: &Path) -> bool {
     }
 }
 
-/// Removes a file inside the directory, and the directories that are empty without it. What cannot be removed stays, and
-/// `check` finds it.
+/// Removes a file inside the directory, and the directories that are empty without it. A file that cannot be
+/// removed stays, and `check` finds it.
 pub fn remove(directory: &Path, name: &str) {
     let _ = remove_file(directory, name, LEVELS);
 }
 
-/// The same, but where many files are removed one after the other, the thread of the process does it soon. Until then it is a
-/// file that no row knows. [`finish_removals`] has it done.
+/// Like [`remove`], but if many files are removed in quick succession, the background thread does it soon.
+/// Until then no row refers to the file. [`finish_removals`] completes all such removals.
 pub fn remove_soon(directory: &Path, name: &str) {
     let _ = remove_file_soon(directory, name, LEVELS);
 }

@@ -1,16 +1,18 @@
-//! The database of leases, `cache.db-gates`, beside that of the entries.
+//! The database of leases, `cache.db-gates`, beside the database of entries.
 //!
-//! It is a database of its own because each lease would otherwise be a commit which no copy in memory outlives. It is made
-//! when a lease is first given. Nothing in it is worth keeping: if it is damaged it is removed, and with it all leases,
-//! so that no result that is being computed is stored.
+//! It is a database of its own because a lease in the database of entries would be a commit there, which
+//! invalidates all copies in memory. It is made when a lease is first granted. Nothing in it is worth
+//! keeping: if it is damaged, it is removed, and with it all leases, so that no result which is being
+//! computed is stored.
 //!
-//! Both databases carry a number (`PRAGMA user_version`). Leases count only while the two are equal. Whoever finds them
-//! different, because the file is new or was replaced, removes its leases and gives both the next number, which is a
-//! commit in the database of entries. So a writer of entries has to look for the file only after a commit that was
-//! not its own. And a write that cannot void leases changes the number of the entries in its own transaction instead.
+//! Both databases have a number (`PRAGMA user_version`). Leases are valid only while the two are equal. If a
+//! process finds them different, because the file is new or was replaced, it removes the leases and gives
+//! both databases the next number, which is a commit in the database of entries. So a writer of entries has
+//! to look for the file only after a commit that was not its own. A write that cannot void leases changes the
+//! number of the entries in its own transaction instead.
 //!
-//! Connections never write the log back when they are closed: SQLite deletes the log then by its name, which may be that
-//! of another file's log by now.
+//! Connections never write the log back when they are closed: SQLite would then delete the log by its name,
+//! which may be the log of another file by now.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -32,11 +34,12 @@ use crate::sqlite_guard::{File, identity};
 use crate::version::Version;
 use crate::waiting_frames;
 
-/// What comes after the name of the other database. python-diskcache leaves files alone whose names contain that name.
+/// The suffix to the name of the other database. python-diskcache does not touch files whose names contain
+/// that name.
 const SUFFIX: &str = "-gates";
 
-/// A failure stays in the row after another caller has got the lease, for callers that waited for the failed
-/// computation.
+/// The table of leases. A failure stays in the row after another caller has got the lease, for callers that
+/// waited for the failed computation.
 pub(crate) const TABLES: &str = "\
     CREATE TABLE IF NOT EXISTS Lease (key, raw INTEGER, token BLOB, owner TEXT, expires REAL NOT NULL, \
         seconds REAL NOT NULL, tag, evictions INTEGER NOT NULL, failed BLOB, failure BLOB, failed_until REAL, \
@@ -63,16 +66,17 @@ pub(crate) fn next_number(number: i32) -> i32 {
     number.checked_add(1).filter(|next| *next > 0).unwrap_or(1)
 }
 
-/// What writers of entries know of the file.
+/// The knowledge of writers of entries about the file.
 #[derive(Default)]
 struct Known {
-    /// The version of the entries in which they last looked for it.
+    /// The version of the entries at which they last looked for the file.
     at: Option<Version>,
-    /// A connection to it, if it was there. Keeps the header of its log mapped, and its inode from being used again.
+    /// A connection to the file, if it was there. This keeps the header of its log mapped, and its inode from
+    /// being reused.
     watch: Option<Link>,
-    /// Whether it has a log whose header cannot be read, so that its version is not known.
+    /// Whether the header of its log cannot be read, so that its version is not known.
     is_opaque: bool,
-    /// The version in which it had no leases.
+    /// The version of the file at which it had no leases.
     empty: Option<Version>,
 }
 
@@ -107,13 +111,13 @@ impl Gates {
         }
     }
 
-    /// Takes note of whether the database of entries has a shared log. This one has one as well then.
+    /// Takes note of whether the database of entries has a shared log. Then this database has one as well.
     #[inline]
     pub(crate) fn note_log(&self, has_log: bool) {
         self.has_log.store(has_log, Ordering::Relaxed);
     }
 
-    /// Whether the file is there. Closes the connections to one that was there before.
+    /// Whether the file exists. Closes the connections to an earlier file of the same name.
     pub(crate) fn exists(&self) -> bool {
         let there = identity(&self.database);
         let mut known = lock(&self.file);
@@ -125,40 +129,42 @@ impl Gates {
                 None => self.pool.close(),
             }
         }
-        // Where files have no identity, connections keep theirs from being replaced.
+        // On systems without file identities, an open file cannot be replaced.
         there.is_some() || (cfg!(not(unix)) && self.database.exists())
     }
 
     fn open(&self) -> Result<Link> {
         let connection = Link::open_existing(&self.database)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        // No lease has to outlive the system.
+        // Leases need not survive a crash of the system.
         connection.pragma_update(None, "synchronous", "off")?;
         Ok(connection)
     }
 
-    /// Opens the database, which is created if there is none. The caller has the lock to write entries, so that nobody
-    /// removes it meanwhile.
+    /// Opens the database, and creates it if there is none. The caller has the lock to write entries, so
+    /// nobody removes the file meanwhile.
     fn open_or_create(&self) -> Result<Link> {
         let is_new = !self.database.exists();
         let connection = Link::open(&self.database)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.pragma_update(None, "synchronous", "off")?;
         if is_new && let Ok(entries) = fs::metadata(&self.entries) {
-            // A process that may write entries may write leases. If this fails, the mode is what the umask says.
+            // A process that may write entries may write leases. If this fails, the permissions are those of
+            // the umask.
             let _ = fs::set_permissions(&self.database, entries.permissions());
         }
         if is_new {
             connection.pragma_update(None, "auto_vacuum", "none")?;
         }
         if is_new && self.has_log.load(Ordering::Relaxed) {
-            // Later it keeps its mode, by which others that have it open tell its version.
+            // The mode is never changed later: other processes that have the file open tell its version by
+            // the log.
             connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
         }
         Ok(connection)
     }
 
-    /// Takes a connection to the file that is there now.
+    /// Takes a connection to the current file.
     fn current<'a>(
         &'a self,
         take: impl Fn() -> Result<Checkout<'a, (), ()>>,
@@ -185,18 +191,19 @@ impl Gates {
         step(checkout.connection())
     }
 
-    /// Runs `step` in a transaction, for which it waits as long as the thread's [`Patience`] says.
+    /// Runs `step` in a transaction, for which it waits as long as the thread's [`Patience`] allows.
     pub(crate) fn write<R>(&self, step: impl FnOnce(&Link) -> Result<R>) -> Result<R> {
         Self::transact(self.current(|| self.pool.writer(Patience::begin(), || self.open()))?, step)
     }
 
-    /// The same, after the database was created if there is none. The caller has the lock to write entries.
+    /// Like [`Gates::write`], but creates the database if there is none. The caller has the lock to write
+    /// entries.
     pub(crate) fn write_or_create<R>(&self, step: impl FnOnce(&Link) -> Result<R>) -> Result<R> {
         let take = || self.pool.writer(Patience::begin(), || self.open_or_create());
         let checkout = self.current(take)?;
         let mut known = lock(&self.known);
         if known.watch.is_none() {
-            // The file is there now. The commit under way must not carry over that it was not.
+            // The file exists now. The commit in progress must not carry over the knowledge that it did not.
             known.at = None;
         }
         drop(known);
@@ -214,8 +221,8 @@ impl Gates {
         done
     }
 
-    /// Whether there may be leases. The caller has the lock to write entries, whose version is `entries`: nobody gives
-    /// one meanwhile.
+    /// Whether there may be leases. The caller has the lock to write entries, whose version is `entries`, so
+    /// none is granted meanwhile.
     pub(crate) fn has_leases(&self, entries: Option<Version>) -> Result<bool> {
         let mut known = lock(&self.known);
         if entries.is_none() || known.at != entries {
@@ -251,7 +258,8 @@ impl Gates {
         Ok(any)
     }
 
-    /// This store has committed: what was known of the file in the version before holds in the one that it left.
+    /// Carries the knowledge about the file from the version before a commit of this store over to the
+    /// version after it.
     #[inline]
     pub(crate) fn note_own_commit(&self, before: Option<Version>, left: Option<Version>) {
         let mut known = lock(&self.known);
@@ -260,10 +268,10 @@ impl Gates {
         }
     }
 
-    /// Ends all leases in the transaction of entries, whatever becomes of their own database.
+    /// Ends all leases in the transaction of entries, without their own database.
     pub(crate) fn withdraw(entries: &Connection) -> Result<()> {
         let number = number_of(entries)?;
-        // 0 means that nobody has ever given one.
+        // 0 means that no lease was ever granted.
         if number == 0 { Ok(()) } else { set_number(entries, next_number(number)) }
     }
 
@@ -274,7 +282,7 @@ impl Gates {
         if removed.is_err_and(|error| error.kind() != ErrorKind::NotFound) {
             return false;
         }
-        // SQLite does not use what a file of this name has left, because a new one is empty.
+        // SQLite ignores leftover files of these names, because a new database is empty.
         for suffix in ["-wal", "-shm", "-journal"] {
             let mut path = self.database.as_os_str().to_owned();
             path.push(suffix);
@@ -293,7 +301,8 @@ impl Gates {
 
     pub(crate) fn before_fork(&self, patience: Duration) {
         self.pool.pause(patience);
-        // A call that has it after the wait for calls is stuck. The child forgets the store with it.
+        // A call that still holds the lock after the wait for calls is stuck. The child forgets the store and
+        // the connection with it.
         if let Ok(mut known) = self.known.try_lock() {
             *known = Known::default();
         }

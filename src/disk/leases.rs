@@ -1,13 +1,15 @@
-//! Leases: which computation of a key is the only one, in all processes that use a directory.
+//! Leases: a lease on a key lets one computation run, among all processes that use a directory.
 //!
-//! They lie in a database of their own, see [`Gates`](crate::gates::Gates). Three rules tie it to that of the entries:
+//! Leases are in a database of their own, see [`Gates`](crate::gates::Gates). Three rules tie it to the
+//! database of entries:
 //!
-//! * A lease is given under the lock to write entries. So no write is under way meanwhile: one that began before has
-//!   committed, and whoever got the lease sees it; one that begins later sees the lease.
-//! * A write voids the leases of its keys before it commits, under the same lock. The result of a computation is a write
-//!   as well, which is refused if its lease is not there.
-//! * If leases cannot be voided, their database is removed before the write commits, so that nothing lands. If that is
-//!   impossible too, the write itself ends them, see [`Gates`](crate::gates::Gates): it does not fail because of leases.
+//! * A lease is granted under the lock to write entries. So no write is in progress meanwhile: an earlier one
+//!   has committed, and the holder of the lease sees it; a later one sees the lease.
+//! * A write voids the leases of its keys before it commits, under the same lock. Storing the result of a
+//!   computation is a write as well, which is refused if its lease is gone.
+//! * If leases cannot be voided, their database is removed before the write commits, so that no computed
+//!   result is stored. If that is impossible too, the write itself ends all leases, see
+//!   [`Gates`](crate::gates::Gates). A write never fails because of leases.
 //!
 //! Lock order: entries first, then leases. Returning a lease takes only the second lock.
 
@@ -43,63 +45,65 @@ const VOID: &str = "DELETE FROM Lease WHERE key = ?1 AND raw = ?2";
 const EVICT: &str = "INSERT OR REPLACE INTO Eviction (tag, number) \
      VALUES (?1, 1 + (SELECT COALESCE(MAX(number), 0) FROM Eviction))";
 
-/// Who takes over gets twice the time, but not more than this in seconds.
+/// A lease that is taken over lasts twice as long as the one before, but at most this many seconds, unless
+/// the caller asks for more.
 const LONGEST_AFTER_TAKEOVER: f64 = 60.0;
 
-/// A lease that expired so many seconds ago is nobody's any more.
+/// A lease that expired this many seconds ago counts as gone.
 const FORGOTTEN: f64 = 3600.0;
 
-/// By how many seconds the clocks of two machines may differ. A lease that lasts longer than it was given for, and this,
-/// is from before the clock was set back.
+/// The seconds by which the clocks of two machines may differ. A lease that would last longer than twice its
+/// duration plus this is from before the clock was set back.
 const CLOCKS: f64 = 60.0;
 
-/// Between two looks at a lease that is waited for.
+/// The first and the longest pause between two checks of a lease that a caller waits for.
 const PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(16)];
 
 /// How often a waiting caller checks whether the owner still lives.
 const OWNER_CHECK: Duration = Duration::from_millis(50);
 
-/// How often the two databases may have to agree on a number anew while a lease is given.
+/// How often granting a lease tries to make the two databases agree on a number.
 const ATTEMPTS: usize = 4;
 
 /// Names one lease.
 pub type LeaseToken = [u8; 16];
 
-/// On what terms a lease is asked for.
+/// The terms of a request for a lease.
 #[derive(Clone, Copy, Debug)]
 pub struct LeaseTerms<'a> {
-    /// After how many seconds it expires.
+    /// The seconds after which it expires.
     pub seconds: f64,
-    /// A tag: if entries with it are evicted, the lease is void.
+    /// The tag of the entry to be computed. Evicting the entries with this tag voids the lease.
     pub tag: ValueRef<'a>,
     /// The lease that the caller has waited for.
     pub awaited: Option<LeaseToken>,
-    /// Whether it is taken from its holder.
+    /// Whether to take the lease from its holder.
     pub takes_over: bool,
 }
 
-/// What came of asking for a lease.
+/// The answer to a request for a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Leased {
     /// The caller has it.
     Held,
-    /// Another computation has it.
+    /// Another computation has the lease.
     Elsewhere(LeaseToken),
-    /// The computation that was waited for has failed with this.
+    /// The awaited computation has failed, with this description.
     Failed(Vec<u8>),
-    /// The directory gives no leases now: it cannot be written. The caller computes without one.
+    /// The directory cannot grant leases now, because it cannot be written. The caller computes without one.
     Unavailable,
 }
 
 /// The leases that a transaction voids when it commits.
 #[derive(Debug, Default)]
 pub(crate) struct Voided {
-    /// Whether there were any when it first looked. None is given before it ends.
+    /// Whether there were leases at the first check; `None` before that. None is granted before the
+    /// transaction ends.
     there_are: Option<bool>,
     keys: Vec<OwnedKey>,
     tags: Vec<Value>,
     all: bool,
-    /// Whether it could not be told. Then there may be some, and all of them end.
+    /// Whether the check failed. Then there may be leases, and all of them end.
     is_impossible: bool,
 }
 
@@ -109,7 +113,8 @@ struct Found {
     expires: f64,
     seconds: f64,
     evictions: i64,
-    /// The lease that failed last, with what, and until when that is told.
+    /// The lease whose computation failed last (`failed`), its failure, and until when waiting callers are
+    /// told of it.
     failed: Option<Vec<u8>>,
     failure: Option<Vec<u8>>,
     failed_until: Option<f64>,
@@ -171,13 +176,13 @@ fn time_of_day() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
-/// Whether an error says that others were writing, and not that the database is of no use.
+/// Whether an error means that the database was locked, not that it is unusable.
 fn is_busy<R>(done: &Result<R>) -> bool {
     matches!(done, Err(Error::Busy | Error::NoLock(_)))
 }
 
 impl DiskStore {
-    /// Runs `step` while nobody writes an entry. The caller is in no transaction.
+    /// Runs `step` while no entry can be written. The caller must not be in a transaction.
     fn alone<R>(&self, patience: Duration, step: impl FnOnce(&Connection) -> Result<R>) -> Result<R> {
         let mut checkout = self.pool.writer(patience, || self.connect())?;
         self.gates.note_log(checkout.connection().header().is_some());
@@ -188,7 +193,7 @@ impl DiskStore {
         done
     }
 
-    /// Asks for the lease of a key. Inside a transaction of the calling thread there is none.
+    /// Requests the lease of a key. Inside a transaction of the calling thread, none is granted.
     ///
     /// # Errors
     ///
@@ -215,7 +220,7 @@ impl DiskStore {
         }
         match self.ask(key, token, &terms, patience) {
             Ok(Some(answer)) => Ok(answer),
-            // A directory that is only read, for instance.
+            // For instance, the directory cannot be written.
             Ok(None)
             | Err(Error::Sqlite(_) | Error::NoLock(_) | Error::File { .. } | Error::ReadOnly { .. }) => {
                 Ok(Leased::Unavailable)
@@ -224,7 +229,7 @@ impl DiskStore {
         }
     }
 
-    /// Asks under the lock to write entries. `None` if the databases cannot agree on a number.
+    /// Requests a lease under the lock to write entries. `None` if the databases do not agree on a number.
     fn ask(
         &self,
         key: Key<'_>,
@@ -256,7 +261,7 @@ impl DiskStore {
         Ok(None)
     }
 
-    /// Gives both databases the same number, which is a new one, and begins without leases.
+    /// Gives both databases the same new number, and removes all leases.
     fn agree(&self, patience: Duration) -> Result<()> {
         self.write(patience, |entries, _| {
             let number = number_of(entries)?;
@@ -275,14 +280,14 @@ impl DiskStore {
         Ok(())
     }
 
-    /// Sleeps until a lease of another computation has ended: it was given back, voided or taken over, the computation
-    /// has failed, its process has ended, or its time is over. Returns whether it has; false after `timeout`.
+    /// Sleeps until a lease of another computation has ended: it was released, voided or taken over, the
+    /// computation failed, its process ended, or it expired. Returns true then, and false after `timeout`.
     ///
-    /// Any number of threads may wait. Where the database has a shared log, the row is read only after a commit.
+    /// Any number of threads may wait. If the database has a shared log, the row is read only after a commit.
     ///
     /// # Errors
     ///
-    /// None now: what cannot be read has ended.
+    /// None at present: a lease that cannot be read counts as ended.
     pub fn wait_for_lease(&self, key: Key<'_>, awaited: &LeaseToken, timeout: Duration) -> Result<bool> {
         let deadline = Instant::now() + timeout;
         let mut pause = PAUSES[0];
@@ -300,18 +305,18 @@ impl DiskStore {
                 {
                     return Ok(None);
                 }
-                // The version is from before the row, so that a commit in between is seen the next time.
+                // The version is read before the row, so that a commit in between is noticed the next time.
                 Ok(Some((version, number_of(connection)?, find(connection, key)?)))
             });
             match looked {
-                // Nothing has changed, or it cannot be told now.
+                // Nothing has changed, or the database is busy.
                 Ok(None) | Err(Error::Busy | Error::NoLock(_)) => {}
                 Ok(Some((version, number, found))) => {
                     let holds = found.and_then(|found| found.held(time_of_day()));
                     if holds.as_ref() != Some(awaited) {
                         return Ok(true);
                     }
-                    // Where the databases have different numbers, all leases are void.
+                    // If the databases have different numbers, all leases are void.
                     match self.read(PAUSES[1], |entries| number_of(entries)) {
                         Ok(current) if current != number => return Ok(true),
                         Ok(_) | Err(Error::Busy | Error::NoLock(_)) => {}
@@ -330,7 +335,7 @@ impl DiskStore {
         }
     }
 
-    /// Whether a lease is still there. An expired one is, as long as nobody has taken it over.
+    /// Whether a lease still exists. An expired one does, as long as nobody has taken it over.
     ///
     /// # Errors
     ///
@@ -348,8 +353,9 @@ impl DiskStore {
         if is_busy(&has) { Err(Error::Busy) } else { Ok(has.unwrap_or(false)) }
     }
 
-    /// Gives a lease back. With a `failure`, those who wait for it are told of that for so many seconds. Nothing happens
-    /// if the lease is no longer there, or is another process's.
+    /// Releases a lease. With a `failure`, a description and a number of seconds, callers that wait for the
+    /// lease get the description during that time. Does nothing if the lease is gone or belongs to another
+    /// process.
     ///
     /// # Errors
     ///
@@ -377,7 +383,7 @@ impl DiskStore {
         Ok(())
     }
 
-    /// Gives a lease more time: so many seconds from now. Returns whether it was still there.
+    /// Extends a lease to `seconds` seconds from now. Returns whether it still existed.
     ///
     /// # Errors
     ///
@@ -390,7 +396,8 @@ impl DiskStore {
         })
     }
 
-    /// Changes a lease if its database is there. Returns whether it did.
+    /// Runs `step`, which changes a lease, if the database of leases exists. Returns whether a row was
+    /// changed.
     fn change_lease(&self, patience: Duration, step: impl FnOnce(&Link) -> Result<usize>) -> Result<bool> {
         let _patience = Patience::of(patience);
         if !self.gates.exists() {
@@ -427,7 +434,7 @@ impl DiskStore {
         if is_busy(&may) { may } else { Ok(may.unwrap_or(false)) }
     }
 
-    /// A transaction writes; whether there are leases that it may void.
+    /// Whether a transaction that writes may have leases to void.
     fn voids(&self, effects: &mut TransactionEffects) -> Result<bool> {
         if let Some(there_are) = effects.voided.there_are {
             return Ok(there_are);
@@ -444,7 +451,7 @@ impl DiskStore {
         Ok(there_are)
     }
 
-    /// A transaction writes a key, also where that changes nothing.
+    /// Notes that a transaction writes a key, even if that changes nothing.
     pub(crate) fn void(&self, effects: &mut TransactionEffects, key: Key<'_>) -> Result<()> {
         if self.voids(effects)? {
             let datum = Value::try_from(key.datum).map_err(|_| Error::DamagedValue)?;
@@ -453,7 +460,7 @@ impl DiskStore {
         Ok(())
     }
 
-    /// A transaction removes the entries that have a tag.
+    /// Notes that a transaction removes the entries with a tag.
     pub(crate) fn void_tagged(&self, effects: &mut TransactionEffects, tag: ValueRef<'_>) -> Result<()> {
         if self.voids(effects)? {
             effects.voided.tags.push(Value::try_from(tag).map_err(|_| Error::DamagedValue)?);
@@ -461,13 +468,13 @@ impl DiskStore {
         Ok(())
     }
 
-    /// A transaction removes all entries.
+    /// Notes that a transaction removes all entries.
     pub(crate) fn void_all(&self, effects: &mut TransactionEffects) -> Result<()> {
         effects.voided.all |= self.voids(effects)?;
         Ok(())
     }
 
-    /// Voids the leases of the keys that a transaction has written. It is about to commit.
+    /// Voids the leases of the keys that a transaction has written, just before it commits.
     pub(crate) fn void_leases(&self, entries: &Connection, effects: &mut TransactionEffects) -> Result<()> {
         let Voided { keys, tags, all, is_impossible, .. } = &effects.voided;
         if keys.is_empty() && tags.is_empty() && !all && !is_impossible {

@@ -1,6 +1,6 @@
 #![doc = include_str!("README.md")]
-// Exempt are `faulty_vfs`, which only tests have, `asymmetric_fence`, `log_frames`, `lookup`, `tracker`, `vacuum`, `version`, and one function each of
-// `background` and `store`.
+// Exceptions are `faulty_vfs`, which only tests have, `asymmetric_fence`, `log_frames`, `lookup`, `tracker`,
+// `vacuum`, `version`, and one function each of `background` and `store`.
 #![deny(unsafe_code)]
 
 mod asymmetric_fence;
@@ -9,6 +9,7 @@ mod check;
 pub mod compression;
 mod connection;
 mod counters;
+mod database_file;
 mod directory;
 mod effects;
 mod error;

@@ -1,18 +1,19 @@
 //! SQLite's file system, in which a small commit is one write to the log.
 //!
-//! SQLite writes the header of a frame, which has 24 bytes, and then the page, which follows it in the file. Here the
-//! header waits for the page, and both are written at once: half of a commit's writes are saved.
+//! SQLite writes the header of a frame, which has 24 bytes, and then the page, which follows it in the file.
+//! Here the header waits for the page, and both are written at once. This saves half of a commit's writes.
 //!
-//! A header must never wait for a page that does not come: the commit would be complete for SQLite, and not in the file.
-//! SQLite writes 24 bytes to a log in two places. `walWriteOneFrame` writes the page next. `walRewriteChecksums`, which
-//! mends the headers of a transaction that has written a page twice, writes none; before every header it reads the frame
-//! from the same file. So a header waits only if the call before it has completed a frame, and it begins where that frame
-//! ends. Any other call, a read for instance, first writes a header that waits, and has the next one written at once.
+//! A header must never wait for a page that does not come: the commit would be complete for SQLite, but not
+//! in the file. SQLite writes 24 bytes to a log in two places. `walWriteOneFrame` writes the page next.
+//! `walRewriteChecksums`, which corrects the headers of a transaction that has written a page twice, writes
+//! no page; but before every header it reads the frame from the same file. So a header waits only if the call
+//! before it has completed a frame, and it begins where that frame ends. Any other call, such as a read,
+//! first writes a waiting header, and makes the next header be written at once.
 //!
 //! Inside a commit, frames wait as well, see [`waiting_frames`].
 //!
-//! Files are those of SQLite's own file system. Only the table of methods of logs is replaced, and what is known of a log
-//! lies behind SQLite's own data of the file.
+//! Files are those of SQLite's own file system. Only the table of methods of logs is replaced. The state of a
+//! log ([`Log`]) is in memory behind SQLite's own data of the file.
 
 use std::ffi::{c_int, c_void};
 use std::ptr;
@@ -24,20 +25,20 @@ use crate::waiting_frames::{self, Added, HEADER};
 
 const HEADER_LENGTH: i64 = 24;
 
-/// Larger pages than python-diskcache's are not copied, but written after their headers.
+/// The size of python-diskcache's pages. Larger pages are not copied, but written after their headers.
 const LARGEST_PAGE: usize = 4096;
 
-/// No offset of a file.
+/// Stands for no offset.
 const NOWHERE: i64 = -1;
 
-/// What is known of a log that a connection has open.
+/// The state of a log that a connection has open.
 struct Log {
     methods: &'static ffi::sqlite3_io_methods,
-    /// Where the frame ends that the last call has completed.
+    /// The end of the frame that the last call has completed.
     frame_end: i64,
-    /// Where the header ends that the last call has written.
+    /// The end of the header that the last call has written.
     header_end: i64,
-    /// Where the header belongs that waits.
+    /// The offset of the waiting header.
     waits_at: i64,
     header: [u8; HEADER],
 }
@@ -45,7 +46,7 @@ struct Log {
 /// SQLite's own file system.
 struct Original {
     vfs: *mut ffi::sqlite3_vfs,
-    /// Where [`Log`] lies in the memory of a file.
+    /// The offset of [`Log`] in the memory of a file.
     place: usize,
 }
 
@@ -56,7 +57,8 @@ unsafe impl Send for Original {}
 
 static ORIGINAL: OnceLock<Original> = OnceLock::new();
 
-/// A table of methods, and the one that it replaces. There are as many as SQLite has for logs: one, or a few.
+/// A table of methods, and the one that it replaces. There is one for each table that SQLite has for logs:
+/// one, or a few.
 struct Table {
     gathering: ffi::sqlite3_io_methods,
     original: &'static ffi::sqlite3_io_methods,
@@ -64,8 +66,8 @@ struct Table {
 
 static TABLES: Mutex<Vec<&'static Table>> = Mutex::new(Vec::new());
 
-/// Makes this the file system of all databases that are opened from now on. SQLite is linked into this module, so they are
-/// ours alone.
+/// Makes this the file system of all databases that are opened from now on. SQLite is linked into this
+/// extension, so no other database is affected.
 pub(crate) fn install() {
     ORIGINAL.get_or_init(|| {
         // SAFETY: the default file system exists and is never unregistered. The copy lives as long as the process, and
@@ -141,19 +143,20 @@ unsafe extern "C" fn open(
     }
 }
 
-/// What is known of a log.
+/// The state of a log.
 fn log_of(file: *mut ffi::sqlite3_file) -> *mut Log {
     let place = ORIGINAL.get().map_or(0, |original| original.place);
     file.cast::<u8>().wrapping_add(place).cast()
 }
 
-/// Where bytes end that begin there.
+/// The offset at which `bytes` end if they begin at `begin`.
 fn end_of(begin: i64, bytes: &[u8]) -> i64 {
     i64::try_from(bytes.len()).map_or(NOWHERE, |length| begin + length)
 }
 
 impl Log {
-    /// Writes the frames and the header that wait, before a call that is not the write of the next frame.
+    /// Writes the waiting frames and the waiting header, before a call that is not the write of the next
+    /// frame.
     ///
     /// # Safety
     ///
@@ -194,13 +197,13 @@ impl Log {
         }
     }
 
-    /// Writes the frames that wait.
+    /// Writes the waiting frames.
     ///
     /// # Safety
     ///
     /// It must be that of the file, which is open.
     unsafe fn write_frames(&self, file: *mut ffi::sqlite3_file) -> c_int {
-        // SAFETY: the caller's promise. The original does not come back here.
+        // SAFETY: the caller's promise. The original method does not call this one.
         let written =
             waiting_frames::write(file.addr(), |bytes, at| unsafe { self.write_through(file, bytes, at) });
         written.unwrap_or(ffi::SQLITE_OK)
@@ -292,7 +295,8 @@ unsafe fn settled(
 ///
 /// SQLite calls it.
 unsafe extern "C" fn close(file: *mut ffi::sqlite3_file) -> c_int {
-    // SAFETY: the file is one of ours, and the original takes SQLite's arguments. It is closed whatever comes of the header.
+    // SAFETY: the file is one of ours, and the original takes SQLite's arguments. It is closed even if the
+    // header cannot be written.
     unsafe {
         let log = log_of(file);
         let code = (*log).settle(file);

@@ -1,10 +1,10 @@
-//! Writing the log back to the database, at a time when no writer waits for it.
+//! Writes the log back to the database (a checkpoint), at a time when no writer waits for it.
 //!
-//! The thread of the process does it, with a connection of its own, whenever the log has grown by some pages. SQLite lets
-//! others write meanwhile, and begins the log anew when a transaction finds all of it written back. Where many write that
-//! does not happen by itself. So when the log has become long, a writer does the rest, which is little by then, before the
-//! next can add to it. A writer also does it all where there is no thread, or where the thread is far behind: thus the log
-//! has a bound.
+//! The background thread does it, with a connection of its own, whenever the log has grown by some pages.
+//! SQLite lets others write meanwhile, and restarts the log when a transaction finds all of it written back.
+//! If many threads write, that does not happen by itself. So when the log has become long, a writer writes
+//! back the rest, which is little by then, before the next writer can add to it. If there is no thread, or if
+//! it is far behind, a writer writes back everything. So the length of the log is bounded.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -23,10 +23,10 @@ use crate::sqlite_guard::identity;
 /// The log is written back whenever it has grown by this many pages, which is SQLite's own number.
 const LONG_LOG: i32 = 1000;
 
-/// A log of so many times the pages is long: a writer writes back what the thread has left.
+/// A log of this many times that length is long: a writer writes back what the thread has left.
 const LONG: i32 = 8;
 
-/// A log of so many times the pages is too long: a writer waits for the thread.
+/// A log of this many times that length is too long: a writer waits for the thread.
 const TOO_LONG: i32 = 16;
 
 /// How long to wait for readers while no other writer may write.
@@ -35,31 +35,32 @@ const PATIENCE_TO_FINISH_LOG: Duration = Duration::from_millis(100);
 /// How long the thread waits for locks to open the database.
 const PATIENCE_TO_OPEN: Duration = Duration::from_millis(100);
 
-/// Between two looks whether the thread has stopped.
+/// The pause between two checks whether the thread has stopped.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Sets what a connection must know to write the log back as carefully as the others.
+/// Prepares a connection, so that it synchronizes as the directory's settings demand.
 pub(crate) type Prepare = fn(&Connection) -> Result<()>;
 
 /// The connection with which the thread writes the log back.
 type Link = PooledConnection<()>;
 
-/// What is known of a log.
+/// The upkeep of one log.
 pub(crate) struct LogUpkeep {
     shared: Arc<Shared>,
-    /// Its length in pages when it was last written back, or when the thread was last asked to.
+    /// The length of the log in pages when it was last written back, or when the thread was last asked to.
     pages: AtomicI32,
 }
 
-/// What the thread knows of it.
+/// The state that is shared with the thread.
 struct Shared {
-    /// How to open the database for the thread. `None` where it is not the thread's to write back.
+    /// How the thread opens the database. `None` if the thread does not write this log back.
     open: Option<(PathBuf, Prepare)>,
-    /// Whether the thread is to write it back.
+    /// Whether the thread was asked to write the log back.
     is_wanted: AtomicBool,
-    /// By how many pages it grows before it is written back; never, if this is not positive.
+    /// The number of pages by which the log grows before it is written back. If it is not positive, it never
+    /// is.
     every: AtomicI32,
-    /// Whether all of it has been written back, but for what was added during and after that.
+    /// Whether all of the log has been written back, except what was added since that began.
     is_nearly_written_back: AtomicBool,
     /// Locked while the thread uses it.
     link: Mutex<Option<Link>>,
@@ -91,7 +92,8 @@ impl LogUpkeep {
         Self { shared: Arc::new(shared), pages: AtomicI32::new(0) }
     }
 
-    /// Has the log written back whenever it has grown by `pages`; never, if that is not positive.
+    /// Sets the number of pages by which the log grows before it is written back. If it is not positive, it
+    /// never is.
     pub(crate) fn set_interval(&self, pages: i64) {
         let pages = i32::try_from(pages.max(0)).unwrap_or(i32::MAX);
         self.shared.every.store(pages, Ordering::Relaxed);
@@ -102,7 +104,7 @@ impl LogUpkeep {
         let every = self.shared.every.load(Ordering::Relaxed);
         if every <= 0 || pages < every.saturating_mul(LONG) {
             if pages > 0 && self.shared.is_nearly_written_back.load(Ordering::Relaxed) {
-                // It was, and has been begun anew since.
+                // The log has been restarted since.
                 self.shared.is_nearly_written_back.store(false, Ordering::Relaxed);
             }
             return;
@@ -111,7 +113,8 @@ impl LogUpkeep {
         if !self.shared.is_nearly_written_back.swap(false, Ordering::Relaxed) && !is_late {
             return;
         }
-        // SQLite would neither let the thread begin nor wait for it.
+        // Two checkpoints exclude each other, and SQLite does not wait for the other, so the thread is kept
+        // out.
         let thread = if is_late { Some(self.shared.link()) } else { self.shared.link_if_free() };
         if thread.is_some() {
             let _patience = Patience::of(PATIENCE_TO_FINISH_LOG);
@@ -135,20 +138,21 @@ impl LogUpkeep {
             return false;
         }
         let last = self.pages.load(Ordering::Relaxed);
-        // A shorter log has been begun anew.
+        // A log that is shorter than before has been restarted.
         let last = if pages < last { 0 } else { last };
         let is_time = pages - last >= every;
         self.pages.store(if is_time { pages } else { last }, Ordering::Relaxed);
         is_time
     }
 
-    /// Closes the thread's connection, and takes back what it was asked to do. What it is doing is interrupted, since that
-    /// can be done later as well; this waits until it has stopped.
+    /// Closes the thread's connection and withdraws the request to write back. If the thread is writing back,
+    /// interrupts it and waits until it has stopped; the rest can be written back later.
     pub(crate) fn close(&self) {
         self.shared.close(None);
     }
 
-    /// The same, but waits no longer than until `deadline`: a disk that hangs must not keep a fork waiting.
+    /// Like [`LogUpkeep::close`], but waits only until `deadline`: a disk that hangs must not keep a fork
+    /// waiting.
     pub(crate) fn close_until(&self, deadline: Instant) {
         self.shared.close(Some(deadline));
     }
@@ -156,18 +160,18 @@ impl LogUpkeep {
 
 impl Drop for LogUpkeep {
     fn drop(&mut self) {
-        // The thread must not be the one that closes the database, at a moment that nobody knows.
+        // The thread must not be the last to close the database, at an unknown moment.
         self.close();
     }
 }
 
 impl Shared {
     fn link(&self) -> MutexGuard<'_, Option<Link>> {
-        // A connection is as good after a panic as before it.
+        // A panic leaves the connection usable.
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same, where the thread is not using it.
+    /// The same, if the thread is not using the connection.
     fn link_if_free(&self) -> Option<MutexGuard<'_, Option<Link>>> {
         match self.link.try_lock() {
             Ok(link) => Some(link),
@@ -180,13 +184,13 @@ impl Shared {
         self.interrupt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks the thread to write the log back. Returns false where it will not.
+    /// Asks the thread to write the log back. Returns false if it will not.
     fn ask(self: &Arc<Self>) -> bool {
         if self.open.is_none() {
             return false;
         }
         if self.is_wanted.swap(true, Ordering::AcqRel) {
-            // It has not come to it yet.
+            // The thread has not handled the last request yet.
             return true;
         }
         let is_taken = background::hand(self);

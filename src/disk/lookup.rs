@@ -1,7 +1,7 @@
 //! The statements that find a key's row, compiled once for each connection.
 //!
-//! A read is so short that to find its statement among the compiled ones, to check what it is given and to walk
-//! through its rows takes as long as a tenth of the whole. Here a statement stays at hand and gives one row.
+//! In a read this short, finding the statement among the compiled ones, checking its parameters and iterating
+//! over its rows takes a tenth of the time. Here the statement is kept at hand and returns one row.
 
 #![expect(unsafe_code, reason = "SQLite's interface is C")]
 
@@ -17,8 +17,8 @@ use crate::row::{Columns, Key};
 /// A statement whose parameters are a key's datum, whether it is raw, and the time.
 pub(crate) struct Lookup(NonNull<ffi::sqlite3_stmt>);
 
-// SAFETY: a statement belongs to its connection, and may be used by any thread that uses the connection. `PooledConnection` owns
-// both, and is in the hands of one thread at a time.
+// SAFETY: a statement belongs to its connection, and may be used by any thread that uses the connection.
+// `PooledConnection` owns both, and only one thread at a time has it.
 unsafe impl Send for Lookup {}
 
 impl Lookup {
@@ -46,8 +46,8 @@ impl Lookup {
         }
     }
 
-    /// What `read` makes of the row that is found, if there is one. It is a function that brings nothing along, so
-    /// that it cannot begin the statement anew.
+    /// Runs the statement, and returns the result of `read` for the row that it finds. `read` is a function
+    /// pointer: as it captures nothing, it cannot start the statement again.
     pub(crate) fn find<R>(
         &self,
         key: Key<'_>,
@@ -67,19 +67,19 @@ impl Lookup {
 
 impl Drop for Lookup {
     fn drop(&mut self) {
-        // SAFETY: nobody uses it any more. What the code says has been said before.
+        // SAFETY: nobody uses the statement any more. The result code only repeats an earlier error.
         unsafe { ffi::sqlite3_finalize(self.0.as_ptr()) };
     }
 }
 
-/// A statement between its beginning and its end.
+/// A statement that is running.
 struct Run<'a>(&'a Lookup);
 
 impl Run<'_> {
     fn bind(&self, key: Key<'_>, now: f64) -> Result<()> {
         let statement = self.0.0.as_ptr();
-        // SAFETY: the statement has these parameters. SQLite reads the key's bytes, which it does not copy, until the
-        // parameter is given up at the end of the run, and the key lives longer.
+        // SAFETY: the statement has these parameters. SQLite does not copy the key's bytes, and reads them
+        // until the statement is reset at the end of the run; the key lives longer.
         let codes = unsafe {
             let datum = match key.datum {
                 ValueRef::Null => ffi::sqlite3_bind_null(statement, 1),
@@ -119,7 +119,7 @@ impl Run<'_> {
 impl Drop for Run<'_> {
     fn drop(&mut self) {
         let statement = self.0.0.as_ptr();
-        // SAFETY: the statement is compiled. That it is reset ends the read; the key's bytes are not read again.
+        // SAFETY: the statement is compiled. Resetting it ends the read; the key's bytes are not read again.
         unsafe {
             ffi::sqlite3_reset(statement);
             ffi::sqlite3_bind_null(statement, 1);
@@ -145,8 +145,9 @@ impl Found<'_> {
     fn value(&self, place: usize) -> Result<ValueRef<'_>> {
         let statement = self.0.0.0.as_ptr();
         let column = c_int::try_from(place).map_err(|_| Error::InvalidColumnIndex(place))?;
-        // SAFETY: the statement stands at a row, and gives NULL for a column that it has not. What it points to stays
-        // until it is reset, which is when `Run` is dropped; of no bytes it may point to nothing.
+        // SAFETY: the statement is at a row, and returns NULL for a column that it does not have. The memory
+        // that it points to stays until the statement is reset, when `Run` is dropped. For an empty value the
+        // pointer may be null.
         unsafe {
             let bytes = |start: *const u8| {
                 let length = usize::try_from(ffi::sqlite3_column_bytes(statement, column)).unwrap_or(0);
@@ -170,7 +171,7 @@ impl Found<'_> {
     }
 }
 
-/// What a connection says of a failure.
+/// The error that a connection reports for a failure.
 ///
 /// # Safety
 ///

@@ -1,12 +1,13 @@
-//! Which process something belongs to, and whether that process still lives.
+//! Names the process that owns something, and tells whether that process still lives.
 
 use std::process;
 use std::sync::Mutex;
 
-/// This process, as text: the system since it was started, the namespace of process numbers, the process's number, and
-/// when it began. `None` where the system does not say all of that; then nobody can tell that the process has ended.
+/// The identity of this process, as text: the boot of the system, the namespace of process ids, the process
+/// id, and its start time. `None` if the system does not provide all of them; then nobody can tell that the
+/// process has ended.
 ///
-/// It is another one in a forked child.
+/// A forked child has another identity.
 pub(crate) fn this_process() -> Option<String> {
     static KNOWN: Mutex<Option<(u32, Option<String>)>> = Mutex::new(None);
     let number = process::id();
@@ -22,7 +23,8 @@ pub(crate) fn this_process() -> Option<String> {
     this
 }
 
-/// Whether a process has certainly ended. One of another machine, container or start of the system may live.
+/// Whether a process has certainly ended. A process of another machine, container or boot of the system may
+/// still live.
 pub(crate) fn has_ended(owner: &str) -> bool {
     let mut parts = owner.rsplitn(3, ' ');
     let (Some(began), Some(number), Some(place)) = (parts.next(), parts.next(), parts.next()) else {
@@ -57,7 +59,7 @@ mod system {
         Unknown,
     }
 
-    /// Where the numbers of processes mean the same.
+    /// The boot of the system and the namespace, within which a process id names one process.
     pub(super) fn place() -> Option<String> {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
         let namespace = fs::read_link("/proc/self/ns/pid").ok()?;
@@ -73,7 +75,7 @@ mod system {
             }
             Err(_) => return Began::Unknown,
         };
-        // The name of the program comes second, in brackets, and may hold anything.
+        // The second field is the name of the program, in parentheses, and may contain anything.
         let Some((_, fields)) = stat.rsplit_once(')') else { return Began::Unknown };
         let mut fields = fields.split_ascii_whitespace();
         match (fields.next(), fields.nth(18)) {

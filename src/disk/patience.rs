@@ -1,6 +1,6 @@
-//! How long SQLite waits for locks that other processes hold.
+//! The time for which SQLite waits for locks that other processes hold.
 //!
-//! Every way into SQLite runs under a [`Patience`]. Without one SQLite does not wait at all.
+//! Every call into SQLite runs under a [`Patience`]. Without one, SQLite does not wait at all.
 
 use std::cell::Cell;
 use std::thread;
@@ -24,9 +24,10 @@ thread_local! {
 
 /// SQLite's busy handler: waits a little and returns true, or returns false if the time is over.
 ///
-/// SQLite's own handler pauses for up to a tenth of a second, in which a thousand writes of others pass. These pauses
-/// are short enough for waiting to be nearly fair, and long enough for a process to write more than once while the
-/// pages it keeps in memory are current: after a write by another process it has to read them again.
+/// SQLite's own handler pauses for up to a tenth of a second, while others may make a thousand writes. These
+/// pauses are short enough for waiting to be nearly fair. They are also long enough for a process to write
+/// more than once in a row: after a write of another process, it has to read the pages that it keeps in
+/// memory again.
 pub(crate) fn busy_handler(attempt: i32) -> bool {
     let now = Instant::now();
     let left = match WAIT.get() {
@@ -46,7 +47,7 @@ pub(crate) fn busy_handler(attempt: i32) -> bool {
         4..8 => 5000,
         _ => 10_000,
     });
-    // A caller that does not wait for long tries often.
+    // A caller with little time left tries more often.
     thread::sleep(pause.min((left / 4).max(SHORTEST_PAUSE)).min(left));
     true
 }
@@ -59,8 +60,8 @@ impl Patience {
         Self(WAIT.replace(Wait::For(patience)))
     }
 
-    /// How long this thread may still wait, counted from now if it has not waited yet. Waits elsewhere than in SQLite
-    /// count as well from here on.
+    /// The time that this thread may still wait, counted from now if it has not waited yet. From now on, time
+    /// that it spends outside SQLite counts as well.
     pub(crate) fn begin() -> Duration {
         let now = Instant::now();
         match WAIT.get() {

@@ -1,15 +1,15 @@
-//! Connections, and which thread may write.
+//! The connections of a store, and the queue of threads that want to write.
 //!
-//! SQLite lets one connection write at a time, and makes the others ask again and again. Within a process there is a
-//! better way: writers queue up and are woken one by one, so only one of them competes with other processes. Readers
-//! need no turn. Each takes an idle connection or opens one, so there are never more connections than calls at one
-//! time.
+//! SQLite lets one connection write at a time, and the others have to poll. Within a process, writers queue
+//! up instead and are woken one by one, so only one of them competes with other processes. Readers need no
+//! turn. Each takes an idle connection or opens one, so there are never more connections than concurrent
+//! calls.
 //!
 //! A thread that has begun a transaction keeps its connection until the end, and reads through it. If the thread ends
 //! first, the transaction is rolled back.
 //!
 //! The pool knows nothing of tables. A store chooses what is kept with each connection (`C`) and with each
-//! transaction (`T`). What a fork must find is in `forks.rs`.
+//! transaction (`T`). `forks.rs` prepares the pool for a fork.
 
 mod forks;
 
@@ -28,14 +28,15 @@ use crate::sql::roll_back;
 use crate::sqlite_guard::File;
 use crate::thread_end::{self, OnThreadEnd};
 
-/// A writer that comes may go ahead of those that wait for this long: to wake a thread takes longer than a write, and a
-/// thread that is awake can do many writes meanwhile.
+/// A new writer may go ahead of a waiting one until that has waited for this long. Waking a thread takes
+/// longer than a write, and a thread that is awake can do many writes meanwhile.
 const HEAD_START: Duration = Duration::from_millis(2);
 
 /// How long the rollback for a thread that has ended waits for locks. It needs none in most cases.
 const PATIENCE_TO_ROLL_BACK: Duration = Duration::from_secs(1);
 
-/// Names a transaction. No other one has the same name, in any store of any process that a fork has made.
+/// Names a transaction. The name is unique among all stores of this process and of the processes forked from
+/// it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TransactionId {
     process: u32,
@@ -48,17 +49,17 @@ impl TransactionId {
         Self { process: process::id(), number: NEXT.fetch_add(1, Ordering::Relaxed) }
     }
 
-    /// Whether the transaction is one of this process, and not of the one that it was forked from.
+    /// Whether the transaction was begun by this process, not by the one that it was forked from.
     #[must_use]
     pub fn is_of_this_process(self) -> bool {
         self.process == process::id()
     }
 }
 
-/// What a connection in a transaction has besides.
+/// The state of an open transaction, besides its connection.
 struct Within<T> {
     id: TransactionId,
-    /// How many blocks of its thread have been entered and not left.
+    /// The number of blocks that its thread has entered and not left.
     depth: usize,
     /// Whether it was rolled back because one of its blocks will never be left.
     is_lost: bool,
@@ -80,24 +81,27 @@ struct Waiting {
 }
 
 struct State<C, T> {
-    /// In boxes, since a connection moves at each call, and is large.
+    /// Boxed, since a connection is large and moves at each call.
     idle: Vec<Box<PooledConnection<C>>>,
     /// The number of connections that calls are using.
     in_use: usize,
     writer: Option<ThreadId>,
-    /// Waiting writers, the first to come first.
+    /// Waiting writers, in the order of arrival.
     queue: VecDeque<Waiting>,
     next: u64,
     transaction: Option<Transaction<C, T>>,
-    /// The transaction that is open, also while a call of its thread has it.
+    /// The transaction that is open, including one that a call of its thread is using.
     open: Option<TransactionId>,
-    /// How many blocks of the open transaction will never be left, as far as that is not yet done to it.
+    /// The number of blocks of the open transaction that will never be left and have not been taken off its
+    /// depth yet.
     dropped: usize,
     /// Data of transactions whose threads have ended.
     abandoned: Vec<T>,
-    /// The file of the database. Connections to another one are closed: it was replaced while they were open.
+    /// The file of the database. Connections to another file are closed: the database was replaced while they
+    /// were open.
     file: Option<File>,
-    /// How many forks are under way, so that no connection may be taken. Several threads may fork at once.
+    /// The number of forks in progress, during which no connection may be taken. Several threads may fork at
+    /// once.
     forks: usize,
 }
 
@@ -117,7 +121,7 @@ pub(crate) struct Checkout<'a, C, T> {
     connection: Option<Box<PooledConnection<C>>>,
     /// The thread's transaction, if the connection belongs to it.
     within: Option<Within<T>>,
-    /// Whether this thread has the turn to write, and no transaction to keep it for.
+    /// Whether this thread has the turn to write, without a transaction that keeps it.
     writes: bool,
 }
 
@@ -148,7 +152,7 @@ impl<C, T> Checkout<'_, C, T> {
     ///
     /// # Errors
     ///
-    /// [`Error::ThreadEnds`] if the thread can no longer say when it has ended.
+    /// [`Error::ThreadEnds`] if the thread is ending, so that its end would not be noticed.
     pub(crate) fn begin(&mut self, pool: &Arc<Pool<C, T>>, data: T) -> Result<TransactionId>
     where
         C: Send + 'static,
@@ -181,7 +185,7 @@ impl<C, T> Checkout<'_, C, T> {
         }
     }
 
-    /// Leaves the transaction, which the caller has ended, or is to end before it drops the checkout.
+    /// Leaves the transaction. The caller has ended it, or ends it before it drops the checkout.
     pub(crate) fn leave(&mut self) -> Option<T> {
         let within = self.within.take()?;
         self.pool.lock().has_no_transaction();
@@ -255,7 +259,7 @@ impl<C, T> Pool<C, T> {
         }
     }
 
-    /// Who writes the log back, and when.
+    /// The upkeep of the log.
     pub(crate) fn log(&self) -> &LogUpkeep {
         &self.log
     }
@@ -275,7 +279,7 @@ impl<C, T> Pool<C, T> {
         }
     }
 
-    /// After a call has given back its connection, and with it the turn to write if it had it.
+    /// Runs after a call has given back its connection, and the turn to write if it had that.
     fn returned(&self, mut state: MutexGuard<'_, State<C, T>>, had_turn: bool) {
         state.in_use -= 1;
         if state.forks > 0 {
@@ -381,7 +385,7 @@ impl<C, T> Pool<C, T> {
                 let was_first = is_first(&state);
                 state.queue.retain(|waiting| waiting.number != number);
                 if was_first && state.writer.is_none() {
-                    // It may have been woken in vain.
+                    // This thread may have been woken just as it gave up, so it wakes the next one.
                     Self::wake_next_writer(state);
                 }
                 return Err(Error::Busy);
@@ -406,12 +410,12 @@ impl<C, T> Pool<C, T> {
         self.lock().transaction.as_ref().is_some_and(|transaction| transaction.owner == me)
     }
 
-    /// Undoes a transaction one of whose blocks will never be left, and leaves one level of it. If its thread has entered
-    /// others, it finds the transaction lost until it has left them. Nothing happens where the transaction is over, or
-    /// is that of the process that this one was forked from.
+    /// Undoes a transaction of which one block will never be left, and leaves one level of it. If its thread
+    /// is in other blocks of it, it finds the transaction lost until it has left them. Does nothing if the
+    /// transaction is over, or belongs to the process that this one was forked from.
     ///
-    /// It waits for nothing: a call of the thread that has the transaction undoes it when it ends, and so does the end
-    /// of a fork.
+    /// This call never waits: if a call of the thread is using the transaction, that call undoes it when it
+    /// ends, and during a fork the end of the fork does so.
     pub(crate) fn abandon(&self, id: TransactionId) {
         if !id.is_of_this_process() {
             return;
@@ -424,7 +428,7 @@ impl<C, T> Pool<C, T> {
         self.undo_if_dropped(state);
     }
 
-    /// Undoes the transaction that lies between two calls, if it is to be undone.
+    /// Undoes the open transaction if one of its blocks was dropped and no call is using it.
     fn undo_if_dropped(&self, mut state: MutexGuard<'_, State<C, T>>) {
         if state.dropped == 0 || state.forks > 0 {
             return;
@@ -436,7 +440,8 @@ impl<C, T> Pool<C, T> {
         }
     }
 
-    /// Rolls a transaction back, and leaves `levels` of it besides those whose blocks were dropped. It counts as in use.
+    /// Rolls a transaction back, and leaves `levels` of its levels besides those whose blocks were dropped.
+    /// Meanwhile its connection counts as in use.
     fn undo(&self, mut transaction: Transaction<C, T>, levels: usize) {
         {
             let _patience = Patience::of(PATIENCE_TO_ROLL_BACK);
@@ -458,9 +463,10 @@ impl<C, T> Pool<C, T> {
         self.give_back(connection, true);
     }
 
-    /// Keeps the connection of a call that has ended for the next one, and with `had_turn` lets the next writer write. A
-    /// connection is closed instead if a panic left it in the middle of a transaction, which rolls that back, and if its
-    /// file is not the database any more, or has changed although it was opened as one that nobody changes.
+    /// Keeps the connection of a call that has ended for the next call. With `had_turn`, lets the next writer
+    /// write. The connection is closed instead in three cases: a panic left it in the middle of a
+    /// transaction, which closing rolls back; its file is no longer the database; or its file was opened as
+    /// one that nobody changes, and has changed.
     fn give_back(&self, connection: Box<PooledConnection<C>>, had_turn: bool) {
         let is_usable = connection.is_autocommit() && !connection.is_outdated();
         let mut state = self.lock();
@@ -496,7 +502,8 @@ impl<C, T> Pool<C, T> {
     /// Closes the idle connections.
     pub(crate) fn close(&self) {
         let _in_use = self.in_use();
-        // The last connection to be closed writes the log back, and removes it: that is for this thread to do.
+        // The last connection to be closed writes the log back and removes it. That must happen on this
+        // thread.
         self.log.close();
         let idle = std::mem::take(&mut self.lock().idle);
         drop(idle);

@@ -1,8 +1,9 @@
-//! What the files of SQLite hold after the power was lost: for tests, with the feature `fault-injection`.
+//! Simulates the contents of SQLite's files after a power loss: for tests, with the feature
+//! `fault-injection`.
 //!
-//! What was written to a file and not synchronized since may be there, may be missing, or may be there in part, each
-//! write for itself. A file that was made and never synchronized may be missing; one that was deleted may be there
-//! again, if the directory was not synchronized. The index of the log is gone.
+//! Each write to a file that was not synchronized since may be kept, lost, or kept in part. A file that was
+//! made and never synchronized may be missing. A file that was deleted may be back, if the directory was not
+//! synchronized. The index of the log is gone.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,15 +17,15 @@ enum Change {
 
 #[derive(Default)]
 struct Written {
-    /// What is certainly there; `None` where the file may be missing.
+    /// The content that certainly survives; `None` if the file may be missing.
     durable: Option<Vec<u8>>,
     pending: Vec<Change>,
     is_deleted: bool,
-    /// What another file of the same name held that was deleted before, as long as the directory may not know that.
+    /// The content of an earlier file of the same name whose deletion may not be on the disk yet.
     before: Option<Vec<u8>>,
 }
 
-/// The files of which notes are taken.
+/// The files that are recorded.
 static FILES: Mutex<Option<BTreeMap<PathBuf, Written>>> = Mutex::new(None);
 
 fn files() -> MutexGuard<'static, Option<BTreeMap<PathBuf, Written>>> {
@@ -45,7 +46,7 @@ fn apply(content: &mut Vec<u8>, change: &Change) {
     }
 }
 
-/// Begins to take notes, of files that are opened from now on.
+/// Begins to record, for files that are opened from now on.
 pub fn watch() {
     *files() = Some(BTreeMap::new());
 }
@@ -114,7 +115,7 @@ pub(crate) fn deleted(path: &Path, for_certain: bool) {
     }
 }
 
-/// Numbers that look like chance and depend on the seed alone.
+/// Pseudo-random numbers that depend only on the seed.
 struct Chance(u64);
 
 impl Chance {
@@ -126,7 +127,7 @@ impl Chance {
     }
 }
 
-/// Ends taking notes, and makes of the files what the loss of the power makes of them.
+/// Ends recording, and changes the files to what a power loss leaves.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Statements of the user's, on the tables as they are.
+//! SQL statements of the user, on the tables of the format.
 
 use std::time::Duration;
 
@@ -17,24 +17,24 @@ use crate::store::DiskStore;
 pub enum Parameters {
     /// In the order of the parameters.
     ByPlace(Vec<Value>),
-    /// By their names, without what stands before them in the statement.
+    /// By their names, without the `:`, `@` or `$` that precedes them in the statement.
     ByName(Vec<(String, Value)>),
 }
 
 /// What a statement returned.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rows {
-    /// The names of the columns; none where the statement returns no rows.
+    /// The names of the columns; none if the statement returns no rows.
     pub columns: Vec<String>,
     /// The rows.
     pub rows: Vec<Vec<Value>>,
-    /// How many rows were written; `None` where the statement writes none.
+    /// The number of rows that were written; `None` if the statement does not write.
     pub changed: Option<usize>,
     /// The number of the row that was inserted last.
     pub last_row: i64,
 }
 
-/// Pragmas that only tell something even with a value.
+/// Pragmas that only read, even with a value.
 const TELLING: [&str; 8] = [
     "foreign_key_list",
     "index_info",
@@ -46,7 +46,8 @@ const TELLING: [&str; 8] = [
     "table_xinfo",
 ];
 
-/// What a statement may do. Transactions are begun and ended by the store alone, and settings are changed there.
+/// Decides what a statement may do. It may neither begin or end transactions nor change settings: only the
+/// store does so.
 fn judge(context: AuthContext<'_>) -> Authorization {
     match context.action {
         AuthAction::Transaction { .. }
@@ -87,7 +88,7 @@ fn run(connection: &Connection, sql: &str, all: &[Parameters], may_write: bool) 
             Parameters::ByName(named) => {
                 for place in 1..=statement.parameter_count() {
                     let name = statement.parameter_name(place).unwrap_or("?").to_owned();
-                    // Before the name stands ':', '@' or '$'.
+                    // The name is preceded by ':', '@' or '$'.
                     let found = named.iter().find(|(other, _)| name.get(1..) == Some(other));
                     let (_, value) = found.ok_or(rusqlite::Error::InvalidParameterName(name))?;
                     statement.raw_bind_parameter(place, value)?;
@@ -114,7 +115,7 @@ fn run(connection: &Connection, sql: &str, all: &[Parameters], may_write: bool) 
 }
 
 impl DiskStore {
-    /// Runs a statement that writes nothing. `None`, and nothing happens, if it would write.
+    /// Runs a statement that writes nothing. If it would write, returns `None` and does nothing.
     ///
     /// # Errors
     ///
@@ -125,8 +126,9 @@ impl DiskStore {
         })
     }
 
-    /// Runs a statement that may write, once for each of the parameters: all of it or nothing, in the transaction of the
-    /// thread if it is in one. The triggers count; files of values stay, whatever becomes of their rows.
+    /// Runs a statement that may write, once for each item of `all`, in the thread's transaction or in one of
+    /// its own. If one run fails, none has an effect. Triggers keep the counters. Files of values stay, even
+    /// if their rows are deleted.
     ///
     /// # Errors
     ///

@@ -49,7 +49,7 @@ impl Side {
     }
 }
 
-/// The key beside the outermost one.
+/// The key behind the outermost one, at an end of the queue.
 fn next(outermost: Option<&Value>, prefix: Option<&str>, side: Side) -> Result<Value> {
     let step = if side == Side::Back { 1 } else { -1 };
     match outermost {
@@ -66,7 +66,7 @@ fn next(outermost: Option<&Value>, prefix: Option<&str>, side: Side) -> Result<V
 }
 
 impl DiskStore {
-    /// Puts a value at an end of the queue. Its key.
+    /// Puts a value at an end of the queue. Returns its key.
     ///
     /// # Errors
     ///
@@ -105,8 +105,8 @@ impl DiskStore {
         })
     }
 
-    /// The entry at an end of the queue, taken out if `take`; expired ones on the way are deleted.
-    /// The file of one that was taken out stays until [`DiskStore::discard`].
+    /// The entry at an end of the queue, which is removed if `take`. Expired entries on the way are deleted.
+    /// The file of a removed entry stays until [`DiskStore::discard`].
     ///
     /// # Errors
     ///
@@ -121,7 +121,7 @@ impl DiskStore {
     ) -> Result<Written<Option<(OwnedKey, Entry)>>> {
         let (low, high) = (key_of(prefix, 0), key_of(prefix, END));
         if !take && self.is_read_only() {
-            // Nothing can be deleted on the way.
+            // Expired entries on the way cannot be deleted.
             let sql = side
                 .sql()
                 .replace("AND raw = 1", "AND raw = 1 AND (expire_time IS NULL OR expire_time >= ?3)");

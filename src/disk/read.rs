@@ -1,4 +1,4 @@
-//! Reading entries, and going through keys.
+//! Reading entries, and iterating over keys.
 
 use std::cell::OnceCell;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::tracker::Written;
 /// Keys that one query of an iteration reads.
 const PAGE: i64 = 100;
 
-/// A row is a hit if it is live: a time to expire that is now is over.
+/// A row is a hit if it is live. An entry whose time to expire is exactly now has expired.
 macro_rules! live {
     () => {
         " FROM Cache WHERE key = ?1 AND raw = ?2 AND (expire_time IS NULL OR expire_time > ?3)"
@@ -57,7 +57,7 @@ pub(crate) fn find(connection: &Connection, key: Key<'_>, now: f64) -> Result<Op
     Ok(select.query_row(params![bind(key.datum), key.raw, now], Entry::from_row).optional()?)
 }
 
-/// In which direction.
+/// The direction of an iteration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Smallest first.
@@ -67,12 +67,12 @@ pub enum Order {
 }
 
 impl DiskStore {
-    /// The value of a key's live entry; what else there is in an [`Entry`] is left out (0 or nothing)
-    /// where the read writes nothing.
+    /// The value of a key's live entry. If the read writes nothing, the other fields of the [`Entry`] may be
+    /// left empty (0 or none).
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`](crate::Error::Busy) only where reads write; the database cannot be read.
+    /// [`Error::Busy`](crate::Error::Busy), only if the rules make reads write; the database cannot be read.
     pub fn value(&self, key: Key<'_>, now: f64, rules: &Rules, patience: Duration) -> Result<Option<Entry>> {
         if rules.reads_write() && !self.is_read_only() {
             return self.get(key, now, rules, patience);
@@ -87,7 +87,7 @@ impl DiskStore {
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`](crate::Error::Busy) only where reads write; the database cannot be read.
+    /// [`Error::Busy`](crate::Error::Busy), only if the rules make reads write; the database cannot be read.
     pub fn get(&self, key: Key<'_>, now: f64, rules: &Rules, patience: Duration) -> Result<Option<Entry>> {
         if !rules.reads_write() || self.is_read_only() {
             return self.read(patience, |connection| find(connection, key, now));
@@ -110,7 +110,8 @@ impl DiskStore {
         Ok(written.result)
     }
 
-    /// The live entry of a key whose file was gone, if it has been written again since. Counts as no access.
+    /// The live entry of a key whose file was gone, if the key has been written again since. Does not count
+    /// as an access.
     ///
     /// # Errors
     ///
@@ -143,7 +144,7 @@ impl DiskStore {
         .map(|written| written.result)
     }
 
-    /// Whether a key has a live entry. Counts as no access.
+    /// Whether a key has a live entry. Does not count as an access.
     ///
     /// # Errors
     ///
@@ -166,7 +167,7 @@ impl DiskStore {
         })
     }
 
-    /// The next keys after (or before) a row, in the order in which they came.
+    /// The next keys after (or before) a row, in the order of insertion.
     ///
     /// # Errors
     ///
@@ -271,7 +272,7 @@ impl DiskStore {
         })
     }
 
-    /// The same where nothing can be deleted.
+    /// [`DiskStore::peek_row`] for a directory in which nothing can be deleted.
     fn peek_row_only(&self, last: bool, now: f64, patience: Duration) -> Result<Option<(OwnedKey, Entry)>> {
         let order = if last { "DESC" } else { "ASC" };
         let sql = format!(
@@ -312,7 +313,7 @@ pub(crate) fn delete_row(connection: &Connection, rowid: i64) -> Result<()> {
     Ok(())
 }
 
-/// Does to a row what the policy does on a read.
+/// Updates a row as the policy demands on a read.
 pub(crate) fn touch_by_policy(connection: &Connection, fragment: &str, rowid: i64, now: f64) -> Result<()> {
     let sql = format!("UPDATE Cache SET {} WHERE rowid = :rowid", fragment.replace("{now}", ":now"));
     let mut update = connection.prepare_cached(&sql)?;
@@ -322,7 +323,7 @@ pub(crate) fn touch_by_policy(connection: &Connection, fragment: &str, rowid: i6
     Ok(())
 }
 
-/// Binds a parameter that the statement may not have.
+/// Binds a parameter, if the statement has it.
 pub(crate) fn bind_named(
     statement: &mut rusqlite::CachedStatement<'_>,
     name: &str,

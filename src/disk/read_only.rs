@@ -1,9 +1,10 @@
-//! Directories that cannot be written, for want of permission or because their file system is mounted so.
+//! Directories that cannot be written, because permission is missing or their file system is mounted
+//! read-only.
 //!
-//! SQLite reads such a database by itself in most cases: with a rollback journal always, and with a log where the index
-//! of the log is there. Where there is no log the index is missing as well, and cannot be made. Then the database is
-//! opened as one that nobody changes (`immutable`), and it is this module that finds out whether somebody has: each
-//! read looks at the file before and afterwards.
+//! SQLite reads such a database by itself in most cases: always with a rollback journal, and with a log if
+//! the index of the log exists. Without a log its index is missing as well, and cannot be made. Then the
+//! database is opened as one that nobody changes (`immutable`), and this module finds out whether somebody
+//! has changed it: each read checks the file before and afterwards.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -13,14 +14,14 @@ use crate::error::{Error, Result};
 use crate::store::DiskStore;
 use crate::unchanged::Unchanged;
 
-/// Whether something in the directory of a database can be written by this process, or the database by itself cannot.
+/// Whether this process can write the directory of a database, and the database itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Both can.
+    /// It can write both.
     Write,
-    /// The directory can, so that SQLite can make the files beside the database.
+    /// It can write only the directory, so that SQLite can make files beside the database.
     ReadBesideWrite,
-    /// Neither.
+    /// It can write neither.
     Read,
 }
 
@@ -60,17 +61,17 @@ mod system {
     }
 }
 
-/// What `DiskStore::access` stands for.
+/// The meaning of the numbers in `DiskStore::access`.
 pub(crate) const ACCESS: [Access; 3] = [Access::Write, Access::ReadBesideWrite, Access::Read];
 
-/// What `DiskStore::access` is before it has looked.
+/// The value of `DiskStore::access` before the first check.
 pub(crate) const UNKNOWN: u8 = u8::MAX;
 
 /// Opens a database that cannot be written.
 ///
 /// # Errors
 ///
-/// [`Error::ReadOnly`] where there is no database, or a log that cannot be read.
+/// [`Error::ReadOnly`] if there is no database, or a log that cannot be read.
 pub(crate) fn open<C: Default>(
     directory: &Path,
     database: &Path,
@@ -99,7 +100,7 @@ pub(crate) fn open<C: Default>(
 }
 
 impl DiskStore {
-    /// What this process may do with the directory.
+    /// How this process may access the directory.
     pub(crate) fn access(&self) -> Access {
         match ACCESS.get(usize::from(self.access.load(Ordering::Relaxed))) {
             Some(access) => *access,
@@ -115,22 +116,22 @@ impl DiskStore {
             .get(usize::from(self.access.swap(number, Ordering::Relaxed)))
             .is_some_and(|known| *known != access)
         {
-            // Connections are of the other kind.
+            // Open connections were opened for the other kind of access.
             self.stop_watching();
             self.pool.close();
         }
         access
     }
 
-    /// Whether the directory could be read and not written when this store last looked: when it was opened, and when a
-    /// write failed.
+    /// Whether the directory could be read but not written at the last check. The store checks when it is
+    /// opened, and when a write fails.
     #[inline]
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         self.access() != Access::Write
     }
 
-    /// Looks whether the directory can be written.
+    /// Checks whether the directory can be written.
     ///
     /// # Errors
     ///
@@ -142,7 +143,7 @@ impl DiskStore {
         Ok(())
     }
 
-    /// Looks again whether the directory can be written, where SQLite could not.
+    /// Checks again whether the directory can be written, after SQLite could not.
     pub(crate) fn explained(&self, error: Error) -> Error {
         if error.needs_to_write() && self.look_at_access() != Access::Write {
             return Error::ReadOnly { directory: self.directory.clone(), why: "" };

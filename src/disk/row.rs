@@ -18,7 +18,8 @@ pub mod mode {
     pub const PICKLE: i64 = 4;
     /// Added to one of the modes above: compressed with zstd.
     pub const ZSTD: i64 = 16;
-    /// Added to one of the modes above: compressed with LZ4, without a checksum. It is read, and no longer written.
+    /// Added to one of the modes above: compressed with LZ4, without a checksum. Such values are read, but no
+    /// longer written.
     pub const LZ4: i64 = 32;
     /// Added to one of the modes above: compressed with LZ4, and a checksum of the compressed bytes comes after them.
     pub const LZ4_SUMMED: i64 = 64;
@@ -38,10 +39,11 @@ impl Columns for Row<'_> {
     }
 }
 
-/// No system takes longer names of files, in bytes.
+/// The longest name of a file, in bytes; no system takes longer ones.
 const LONGEST_NAME: usize = 4096;
 
-/// The column `filename`. What is no text names no file, and is the empty name, which is not inside the directory.
+/// The column `filename`. A value that is not a text names no file: it becomes the empty name, which is not
+/// inside the directory.
 #[derive(Clone, Debug)]
 pub(crate) struct FileName(pub(crate) Option<String>);
 
@@ -57,7 +59,8 @@ impl FromSql for FileName {
     }
 }
 
-/// A column, copied into memory of its own. Fails where there is none: a column may be as large as its file.
+/// A column, copied into memory of its own. Fails if memory runs out: a column may be as large as the
+/// database.
 #[derive(Clone, Debug)]
 pub(crate) struct Owned(pub(crate) Value);
 
@@ -81,7 +84,7 @@ impl FromSql for Owned {
     }
 }
 
-/// The column `size`. What is no integer counts as 0.
+/// The column `size`. A value that is not an integer counts as 0.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StoredSize(pub(crate) i64);
 
@@ -134,7 +137,7 @@ pub struct Record<'a> {
     pub value: ValueRef<'a>,
 }
 
-/// What is stored along with a value.
+/// The columns that are stored along with a value.
 #[derive(Clone, Copy, Debug)]
 pub struct Label<'a> {
     /// The time of the call, in seconds since the epoch.

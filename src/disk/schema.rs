@@ -6,11 +6,12 @@ use crate::error::Result;
 
 pub(crate) const SETTINGS: &str = "CREATE TABLE IF NOT EXISTS Settings (key TEXT NOT NULL UNIQUE, value)";
 
-/// Rows that count; the triggers keep the first two, reads the others.
+/// The rows that are counters. Triggers keep the first two, reads the others.
 pub const METADATA: [&str; 4] = ["count", "size", "hits", "misses"];
 
-/// The index of times to expire has no entry for a row that never expires: to store and to delete it writes a page less. A
-/// directory that python-diskcache has made has an entry for every row, and keeps it. Both use either.
+/// The tables and indexes. Here the index of expiry times has no entry for a row that never expires, so
+/// storing and deleting such a row writes one page less. In a directory that python-diskcache has made, the
+/// index has an entry for every row, and stays so. Both libraries work with either index.
 const CACHE: &str = "
 CREATE TABLE IF NOT EXISTS Cache (
   rowid INTEGER PRIMARY KEY,
@@ -41,13 +42,13 @@ const TRIGGERS: [(&str, &str, &str, &str); 5] = [
 
 const OBJECTS: [&str; 3] = ["Cache", "Cache_key_raw", "Cache_expire_time"];
 
-/// Whether a table, index or trigger is there.
+/// Whether a table, index or trigger exists.
 pub(crate) fn has(connection: &Connection, name: &str) -> Result<bool> {
     let mut statement = connection.prepare_cached("SELECT 1 FROM sqlite_master WHERE name = ?")?;
     Ok(statement.exists([name])?)
 }
 
-/// Whether all of it is there.
+/// Whether all tables, indexes and triggers exist.
 pub(crate) fn is_complete(connection: &Connection) -> Result<bool> {
     let names: Vec<String> = connection
         .prepare_cached("SELECT name FROM sqlite_master")?

@@ -1,4 +1,4 @@
-//! Settings: rows of the table, some of which are pragmas of SQLite, and the tables themselves.
+//! Settings, which are rows of a table, some of them pragmas of SQLite; and the creation of the tables.
 
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ impl DiskStore {
         retry_while_busy(patience, || self.read(patience, |connection| settings(connection)))
     }
 
-    /// Creates the tables, and writes the settings that differ. Writes nothing if everything is there already, and
-    /// nothing in a directory that cannot be written and has the tables.
+    /// Creates the tables, and writes the settings that differ. Writes nothing if nothing differs, or if the
+    /// directory cannot be written and has the tables.
     ///
     /// # Errors
     ///
@@ -47,7 +47,7 @@ impl DiskStore {
                 Ok(())
             })?;
             if self.read(patience, |connection| is_current(connection, settings))? {
-                // Writes nothing where it has been done.
+                // Writes nothing if it has been done.
                 return match &policy.init {
                     Some(init) => self.read(patience, |connection| Ok(connection.execute_batch(init)?)),
                     None => Ok(()),
@@ -79,8 +79,9 @@ impl DiskStore {
         })
     }
 
-    /// Writes the first page of a new database that is to have a log, without a journal on the disk: there is nothing to
-    /// go back to, and the journal would be synchronized three times. If this fails, [`DiskStore::apply`] does it.
+    /// Writes the first page of a new database that will have a log, without a journal on the disk: there is
+    /// nothing to roll back to, and the journal would be synchronized three times. If this fails,
+    /// [`DiskStore::apply`] switches to the log.
     fn begin_log(&self, connection: &Connection, settings: &[(String, Value)]) -> Result<()> {
         let is_wanted = |(key, value): &(String, Value)| {
             key == JOURNAL && matches!(value, Value::Text(mode) if mode.eq_ignore_ascii_case("wal"))
@@ -90,7 +91,7 @@ impl DiskStore {
         }
         let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
         if pages == 0 {
-            // The mode of the journal is the connection's: this one must not go on with it.
+            // `journal_mode = memory` stays with the connection that sets it, so this uses another one.
             let _ = PooledConnection::<()>::open_existing(&self.database).and_then(|first| {
                 first.execute_batch("PRAGMA journal_mode = memory")?;
                 settings.iter().try_for_each(|(key, value)| set_pragma(&first, key, value))
@@ -203,8 +204,8 @@ fn is_current(connection: &Connection, settings: &[(String, Value)]) -> Result<b
         && schema::has(connection, TAG_INDEX)? == wants_tag_index(settings))
 }
 
-/// What a setting `sqlite_*` may set: pragmas of one connection or one database. Those that are in force for the whole
-/// process, as `temp_store_directory` and `hard_heap_limit`, are none of a directory's.
+/// The pragmas that a setting `sqlite_*` may set: those of one connection or one database. Pragmas for the
+/// whole process, such as `temp_store_directory` and `hard_heap_limit`, are not for a directory to set.
 #[rustfmt::skip]
 pub const PRAGMAS: &[&str] = &[
     "analysis_limit", "application_id", "auto_vacuum", "automatic_index", "busy_timeout", "cache_size",
@@ -218,16 +219,17 @@ pub const PRAGMAS: &[&str] = &[
 /// The setting that says which kind of journal there is.
 const JOURNAL: &str = "sqlite_journal_mode";
 
-/// The setting that says how much of the file SQLite maps into memory. Where there is a log, SQLite would then look for each
-/// page in the log before it looks among the pages that it has in memory. That takes the longer the more often a page is in
-/// the log, and the pages that every transaction writes are there most often. So there nothing is mapped.
+/// The setting for how much of the file SQLite maps into memory. It is ignored if there is a log: SQLite
+/// would then look for each page in the log before it looks into its own cache of pages. That takes longer
+/// the more often a page is in the log, and the pages that every transaction writes are there most often.
 const MAPPED: &str = "sqlite_mmap_size";
 
-/// The setting that says how long the log grows before it is written back. SQLite would do that itself, in the writer's call
-/// and while others wait, so it is not told.
+/// The setting for how long the log grows before it is written back. It is not passed to SQLite, which would
+/// write the log back during a writer's call while others wait.
 const LOG_INTERVAL: &str = "sqlite_wal_autocheckpoint";
 
-/// By how many pages the log grows before it is written back, if the setting says so. Never, if that is not positive.
+/// The number of pages by which the log grows before it is written back, if `key` is that setting. If it is
+/// not positive, the log is never written back.
 fn log_interval(key: &str, value: &Value) -> Option<i64> {
     match value {
         Value::Integer(pages) if key == LOG_INTERVAL => Some(*pages),
@@ -250,8 +252,8 @@ pub(crate) fn set_safety(connection: &Connection) -> Result<()> {
     Ok(())
 }
 
-/// Applies a setting `sqlite_*` to a connection, unless it is in effect already. Ignores other settings, and what a
-/// directory says of pragmas that are not its own.
+/// Applies a setting `sqlite_*` to a connection, unless it is in effect already. Ignores other settings, and
+/// pragmas that are not in [`PRAGMAS`].
 pub(crate) fn set_pragma(connection: &Connection, key: &str, value: &Value) -> Result<()> {
     if key == LOG_INTERVAL {
         return Ok(());
@@ -267,7 +269,7 @@ pub(crate) fn set_pragma(connection: &Connection, key: &str, value: &Value) -> R
     };
     let is_plain = wanted.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
     if !is_plain || wanted.is_empty() {
-        // Somebody else may have written the database: a setting must not be a way to run SQL.
+        // Anybody may have written the database, so a setting must not be a way to run SQL.
         return Ok(());
     }
     let current: Option<Value> =

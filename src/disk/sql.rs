@@ -1,4 +1,4 @@
-//! What every store does with a connection, whatever its tables are.
+//! Helpers for a connection which do not depend on its tables.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use crate::error::{Error, Result};
 
-/// The pause between two attempts where SQLite does not wait by itself.
+/// The pause between two attempts when SQLite does not wait by itself.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Runs a statement that is kept compiled.
@@ -15,7 +15,8 @@ pub(crate) fn execute(connection: &Connection, sql: &str) -> Result<()> {
     Ok(())
 }
 
-/// Repeats `attempt` while others have the database locked, where SQLite does not always wait by itself.
+/// Repeats `attempt` while others have the database locked, for calls in which SQLite does not always wait by
+/// itself.
 pub(crate) fn retry_while_busy<R>(patience: Duration, mut attempt: impl FnMut() -> Result<R>) -> Result<R> {
     let deadline = Instant::now() + patience;
     loop {
@@ -29,7 +30,7 @@ pub(crate) fn retry_while_busy<R>(patience: Duration, mut attempt: impl FnMut() 
 /// Rolls back the open transaction, unless SQLite has done so itself.
 pub(crate) fn roll_back(connection: &Connection) {
     if !connection.is_autocommit() {
-        // If even this fails, the connection is closed when it comes back to the pool.
+        // If this fails, the pool closes the connection.
         let _ = connection.execute_batch("ROLLBACK");
     }
 }

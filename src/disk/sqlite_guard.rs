@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 /// Device and inode, which identify a file under any of its names.
 pub(crate) type File = (u64, u64);
 
-/// What no file has: inodes begin with 1.
+/// An identity that no file has, as inodes begin with 1.
 pub(crate) const NO_FILE: File = (0, 0);
 
 /// The number of open connections of this library, by database.
@@ -56,7 +56,8 @@ impl Claim {
     ///
     /// [`Error::OpenedByAnother`].
     pub(crate) fn on(database: &Path) -> Result<Self> {
-        // A file that is not there has no identity. If it cannot be made SQLite will say so.
+        // A file that does not exist has no identity, so it is created here. If that fails, SQLite reports
+        // it.
         Self::on_file(database, || {
             identity(database).or_else(|| {
                 fs::OpenOptions::new().create(true).append(true).open(database).ok()?;
@@ -65,7 +66,7 @@ impl Claim {
         })
     }
 
-    /// The same for a database that is there.
+    /// The same for a database that exists.
     pub(crate) fn on_existing(database: &Path) -> Result<Self> {
         Self::on_file(database, || identity(database))
     }
@@ -103,7 +104,7 @@ impl Drop for Claim {
 
 /// Whether this process has a descriptor of the file.
 fn has_descriptor(file: File) -> bool {
-    // Linux has the first of them, macOS the second.
+    // Linux has the first of these directories, macOS the second.
     let descriptors = fs::read_dir("/proc/self/fd").or_else(|_| fs::read_dir("/dev/fd"));
     descriptors.is_ok_and(|descriptors| {
         descriptors.flatten().any(|descriptor| identity(&descriptor.path()) == Some(file))

@@ -1,14 +1,15 @@
 //! A cache directory: opening it, transactions, and how every call reaches the database.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use crate::connection::{PooledConnection, log_pages, take_log_pages};
+use crate::database_file::DatabaseFile;
 use crate::directory::DATABASE;
 use crate::effects::TransactionEffects;
 use crate::error::{Error, Result};
@@ -22,14 +23,13 @@ use crate::read::Lookups;
 use crate::read_only::{self, Access, UNKNOWN};
 use crate::settings::{set_safety, settings};
 use crate::sql::{execute, roll_back};
-use crate::sqlite_guard::{File, NO_FILE, identity, is_gone};
 use crate::stripes::CommitObserver;
 use crate::tracker::{Commit, CommitTracker, Written};
 use crate::vacuum;
 use crate::version::{Version, change_counter};
 use crate::waiting_frames;
 
-/// How long opening a directory should wait for others that open it at the same time.
+/// How long opening a directory should wait for other processes that open it at the same time.
 pub const PATIENCE_TO_OPEN: Duration = Duration::from_secs(60);
 
 /// How long a fork waits for calls of other threads.
@@ -38,10 +38,8 @@ const PATIENCE_TO_FORK: Duration = Duration::from_secs(1);
 /// How long a rollback waits for locks. It needs none in most cases.
 const PATIENCE_TO_ROLL_BACK: Duration = Duration::from_secs(1);
 
-/// A store looks no more often than this, in milliseconds, whether the database is still the file that it has open.
-const RELOOK: u64 = 1000;
-
-/// Removes a file that is no longer needed: in the directory, by its name, which is inside. It must not fail.
+/// Removes a file that is no longer needed. The arguments are the directory and the file's name relative to
+/// it, which leads to no file outside. The function must not fail.
 pub type Remove = Box<dyn Fn(&Path, &str) + Send + Sync>;
 
 /// A connection of this store.
@@ -55,18 +53,15 @@ pub struct DiskStore {
     pub(crate) directory: PathBuf,
     pub(crate) pool: Arc<Pool<Lookups, TransactionEffects>>,
     pub(crate) database: PathBuf,
-    /// What this process may do with the directory, as far as it has looked: a number of [`read_only::ACCESS`], else more.
+    /// How this process may access the directory: an index into [`read_only::ACCESS`], or a larger number as
+    /// long as the process has not checked.
     pub(crate) access: AtomicU8,
     remove: Remove,
     pub(crate) gates: Gates,
     pub(crate) page_size: OnceLock<i64>,
     pub(crate) tracker: CommitTracker,
     observer: Option<Arc<dyn CommitObserver>>,
-    /// When the store was made, and how many milliseconds later it last looked for another file.
-    made: Instant,
-    looked: AtomicU64,
-    /// The file of the database.
-    file: Mutex<Option<File>>,
+    file: DatabaseFile,
     /// The connection that keeps the header of the log mapped for `tracker`.
     watch: Mutex<Option<Link>>,
     pub(crate) forecast: Mutex<Forecast>,
@@ -99,9 +94,7 @@ impl DiskStore {
             page_size: OnceLock::new(),
             tracker: CommitTracker::default(),
             observer: None,
-            made: Instant::now(),
-            looked: AtomicU64::new(0),
-            file: Mutex::default(),
+            file: DatabaseFile::default(),
             watch: Mutex::default(),
             forecast: Mutex::default(),
             new_keys: AtomicBool::new(true),
@@ -122,26 +115,9 @@ impl DiskStore {
         &self.directory
     }
 
-    /// At most once in `RELOOK`: if the database was deleted, or replaced by another file, a backup for instance, closes
-    /// the connections to the one before. What was read from that is not current, and nobody would find what is written
-    /// to it.
+    /// If the database was deleted, or replaced by another file, closes the connections to the one before.
     fn look_for_another_file(&self) {
-        let now = u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let last = self.looked.load(Ordering::Relaxed);
-        if now.saturating_sub(last) < RELOOK
-            || self.looked.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_err()
-        {
-            return;
-        }
-        let mut known = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let file = match identity(&self.database) {
-            Some(file) => file,
-            // Not before the first connection, which creates it. The next one says that it is not there any more.
-            None if known.is_some() && is_gone(&self.database) => NO_FILE,
-            None => return,
-        };
-        if known.replace(file).is_some_and(|known| known != file) {
-            drop(known);
+        if let Some(file) = self.file.another(&self.database) {
             self.pool.use_file(file);
             self.stop_watching();
             self.gates.close();
@@ -158,14 +134,12 @@ impl DiskStore {
         } else {
             Link::open(&self.database)?
         };
-        if let Some(file) = connection.file() {
-            self.file.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(file);
-        }
+        self.file.opened(connection.file());
         // `TransactionEffects` keeps the counters.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
         for (key, value) in settings(&connection)? {
             let set = self.apply(&connection, &key, &value);
-            // Some of them write.
+            // Some settings write to the database.
             if !is_read_only {
                 set?;
             }
@@ -186,14 +160,15 @@ impl DiskStore {
     fn reader(&self) -> Result<Checkout<'_, Lookups, TransactionEffects>> {
         loop {
             let checkout = self.pool.reader(|| self.connect())?;
-            // Where it is, dropping it closes it.
+            // An outdated connection is closed by dropping it.
             if !checkout.connection().is_outdated() {
                 return Ok(checkout);
             }
         }
     }
 
-    /// Fails, so that the call is repeated, where somebody has changed what was read as a file that nobody changes.
+    /// Fails with [`Error::Busy`], so that the call is repeated, if the database was opened as a file that
+    /// nobody changes and has changed all the same.
     #[inline]
     fn is_of_one_state(checkout: &Checkout<'_, Lookups, TransactionEffects>) -> Result<()> {
         if checkout.connection().is_outdated() { Err(Error::Busy) } else { Ok(()) }
@@ -223,7 +198,7 @@ impl DiskStore {
             effects.old_files
         } else {
             roll_back(checkout.connection());
-            // The file of the value belongs to the caller, which may try again.
+            // The file of the value belongs to the caller, who may try again.
             Vec::new()
         };
         self.after(checkout, &unneeded);
@@ -259,7 +234,7 @@ impl DiskStore {
     fn commit_on(&self, connection: &Link, effects: &mut TransactionEffects) -> Result<Commit> {
         effects.write_counters(connection)?;
         self.void_leases(connection, effects)?;
-        // What earlier statements of this thread left does not count.
+        // Resets the count of log pages of earlier statements of this thread.
         let _ = take_log_pages();
         let committing = self.tracker.committing(effects.version);
         if let Some(observer) = &self.observer {
@@ -291,8 +266,8 @@ impl DiskStore {
                 let is_certain = error.is_disk_full() || !connection.is_autocommit();
                 Err(match error {
                     error if !is_certain => Error::InDoubt(Box::new(error)),
-                    // The transaction is over, so that the call cannot be repeated where the file system may lock the
-                    // next time.
+                    // The transaction is over, so the call must not be repeated, as it would be after
+                    // `NoLock`.
                     Error::NoLock(error) => Error::Sqlite(error),
                     error => error,
                 })
@@ -404,9 +379,10 @@ impl DiskStore {
         self.pool.has_transaction()
     }
 
-    /// Undoes the transaction `id`, and leaves one level of it, for a block that nobody will leave: it was dropped, or it
-    /// is left on another thread than it was entered on. The other levels fail with [`Error::TransactionLost`] until
-    /// their thread has left them. Nothing happens where the transaction is over or another process's.
+    /// Undoes the transaction `id`, and leaves one level of it, for a block that its thread will never leave:
+    /// the block was dropped, or it is left on another thread than it was entered on. The other levels fail
+    /// with [`Error::TransactionLost`] until their thread has left them. Does nothing if the transaction is
+    /// over or belongs to another process.
     pub fn abandon(&self, id: TransactionId) {
         self.pool.abandon(id);
         self.remove_abandoned();
@@ -428,7 +404,8 @@ impl DiskStore {
         self.tracker.generation()
     }
 
-    /// The same, cheaper, for callers that keep one another out: those of an interpreter with a lock, for instance.
+    /// Like [`DiskStore::generation`], but cheaper. The callers must exclude each other, as those in an
+    /// interpreter with a global lock do.
     ///
     /// # Safety
     ///
@@ -444,8 +421,9 @@ impl DiskStore {
     /// The generation that holds from now on, a new one if somebody else has committed. What is read after this call
     /// is current as long as [`DiskStore::generation`] returns the same number, but for writes through this store.
     ///
-    /// `None` while a commit of this store is taking effect, for some microseconds: what is read now may not be kept. `None`
-    /// too where nothing tells which commits there were, as in some directories that cannot be written.
+    /// `None` while a commit of this store is taking effect, for some microseconds: then a cache must not
+    /// keep what it reads. `None` also if nothing shows which commits there were, as in some directories that
+    /// cannot be written.
     ///
     /// # Errors
     ///
@@ -463,13 +441,14 @@ impl DiskStore {
         Ok(self.version_of_file(patience)?.and_then(|version| self.tracker.observe_at(version)))
     }
 
-    /// A number that no other store of this process has, and that changes whenever this one is closed and used again.
+    /// A number that is unique to this store in the process, and changes whenever the store is closed and
+    /// used again.
     #[must_use]
     pub fn incarnation(&self) -> u64 {
         self.tracker.incarnation()
     }
 
-    /// The version of the database: another one after anybody has written.
+    /// The version of the database, which changes with every write of any process.
     ///
     /// # Errors
     ///
@@ -487,7 +466,7 @@ impl DiskStore {
         self.version_of_file(patience)?.ok_or(Error::Sqlite(rusqlite::Error::QueryReturnedNoRows))
     }
 
-    /// The version, if it can be told without opening a connection, without asking SQLite, and without waiting.
+    /// The version, if it is known without opening a connection, without calling SQLite, and without waiting.
     #[inline]
     #[must_use]
     pub fn version_if_watched(&self) -> Option<Version> {
@@ -511,7 +490,8 @@ impl DiskStore {
         Ok(watch.as_ref().is_some_and(|connection| connection.header().is_some()))
     }
 
-    /// The counter in the database's file, read under a lock. `None` where it does not tell which commits there were.
+    /// The counter in the database's file, read under a lock. `None` if it does not show which commits there
+    /// were.
     fn version_of_file(&self, patience: Duration) -> Result<Option<Version>> {
         self.read(patience, |connection| {
             let unread = || Error::Sqlite(rusqlite::Error::QueryReturnedNoRows);
@@ -553,7 +533,8 @@ impl DiskStore {
     /// Calls that begin later wait for [`DiskStore::after_fork_in_parent`].
     pub fn before_fork(&self) {
         self.pool.pause(PATIENCE_TO_FORK);
-        // Not before, or a reader would open it again. Whoever still has it is stuck: the child forgets the store with it.
+        // Not before the pause, or a reader would open the connection again. A thread that still holds the
+        // lock is stuck; the child forgets the store and the connection with it.
         if let Ok(mut watch) = self.watch.try_lock() {
             self.tracker.unpublish();
             drop(watch.take());
@@ -567,8 +548,8 @@ impl DiskStore {
         self.pool.resume();
     }
 
-    /// Runs after a fork, in the child: closes what is not the child's. Afterwards the store must be forgotten, not
-    /// dropped, because threads that do not exist in the child may have taken its locks.
+    /// Runs after a fork, in the child: closes the connections of the parent. Afterwards the store must be
+    /// forgotten, not dropped, because threads that do not exist in the child may have taken its locks.
     pub fn after_fork_in_child(&self) {
         self.pool.forget_in_child();
         self.gates.after_fork_in_child();

@@ -1,7 +1,7 @@
-//! Which keys a transaction has written, for caches that hold copies of entries.
+//! The keys that a transaction has written, for caches that hold copies of entries.
 //!
-//! Keys are divided among [`STRIPES`] stripes. A [`CommitObserver`] hears of every commit of one store, in the order of
-//! the commits.
+//! Keys are divided among [`STRIPES`] stripes. A [`CommitObserver`] is called for every commit of one store,
+//! in the order of the commits.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -9,10 +9,10 @@ use rusqlite::types::ValueRef;
 
 use crate::row::Key;
 
-/// Into how many stripes keys are divided.
+/// The number of stripes.
 pub const STRIPES: usize = 1 << 14;
 
-/// The stripe of a key. Keys that SQLite takes for equal have the same one: 1 and 1.0 are one key.
+/// The stripe of a key. Keys that are equal to SQLite have the same stripe: 1 and 1.0 are one key.
 #[must_use]
 pub fn stripe_of(key: Key<'_>) -> usize {
     let mut hasher = DefaultHasher::new();
@@ -20,7 +20,7 @@ pub fn stripe_of(key: Key<'_>) -> usize {
         ValueRef::Null => 0_u8.hash(&mut hasher),
         #[expect(clippy::cast_precision_loss, reason = "equal numbers stay equal")]
         ValueRef::Integer(number) => (number as f64).to_bits().hash(&mut hasher),
-        // Adding 0.0 makes one zero of the two.
+        // Adding 0.0 turns -0.0 into 0.0.
         ValueRef::Real(number) => (number + 0.0).to_bits().hash(&mut hasher),
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.hash(&mut hasher),
     }
@@ -93,7 +93,7 @@ impl StripeSet {
     }
 }
 
-/// What an observer says of the stripes of a commit: a number for each.
+/// The numbers that an observer returns for the stripes of a commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Epochs {
     /// Nothing: there is no observer, nothing was written, or every key may have been written.
@@ -106,7 +106,7 @@ pub enum Epochs {
 }
 
 impl Epochs {
-    /// The number of a stripe, if something is said of it.
+    /// The number of a stripe, if there is one.
     #[must_use]
     pub fn of(&self, stripe: usize) -> Option<u64> {
         match self {
@@ -120,13 +120,13 @@ impl Epochs {
     }
 }
 
-/// Hears of the commits of one store. It must not block, nor call the store.
+/// Is called for the commits of one store. It must not block or call the store.
 pub trait CommitObserver: Send + Sync {
     /// A transaction is about to be committed, while it has the write lock.
     fn committing(&self, written: &WrittenStripes);
 
-    /// It is committed. No other write of this store can be committed before this returns. What it returns becomes part
-    /// of the [`Commit`](crate::Commit).
+    /// The transaction is committed. No other write of this store can be committed before this returns. The
+    /// result becomes part of the [`Commit`](crate::Commit).
     fn committed(&self, written: &WrittenStripes) -> Epochs;
 }
 

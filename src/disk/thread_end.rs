@@ -1,7 +1,8 @@
-//! Telling pools that a thread has ended whose transaction is open.
+//! Tells pools when a thread ends, so that they can roll back a transaction that it left open.
 //!
-//! Nobody else can end such a transaction, and it blocks all writers of the database, those of other processes too. The
-//! thread says so itself: what lies in its thread-local storage is dropped when it ends, however it ends.
+//! No other thread can end such a transaction, and it blocks all writers of the database, also in other
+//! processes. The thread itself reports its end: its thread-local storage is dropped when it ends, however it
+//! ends.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,16 +12,17 @@ use std::thread::{self, ThreadId};
 
 use crate::error::{Error, Result};
 
-/// What must know that a thread has ended.
+/// Something that must know when a thread ends.
 pub(crate) trait OnThreadEnd: Send + Sync {
-    /// Runs on the thread while its thread-local storage is being dropped: it may not panic, and may not run code that
-    /// needs such storage.
+    /// Runs on the thread while its thread-local storage is being dropped. It must not panic or use such
+    /// storage.
     fn thread_ends(&self, thread: ThreadId);
 }
 
 struct Watched {
     thread: ThreadId,
-    /// A forked child has the storage of its parent's thread, but not its transactions.
+    /// The process that made this: a forked child inherits the storage of its parent's thread, but not its
+    /// transactions.
     process: u32,
     pools: Vec<Weak<dyn OnThreadEnd>>,
 }
@@ -39,7 +41,7 @@ impl Drop for Watched {
             return;
         }
         for pool in self.pools.drain(..).filter_map(|pool| pool.upgrade()) {
-            // A panic in here would abort the process.
+            // A panic in this destructor would abort the process.
             let _ = catch_unwind(AssertUnwindSafe(|| pool.thread_ends(self.thread)));
         }
     }

@@ -1,17 +1,18 @@
-//! Which commits are our own: what a cache in memory has to know about the database behind it.
+//! Tells the commits of this store from those of others, for a cache in memory in front of the database.
 //!
-//! A **generation** is a stretch of time in which nobody but this store has committed. A cache in memory keeps with each
-//! value the generation that held before it was read. The value is current as long as that generation holds, but for
-//! writes through this store, which the cache sees itself.
+//! A **generation** is a stretch of time in which nobody but this store has committed. A cache in memory
+//! keeps with each value the generation that held before it was read. The value is current as long as that
+//! generation holds, except for writes through this store, which the cache sees itself.
 //!
-//! The store knows one version of the database as its own: the header of the log as its last commit left it. A hit
-//! compares the header in mapped memory with that version. Nothing but exact equality, of the counter and of the checksum,
-//! counts. While a commit of ours is changing the header, the two differ for some microseconds. There is no answer then,
-//! and no new generation either.
+//! The store knows one version of the database as its own: the header of the log as its last commit left it.
+//! A hit compares the header in mapped memory with that version. They must be exactly equal, both counter and
+//! checksum. While a commit of ours is changing the header, the two differ for some microseconds. Then there
+//! is no answer, but no new generation either.
 //!
-//! A hit could be told sooner that a header with the next count is our own, since nobody else can commit while we hold the
-//! write lock. But `COMMIT` releases that lock itself, and it may have written nothing at all: SQLite does not write
-//! a page that an UPDATE leaves as it was. Then the next count is a foreign commit's.
+//! It would be tempting to take a header with the next count for our own during our commit, since nobody else
+//! can commit while we hold the write lock. But `COMMIT` releases that lock itself, and it may have written
+//! nothing at all: SQLite does not write a page that an UPDATE leaves unchanged. Then the next count belongs
+//! to a foreign commit.
 
 #![expect(unsafe_code, reason = "a hit reads memory that SQLite has mapped")]
 
@@ -24,28 +25,29 @@ use crate::asymmetric_fence::AsymmetricFence;
 use crate::stripes::Epochs;
 use crate::version::{Header, Version};
 
-/// What a transaction left when it was committed.
+/// The result of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {
     /// Whether it wrote anything to the database.
     pub wrote: bool,
-    /// Counts this store's commits, in their order, from 1. It is drawn before another writer of this store can begin.
+    /// The number of this commit: the store counts its commits in their order, from 1.
     pub sequence: u64,
-    /// The generation that the commit belongs to. `None` if another process has committed right after it, so that what
-    /// was written may have been replaced.
+    /// The generation that the commit belongs to. `None` if another process has committed right after it, and
+    /// may have replaced what was written.
     pub generation: Option<u64>,
-    /// The version that it left, if nobody else has committed since.
+    /// The version after the commit, if nobody else has committed since.
     pub version: Option<Version>,
-    /// What the observer said of the stripes that were written.
+    /// The numbers that the observer returned for the stripes that were written.
     pub epochs: Epochs,
 }
 
-/// The result of a write, and what its transaction left.
+/// The result of a write, and its commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written<T> {
     /// What the call returns.
     pub result: T,
-    /// The commit. `None` inside a transaction of the thread, whose [`DiskStore::commit`](crate::DiskStore::commit) tells it.
+    /// The commit. `None` inside a transaction of the thread: there
+    /// [`DiskStore::commit`](crate::DiskStore::commit) returns it.
     pub commit: Option<Commit>,
 }
 
@@ -56,33 +58,35 @@ impl<T> Written<T> {
     }
 }
 
-/// Generations, and incarnations, of all stores of this process: none of them is ever given out twice. A forked child goes
-/// on counting where its parent was, so that those of its parent from before the fork are not current in it.
+/// The next number for a generation or an incarnation of any store of this process; each is given out once. A
+/// forked child goes on counting from its parent's number, so the parent's generations from before the fork
+/// are not current in the child.
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
 fn new_number() -> u64 {
     NUMBERS.fetch_add(1, Ordering::Relaxed)
 }
 
-/// The number of places in which threads count themselves as readers of the header, so that they seldom meet.
+/// The number of counters in which threads count themselves as readers of the header. There are several, so
+/// that threads seldom share one.
 const PLACES: usize = 16;
 
-/// A counter that shares its cache line with no other one.
+/// A counter with a cache line of its own.
 #[derive(Default)]
 #[repr(align(128))]
 struct Readers(AtomicUsize);
 
-/// A flag that shares its cache line with no other one.
+/// A flag with a cache line of its own.
 #[derive(Default)]
 #[repr(align(128))]
 struct LoneReader(AtomicBool);
 
 thread_local! {
-    /// The place in which this thread counts itself.
+    /// The index of the counter that this thread uses.
     static PLACE: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
-/// The place of this thread.
+/// The index of this thread's counter.
 #[inline]
 fn place() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -99,23 +103,24 @@ fn place() -> usize {
 /// No header is published: the store has not opened the database, or it has no shared log.
 pub(crate) struct NoHeader;
 
-/// What a store knows of the commits to its database.
+/// A store's knowledge of the commits to its database.
 pub(crate) struct CommitTracker {
     /// The mapped header, as long as the store keeps a connection for it.
     header: AtomicPtr<AtomicU32>,
     /// The threads that are reading the header at this moment.
     readers: [Readers; PLACES],
-    /// Whether the reader that has no other beside it is reading the header at this moment.
+    /// Whether a caller of `generation_alone` is reading the header at this moment.
     lone_reader: LoneReader,
     fence: AsymmetricFence,
     /// The version that is known as our own, packed.
     known: AtomicU64,
     generation: AtomicU64,
     incarnation: AtomicU64,
-    /// Whether a commit of ours may have changed the header and `known` does not tell yet.
+    /// Whether a commit of ours is in progress: it may have changed the header, and `known` is not updated
+    /// yet.
     commits: AtomicBool,
     sequence: AtomicU64,
-    /// Taken to change `known` and `generation`.
+    /// Held while `known` and `generation` change.
     change: Mutex<()>,
 }
 
@@ -151,7 +156,7 @@ impl CommitTracker {
         self.header.store(header.address().as_ptr(), Ordering::SeqCst);
     }
 
-    /// Hides the header, and waits for the threads that are reading it: for some nanoseconds.
+    /// Hides the header, and waits some nanoseconds for the threads that are reading it.
     pub(crate) fn unpublish(&self) {
         if self.header.swap(ptr::null_mut(), Ordering::SeqCst).is_null() {
             return;
@@ -169,7 +174,7 @@ impl CommitTracker {
     #[inline]
     pub(crate) fn version(&self) -> Option<Version> {
         let readers = &self.readers[place()].0;
-        // A reader that counts itself before `unpublish` looks is waited for, and any later one finds no header.
+        // `unpublish` waits for a reader that has counted itself before; a later one finds no header.
         readers.fetch_add(1, Ordering::SeqCst);
         let header = NonNull::new(self.header.load(Ordering::SeqCst));
         // SAFETY: the header is published, so it is mapped until `unpublish` has seen that no reader is left.
@@ -178,9 +183,10 @@ impl CommitTracker {
         version
     }
 
-    /// The generation, if the published header is as we know it, for a caller that has no other beside it. It costs no
-    /// locked instruction: beside `unpublish`, an asymmetric fence is enough. Either the load below sees that the header
-    /// is hidden, or `unpublish` sees the flag, waits, and unmaps the header after everything that was read of it.
+    /// The generation, if the published header is the known one, for callers that exclude each other. It
+    /// needs no locked instruction, as an asymmetric fence is enough against `unpublish`: either the load
+    /// below sees that the header is hidden, or `unpublish` sees the flag and waits until the header has been
+    /// read before it is unmapped.
     ///
     /// # Safety
     ///
@@ -206,7 +212,7 @@ impl CommitTracker {
         version
     }
 
-    /// The generation, if the published header is as we know it.
+    /// The generation, if the published header is the known one.
     #[inline]
     pub(crate) fn generation(&self) -> Option<u64> {
         let version = self.version()?;
@@ -216,7 +222,7 @@ impl CommitTracker {
     /// The generation, if `version`, which has just been read, is known.
     #[inline(always)]
     fn generation_at(&self, version: Version) -> Option<u64> {
-        // A new generation is stored before the version it begins with.
+        // A new generation is stored before the version with which it begins.
         let is_known = self.known.load(Ordering::Acquire) == version.packed();
         is_known.then(|| self.generation.load(Ordering::Acquire))
     }
@@ -234,13 +240,13 @@ impl CommitTracker {
         Ok(self.judge(version))
     }
 
-    /// The same, where there is no header, at a version that has just been read from the file.
+    /// [`CommitTracker::observe`] without a header, for a version that has just been read from the file.
     pub(crate) fn observe_at(&self, version: Version) -> Option<u64> {
         let _change = self.changing();
         self.judge(version)
     }
 
-    /// Decides about a version while `change` is taken.
+    /// The generation at a version, a new one if the version is not known. The caller holds `change`.
     fn judge(&self, version: Version) -> Option<u64> {
         let generation = self.generation_at(version);
         if generation.is_some() || self.commits.load(Ordering::SeqCst) {
@@ -249,7 +255,8 @@ impl CommitTracker {
         Some(self.begin_generation(version))
     }
 
-    /// A transaction of ours has the write lock, so that nobody else commits: `version` is what the others have left.
+    /// A transaction of ours has taken the write lock, so nobody else commits. `version` is the version that
+    /// it found.
     pub(crate) fn transaction_began(&self, version: Option<Version>) {
         if let Some(version) = version
             && self.generation_at(version).is_none()
@@ -259,7 +266,7 @@ impl CommitTracker {
         }
     }
 
-    /// Starts a generation at `version`, while `change` is taken.
+    /// Starts a generation at `version`. The caller holds `change`.
     fn begin_generation(&self, version: Version) -> u64 {
         let generation = new_number();
         self.generation.store(generation, Ordering::Release);
@@ -273,7 +280,7 @@ impl CommitTracker {
         self.generation.store(new_number(), Ordering::Release);
     }
 
-    /// Another number whenever the store has been closed and opened again, and for each store.
+    /// A number that differs for each store, and changes when the store is closed and opened again.
     pub(crate) fn incarnation(&self) -> u64 {
         self.incarnation.load(Ordering::Acquire)
     }
@@ -293,13 +300,14 @@ pub(crate) struct Committing<'a> {
 }
 
 impl Committing<'_> {
-    /// The transaction is committed, and the caller still has the turn to write.
+    /// Records that the transaction is committed. The caller still has the turn to write.
     pub(crate) fn done(mut self, wrote: bool, left: Option<Version>) -> Commit {
         self.is_over = true;
         let tracker = self.tracker;
         let _change = tracker.changing();
         let sequence = tracker.sequence.fetch_add(1, Ordering::Relaxed) + 1;
-        // SQLite has released its lock, and others may have committed. If ours wrote, the next count is ours.
+        // SQLite has released its lock, and others may have committed. If our transaction wrote, the next
+        // count is ours.
         let is_ours = match (self.before, left) {
             (Some(before), Some(left)) if wrote => left.is_next_after(before),
             (Some(_), Some(left)) => tracker.generation_at(left).is_some(),
@@ -323,7 +331,7 @@ impl Committing<'_> {
         Commit { wrote, sequence, generation, version: left.filter(|_| is_ours), epochs: Epochs::None }
     }
 
-    /// The transaction is still open: nothing has changed.
+    /// Records that the transaction is still open: nothing has changed.
     pub(crate) fn postponed(mut self) {
         self.is_over = true;
         self.tracker.commits.store(false, Ordering::SeqCst);
@@ -331,7 +339,7 @@ impl Committing<'_> {
 }
 
 impl Drop for Committing<'_> {
-    /// The commit has failed, and what the database holds is not known.
+    /// The commit has failed, and the contents of the database are not known.
     fn drop(&mut self) {
         if !self.is_over {
             self.tracker.start_generation();

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// The file of a database that nobody changes, as it was when it was opened.
+/// The identity of the file of such a database when it was opened.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unchanged {
     database: PathBuf,
@@ -12,7 +12,8 @@ pub(crate) struct Unchanged {
     modified: Option<SystemTime>,
 }
 
-/// Whether there is a log, which holds what is not in the database yet. A writer has one from its first write on.
+/// Whether there is a log, which holds commits that are not in the database file yet. A writer has one from
+/// its first write on.
 fn has_log(database: &Path) -> bool {
     let mut log = database.as_os_str().to_owned();
     log.push("-wal");
@@ -20,7 +21,7 @@ fn has_log(database: &Path) -> bool {
 }
 
 impl Unchanged {
-    /// `None` where there is a log, or no database.
+    /// `None` if there is a log, or no database.
     pub(crate) fn now(database: &Path) -> Option<Self> {
         if has_log(database) {
             return None;

@@ -1,9 +1,10 @@
-//! When a database gives back the pages that are free.
+//! Decides when a database gives back its free pages.
 //!
-//! python-diskcache has its databases shrink by themselves: at the end of each transaction SQLite moves pages from the end
-//! of the file to the free ones, and cuts the file off. A `delete` then writes some pages that it does not change, and the
-//! next `set` makes the file longer again. Here a few free pages stay, which the next writes use. What evicts, or removes many
-//! entries, gives back all of them, since the size of the file says whether there is room.
+//! python-diskcache lets its databases shrink by themselves: at the end of each transaction SQLite moves
+//! pages from the end of the file to the free ones, and truncates the file. So a `delete` writes pages that
+//! it does not change, and the next `set` makes the file longer again. Here a few free pages stay, which the
+//! next writes use. A transaction that evicts, or removes many entries, gives back all of them, since the
+//! size of the file decides whether there is room.
 
 use std::cell::Cell;
 use std::ffi::{c_char, c_uint, c_void};
@@ -11,11 +12,11 @@ use std::ptr;
 
 use rusqlite::{Connection, ffi};
 
-/// So many free pages are given back: a quarter of a megabyte.
+/// If there are at least this many free pages, all are given back: a quarter of a megabyte.
 const MANY: c_uint = 64;
 
 thread_local! {
-    /// Whether the transaction that this thread commits gives back all that is free.
+    /// Whether the transaction that this thread commits gives back all free pages.
     static ALL: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -24,14 +25,15 @@ pub(crate) fn give_back_all(all: bool) {
     ALL.set(all);
 }
 
-/// SQLite asks how many of the free pages a transaction gives back.
+/// SQLite's callback: returns how many of the free pages a transaction gives back.
 unsafe extern "C" fn pages(_: *mut c_void, _: *const c_char, _: c_uint, free: c_uint, _: c_uint) -> c_uint {
     if free >= MANY || ALL.get() { free } else { 0 }
 }
 
-/// Has a connection ask. A database that does not shrink by itself never asks.
+/// Installs the callback on a connection. SQLite never calls it for a database that does not shrink by
+/// itself.
 pub(crate) fn attend(connection: &Connection) -> rusqlite::Result<()> {
-    // SAFETY: the connection is open. The function takes nothing along, so there is nothing to destroy.
+    // SAFETY: the connection is open. The callback has no context, so there is nothing to destroy.
     let code =
         unsafe { ffi::sqlite3_autovacuum_pages(connection.handle(), Some(pages), ptr::null_mut(), None) };
     match code {

@@ -34,7 +34,7 @@ impl Version {
         self.count == earlier.count.wrapping_add(1)
     }
 
-    /// Both words in one.
+    /// Both numbers in one.
     pub(crate) fn packed(self) -> u64 {
         u64::from(self.count) << 32 | u64::from(self.sum)
     }
@@ -43,11 +43,11 @@ impl Version {
 /// The size in bytes of the pieces in which SQLite maps the index.
 const PIECE: c_int = 32768;
 
-/// Places in the header, in words: the counter of transactions, and a checksum of the header.
+/// Offsets in the header, in words: the counter of transactions, and a checksum of the header.
 const COUNT: usize = 2;
 const SUM: usize = 10;
 
-/// The place of the counter of transactions in the file of a database, in bytes.
+/// The offset of the counter of transactions in the file of a database, in bytes.
 const CHANGE_COUNTER: i64 = 24;
 
 /// The mapped header of the index that the users of a database's log share.
@@ -79,7 +79,7 @@ impl Header {
             }
             let mut piece: *mut c_void = ptr::null_mut();
             let code = methods.xShmMap?(file.as_ptr(), 0, PIECE, 0, (&raw mut piece).cast());
-            // Where the index can only be read, SQLite says so and maps it nevertheless.
+            // If the index can only be read, SQLite reports that, but maps it all the same.
             let is_mapped = code == ffi::SQLITE_OK || code == ffi::SQLITE_READONLY;
             if is_mapped { NonNull::new(piece.cast()).map(Self) } else { None }
         }
@@ -103,7 +103,7 @@ impl Header {
         // SAFETY: the piece is larger than the header, and mapped, see above; words are aligned.
         let word = |place: usize| unsafe { self.0.add(place).as_ref() }.load(Ordering::Relaxed);
         let version = Version { count: word(COUNT), sum: word(SUM) };
-        // What is read from the database after this is at least as new.
+        // Later reads of the database see a state that is at least as new.
         fence(Ordering::Acquire);
         version
     }

@@ -1,9 +1,10 @@
-//! Frames of the log that wait until the commit to which they belong is complete, so that a small commit is one write.
+//! Frames of the log that wait until their commit is complete, so that a small commit is one write.
 //!
-//! Frames wait only inside [`commit`], for the one that marks the commit. Nobody looks at them before that: SQLite names the
-//! frames of a transaction in the index of the log only after it has written the last of them. Outside a commit no frame
-//! waits. A transaction that is too large for the memory of pages writes frames early. If it is rolled back, another
-//! process writes over them, and ours must not come after those.
+//! Frames wait only inside [`commit`], for the frame that marks the commit. Nobody reads them before that:
+//! SQLite enters the frames of a transaction into the index of the log only after it has written the last of
+//! them. Outside a commit no frame waits. A transaction that is too large for SQLite's cache of pages writes
+//! frames early; if it is rolled back, another process overwrites them, and late frames of ours must not
+//! overwrite those.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -16,17 +17,19 @@ use crate::sql::{execute, roll_back};
 /// The size of a frame's header.
 pub(crate) const HEADER: usize = 24;
 
-/// As many bytes of frames wait: 16 pages of python-diskcache's size. A commit of more is several writes.
+/// The most bytes of frames that wait: 16 pages of python-diskcache's size. A larger commit is several
+/// writes.
 const MOST: usize = 16 * (HEADER + 4096);
 
-/// Where a header says how many pages the database has after the commit. In a frame that does not mark one, this is 0.
+/// The bytes of a header with the number of pages of the database after the commit. It is 0 in a frame that
+/// does not mark a commit.
 const PAGES_AFTER_COMMIT: Range<usize> = 4..8;
 
 #[derive(Default)]
 struct Frames {
     /// Whether this thread is committing.
     may_wait: bool,
-    /// The log whose frames they are. It is only compared.
+    /// The address of the log that the frames belong to. It is only compared.
     log: usize,
     begin: i64,
     bytes: Vec<u8>,
@@ -36,18 +39,18 @@ thread_local! {
     static FRAMES: RefCell<Frames> = RefCell::default();
 }
 
-/// What becomes of a frame.
+/// What happens to a frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Added {
     /// It waits.
     Waits,
-    /// It is to be written now, with those that have waited: see [`write`].
+    /// It must be written now, together with the waiting frames: see [`write`].
     IsDue,
-    /// Nothing: it is to be written by itself. The thread is ending, or has no memory left.
+    /// It was not added, and must be written by itself. The thread is ending, or has no memory left.
     Nothing,
 }
 
-/// Adds a frame, which follows those that wait.
+/// Adds a frame behind the waiting ones.
 pub(crate) fn add(log: usize, begin: i64, header: &[u8; HEADER], page: &[u8]) -> Added {
     let add = |frames: &RefCell<Frames>| {
         let mut frames = frames.borrow_mut();
@@ -72,8 +75,8 @@ pub(crate) fn add(log: usize, begin: i64, header: &[u8; HEADER], page: &[u8]) ->
     FRAMES.try_with(add).unwrap_or(Added::Nothing)
 }
 
-/// Has the frames of a log that wait written, by a function of their bytes and of where they begin. `None` where none wait.
-/// Whatever comes of it, none waits afterwards: where it fails, so does the commit.
+/// Writes the waiting frames of a log by calling `write` with their bytes and their offset. `None` if none
+/// wait. Afterwards none waits, even if `write` fails: then the commit fails, too.
 pub(crate) fn write<R>(log: usize, write: impl FnOnce(&[u8], i64) -> R) -> Option<R> {
     let write = |frames: &RefCell<Frames>| {
         let mut frames = frames.borrow_mut();
@@ -87,8 +90,8 @@ pub(crate) fn write<R>(log: usize, write: impl FnOnce(&[u8], i64) -> R) -> Optio
     FRAMES.try_with(write).ok().flatten()
 }
 
-/// Begins or ends a commit of this thread. Returns whether frames were waiting, which are forgotten: those of a commit that
-/// has failed are no part of the log.
+/// Begins or ends a commit of this thread. Discards waiting frames, which belong to a failed commit and are
+/// not part of the log, and returns whether there were any.
 fn let_wait(may_wait: bool) -> bool {
     let set = |frames: &RefCell<Frames>| {
         let mut frames = frames.borrow_mut();
@@ -104,12 +107,12 @@ fn let_wait(may_wait: bool) -> bool {
 ///
 /// # Errors
 ///
-/// Those of SQLite. If the log cannot be written, that is an error of the commit.
+/// Errors of SQLite, including those of writing the log.
 pub(crate) fn commit(connection: &Connection) -> Result<()> {
     let_wait(true);
     let done = execute(connection, "COMMIT");
     if let_wait(false) {
-        // The transaction counts on frames that are not in the log.
+        // The transaction relies on frames that are not in the log.
         roll_back(connection);
     }
     done

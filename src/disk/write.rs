@@ -1,4 +1,4 @@
-//! Storing, counting, deleting.
+//! Writes: storing, incrementing and deleting entries.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -47,7 +47,8 @@ const EXPIRY_OF: &str = "SELECT expire_time FROM Cache WHERE key = ?1 AND raw = 
 const NUMBER_OF: &str = "SELECT rowid, expire_time, filename, value FROM Cache WHERE key = ?1 AND raw = ?2";
 const TOUCH: &str = "UPDATE Cache SET expire_time = ?4 WHERE key = ?1 AND raw = ?2 \
                      AND (expire_time IS NULL OR expire_time > ?3)";
-/// Most entries have no file. To return what a statement deletes would take a temporary table.
+/// Deletes an entry if it has no file, as most have none. A statement that returns the rows it deletes would
+/// need a temporary table.
 const DELETE_INLINE: &str = concat!("DELETE", live!(), " AND filename IS NULL AND size = 0");
 const TO_DELETE: &str = concat!("SELECT rowid, size, filename", live!());
 
@@ -135,7 +136,7 @@ fn put(
         }
         Ok(replaced)
     };
-    // A write of a new key is likely to follow another one.
+    // If the last write was of a new key, this one probably is, too.
     let new = hint.load(Ordering::Relaxed);
     if if new { insert(effects)? } else { replace(effects)? } {
         return Ok(!new);
@@ -158,11 +159,11 @@ fn put(
 pub enum Put {
     /// The key was new.
     Inserted,
-    /// There was a row of the key, which may have been expired.
+    /// There was a row of the key, live or expired.
     Replaced,
-    /// Nothing: there was a live entry, and only a new key was wanted.
+    /// Nothing was stored: the key had a live entry, and `only_new` was set.
     Present,
-    /// Nothing: the caller had changed its mind when the write's turn came.
+    /// Nothing was stored: `unless` was true when the write's turn came.
     Discarded,
 }
 
@@ -196,10 +197,11 @@ impl DiskStore {
         Ok(replaced)
     }
 
-    /// Stores an entry, only if the key has no live one where `only_new`, unless `unless` is true when it is this
-    /// write's turn: no other write of this store comes between that and the commit. With a `lease`, the entry is
-    /// stored only if that is still there, and ends it. If nothing is stored, the record's file is removed. If the call
-    /// fails, the file is the caller's, who may try again or remove it, unless the error is [`Error::InDoubt`].
+    /// Stores an entry. With `only_new`, it is stored only if the key has no live entry. It is not stored if
+    /// `unless` returns true; this is asked when the write's turn comes, and no other write of this store
+    /// comes between that and the commit. With a `lease`, the entry is stored only if the lease still exists,
+    /// and the lease ends. If nothing is stored, the record's file is removed. If the call fails, the file
+    /// belongs to the caller, who may try again or remove it, unless the error is [`Error::InDoubt`].
     ///
     /// # Errors
     ///
@@ -227,7 +229,8 @@ impl DiskStore {
                 None
             };
             if refused != Some(Put::Discarded) {
-                // Also where an entry was present: nothing that was computed before comes after this call.
+                // Also if an entry was present: no result that was computed before this call may be stored
+                // after it.
                 self.void(effects, key)?;
             }
             if let Some(refused) = refused {
@@ -239,7 +242,7 @@ impl DiskStore {
         })
     }
 
-    /// Stores or replaces, then evicts as the rules say.
+    /// Stores or replaces an entry, then evicts as the rules say.
     ///
     /// # Errors
     ///
@@ -280,22 +283,23 @@ impl DiskStore {
         Ok(put.map(|put| put != Put::Present))
     }
 
-    /// Whether a key has a live entry, and there is no lease that an attempt to write would have to void. Takes no lock to
-    /// write.
+    /// Whether a key has a live entry, and no lease exists that an attempt to write would have to void. Does
+    /// not take the lock to write.
     fn is_surely_present(&self, key: Key<'_>, now: f64, patience: Duration) -> Result<bool> {
         if self.pool.in_transaction() {
             return Ok(false);
         }
         self.read(patience, |connection| {
             let Some(header) = connection.header() else { return Ok(false) };
-            // In this order: a lease that was given before the entry was seen is seen as well.
+            // In this order, a lease that was given before the entry was seen is seen as well.
             Ok(has_live(connection, key, now)?
                 && matches!(self.gates.has_leases(Some(header.version())), Ok(false)))
         })
     }
 
-    /// Stores an entry again that was taken out, unless its key has a live one by now. Returns whether it did. If not, its
-    /// file is removed after the commit. A rollback leaves the file, since the row is there again.
+    /// Stores an entry again that was popped, unless its key has a live one by now. Returns whether it did.
+    /// If not, its file is removed after the commit. A rollback leaves the file, since the row is there
+    /// again.
     ///
     /// # Errors
     ///
@@ -315,7 +319,7 @@ impl DiskStore {
                 return Ok(false);
             }
             self.put_and_evict(connection, effects, key, &record, &label, rules)?;
-            // The block has not made it.
+            // This block did not create the file.
             effects.new_files.retain(|name| Some(&**name) != record.filename);
             Ok(true)
         })
@@ -419,7 +423,7 @@ impl DiskStore {
         self.write(patience, |connection, effects| {
             self.void(effects, key)?;
             let columns = params![bind(key.datum), key.raw, now];
-            // An entry with a file is likely to follow another one.
+            // If the last deleted entry had a file, this one probably has one, too.
             let may_be_inline = !self.files_deleted.load(Ordering::Relaxed);
             if may_be_inline && connection.prepare_cached(DELETE_INLINE)?.execute(columns)? > 0 {
                 effects.written.add(key);
@@ -457,7 +461,7 @@ impl DiskStore {
         })
     }
 
-    /// Removes the file of an entry that was taken out: now, or after the thread's transaction has committed.
+    /// Removes the file of an entry that was popped: now, or after the thread's transaction has committed.
     pub fn discard(&self, entry: &Entry) {
         let Some(filename) = &entry.filename else { return };
         match self.pool.own_transaction() {

@@ -1,4 +1,4 @@
-//! The bindings: what Python sees of the core and of the disk store.
+//! The Python bindings of the crates.
 //!
 //! Each folder imports only from those above it in this list: `process`, `object`, `removal`, `disk`, `shared`,
 //! `remote`, `sessions`, `store`, `memory`, `memoize`. `tests/test_structure.py` checks that.

@@ -1,4 +1,4 @@
-//! What `flexcache_rs.testing` stands on.
+//! The base of `flexcache_rs.testing`.
 
 use pyo3::exceptions::PyAssertionError;
 use pyo3::prelude::*;

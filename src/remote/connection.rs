@@ -1,7 +1,7 @@
-//! One connection: callers put requests in line, and get the answers in that order.
+//! One connection: callers put requests into a queue, and answers come in that order.
 //!
-//! A caller puts its bytes behind those of others. The first one writes the bytes of all, so that requests of many
-//! threads go out together, and no thread waits for a lock while another writes.
+//! A caller appends its bytes to those of others. The first caller writes the bytes of all, so that requests
+//! of many threads are sent together, and no thread waits for a lock while another writes.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,21 +16,21 @@ use crate::slot::Slot;
 use crate::stream::{Stream, is_timeout};
 use crate::value::Value;
 
-/// A request that is to be sent.
+/// A request that will be sent.
 pub(crate) struct Pending {
     pub(crate) request: Request,
-    /// Where its caller waits.
+    /// The slot at which its caller waits.
     pub(crate) slot: Arc<Slot>,
-    /// Whether its caller may read while it waits.
+    /// Whether its caller may read from the connection while it waits.
     pub(crate) may_read: bool,
     pub(crate) until: Instant,
-    /// Whether it was put in line before, on a connection that ended before any of its bytes were sent.
+    /// Whether it was queued before, on a connection that ended before any of its bytes were sent.
     pub(crate) is_again: bool,
 }
 
-/// A request in line.
+/// A request in the queue.
 pub(crate) struct Waiting {
-    /// Where its bytes begin and end, counted from the beginning of the connection.
+    /// The offsets at which its bytes begin and end, counted from the beginning of the connection.
     start: u64,
     end: u64,
     left: usize,
@@ -41,7 +41,7 @@ pub(crate) struct Waiting {
     is_again: bool,
 }
 
-/// What the connection's own thread looks at.
+/// The state of the connection's own thread.
 #[derive(Default)]
 pub(crate) struct OwnThread {
     pub(crate) waits: bool,
@@ -53,26 +53,26 @@ pub(crate) struct OwnThread {
 
 #[derive(Default)]
 pub(crate) struct State {
-    /// Bytes that nobody has begun to write, and until when they may be written.
+    /// The bytes that no thread has begun to write, and until when they may be written.
     unsent: Vec<u8>,
     until: Option<Instant>,
     is_writing: bool,
-    /// How many bytes were put in line, and how many of them the system has taken.
+    /// The number of bytes that were queued, and how many of them the system has taken.
     queued: u64,
     sent: u64,
     pub(crate) waiting: VecDeque<Waiting>,
-    /// How many of them have a caller that does not read.
+    /// The number of waiting requests whose caller does not read.
     pub(crate) unread: usize,
     pub(crate) own_thread: OwnThread,
     pub(crate) is_retired: bool,
     pub(crate) end: Option<Error>,
 }
 
-/// What has come of writing some bytes.
+/// The outcome of writing some bytes.
 pub(crate) enum Progress {
-    /// There are no more.
+    /// All queued bytes have been written.
     Done,
-    /// So many others are in line. Whoever wrote must write them, too.
+    /// This many more bytes are queued. The thread that wrote must write them, too.
     More(usize),
     /// The connection has ended. These requests were not sent.
     Ended(Vec<Pending>),
@@ -83,11 +83,11 @@ pub(crate) struct Connection {
     pub(crate) stream: Stream,
     state: Mutex<State>,
     has_ended: AtomicBool,
-    /// Who has locked it reads.
+    /// The thread that has locked this reads.
     pub(crate) reading: Mutex<Reading>,
     /// Wakes the connection's own thread.
     pub(crate) is_wanted: Condvar,
-    /// How often something has come.
+    /// How often bytes were received.
     heard: AtomicU64,
     process: u32,
 }
@@ -111,16 +111,16 @@ impl Connection {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing in here panics between two changes that belong together.
+        // No code under this lock panics between two changes that belong together.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether this process made it. A child of a fork must not touch its parent's.
+    /// Whether this process made the connection. A forked child must not use its parent's.
     pub(crate) fn is_ours(&self) -> bool {
         self.process == std::process::id()
     }
 
-    /// How often something has come.
+    /// How often bytes were received.
     pub(crate) fn heard(&self) -> u64 {
         self.heard.load(Ordering::Acquire)
     }
@@ -133,13 +133,13 @@ impl Connection {
         self.has_ended.load(Ordering::Acquire)
     }
 
-    /// How many requests the server has not answered yet, and how many bytes they have.
+    /// The number of requests that the server has not answered yet, and the number of their bytes.
     pub(crate) fn unanswered(&self) -> (usize, u64) {
         let state = self.lock();
         (state.waiting.len(), state.waiting.front().map_or(0, |first| state.queued - first.start))
     }
 
-    /// Puts a request in line. Gives it back where the connection takes none any more.
+    /// Queues a request. Returns it if the connection takes no more requests.
     pub(crate) fn queue(&self, pending: Pending) -> Result<(), Pending> {
         let mut state = self.lock();
         if state.end.is_some() || state.is_retired {
@@ -171,7 +171,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether the caller has to write what is in line, by [`write`](Self::write).
+    /// Whether the caller has to call [`write`](Self::write), because bytes are queued and no other thread is
+    /// writing.
     pub(crate) fn begin_writing(&self) -> bool {
         let mut state = self.lock();
         let begins = !state.is_writing && !state.unsent.is_empty();
@@ -179,7 +180,7 @@ impl Connection {
         begins
     }
 
-    /// Writes what is in line at this moment.
+    /// Writes the bytes that are queued at this moment.
     pub(crate) fn write(&self) -> Progress {
         let (mut bytes, until) = {
             let mut state = self.lock();
@@ -202,9 +203,10 @@ impl Connection {
         if state.is_writing { Progress::More(state.unsent.len()) } else { Progress::Done }
     }
 
-    /// Ends it. All waiting callers get the reason. Returns the requests that were not sent.
+    /// Ends the connection. All waiting callers get the reason `why`. Returns the requests that were not
+    /// sent.
     ///
-    /// While a thread writes, it is not known which these are; that thread returns them.
+    /// While another thread is writing, it is not known which these are; then that thread returns them.
     pub(crate) fn end(&self, why: &Error) -> Vec<Pending> {
         let mut state = self.lock();
         if state.end.is_some() {
@@ -215,7 +217,7 @@ impl Connection {
         self.settle(state, why, &bytes)
     }
 
-    /// Tells the requests that were sent that no answer comes, and returns the others, whose bytes are given.
+    /// Fails the requests that were sent, and returns the others. `unsent` has the bytes that were not sent.
     fn settle(&self, mut state: MutexGuard<'_, State>, why: &Error, unsent: &[u8]) -> Vec<Pending> {
         self.has_ended.store(true, Ordering::Release);
         self.is_wanted.notify_one();
@@ -235,7 +237,7 @@ impl Connection {
             match part(unsent, start - from, end - from) {
                 Some(bytes) if !is_again => {
                     let request = Request { bytes, replies: left };
-                    // Its caller looks at this connection.
+                    // Its caller still looks at this connection, so it cannot read on the next one.
                     again.push(Pending { request, slot, may_read: false, until, is_again: true });
                 }
                 _ => slot.fill(Err(why.of_request(false))),
@@ -244,7 +246,8 @@ impl Connection {
         again
     }
 
-    /// Takes no more requests from now on, and ends once those in line are answered. Returns what `end` does.
+    /// From now on takes no more requests, and ends once the queued ones are answered. Returns the same as
+    /// `end`.
     pub(crate) fn retire(&self) -> Vec<Pending> {
         let is_idle = {
             let mut state = self.lock();
@@ -259,7 +262,7 @@ impl Connection {
     }
 }
 
-/// A copy of a part of what was not sent, if there is memory for it.
+/// A copy of a part of the unsent bytes, if there is memory for it.
 fn part(bytes: &[u8], start: u64, end: u64) -> Option<Vec<u8>> {
     let part = bytes.get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)?;
     let mut copy = Vec::new();
@@ -269,7 +272,8 @@ fn part(bytes: &[u8], start: u64, end: u64) -> Option<Vec<u8>> {
 }
 
 impl State {
-    /// Gives a reply to the first in line. Returns who is to be told, once the request is answered.
+    /// Adds a reply to the first request. Once all its replies have come, returns the slot to notify and the
+    /// replies.
     pub(crate) fn answer(&mut self, value: Value) -> Option<(Arc<Slot>, Vec<Value>)> {
         let first = self.waiting.front_mut()?;
         first.replies.push(value);
@@ -286,12 +290,12 @@ impl State {
         Some((done.slot, done.replies))
     }
 
-    /// Whether callers read for themselves, and there is nothing to read for others.
+    /// Whether the connection's own thread may stop reading, because the callers read for themselves.
     pub(crate) fn may_leave_reading(&mut self) -> bool {
         self.unread == 0 && std::mem::take(&mut self.own_thread.has_answered_caller)
     }
 
-    /// The first caller that waits.
+    /// The first waiting request's slot, if its caller may read.
     pub(crate) fn next_caller(&self) -> Option<Arc<Slot>> {
         self.waiting.front().filter(|first| first.may_read).map(|first| Arc::clone(&first.slot))
     }

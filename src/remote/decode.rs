@@ -1,48 +1,48 @@
-//! What a server sends (RESP3), taken as it comes.
+//! An incremental decoder of RESP3, the protocol in which a server answers.
 //!
-//! A length is only a claim: memory grows as bytes and parts come. Each byte is looked at once, also where an answer
-//! with many parts comes in many pieces.
+//! A length that is announced reserves no memory: memory grows as bytes and parts arrive. Each byte is
+//! examined once, even if an answer with many parts arrives in many pieces.
 
 use crate::value::Value;
 
 /// The most bytes of one text: the server's own limit.
 const MOST_BYTES: usize = 1 << 29;
 
-/// The most bytes of a line: a number, a status or a refusal.
+/// The most bytes of a line, which is a number, a status or an error.
 const MOST_LINE: usize = 1 << 16;
 
-/// The most parts of a reply, with the parts of its parts.
+/// The most parts of a reply, including the parts of its parts.
 const MOST_PARTS: usize = 1 << 24;
 
 /// How deeply parts may be nested.
 const DEEPEST: usize = 16;
 
-/// More than this is given back when the bytes in it were used.
+/// A buffer that is larger than this is freed once its bytes were used.
 const KEPT: usize = 1 << 20;
 
-/// A value whose parts have not all come.
+/// A value whose parts have not all arrived.
 struct Open {
     mark: u8,
     left: usize,
     parts: Vec<Value>,
 }
 
-/// What one step has found.
+/// The result of one step.
 enum Step {
-    /// More bytes have to come.
+    /// More bytes are needed.
     Incomplete,
-    /// The beginning of a value with parts, or what is no value of its own.
+    /// The beginning of a value with parts, or something that is not a value, such as an attribute.
     Begun,
-    /// A value.
+    /// A complete value.
     Whole(Value),
 }
 
-/// Takes bytes as they come, and gives values when they are complete.
+/// Takes bytes as they arrive, and returns values when they are complete.
 #[derive(Default)]
 pub struct Decoder {
     buffer: Vec<u8>,
     at: usize,
-    /// Up to where there is no end of the line that begins at `at`.
+    /// The line that begins at `at` does not end before this position.
     looked: usize,
     open: Vec<Open>,
     parts: usize,
@@ -66,7 +66,7 @@ impl Decoder {
     ///
     /// # Errors
     ///
-    /// There is no memory for them.
+    /// There is not enough memory.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(), String> {
         if self.at > 0 {
             self.buffer.drain(..self.at);
@@ -85,7 +85,7 @@ impl Decoder {
     ///
     /// # Errors
     ///
-    /// The bytes are no value. Nothing that follows can be read either.
+    /// The bytes are not valid RESP3. Nothing that follows can be decoded either.
     #[expect(clippy::should_implement_trait, reason = "None is not the end")]
     pub fn next(&mut self) -> Result<Option<Value>, String> {
         if self.has_failed {
@@ -117,7 +117,7 @@ impl Decoder {
                 let Some(Open { mark, parts, .. }) = self.open.pop() else { break };
                 match closed(mark, parts) {
                     Some(closed) => value = closed,
-                    // An attribute says something about the value that follows in its place.
+                    // An attribute is additional data for the value that follows.
                     None => break,
                 }
             }
@@ -165,7 +165,7 @@ impl Decoder {
         Ok(Step::Whole(value))
     }
 
-    /// Where a line is.
+    /// The position of the next line.
     fn line(&mut self) -> Result<Option<(usize, usize)>, String> {
         let from = self.looked.max(self.at);
         let found = self.buffer[from..].iter().position(|&byte| byte == b'\n').map(|place| from + place);
@@ -177,7 +177,7 @@ impl Decoder {
             self.looked = self.buffer.len();
             return Ok(None);
         };
-        // Where a text has not come, its line is looked for once more.
+        // If the text after the line has not arrived, its line is searched again.
         self.looked = end;
         if end == self.at || self.buffer[end - 1] != b'\r' {
             return Err(shown("does not end as lines do", &self.buffer[self.at..end]));
@@ -191,7 +191,7 @@ impl Decoder {
         let start = line_end + 2;
         let end = start + length;
         if self.buffer.len() < end + 2 {
-            // Counted anew when it has come.
+            // The part is counted again when it has arrived.
             self.parts -= 1;
             return Ok(Step::Incomplete);
         }
@@ -227,7 +227,7 @@ impl Decoder {
     }
 }
 
-/// A value of its parts; None for what is no value of its own.
+/// The value with these parts; `None` for an attribute, which is not a value.
 fn closed(mark: u8, parts: Vec<Value>) -> Option<Value> {
     match mark {
         b'~' => Some(Value::Set(parts)),

@@ -1,4 +1,4 @@
-//! Commands as bytes.
+//! Encodes commands.
 
 use std::collections::TryReserveError;
 use std::io::Write;
@@ -11,13 +11,13 @@ pub struct Request {
 }
 
 impl Request {
-    /// Nothing yet.
+    /// An empty request.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// One command of small parts.
+    /// A request of one command with small parts.
     #[must_use]
     pub fn command<'a>(parts: impl IntoIterator<Item = &'a [u8], IntoIter: ExactSizeIterator>) -> Self {
         let mut request = Self::new();
@@ -29,7 +29,7 @@ impl Request {
         request
     }
 
-    /// Begins another command, of so many parts. `try_part` adds each of them.
+    /// Begins another command, of `parts` parts. Add each of them with [`try_part`](Self::try_part).
     pub fn begin(&mut self, parts: usize) {
         self.replies += 1;
         self.number(b'*', parts);
@@ -39,14 +39,14 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// There is no memory for it.
+    /// There is not enough memory.
     pub fn try_part(&mut self, part: &[u8]) -> Result<(), TryReserveError> {
         self.bytes.try_reserve(part.len().saturating_add(32))?;
         self.push(part);
         Ok(())
     }
 
-    /// What is sent.
+    /// The bytes to send.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes

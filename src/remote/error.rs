@@ -1,4 +1,4 @@
-//! What can go wrong with a call.
+//! The errors of calls.
 
 use std::fmt;
 
@@ -32,7 +32,7 @@ impl Error {
         Self { kind, may_be_executed: true, message: message.into() }
     }
 
-    /// The same error of a request that was sent, or of one that was not.
+    /// The same error for a request that was sent (or was not).
     pub(crate) fn of_request(&self, was_sent: bool) -> Self {
         Self { may_be_executed: was_sent, ..self.clone() }
     }
@@ -43,7 +43,7 @@ impl Error {
         self.kind
     }
 
-    /// Whether the server may have executed the request. False only where no byte of it was sent.
+    /// Whether the server may have executed the request. False only if no byte of it was sent.
     #[must_use]
     pub fn may_be_executed(&self) -> bool {
         self.may_be_executed

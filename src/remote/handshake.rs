@@ -1,4 +1,4 @@
-//! What is said on a new connection before anybody uses it.
+//! The handshake on a new connection, before anybody uses it.
 
 use std::time::{Duration, Instant};
 
@@ -8,23 +8,23 @@ use crate::error::{Error, Kind};
 use crate::stream::{Address, Stream, is_timeout, left};
 use crate::value::Value;
 
-/// After this a server repeats the arguments of a command that it does not know.
+/// The text after which a server repeats the arguments of a command that it does not know.
 const REPEATED: &str = ", with args beginning with";
 
 /// How to connect.
 #[derive(Clone)]
 pub struct Settings {
-    /// Where the server is.
+    /// The address of the server.
     pub address: Address,
     /// How long it may take to connect, and to write one part of a request.
     pub timeout: Duration,
-    /// Who we are; None for the user "default" where there is a password.
+    /// The user name; with a password, `None` means the user "default".
     pub username: Option<String>,
     /// The password; None for none.
     pub password: Option<String>,
     /// The number of the database.
     pub database: u32,
-    /// What the connection is called in `CLIENT LIST`, unless the server refuses that.
+    /// The name of the connection in `CLIENT LIST`. A server may refuse it.
     pub name: Option<String>,
 }
 
@@ -63,8 +63,8 @@ impl Settings {
         commands
     }
 
-    /// What the server says against us, without what it repeats of our own words: a server that does not know `HELLO`
-    /// repeats its arguments, and the password is among them.
+    /// The reason of the server's refusal, without the arguments that it repeats: a server that does not know
+    /// `HELLO` repeats its arguments, and the password is among them.
     fn refusal(&self, text: &[u8]) -> String {
         let text = String::from_utf8_lossy(text);
         let own = text.split_once(REPEATED).map_or(&*text, |(own, _)| own);

@@ -1,4 +1,4 @@
-//! A connection that is made when it is needed, and again after it was lost.
+//! A connection that is opened when it is needed, and again after it was lost.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -11,25 +11,27 @@ use crate::handshake::{Settings, open};
 use crate::slot::Slot;
 use crate::value::Value;
 
-/// How long a caller waits between two looks at what its program wants.
+/// How often a waiting caller calls `look`.
 const SLICE: Duration = Duration::from_millis(50);
 
-/// So many requests with so many bytes fit into the buffers of any connection: writing them does not wait for the server,
-/// if it has answered everything before them. Each write takes about a kilobyte of a buffer, however short it is.
+/// The number of unanswered requests, and of their bytes, which certainly fit into the buffers of a
+/// connection. Writing them does not wait for the server. Each write takes about a kilobyte of a buffer,
+/// however short it is.
 const FIT: (usize, u64) = (100, 1 << 13);
 
-/// How much a caller writes for others after its own request, and how often. Its own answer may have come meanwhile.
+/// The most bytes that a caller writes for others after its own request, and how often. Its own answer may
+/// have arrived meanwhile.
 const FOR_OTHERS: (usize, usize) = (1 << 16, 16);
 
 #[derive(Default)]
 struct State {
     connection: Option<Arc<Connection>>,
     is_connecting: bool,
-    /// What is sent once there is a connection.
+    /// The requests that are sent once there is a connection.
     early: Vec<Early>,
     is_closed: bool,
     connects: u64,
-    /// How often connections of before were given up. One that was begun before is not used.
+    /// Counts how often connections were given up. A connection whose attempt began before that is not used.
     renewals: u64,
 }
 
@@ -39,7 +41,7 @@ struct Early {
     sent_on: Arc<OnceLock<SentOn>>,
 }
 
-/// A connection, and how often something had come on it before a request was sent.
+/// A connection, and its number of received pieces before a request was sent.
 type SentOn = (Arc<Connection>, u64);
 
 struct Shared {
@@ -48,7 +50,7 @@ struct Shared {
     process: u32,
 }
 
-/// What is known of a request that was sent, for a caller that gives up.
+/// The connection of a request, if it was sent, for a caller that gives up.
 #[derive(Default)]
 struct Ticket {
     sent_on: Option<SentOn>,
@@ -63,8 +65,9 @@ impl Ticket {
 
 /// One connection to a server at a time, for all threads of a process.
 ///
-/// It connects in a thread of its own at the first request, and again at the first one after the connection was lost. A
-/// failed attempt fails every request that waited for it, but one that timed out only those whose own time has passed.
+/// It connects in a thread of its own at the first request, and again at the first one after the connection
+/// was lost. If an attempt fails, every request that waited for it fails. If an attempt times out, only
+/// requests whose own time has passed fail.
 pub struct Lane(Arc<Shared>);
 
 impl std::fmt::Debug for Lane {
@@ -82,11 +85,11 @@ impl Lane {
 
     /// Sends a request and waits for its answer: one reply for each command.
     ///
-    /// `look` is called every 50 ms; where it returns an error, the caller stops waiting.
+    /// `look` is called every 50 ms. If it returns an error, the caller stops waiting.
     ///
     /// # Errors
     ///
-    /// There is no answer. [`Error::may_be_executed`] says what that means.
+    /// There is no answer. [`Error::may_be_executed`] tells whether the server may have executed the request.
     pub fn call(
         &self,
         request: Request,
@@ -125,7 +128,7 @@ impl Lane {
             if left.is_zero() {
                 leave(&ticket, &slot);
                 self.give_up(&ticket);
-                // What is not on a connection when its time has passed is not sent any more: see `begin`.
+                // A request that is not on a connection when its time has passed is never sent: see `begin`.
                 let was_sent = ticket.sent_on().is_some();
                 return slot.take().unwrap_or_else(|| Err(timed_out().of_request(was_sent)));
             }
@@ -141,8 +144,8 @@ impl Lane {
 
     /// Gives up a request whose time has passed.
     ///
-    /// A connection on which nothing has come since the request was sent is ended, as it may be dead. Otherwise the reply
-    /// is dropped when it comes.
+    /// If nothing was received on the connection since the request was sent, the connection is ended, as it
+    /// may be dead. Otherwise the reply is dropped when it arrives.
     fn give_up(&self, ticket: &Ticket) {
         if let Some((connection, heard)) = ticket.sent_on()
             && connection.is_ours()
@@ -152,7 +155,7 @@ impl Lane {
         }
     }
 
-    /// How often it has connected.
+    /// The number of connections that were made.
     #[must_use]
     pub fn connects(&self) -> u64 {
         self.0.lock().connects
@@ -165,15 +168,15 @@ impl Lane {
         }
     }
 
-    /// Makes another connection for what is asked from now on, since there may be another server at the address. What
-    /// was asked before is still answered.
+    /// Uses a new connection for requests from now on, since there may be another server at the address.
+    /// Earlier requests are still answered.
     pub fn renew(&self) {
         if let Some(connection) = self.take_connection() {
             self.0.send_again(connection.retire());
         }
     }
 
-    /// Parts with the connection, and with one that is being made.
+    /// Gives up the connection, and one that is being made. Returns the former.
     fn take_connection(&self) -> Option<Arc<Connection>> {
         if std::process::id() != self.0.process {
             return None;
@@ -183,7 +186,7 @@ impl Lane {
         state.connection.take()
     }
 
-    /// Ends the connection. There is none from now on.
+    /// Ends the connection, and makes no other.
     pub fn close(&self) {
         if std::process::id() == self.0.process {
             self.0.close();
@@ -197,7 +200,7 @@ impl Drop for Lane {
     }
 }
 
-/// Has the connection's own thread read what a caller does not wait for any more.
+/// Makes the connection's own thread read the answer for a caller that no longer waits.
 fn leave(ticket: &Ticket, slot: &Arc<Slot>) {
     if let Some((connection, _)) = ticket.sent_on() {
         connection.leave(slot);
@@ -213,7 +216,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a request in line. The first one without a connection has one made.
+    /// Queues a request. If there is no connection, starts to make one.
     fn put(self: &Arc<Self>, mut pending: Pending) -> Ticket {
         loop {
             let mut state = self.lock();
@@ -224,7 +227,7 @@ impl Shared {
             }
             let Some(connection) = state.connection.clone() else {
                 let sent_on = Arc::new(OnceLock::new());
-                // Its caller does not know the connection yet.
+                // Its caller does not know the connection yet, so it cannot read.
                 pending.may_read = false;
                 state.early.push(Early { pending, sent_on: Arc::clone(&sent_on) });
                 let is_first = !std::mem::replace(&mut state.is_connecting, true);
@@ -244,7 +247,7 @@ impl Shared {
         }
     }
 
-    /// Writes what is in line, after `begin_writing` has said so.
+    /// Writes the queued bytes, after `begin_writing` has returned true.
     fn write(self: &Arc<Self>, connection: &Arc<Connection>) {
         for _ in 0..FOR_OTHERS.1 {
             match connection.write() {
@@ -291,7 +294,7 @@ impl Shared {
         match connection.write() {
             Progress::Done => {}
             Progress::Ended(unsent) => self.send_again(unsent),
-            // Of others, who may have more to say than fits.
+            // These are requests of others, which may be more than the buffers hold.
             Progress::More(_) => self.write_in_thread(connection),
         }
     }
@@ -332,7 +335,7 @@ impl Shared {
         }
     }
 
-    /// Connects in a thread, which reads from then on.
+    /// Connects in a new thread, which then reads.
     fn start(self: &Arc<Self>) {
         let shared = Arc::clone(self);
         let thread = std::thread::Builder::new().name("flexcache-lane".to_owned());
@@ -344,8 +347,8 @@ impl Shared {
         }
     }
 
-    /// Informs the callers that wait for a connection that there is none. Callers that came while an attempt was under
-    /// way which has timed out wait for the next attempt, if they have time left: whether there are any.
+    /// Fails the callers that wait for a connection. After an attempt that timed out, callers with time left
+    /// wait for the next attempt. Returns whether there are any.
     fn fail(&self, why: &Error) -> bool {
         let now = Instant::now();
         let (failed, are_left) = {
@@ -373,7 +376,7 @@ impl Shared {
             if !self.begin(&connection, renewals) {
                 continue;
             }
-            // A panic is a bug; callers must not wait for ever for that.
+            // A panic is a bug, but callers must not wait for ever because of it.
             let unsent = catch_unwind(AssertUnwindSafe(|| connection.read()));
             let unsent = unsent.unwrap_or_else(|_| {
                 connection.end(&Error::unknown(Kind::Lost, "an error of the program ended the connection"))
@@ -383,7 +386,8 @@ impl Shared {
         }
     }
 
-    /// Shows a new connection to all, and sends what has waited for it. False where it is not wanted any more.
+    /// Makes a new connection available, and sends the requests that have waited for it. Returns false if the
+    /// connection is no longer wanted.
     fn begin(self: &Arc<Self>, connection: &Arc<Connection>, renewals: u64) -> bool {
         let mut failed = Vec::new();
         {
@@ -398,10 +402,10 @@ impl Shared {
                 let _ = connection.end(&Error::unknown(Kind::Lost, "the connection was closed"));
                 return true;
             }
-            // Nobody sees the connection, and comes before them, until all are in line.
+            // No other thread sees the connection before all of these are queued, so none overtakes them.
             for Early { pending, sent_on } in std::mem::take(&mut state.early) {
-                // Nobody else sets it. A caller whose time has passed and who does not see it is sure that nothing is
-                // sent, so the time is looked at afterwards.
+                // Only this thread sets it. A caller whose time has passed and that does not see it relies on
+                // the request not being sent, so the time is checked afterwards.
                 let _ = sent_on.set((Arc::clone(connection), connection.heard()));
                 if pending.until <= Instant::now() {
                     failed.push((pending.slot, timed_out().of_request(false)));

@@ -1,14 +1,15 @@
 //! One RESP3 connection to a Valkey or Redis server for all threads of a process.
 //!
-//! [`Lane`] is what programs use. It connects when it is first needed and again after a connection was lost.
+//! Programs use [`Lane`]. It connects when it is first needed, and again after a connection was lost.
 //!
 //! # What was sent
 //!
-//! A server sends answers in the order of the requests of a connection. One thread at a time reads them, and tells the
-//! callers in that order, also those who have given up: so a late answer is nobody else's.
+//! A server sends answers in the order of the requests on a connection. One thread at a time reads the
+//! answers, and assigns them to the requests in that order. Requests whose callers have given up keep their
+//! place, so a late answer never goes to another caller.
 //!
-//! A request of which no byte was sent when its connection ended is sent once more on the next one. Of any other the
-//! caller learns that the server may have executed it.
+//! If no byte of a request was sent when its connection ended, the request is sent once more on the next
+//! connection. Otherwise the caller gets an error which says that the server may have executed it.
 
 mod connection;
 mod decode;

@@ -1,8 +1,10 @@
-//! Who reads the answers of a connection.
+//! Decides which thread reads the answers of a connection.
 //!
-//! One thread at a time has the right to read, and gives all others what comes for them. A caller that waits takes it where
-//! nobody has it: then its answer wakes no other thread first. Afterwards it tells another caller that waits. The connection's
-//! own thread reads for those who do not wait themselves, and while nobody asks for anything, so that an end is noticed.
+//! One thread at a time has the right to read, and passes on the answers for all others. A waiting caller
+//! takes this right if no other thread has it; then it gets its answer without another thread being woken
+//! first. Afterwards it notifies another waiting caller. The connection's own thread reads for callers that
+//! do not wait themselves. It also reads while there are no requests, so that the end of the connection is
+//! noticed.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
@@ -14,14 +16,14 @@ use crate::slot::{Answer, Slot};
 use crate::stream::is_timeout;
 use crate::value::Value;
 
-/// How long nobody has to ask for anything until the connection's own thread reads again.
+/// The time without requests after which the connection's own thread reads again.
 const IDLE: Duration = Duration::from_millis(50);
 
-/// What is used for reading.
+/// The state of reading.
 pub(crate) struct Reading {
     decoder: Decoder,
     buffer: Vec<u8>,
-    /// How long a read of the socket waits at most.
+    /// The longest time that a read of the socket waits.
     timeout: Option<Duration>,
 }
 
@@ -40,13 +42,13 @@ fn lost(why: impl Into<String>) -> Error {
 }
 
 impl Connection {
-    /// Reads in the connection's own thread until it ends. Returns what `end` does.
+    /// Reads in the connection's own thread until the connection ends. Returns the same as `end`.
     pub(crate) fn read(&self) -> Vec<Pending> {
         let mut is_first = true;
         loop {
             let mut reading = locked(&self.reading);
             let why = loop {
-                // Some may have come already while the connection was made.
+                // Values may have arrived already during the handshake.
                 let received = if std::mem::take(&mut is_first) {
                     self.take(&mut reading.decoder)
                 } else {
@@ -70,7 +72,8 @@ impl Connection {
         }
     }
 
-    /// Waits until there is something to read for others, or nobody else reads. False where the connection has ended.
+    /// Waits until there is something to read for others, or no other thread reads. Returns false if the
+    /// connection has ended.
     fn wait_until_wanted(&self) -> bool {
         let mut state = self.lock();
         loop {
@@ -92,8 +95,8 @@ impl Connection {
         }
     }
 
-    /// Waits for the answer of a caller, and reads for all meanwhile unless somebody else does. Returns it with what `end`
-    /// does.
+    /// Waits for the answer of a caller. Meanwhile it reads for all, unless another thread does. Returns the
+    /// answer, and the same as `end`.
     pub(crate) fn wait(&self, slot: &Slot, time: Duration) -> (Option<Answer>, Vec<Pending>) {
         if time.is_zero() {
             return (slot.take(), Vec::new());
@@ -108,7 +111,7 @@ impl Connection {
             Err(TryLockError::WouldBlock) => return (slot.wait(time), Vec::new()),
         };
         let until = Instant::now() + time;
-        // Another thread may have read it before.
+        // Another thread may have read the answer before.
         let mut answer = slot.take();
         let mut unsent = Vec::new();
         while answer.is_none() {
@@ -126,7 +129,7 @@ impl Connection {
         (answer.or_else(|| slot.take()), unsent)
     }
 
-    /// Says that a caller does not wait any more. The connection's own thread reads its answer when it comes.
+    /// Declares that a caller no longer waits. The connection's own thread reads its answer when it arrives.
     pub(crate) fn leave(&self, slot: &Arc<Slot>) {
         let mut state = self.lock();
         let is_its = |one: &&mut Waiting| one.may_read && Arc::ptr_eq(&one.slot, slot);
@@ -137,7 +140,7 @@ impl Connection {
         }
     }
 
-    /// Has somebody else read, if anybody waits.
+    /// Lets another thread read, if any waits.
     fn pass_on(&self) {
         let state = self.lock();
         if state.unread > 0 || state.end.is_some() {
@@ -150,7 +153,8 @@ impl Connection {
         }
     }
 
-    /// Reads what has come, for which it waits for at most so long, and gives it to those who wait for it.
+    /// Reads received bytes, for which it waits at most `wait`, and passes the answers to the waiting
+    /// callers.
     fn receive(&self, reading: &mut Reading, wait: Option<Duration>) -> Result<(), Error> {
         if reading.timeout != wait {
             let failed = |error| lost(format!("the connection to the server was lost: {error}"));
@@ -173,12 +177,12 @@ impl Connection {
         let broken = |why| lost(format!("the connection to the server was ended: {why}"));
         while let Some(value) = decoder.next().map_err(broken)? {
             if let Value::Push(_) = value {
-                // Nobody has asked for it.
+                // A push: no request waits for it.
                 continue;
             }
             let mut state = self.lock();
             if state.end.is_some() {
-                // Another thread has told those who waited for this.
+                // Another thread has ended the connection, and has told the waiting callers.
                 return Ok(());
             }
             if state.waiting.is_empty() {

@@ -1,4 +1,4 @@
-//! Where the answer of a blocking call comes.
+//! The slot to which the answer of a blocking call is delivered.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,11 +11,11 @@ pub(crate) type Answer = Result<Vec<Value>, Error>;
 #[derive(Default)]
 struct State {
     answer: Option<Answer>,
-    /// Whether its caller should look whether it can read.
+    /// Whether its caller should check whether it can read.
     is_told: bool,
 }
 
-/// Where one caller waits.
+/// The slot of one waiting caller.
 #[derive(Default)]
 pub(crate) struct Slot {
     state: Mutex<State>,
@@ -32,7 +32,7 @@ impl Slot {
         self.has_changed.notify_one();
     }
 
-    /// Tells the caller that nobody reads any more.
+    /// Tells the caller that no thread reads any more.
     pub(crate) fn tell(&self) {
         self.lock().is_told = true;
         self.has_changed.notify_one();

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Where a server is.
+/// The address of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// A host and a port.
@@ -23,10 +23,11 @@ pub(crate) enum Stream {
     Unix(UnixStream),
 }
 
-/// The most bytes of one write. Windows takes all of them or fails, and then does not say how many it has sent.
+/// The most bytes of one write. On Windows a write takes all bytes or fails, and then does not report how
+/// many it has sent.
 const PIECE: usize = if cfg!(windows) { 1 << 16 } else { usize::MAX };
 
-/// What is left until a moment, as sockets take it, which refuse zero.
+/// The time left until a moment; `None` if there is none, as sockets refuse a timeout of zero.
 pub(crate) fn left(until: Instant) -> Option<Duration> {
     until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
 }
@@ -89,8 +90,8 @@ impl Stream {
         }
     }
 
-    /// Writes all bytes, each part within the socket's timeout and all of them before a moment. Says how many the system
-    /// has taken, or may have taken.
+    /// Writes all bytes, each part within the socket's timeout, and all of them before `until`. Returns how
+    /// many the system has taken, or may have taken.
     pub(crate) fn write_all(&self, bytes: &[u8], until: Instant) -> (usize, io::Result<()>) {
         let mut count = 0;
         while count < bytes.len() {
@@ -114,7 +115,7 @@ impl Stream {
     }
 
     pub(crate) fn shut_down(&self) {
-        // An error means that the server has closed it already.
+        // An error means that the connection is closed already.
         let _ = match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Both),
             #[cfg(unix)]
@@ -123,7 +124,7 @@ impl Stream {
     }
 }
 
-/// Whether an error means that time was over.
+/// Whether an error means that the time was over.
 pub(crate) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
 }

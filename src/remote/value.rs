@@ -1,28 +1,28 @@
-//! What a server sends.
+//! The values that a server sends.
 
 /// A reply, a part of one, or a push.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// Nothing.
+    /// Null.
     Null,
-    /// Yes or no.
+    /// A boolean.
     Bool(bool),
-    /// A number.
+    /// An integer.
     Int(i64),
-    /// A number with a fraction.
+    /// A floating-point number.
     Double(f64),
-    /// A number of any size, as digits.
+    /// An integer of any size, as digits.
     BigNumber(Vec<u8>),
     /// Text or bytes.
     Bytes(Vec<u8>),
-    /// The server refused the command. The first word says why, for programs.
+    /// An error: the server refused the command. The first word is a code for programs.
     Error(Vec<u8>),
-    /// Several values.
+    /// An array.
     Array(Vec<Value>),
-    /// Several different values.
+    /// A set: values that all differ.
     Set(Vec<Value>),
-    /// Keys and values in turn.
+    /// A map: keys and values in turn.
     Map(Vec<Value>),
-    /// What nobody asked for, such as `invalidate` and a list of keys.
+    /// A message without a request, such as `invalidate` and a list of keys.
     Push(Vec<Value>),
 }

@@ -1,4 +1,4 @@
-//! `SharedCache`: a segment by name or path, opened anew whenever another one takes its place.
+//! `SharedCache`: a segment with a name or path. The cache opens the successor when the segment is replaced.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -19,13 +19,13 @@ use crate::terms::{
 };
 use crate::write::Copied;
 
-/// One segment in the line of those that had the name while the cache was open.
+/// One of the segments that have had the name while the cache was open, in a linked list.
 ///
-/// An earlier one stays mapped until the cache is dropped, so that no call can outlive it. That happens only after
-/// `unlink`, a change of size, or damage.
+/// Earlier segments stay mapped until the cache is dropped, so that no call can outlive its segment. There
+/// are earlier ones only after `unlink`, a change of size, or damage.
 pub(crate) struct Link {
     pub(crate) segment: Segment,
-    /// Its place in the line.
+    /// Its index in the list.
     pub(crate) number: usize,
     next: OnceLock<Box<Link>>,
 }
@@ -43,12 +43,13 @@ impl SharedCache {
     ///
     /// # Errors
     ///
-    /// An option is out of range; the directory or the file is not ours; no room, by file system or memory limit;
-    /// the file is not a cache, or another layout's or pid namespace's.
+    /// An option is out of range; the directory or the file belongs to another user; the file system or the
+    /// memory limit has no room; the file is not a cache, or a cache of another layout or pid namespace.
     pub fn open(location: &Location, options: Options) -> Result<Self> {
         let place = place_of(location)?;
         if place.is_among_names() {
-            // A program that was killed has removed nothing. What prevents this is said where it prevents more.
+            // A program that was killed has not removed its temporary cache. Errors are ignored: if they
+            // matter, a later call reports them.
             let _ = remove_left();
         }
         let (segment, created) = open::open(&place, &wanted(&options)?)?;
@@ -56,8 +57,8 @@ impl SharedCache {
         Ok(Self { place, options, first, created })
     }
 
-    /// Says that this process uses the cache no longer. A temporary one is removed if no other process has it open. The memory
-    /// stays mapped until the cache is dropped. Waits for nobody.
+    /// Declares that this process no longer uses the cache. A temporary cache is removed if no other process
+    /// has it open. The memory stays mapped until the cache is dropped. Never waits.
     pub fn leave(&self) {
         let mut link = Some(&self.first);
         while let Some(left) = link {
@@ -65,7 +66,7 @@ impl SharedCache {
             link = left.next.get().map(|next| &**next);
         }
         if self.place.is_temporary() {
-            // Where that fails, the next program that opens a cache tries again.
+            // If this fails, the next program that opens a cache tries again.
             let _ = remove_left();
         }
     }
@@ -76,7 +77,7 @@ impl SharedCache {
         self.place.directory.join(&self.place.name)
     }
 
-    /// Whether this call of `open` made the file.
+    /// Whether `open` created the file.
     #[must_use]
     pub fn is_new(&self) -> bool {
         self.created
@@ -91,7 +92,7 @@ impl SharedCache {
         link
     }
 
-    /// Calls `act` with the segment that has the name, and again with its successor if it is retired meanwhile.
+    /// Calls `act` with the current segment, and again with its successor if it is retired meanwhile.
     #[inline(always)]
     fn with<R>(&self, patience: Patience, mut act: impl FnMut(&Segment, usize) -> Result<R>) -> Result<R> {
         let link = self.link();
@@ -104,7 +105,8 @@ impl SharedCache {
         self.with_successor(patience, &mut act)
     }
 
-    /// The same where the segment was retired. Apart, since the compiler makes a call that may be repeated slower.
+    /// [`SharedCache::with`] after the segment was retired. It is a function of its own because a loop makes
+    /// the compiler produce slower code.
     #[cold]
     #[inline(never)]
     fn with_successor<R>(
@@ -134,16 +136,16 @@ impl SharedCache {
         if link.next.get().is_some() {
             return Ok(());
         }
-        // The size that was asked for at first was granted or refused then.
+        // A change of size was requested, and done or refused, when the cache was opened.
         let wanted = Wanted { resize: false, create, ..wanted(&self.options)? };
         let (segment, _) = open::open(&self.place, &wanted)?;
-        // If another thread was faster, its segment is the one.
+        // If another thread was faster, its segment is used.
         let _ = link.next.set(Box::new(Link { segment, number: link.number + 1, next: OnceLock::new() }));
         Ok(())
     }
 
-    /// The segment that has the name. `None` where it was removed and nobody has made another one yet: those who only
-    /// look make none.
+    /// The current segment. `None` if it was removed and nobody has created another one yet: calls that only
+    /// look create none.
     fn present(&self) -> Option<&Segment> {
         for _ in 0..8 {
             let link = self.link();
@@ -155,7 +157,7 @@ impl SharedCache {
         None
     }
 
-    /// Does something under the lock of a key's stripe.
+    /// Calls `act` under the lock of a key's stripe.
     #[inline(always)]
     pub(crate) fn write<R>(
         &self,
@@ -173,7 +175,7 @@ impl SharedCache {
         self.write_slowly(key, patience, &mut act)
     }
 
-    /// The same where it may take several attempts.
+    /// [`SharedCache::write`] when it may take several attempts.
     #[cold]
     #[inline(never)]
     fn write_slowly<R>(
@@ -189,24 +191,28 @@ impl SharedCache {
         })
     }
 
-    /// Waits until the stripe of a key can be written, and leaves it as it is. For callers that must not wait in the call that
-    /// writes.
+    /// Waits until the stripe of a key can be written, and changes nothing. For callers that must not wait in
+    /// the call that writes.
     ///
     /// # Errors
     ///
-    /// [`Error::Timeout`] for the lock; those of [`SharedCache::open`] where the segment has to be opened anew.
+    /// [`Error::Timeout`] for the lock; errors of [`SharedCache::open`] if a successor of the segment has to
+    /// be opened.
     pub fn wait_for_writers(&self, key: Key<'_>) -> Result<()> {
         self.write(key, Patience::Wait, |_, _| Ok(())).map(drop)
     }
 
-    /// Makes something of a key's value, without a lock, and notes that the entry was used. Returns `None` if there is none.
+    /// Reads a key's value without a lock, and marks the entry as used. Returns the result of `make`, or
+    /// `None` if there is no value.
     ///
-    /// `make` may be called several times, and on bytes that are nonsense; its last result counts. A stripe that is
-    /// damaged or never at rest is read under its lock, or the call finds nothing.
+    /// `make` may be called several times, and with arbitrary bytes if the value is overwritten meanwhile;
+    /// its last result counts. If the stripe is damaged or is written all the time, it is read under its
+    /// lock; if that is not free, the call finds nothing.
     ///
     /// # Errors
     ///
-    /// Those of `make`; with [`Patience::Try`], [`Error::Busy`] if the segment has to be opened anew.
+    /// Errors of `make`; with [`Patience::Try`], [`Error::Busy`] if a successor of the segment has to be
+    /// opened.
     #[inline(always)]
     pub fn get<R>(
         &self,
@@ -230,7 +236,8 @@ impl SharedCache {
         self.get_slowly(key, patience, make)
     }
 
-    /// The same where the segment may have to be opened anew, or read under a lock, or where `make` failed.
+    /// [`SharedCache::get`] in the unusual cases: a successor has to be opened, the stripe has to be read
+    /// under its lock, or `make` failed.
     #[cold]
     fn get_slowly<R>(
         &self,
@@ -241,7 +248,8 @@ impl SharedCache {
         self.with(patience, |segment, _| Ok(segment.read(key, &mut make)?.map(|(result, _)| result)))
     }
 
-    /// The same, with the time at which the entry expires (0: never), and what [`SharedCache::replace`] needs.
+    /// Like [`SharedCache::get`], but also returns the time at which the entry expires (0: never), and the
+    /// version for [`SharedCache::replace`].
     ///
     /// # Errors
     ///
@@ -258,7 +266,7 @@ impl SharedCache {
         })
     }
 
-    /// Whether a key has a live value. Counts as a use.
+    /// Whether a key has a live value. This marks the entry as used.
     ///
     /// # Errors
     ///
@@ -267,7 +275,7 @@ impl SharedCache {
         Ok(self.get(key, patience, |_| Ok(()))?.is_some())
     }
 
-    /// Stores an entry, in place of whatever the key has. Returns whether that was a live value.
+    /// Stores an entry and replaces whatever the key has. Returns whether it replaced a live value.
     ///
     /// # Errors
     ///
@@ -280,10 +288,11 @@ impl SharedCache {
         Ok(self.holding_tags(written, entry))
     }
 
-    /// Stores an entry as [`SharedCache::put`] does, if nothing is in the way. Returns whether it replaced a live value, and
-    /// `None` if it stored nothing: `put` stores it then, or says why not.
+    /// Stores an entry like [`SharedCache::put`], if that needs neither a wait nor a second attempt. Returns
+    /// whether it replaced a live value. `None` means that it stored nothing, and the caller should call
+    /// `put`.
     ///
-    /// This is the shortest way: it neither waits nor tries twice, and has no error or stamp to return.
+    /// This is the fastest way to store an entry, as it returns neither an error nor a stamp.
     #[inline]
     #[must_use]
     pub fn put_at_once(&self, key: Key<'_>, entry: &Entry<'_>) -> Option<bool> {
@@ -299,7 +308,7 @@ impl SharedCache {
             .map(|(replaces, _)| replaces)
     }
 
-    /// Stores an entry under a condition, which is looked at under the lock.
+    /// Stores an entry under a condition, which is checked under the lock.
     ///
     /// # Errors
     ///
@@ -348,10 +357,12 @@ impl SharedCache {
         Ok(Written { result: put.result == Put::Inserted, stamp: put.stamp })
     }
 
-    /// Stores an entry if the key's value is still the one of which [`SharedCache::get_version`] told. Returns whether it did. The
-    /// value keeps its tags, whatever those of the entry are.
+    /// Stores an entry if the key's value is still the one with this `version`, which
+    /// [`SharedCache::get_version`] returned. Returns whether it did. The value keeps its tags; those of
+    /// `entry` are ignored.
     ///
-    /// Where it returns false the value may be the same all the same: the entry may have moved. Read it again.
+    /// The result may be false although the value is the same, because the entry has moved. Read the value
+    /// again then.
     ///
     /// # Errors
     ///
@@ -369,7 +380,7 @@ impl SharedCache {
         })
     }
 
-    /// Writes in the file in which a value was read; in another one it is not there, and the answer is false.
+    /// Writes in the file in which a value was read. Returns false if that is no longer the current one.
     fn write_version(
         &self,
         key: Key<'_>,
@@ -392,7 +403,8 @@ impl SharedCache {
         self.write(key, patience, |held: &mut Held<'_>, key| held.delete(key))
     }
 
-    /// Removes a key's value if it is still the one that was read. Whether it was removed; see [`SharedCache::replace`].
+    /// Removes a key's value if it is still the one with this `version`. Returns whether it was removed; see
+    /// [`SharedCache::replace`].
     ///
     /// # Errors
     ///
@@ -401,11 +413,11 @@ impl SharedCache {
         self.write_version(key, version, patience, |held, key| held.delete_seen(key, &version.seen))
     }
 
-    /// Removes a key's value, and makes something of it.
+    /// Removes a key's value, and returns the result of `make` for it.
     ///
     /// # Errors
     ///
-    /// As `delete`; [`Error::OutOfMemory`], with nothing removed; those of `make`, after the removal.
+    /// As `delete`; [`Error::OutOfMemory`], with nothing removed; errors of `make`, after the removal.
     pub fn pop<R>(
         &self,
         key: Key<'_>,
@@ -418,7 +430,7 @@ impl SharedCache {
             segment.copy_with(&key, patience, &mut copy, |held, key| held.delete(key).map(drop))
         })?;
         if !found {
-            // Copies elsewhere may outlive the entry here.
+            // Other caches may have copies although there is no entry here, so `delete` invalidates them.
             self.delete(key, patience)?;
             return Ok(None);
         }
@@ -434,12 +446,12 @@ impl SharedCache {
         self.write(key, patience, |held, key| held.touch(key, deadline))
     }
 
-    /// Removes everything. Returns how many entries there were, expired ones included.
+    /// Removes everything. Returns the number of entries that there were, including expired ones.
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`] or [`Error::Timeout`] for a stripe's lock. The other stripes are empty then. After [`Error::Interrupted`]
-    /// some are.
+    /// [`Error::Busy`] or [`Error::Timeout`] for a stripe's lock: the other stripes have been emptied.
+    /// [`Error::Interrupted`]: some stripes have been emptied.
     pub fn clear(&self, patience: Patience) -> Result<u64> {
         self.with(patience, |segment, _| {
             let mut removed = 0;
@@ -460,8 +472,8 @@ impl SharedCache {
         })
     }
 
-    /// Calls `visit` with the kind and the bytes of every key that has a live value. A key that is there all the time is
-    /// visited exactly once. Takes no lock.
+    /// Calls `visit` with the kind and the bytes of every key that has a live value. A key that is present
+    /// during the whole call is visited exactly once. Takes no lock.
     ///
     /// # Errors
     ///
@@ -474,8 +486,8 @@ impl SharedCache {
         })
     }
 
-    /// The number of entries, those included that have expired and were not met yet. May wait for a file, if the segment was
-    /// replaced.
+    /// The number of entries, including expired ones that were not removed yet. May wait for a file if the
+    /// segment was replaced.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.present().map_or(0, |segment| {
@@ -489,13 +501,14 @@ impl SharedCache {
         self.len() == 0
     }
 
-    /// Adds to the sums of hits and misses, which all processes share. Reads do not count by themselves: an addition in
-    /// shared memory would cost more than they do.
+    /// Adds to the sums of hits and misses, which all processes share. Reads do not count by themselves,
+    /// because an addition in shared memory would cost more than the read.
     pub fn count(&self, hits: u64, misses: u64) {
         self.link().segment.count(hits, misses);
     }
 
-    /// Sums over all stripes. Each is right by itself; together they are of slightly different moments. May wait as `len`.
+    /// Sums over all stripes. Each number is exact, but they are read at slightly different moments. May wait
+    /// like `len`.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let Some(segment) = self.present() else { return Stats::of(self.link().segment.geometry()) };
@@ -518,8 +531,8 @@ impl SharedCache {
         }
     }
 
-    /// Removes the file, and has every process that uses it leave it: their next calls create a new one. Returns whether it
-    /// was still there. The memory is free when all have left.
+    /// Removes the file. Every process that uses it leaves it: its next call creates a new one. Returns
+    /// whether the file still existed. The memory is freed when all processes have left it.
     ///
     /// # Errors
     ///
@@ -532,7 +545,7 @@ impl SharedCache {
     ///
     /// # Errors
     ///
-    /// What is wrong, or that a lock was not free.
+    /// A description of the inconsistency, or that a lock was not free.
     pub fn check(&self) -> std::result::Result<(), String> {
         let Some(segment) = self.present() else { return Ok(()) };
         for number in 0..segment.geometry().stripes {
@@ -559,8 +572,8 @@ impl Drop for SharedCache {
     }
 }
 
-/// Removes the temporary caches of this user that no process has open any more, since the last one was killed. Returns how many.
-/// Opening any cache by its name does this too.
+/// Removes the temporary caches of this user that no process has open any more, because the last one was
+/// killed. Returns their number. Opening any cache by its name does this too.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! The time that deadlines are told in: nanoseconds since the machine booted, which go on while it sleeps.
+//! The clock of deadlines: nanoseconds since the machine booted, including the time that it sleeps.
 
 use std::cell::Cell;
 

@@ -1,4 +1,5 @@
-//! The directory of a segment: ours alone, reached through a descriptor, and locked while a name in it changes.
+//! The directory of a segment: it belongs to this user alone, is used through a descriptor, and is locked
+//! while a name in it changes.
 
 use std::ffi::OsStr;
 use std::io;
@@ -24,7 +25,8 @@ pub(crate) struct Directory {
     path: PathBuf,
 }
 
-/// Whether a file or directory is this user's, and nobody else's to change (or, for a file, to read).
+/// Checks that a file or directory belongs to this user, and that others have none of the permissions
+/// `others`.
 pub(crate) fn check_owner(path: &Path, status: &Stat, others: u32) -> Result<()> {
     let me = rustix::process::geteuid().as_raw();
     let not_ours = |what| Err(Error::NotOurs { path: path.to_owned(), what });
@@ -43,7 +45,7 @@ pub(crate) fn check_owner(path: &Path, status: &Stat, others: u32) -> Result<()>
 }
 
 impl Directory {
-    /// Opens a directory, and makes it first if it is not there.
+    /// Opens a directory, and creates it if it is missing.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         match rustix::fs::mkdir(path, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => {}
@@ -72,7 +74,7 @@ impl Directory {
         Error::file(&self.path_of(name), error)
     }
 
-    /// Refuses file systems that cannot hold a segment. Returns whether the directory lies in memory.
+    /// Refuses file systems that cannot hold a segment. Returns whether the file system is in memory.
     pub(crate) fn check_filesystem(&self, knows_boot: bool) -> Result<bool> {
         let kind = system::filesystem_of(self.fd.as_fd()).map_err(|error| Error::file(&self.path, error))?;
         let refused = |what| Err(Error::Filesystem { path: self.path.clone(), what });
@@ -94,9 +96,9 @@ impl Directory {
             .map_or(u64::MAX, |status| status.f_bavail.saturating_mul(status.f_frsize))
     }
 
-    /// Opens a file in it, `None` if it is not there.
+    /// Opens a file in the directory; `None` if it does not exist.
     pub(crate) fn open_file(&self, name: &OsStr) -> Result<Option<(OwnedFd, Stat)>> {
-        // Without O_NONBLOCK a device could keep us waiting.
+        // Without O_NONBLOCK, opening a device could block.
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let fd = match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
             Ok(fd) => fd,
@@ -122,7 +124,7 @@ impl Directory {
         Ok(Some((fd, status)))
     }
 
-    /// What is under a name, without following a link.
+    /// The status of a name, without following a link.
     pub(crate) fn status(&self, name: &OsStr) -> Result<Option<Stat>> {
         match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(status) => Ok(Some(status)),
@@ -131,12 +133,13 @@ impl Directory {
         }
     }
 
-    /// A new file without a name. `None` where the file system has no such files.
+    /// A new unnamed file. `None` if the file system has no such files.
     pub(crate) fn unnamed_file(&self) -> Result<Option<OwnedFd>> {
         system::unnamed_file(self.fd.as_fd()).map_err(|error| Error::file(&self.path, error))
     }
 
-    /// Waits until no other process changes names in the directory, for as long as `goes_on` says.
+    /// Locks the directory against changes of names by other processes. Waits as long as `goes_on` returns
+    /// true.
     pub(crate) fn lock(&self, goes_on: fn() -> bool) -> Result<DirectoryLock<'_>> {
         let deadline = Instant::now() + PATIENCE;
         let mut pause = Duration::from_micros(200);
@@ -156,10 +159,12 @@ impl Directory {
         }
     }
 
-    /// Removes a segment's file if no process has it open. Returns whether it did. What cannot be opened is not ours to remove.
+    /// Removes a segment's file if no process has it open. Returns whether it did. A file that cannot be
+    /// opened is left alone.
     ///
-    /// Who has it open keeps a shared lock on it, from before it has its name. Who opens it finds it locked, and looks again. So
-    /// the name is that file's until it is removed.
+    /// Every process that has the file open holds a shared lock on it, which the creator takes before the
+    /// file has its name. A process that opens the file during this call finds it locked, and tries again. So
+    /// the name belongs to this file until it is removed.
     pub(crate) fn unlink_unused(&self, name: &OsStr) -> Result<bool> {
         let Ok(Some((file, opened))) = self.open_file(name) else { return Ok(false) };
         if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -173,7 +178,7 @@ impl Directory {
         Ok(true)
     }
 
-    /// Removes a name. It is no error if it is not there.
+    /// Removes a name, if it exists.
     fn unlink(&self, name: &OsStr) -> Result<()> {
         match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -181,7 +186,7 @@ impl Directory {
         }
     }
 
-    /// The names in it.
+    /// The names in the directory.
     pub(crate) fn names(&self) -> Result<Vec<Vec<u8>>> {
         let read = || -> io::Result<Vec<Vec<u8>>> {
             let mut names = Vec::new();
@@ -204,7 +209,7 @@ impl AsFd for Directory {
 pub(crate) struct DirectoryLock<'a>(&'a Directory);
 
 impl DirectoryLock<'_> {
-    /// A new file with a temporary name, and that name.
+    /// Creates a file with a temporary name, and returns both.
     pub(crate) fn temporary_file(&self) -> Result<(OwnedFd, String)> {
         let name = temporary_name()?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
@@ -213,7 +218,7 @@ impl DirectoryLock<'_> {
         Ok((fd, name))
     }
 
-    /// Gives a file without a name one. Returns false if the name is taken.
+    /// Gives an unnamed file a name. Returns false if the name is taken.
     pub(crate) fn link(&self, file: &OwnedFd, name: &OsStr) -> Result<bool> {
         match system::link(file, self.0.fd.as_fd(), name) {
             Ok(()) => Ok(true),
@@ -222,7 +227,7 @@ impl DirectoryLock<'_> {
         }
     }
 
-    /// Gives a file without a name one in place of what has it now.
+    /// Gives an unnamed file a name that another file has now.
     pub(crate) fn replace(&self, file: &OwnedFd, name: &OsStr) -> Result<()> {
         let temporary = temporary_name()?;
         if !self.link(file, OsStr::new(&temporary))? {
@@ -231,18 +236,19 @@ impl DirectoryLock<'_> {
         self.rename(&temporary, name)
     }
 
-    /// Gives a temporary file its name, in place of what has it now.
+    /// Renames a temporary file to a name that another file may have now.
     pub(crate) fn rename(&self, temporary: &str, name: &OsStr) -> Result<()> {
         rustix::fs::renameat(&self.0.fd, temporary, &self.0.fd, name)
             .map_err(|error| self.0.error(name, error))
     }
 
-    /// Removes a name. It is no error if it is not there.
+    /// Removes a name, if it exists.
     pub(crate) fn unlink(&self, name: &OsStr) -> Result<()> {
         self.0.unlink(name)
     }
 
-    /// Removes temporary files that were left by processes which died. None is in use while the directory is locked.
+    /// Removes the temporary files of processes that died. The caller holds the lock, so none of them is in
+    /// use.
     pub(crate) fn sweep(&self) -> Result<()> {
         use std::os::unix::ffi::OsStrExt;
         for name in self.0.names()? {
@@ -256,7 +262,7 @@ impl DirectoryLock<'_> {
 
 impl Drop for DirectoryLock<'_> {
     fn drop(&mut self) {
-        // A child that was forked meanwhile has the same lock, and loses it with this.
+        // Unlocked explicitly, as a child that was forked meanwhile shares the lock and would keep it.
         let _ = rustix::fs::flock(&self.0.fd, FlockOperation::Unlock);
     }
 }

@@ -1,4 +1,4 @@
-//! What can go wrong, each with what is needed to act on it. A miss is no error.
+//! The errors of this crate, each with the data that is needed to act on it. A miss is not an error.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,10 +14,10 @@ pub enum Error {
     Timeout {
         /// How long the call waited. Zero shortly after another call timed out on the same stripe.
         waited: Duration,
-        /// The process that holds the lock, where it is known.
+        /// The process that holds the lock, if that is known.
         holder: Option<u32>,
     },
-    /// The caller's [`goes_on`](crate::Options::goes_on) said that the call must not wait any longer.
+    /// The caller's [`goes_on`](crate::Options::goes_on) returned false, so the call stopped waiting.
     Interrupted,
     /// Another process is creating, replacing or removing a segment in the directory.
     DirectoryBusy(PathBuf),
@@ -32,23 +32,23 @@ pub enum Error {
     OutOfRange {
         /// Its name.
         argument: &'static str,
-        /// What it was.
+        /// Its value.
         value: String,
-        /// What is allowed.
+        /// The allowed values.
         allowed: String,
     },
     /// The name cannot be a file name.
     BadName(String),
-    /// The value is not a number that can be counted with.
+    /// The value is not a number of the kind that the call changes.
     NotANumber,
     /// The sum does not fit 64 bits.
     Overflow,
-    /// There is no memory for a copy of the value.
+    /// There is not enough memory for a copy of the value.
     OutOfMemory,
     /// Damage was found in the stripe twice in one call. The stripe was reset.
     Damaged,
-    /// The segment was replaced or removed while the call was running, and opening its successor failed as often
-    /// as it was tried.
+    /// The segment was replaced or removed while the call was running, and every attempt to open its
+    /// successor failed.
     Retired,
     /// A file or directory could not be opened, read, made or removed.
     File {
@@ -66,7 +66,8 @@ pub enum Error {
         /// The bytes that were free.
         free: u64,
     },
-    /// The memory limit of the process's control group has no room for the segment. To go on would end in a kill.
+    /// The memory limit of the process's control group has no room for the segment. Otherwise the kernel
+    /// would kill the process.
     MemoryLimit {
         /// The segment's bytes.
         needed: u64,
@@ -86,7 +87,7 @@ pub enum Error {
     NotASegment {
         /// Which.
         path: PathBuf,
-        /// How one can tell.
+        /// The reason.
         what: &'static str,
     },
     /// The segment was made by a version with another layout, or on another architecture or C library.
@@ -111,7 +112,7 @@ pub enum Error {
     Unsupported(&'static str),
 }
 
-/// What every call of this crate returns.
+/// The result of the calls of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {

@@ -1,10 +1,12 @@
-//! Room in the logs, and slots in the index: which entries stay. The policy is S3-FIFO over two logs.
+//! Makes room in the logs and finds slots in the index, and so decides which entries stay. The policy is
+//! S3-FIFO over two logs.
 //!
-//! New keys go to log 0. When the tail comes to an entry there, it moves to the main log if it was used, and is evicted
-//! otherwise; its slot then remembers it, and a key that comes back while it does goes to the main log at once. When the
-//! tail of the main log comes to an entry that was used, the entry moves to the head. While the main log has never been
-//! full, log 0 hands everything on. While less than 7/8 of the main log is live, entries that were not used move too:
-//! what overwriting leaves behind makes room, not the neighbours.
+//! New keys go to log 0. When the tail of log 0 reaches an entry, the entry moves to the main log if it was
+//! used, and is evicted otherwise. The slot of an evicted key remembers it, and a key that comes back while
+//! it is remembered goes to the main log at once. When the tail of the main log reaches an entry that was
+//! used, the entry moves to the head. Until the main log has been full once, all entries of log 0 move there.
+//! While less than 7/8 of the main log is live, entries that were not used move to the head, too, so that
+//! only dead records make room.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Relaxed, Release};
@@ -16,10 +18,10 @@ use crate::record::{DEAD, HashedKey, LEASE_WORDS, PAD, Record, kind, mark_dead};
 use crate::stall::{self, Point};
 use crate::stripe::is_used;
 
-/// The most dead records that the tail passes at once.
+/// The most dead records that the tail passes in one step.
 const DEAD_AT_ONCE: usize = 16;
 
-/// Where a key's record is.
+/// The record of a key, and its position.
 #[derive(Clone, Copy)]
 pub(crate) struct Found<'a> {
     pub(crate) slot: usize,
@@ -28,7 +30,7 @@ pub(crate) struct Found<'a> {
 }
 
 impl<'a> Held<'a> {
-    /// The record of a key, expired ones and leases included.
+    /// The record of a key, including expired ones and leases.
     #[inline(always)]
     pub(crate) fn find(&self, key: &HashedKey<'_>) -> Result<Option<Found<'a>>, Fault> {
         match self.stripe.candidate(key.hash) {
@@ -40,7 +42,8 @@ impl<'a> Held<'a> {
         }
     }
 
-    /// The same after a slot that another key had. Apart, since the compiler makes what may be repeated slower.
+    /// [`Held::find`], after a slot that another key has. It is a function of its own because a loop makes
+    /// the compiler produce slower code.
     #[cold]
     #[inline(never)]
     fn find_after(&self, mut slot: usize, key: &HashedKey<'_>) -> Result<Option<Found<'a>>, Fault> {
@@ -53,7 +56,7 @@ impl<'a> Held<'a> {
         Ok(None)
     }
 
-    /// The record that a slot names, if it is the key's.
+    /// The record that a slot names, if it belongs to the key.
     #[inline(always)]
     fn found_at(&self, slot: usize, key: &HashedKey<'_>) -> Result<Option<Found<'a>>, Fault> {
         let word = self.stripe.slots()[slot].load(Relaxed);
@@ -86,13 +89,13 @@ impl<'a> Held<'a> {
         record.tags().is_empty() || lookup::tags_hold(record, self.segment.tags())
     }
 
-    /// Whether the record has a lease that is still running. The eviction of a tag ends it.
+    /// Whether the record has a lease whose deadline has not passed.
     pub(crate) fn is_leased(&self, record: &Record<'_>) -> bool {
         record.lease().is_some_and(|lease| !self.now.is_past(lease[2].load(Relaxed)))
             && self.tags_hold(record)
     }
 
-    /// Whether leases take up no more of the main log than they may.
+    /// Whether leases take no more of the main log than allowed, so that they are protected from eviction.
     fn protects_leases(&self) -> bool {
         self.load(head::LEASED) as usize <= self.stripe.logs[1].len() / 16
     }
@@ -117,8 +120,9 @@ impl<'a> Held<'a> {
         }
     }
 
-    /// Takes a record out of the sums that was found before something else was done, which may have moved or evicted it. Returns
-    /// its first word, so that it can be marked dead once no slot names it, or `None` if it is gone.
+    /// Takes a record out of the sums that was found earlier and may have been moved or evicted since.
+    /// Returns its first word, which can be marked dead once no slot names it, or `None` if the record is
+    /// gone.
     #[inline(always)]
     pub(crate) fn forget_found(&mut self, found: &Found<'a>) -> Result<Option<&'a AtomicU64>, Fault> {
         let (log, place) = named(found.word);
@@ -154,7 +158,8 @@ impl<'a> Held<'a> {
         Ok(())
     }
 
-    /// Evicts until `words` words fit at the head, and the largest record besides, so that records can be moved.
+    /// Evicts until `words` words fit at the head. The largest record must fit besides, so that records can
+    /// be moved.
     #[inline]
     pub(crate) fn make_room(&mut self, log: usize, words: usize, budget: &mut Budget) -> Result<(), Fault> {
         let size = self.stripe.logs[log].len();
@@ -170,7 +175,8 @@ impl<'a> Held<'a> {
         }
     }
 
-    /// Moves the tail past one record, which moves to the main log's head or is evicted, or past several dead ones.
+    /// Moves the tail past one record, which is moved to the main log's head or evicted, or past several dead
+    /// ones.
     #[inline(never)]
     fn advance(&mut self, log: usize, budget: &mut Budget) -> Result<(), Fault> {
         let place = self.stripe.place(head::TAIL + log);
@@ -191,8 +197,8 @@ impl<'a> Held<'a> {
         self.pass_tail(log, place, length)
     }
 
-    /// Moves the tail past a dead record or a pad at it, and past those that follow: room for the next calls, at which nobody
-    /// loses anything.
+    /// Moves the tail past the dead record or pad at the tail, and past those that follow, which frees room
+    /// for later calls without a loss.
     fn pass_dead(&mut self, log: usize, place: u64, length: usize) -> Result<(), Fault> {
         let (mut end, mut passed) = (self.after(log, place, length), length);
         for _ in 1..DEAD_AT_ONCE {
@@ -228,7 +234,8 @@ impl<'a> Held<'a> {
             })
     }
 
-    /// Copies a record to the main log's head. Returns whether there was room, and a copy left in the budget.
+    /// Copies a record to the main log's head. Returns false if there was no room, or if the budget is used
+    /// up.
     fn keep(
         &mut self,
         log: usize,
@@ -243,7 +250,7 @@ impl<'a> Held<'a> {
             return Ok(false);
         }
         if log == 0 {
-            // This moves nothing in log 0.
+            // This changes nothing in log 0.
             self.make_room(1, words, budget)?;
         }
         if !self.fits(1, words)? {
@@ -256,7 +263,7 @@ impl<'a> Held<'a> {
         for (to, from) in to.iter().zip(from) {
             to.store(from.load(Relaxed), Relaxed);
         }
-        // One use is used up in the main log. Coming from log 0, all are.
+        // A move within the main log takes off one use; a move from log 0 takes off all.
         let left = if log == 1 { used.saturating_sub(USE) } else { 0 };
         self.publish(1, place, words, slot, self.stripe.slots()[slot].load(Relaxed) >> TAG_SHIFT, left);
         self.uncount(head::LIVE + log, words as u64);
@@ -265,12 +272,13 @@ impl<'a> Held<'a> {
         Ok(true)
     }
 
-    /// A slot for a new key, in the bucket with more room: one never used, the one evicted longest ago, or, if both
-    /// buckets are full, that of the oldest entry. Also says whether the key was evicted from log 0 lately.
+    /// Chooses a slot for a new key, in the bucket with more room: one that was never used, the one whose
+    /// entry was evicted longest ago or, if both buckets are full, that of the oldest entry. Also returns
+    /// whether the key was evicted from log 0 lately.
     pub(crate) fn choose(&mut self, hash: u64) -> Result<(usize, bool), Fault> {
         let tag = tag_of(hash);
         let mut was_here = false;
-        // Usually there are none, and no record has to be looked at.
+        // Usually there are no leases, and no record has to be read.
         let spares_leases = self.load(head::LEASED) > 0 && self.protects_leases();
         let mut best: Option<(Rank, usize)> = None;
         for bucket in self.stripe.buckets(hash) {
@@ -313,7 +321,7 @@ impl<'a> Held<'a> {
     }
 }
 
-/// How good a slot is for a new key. The order of the fields is what counts.
+/// How good a slot is for a new key. Slots are compared by the fields in their order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     class: u8,

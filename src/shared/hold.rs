@@ -1,4 +1,5 @@
-//! The lock of a stripe, held: what a writer may do to the logs. The rules are at the top of `stripe.rs`.
+//! The guard of a stripe's lock, with the operations of a writer on the logs. The rules are at the top of
+//! `stripe.rs`.
 //!
 //! Between lock and unlock there is no allocation, no wait and no system call.
 
@@ -18,15 +19,15 @@ use crate::writers_lock::{Acquired, WritersLock};
 /// Why a call cannot go on in this stripe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// What is stored contradicts itself.
+    /// The stored data contradict each other.
     Damaged,
-    /// Places are running out, or are nonsense.
+    /// Places are about to overflow, or are impossible.
     Exhausted,
-    /// The record has more words than any may. Nothing has changed.
+    /// The record has more words than allowed. Nothing has changed.
     TooLarge(usize),
 }
 
-/// What a call may still copy before it lets used entries go instead.
+/// How much a call may still copy. When it is used up, the call evicts entries even if they were used.
 pub(crate) struct Budget {
     pub(crate) records: u32,
     pub(crate) words: usize,
@@ -37,7 +38,7 @@ impl Budget {
         Self { records: 64, words: (64 << 10) / 8 }
     }
 
-    /// Takes a record of so many words, if it is the first or there is enough left.
+    /// Takes a record of `words` words off the budget, if there is enough left or it is the first.
     pub(crate) fn take(&mut self, words: usize) -> bool {
         let is_first = self.records == 64;
         if self.records == 0 || (words > self.words && !is_first) {
@@ -49,7 +50,8 @@ impl Budget {
     }
 }
 
-/// A stripe whose lock this thread holds. Dropped before [`Held::finish`], that is by a panic, it empties the stripe.
+/// A stripe whose lock this thread holds. If it is dropped before [`Held::finish`], that is by a panic, it
+/// empties the stripe.
 pub(crate) struct Held<'a> {
     pub(crate) segment: &'a Segment,
     pub(crate) stripe: Stripe<'a>,
@@ -58,18 +60,18 @@ pub(crate) struct Held<'a> {
     pub(crate) now: Now,
     must_mark: bool,
     is_finished: bool,
-    /// Waiters for a lease are to be woken.
+    /// Whether waiters for a lease must be woken.
     pub(crate) wakes: bool,
-    /// The version word that is odd at the moment.
+    /// The version word that this call has made odd.
     odd: Option<&'a AtomicU64>,
     /// The words in use of each log, from [`Held::make_room`] on.
     pub(crate) used: [usize; 2],
-    /// A mutex is released by the thread that has it.
+    /// Not `Send`: a mutex must be released by the thread that acquired it.
     not_send: PhantomData<*const ()>,
 }
 
 impl<'a> Held<'a> {
-    /// Takes over a mutex that was just acquired. The guard exists before anything is looked at or repaired.
+    /// Takes over a mutex that was just acquired. The guard exists before anything is checked or repaired.
     #[inline(always)]
     pub(crate) fn new(
         segment: &'a Segment,
@@ -92,11 +94,14 @@ impl<'a> Held<'a> {
             not_send: PhantomData,
         };
         stripe.head[head::HOLDER].store(this.word(), Relaxed);
+        // Between the tails that others have stored and the words of records that are changed in place or marked: a reader
+        // may be at older records, which had these words before.
+        fence(Release);
         stall::at(Point::Locked);
         held
     }
 
-    /// Empties the stripe if the mutex's last owner died in it.
+    /// Empties the stripe if the mutex's last owner died while holding it.
     #[inline(always)]
     pub(crate) fn recover(&mut self) -> Result<(), Fault> {
         if self.must_mark { self.recover_stripe() } else { Ok(()) }
@@ -110,8 +115,8 @@ impl<'a> Held<'a> {
         Ok(())
     }
 
-    /// Ends the section: dropped now, it releases the lock and does nothing else. Returns whether waiters are to be woken then,
-    /// and the version that was written.
+    /// Ends the locked section: dropping the guard now only releases the lock. Returns whether waiters must
+    /// be woken afterwards, and the version that was written.
     #[inline(always)]
     pub(crate) fn finish(&mut self) -> (bool, Option<u64>) {
         stall::at(Point::BeforeEven);
@@ -123,7 +128,7 @@ impl<'a> Held<'a> {
         (self.wakes, version)
     }
 
-    /// The same for the lock of a segment that is retired, without looking at anything.
+    /// Ends the locked section of a retired segment, without any checks.
     pub(crate) fn abort(&mut self) {
         self.is_finished = true;
     }
@@ -156,12 +161,13 @@ impl<'a> Held<'a> {
         let (tail, head) = (stripe.place(head::TAIL + log), stripe.place(head::HEAD + log));
         let size = stripe.logs[log].len();
         let (from, to) = (stripe.offset(log, tail), stripe.offset(log, head));
-        // Where the tail is larger, the difference is enormous.
+        // If the tail is larger, the difference wraps to a huge number.
         let (apart, lap) = (head.wrapping_sub(tail), stripe.lap_size(log));
         if from >= size || to >= size || apart > lap || head > PLACE {
             return Err(Fault::Damaged);
         }
-        // In the next lap `to` is at most `from`. Between the end of the log and that lap lie places that are no words.
+        // In the next lap, `to` is at most `from`. The places between the end of the log and the next lap are
+        // not words.
         let is_same_lap = apart < lap && to >= from;
         Ok(to.wrapping_sub(from).wrapping_add(if is_same_lap { 0 } else { size }))
     }
@@ -188,11 +194,12 @@ impl<'a> Held<'a> {
         Ok(self.extent(log)? + self.pad_before(log, words) + words <= self.stripe.logs[log].len())
     }
 
-    /// The place at the head for `words` words, after a pad if the lap has not enough left. There must be room.
+    /// The place at the head for `words` words. Writes a pad first if the lap has too few words left. There
+    /// must be room.
     #[inline(always)]
     pub(crate) fn reserve(&mut self, log: usize, words: usize) -> Result<u64, Fault> {
-        // Between the store of the tail, whoever made it, and the first word that is written over, be it a pad's: this is
-        // what a reader's fence meets.
+        // This fence is between the store of the tail, even by an earlier writer, and the first word that is
+        // overwritten, even by a pad. It pairs with the fence of readers.
         fence(Release);
         let mut place = self.stripe.place(head::HEAD + log);
         let pad = self.pad_before(log, words);
@@ -207,7 +214,7 @@ impl<'a> Held<'a> {
             return Err(Fault::Exhausted);
         }
         if self.stripe.offset(log, place) == 0 {
-            // A lap begins: records of the lap before the last one are all gone.
+            // A lap begins, so all records of the lap before the last one are gone.
             self.stripe.head[head::LARGEST_BEFORE + log].store(self.load(head::LARGEST + log), Relaxed);
             self.stripe.head[head::LARGEST + log].store(0, Relaxed);
         }
@@ -216,7 +223,8 @@ impl<'a> Held<'a> {
         Ok(place)
     }
 
-    /// Moves the head past a complete record, and has a slot name it. First the head: what is not in the log has no slot.
+    /// Moves the head past a complete record, and makes a slot name it. The head comes first, so that no slot
+    /// names a record outside the log.
     #[inline(always)]
     pub(crate) fn publish(&mut self, log: usize, place: u64, words: usize, slot: usize, tag: u64, used: u64) {
         self.stripe.head[head::HEAD + log].store(self.after(log, place, words), Release);
@@ -227,13 +235,13 @@ impl<'a> Held<'a> {
         stall::at(Point::BeforeSums);
     }
 
-    /// Moves the tail past the record at it.
+    /// Moves the tail past the record at the tail.
     #[inline(always)]
     pub(crate) fn pass_tail(&mut self, log: usize, place: u64, words: usize) -> Result<(), Fault> {
         self.pass_to(log, self.after(log, place, words), words)
     }
 
-    /// Moves the tail to a place, past so many words.
+    /// Moves the tail to a place, past `words` words.
     #[inline(always)]
     pub(crate) fn pass_to(&mut self, log: usize, place: u64, words: usize) -> Result<(), Fault> {
         self.used[log] = self.used[log].checked_sub(words).ok_or(Fault::Damaged)?;
@@ -261,7 +269,7 @@ impl<'a> Held<'a> {
         stall::at(Point::VersionOdd);
     }
 
-    /// Makes it even, after the last such store. Returns what it then is.
+    /// Makes the version word even again, after the last such store. Returns its new value.
     #[inline(always)]
     pub(crate) fn make_even(&mut self) -> Option<u64> {
         let word = self.odd.take()?;
@@ -275,7 +283,8 @@ impl<'a> Held<'a> {
         self.odd.is_none()
     }
 
-    /// Removes everything, in an order which is right for readers, for copies elsewhere, and for a death in between.
+    /// Removes everything, in an order that is correct for readers, for copies in other caches, and if the
+    /// process dies in between.
     pub(crate) fn empty(&mut self, point: Point) -> Result<(), Fault> {
         let stripe = self.stripe;
         let versions = self.segment.versions(self.number);
@@ -286,7 +295,7 @@ impl<'a> Held<'a> {
         fence(Release);
         let mut starts = [0; 2];
         for (log, start) in starts.iter_mut().enumerate() {
-            // From the larger one, so that this is right even where one of them is damaged.
+            // From the larger of head and tail, so that this is right even if one of them is damaged.
             let place = stripe.place(head::HEAD + log).max(stripe.place(head::TAIL + log));
             *start = stripe.next_lap(log, place.min(PLACE));
             if *start > PLACE - (1 << 40) {
@@ -317,7 +326,7 @@ impl<'a> Held<'a> {
         Ok(())
     }
 
-    /// Empties a stripe in which something went wrong.
+    /// Empties a damaged stripe.
     pub(crate) fn reset(&mut self) -> Result<(), Fault> {
         self.count(head::RESETS, 1);
         self.empty(Point::Reset)
@@ -332,8 +341,8 @@ pub(crate) fn next_even(version: u64) -> u64 {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         if !self.is_finished {
-            // A panic, or a fault that could not be mended. Without the mark the mutex becomes unusable, which retires
-            // the segment.
+            // There was a panic, or a fault that could not be repaired. If the mutex is not marked
+            // consistent, it becomes unusable, which retires the segment.
             let _ = self.reset();
         }
         self.stripe.head[head::HOLDER].store(0, Relaxed);

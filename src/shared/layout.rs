@@ -1,4 +1,4 @@
-//! Where everything lies in the file, in words of eight bytes, little endian.
+//! The layout of the file, in words of eight bytes, little endian.
 //!
 //! ```text
 //! header         512 words   what the file is; the retired flag and the generation; sums of hits and misses
@@ -21,8 +21,8 @@
 //!                three (owner, number, deadline), then key and value, each filled up to a word
 //! ```
 //!
-//! The version of the layout is part of the file's name and of the header. It changes with the layout, the hash, the kinds
-//! that the bindings write, and the C library, whose mutex the file holds.
+//! The version of the layout is part of the file's name and of the header. It changes with the layout, the
+//! hash, the kinds that the bindings write, and the C library, whose mutex is in the file.
 
 use crate::error::{Error, Result};
 use crate::record::LARGEST_LENGTH;
@@ -31,7 +31,7 @@ use crate::writers_lock::{Lock, WritersLock};
 /// The first word of every segment.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"flexshm\x01");
 
-/// The layout's number; the kind of lock is part of it, and so are its size and the C library whose it is.
+/// The number of the layout. It includes the kind of lock, its size, and its C library.
 pub(crate) const LAYOUT: u64 = 3 | Lock::LAYOUT;
 
 /// The words of a page.
@@ -53,10 +53,11 @@ pub(crate) mod header {
     pub(crate) const NAMESPACE: usize = 11;
     /// The hash of all words before it.
     pub(crate) const CHECK: usize = 12;
-    /// 1 once the file is to be left. On a line that is seldom written.
+    /// 1 once all processes must leave the file. It is on a cache line that is seldom written.
     pub(crate) const RETIRED: usize = 16;
-    /// A part of every stamp, which moves when a tag is evicted, and is odd meanwhile. Only the holder of the first stripe's
-    /// lock writes it. On the same line, as the two are looked at together.
+    /// The generation: a part of every stamp, which grows when a tag is evicted and is odd meanwhile. Only
+    /// the holder of the first stripe's lock writes it. It is on the same cache line, as both words are read
+    /// together.
     pub(crate) const GENERATION: usize = 17;
     pub(crate) const HITS: usize = 24;
     pub(crate) const MISSES: usize = 25;
@@ -71,10 +72,11 @@ pub(crate) mod head {
     pub(crate) const HOLDER: usize = 7;
     pub(crate) const TAIL: usize = 8;
     pub(crate) const HEAD: usize = 16;
-    /// Words of records that a slot names, by log.
+    /// The words of live records, which a slot names, for each log.
     pub(crate) const LIVE: usize = 18;
     pub(crate) const ENTRIES: usize = 20;
-    /// Records that hold nothing but a lease, and the words of all leased records.
+    /// The number of records that have only a lease (`LEASES`), and the words of all leased records
+    /// (`LEASED`).
     pub(crate) const LEASES: usize = 21;
     pub(crate) const LEASED: usize = 22;
     pub(crate) const LARGEST: usize = 24;
@@ -98,17 +100,17 @@ pub(crate) mod head {
 /// Slots of a bucket, which is a cache line. A key may be in two buckets.
 pub(crate) const WAYS: usize = 8;
 
-/// Bits of a slot that are a place.
+/// The bits of a slot that are a place in a log.
 pub(crate) const PLACE_BITS: u32 = 49;
 pub(crate) const PLACE: u64 = (1 << PLACE_BITS) - 1;
-/// One use.
+/// One use, as it is added to a slot.
 pub(crate) const USE: u64 = 1 << PLACE_BITS;
 /// The bits that count uses.
 pub(crate) const USED: u64 = 3 << PLACE_BITS;
 pub(crate) const LOG_BIT: u32 = 51;
 pub(crate) const TAG_SHIFT: u32 = 52;
 
-/// The tag of a hash, as it stands in a slot.
+/// The tag of a hash, as it is in a slot.
 #[inline(always)]
 pub(crate) fn tag_of(hash: u64) -> u64 {
     (hash >> 36 & 0xFFF) | 1
@@ -128,14 +130,14 @@ const LEAST_STRIPE: usize = (1 << 20) / 8;
 pub(crate) const MOST_VERSIONS: usize = 65_536;
 /// Words of the tag table.
 pub(crate) const TAGS: usize = 4096;
-/// The largest entry, unless `max_item` says otherwise. A larger one makes a put wait for thousands of others to go.
+/// The default of the largest entry. Storing a larger one may have to evict thousands of others.
 const USUAL_LARGEST: usize = (1 << 20) / 8;
 /// The least segment, in bytes.
 pub(crate) const LEAST_BYTES: usize = 256 << 10;
-/// The largest segment: places and offsets in it stay far from overflow.
+/// The largest segment, in bytes. Places and offsets in it are far from overflow.
 pub(crate) const MOST_BYTES: usize = 1 << 42;
 
-/// What the sizes of everything in a segment follow from.
+/// The numbers from which the sizes of all parts of a segment follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Geometry {
     pub(crate) stripes: usize,
@@ -187,7 +189,8 @@ impl Geometry {
 
     fn with_stripes(words: usize, stripes: usize, versions: usize, expected_item: usize) -> Self {
         let stripe = words / stripes / PAGE * PAGE;
-        // Half of the slots name evicted keys: fewer cost hits, and entries that find no slot.
+        // Half of the slots remember evicted keys. With fewer slots there would be fewer hits, and entries
+        // that find no slot.
         let expected = expected_item.clamp(48, stripe * 8 / 8);
         let entries = stripe * 8 / (expected + 16);
         let buckets = (entries * 2).div_ceil(WAYS).max(4);
@@ -202,7 +205,7 @@ impl Geometry {
         (self.logs[1] / 4).min(LARGEST_LENGTH / 8)
     }
 
-    /// The words of a stripe, with what fills its last page.
+    /// The words of a stripe, rounded up to whole pages.
     #[inline(always)]
     pub(crate) fn stripe_words(&self) -> usize {
         (head::WORDS + self.buckets * WAYS + self.logs[0] + self.logs[1]).next_multiple_of(PAGE)
@@ -219,7 +222,8 @@ impl Geometry {
         self.first_stripe() + self.stripes * self.stripe_words()
     }
 
-    /// The geometry in a header, if it is one that this crate makes. No size in it is used before it is checked.
+    /// The geometry in a header, or `None` if this crate would not make it. Every size is checked before it
+    /// is used.
     pub(crate) fn from_header(read: impl Fn(usize) -> u64) -> Option<Self> {
         let size = |word| usize::try_from(read(word)).ok().filter(|&size| size <= MOST_BYTES / 8);
         let geometry = Self {

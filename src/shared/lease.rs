@@ -19,56 +19,57 @@ use crate::terms::check_tags;
 use crate::terms::{Entry, Written};
 use crate::write::Leasing;
 
-/// Says that a lease is the caller's.
+/// Proves that a lease is the caller's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
     pub(crate) segment: usize,
     pub(crate) words: [u64; 2],
-    /// The lease's own, which need not be those of a value beside which it stands.
+    /// The tags of the lease, which may differ from those of a value beside it.
     pub(crate) tags: Box<[Tag]>,
 }
 
 impl Token {
-    /// What distinguishes the lease from all others of its segment: owner and number.
+    /// The identity of the lease within its segment: its owner and its number.
     #[must_use]
     pub fn words(&self) -> [u64; 2] {
         self.words
     }
 }
 
-/// For which lease is asked.
+/// The terms of a request for a lease.
 #[derive(Clone, Copy, Debug)]
 pub struct LeaseTerms<'a> {
-    /// For how long.
+    /// How long the lease lasts.
     pub time: Duration,
-    /// Also where there is a live value, which stays readable meanwhile.
+    /// Whether to take the lease even if there is a live value, which stays readable meanwhile.
     pub refresh: bool,
-    /// From its holder.
+    /// Whether to take the lease from its holder.
     pub seizes: bool,
-    /// The eviction of one of them ends the lease. Where it stands beside a value, which has tags of its own, only those end it
-    /// for others at once; for its owner both do.
+    /// Tags whose eviction ends the lease. If there is a value, which has tags of its own, other processes
+    /// notice only the eviction of those at once; the owner notices both.
     pub tags: &'a [Tag],
 }
 
-/// What became of asking for a lease.
+/// The answer to a request for a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lease {
     /// The key has a live value.
     Value,
-    /// The caller's to compute the value.
+    /// The caller has the lease, and should compute the value.
     Got(Token),
-    /// Another one computes it.
+    /// Another process or thread has the lease.
     Taken {
         /// The process.
         owner: Option<u32>,
-        /// How long the lease still holds.
+        /// How long the lease still lasts.
         left: Duration,
-        /// With this, [`SharedCache::wait`] waits for its end.
+        /// The argument with which [`SharedCache::wait`] waits for its end.
         wait: Wait,
     },
 }
 
-/// What a waiter saw before it found the lease taken: any end of the lease after that wakes it.
+/// The state that a waiter saw before it found the lease taken. Any end of the lease after that wakes the
+/// waiter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wait {
     segment: usize,
@@ -78,7 +79,7 @@ pub struct Wait {
 }
 
 impl Wait {
-    /// What distinguishes the lease from all others of its segment, as [`Token::words`].
+    /// The identity of the lease, as [`Token::words`].
     #[must_use]
     pub fn words(&self) -> [u64; 2] {
         self.lease
@@ -86,9 +87,9 @@ impl Wait {
 }
 
 impl SharedCache {
-    /// Asks for the lease of a key, for so long. Takes it over from an owner that is dead or late.
+    /// Requests the lease of a key for `time`. Takes it over from an owner that is dead or late.
     ///
-    /// With `refresh` also where there is a live value, which stays readable meanwhile.
+    /// With `refresh`, the lease is granted even if there is a live value, which stays readable meanwhile.
     ///
     /// # Errors
     ///
@@ -97,7 +98,7 @@ impl SharedCache {
         self.take_lease(key, &LeaseTerms { time, refresh, seizes: false, tags: &[] }, patience)
     }
 
-    /// Asks for the lease of a key under terms.
+    /// Requests the lease of a key under these terms.
     ///
     /// # Errors
     ///
@@ -111,7 +112,7 @@ impl SharedCache {
             let stripe = segment.geometry().stripe_of(key.hash);
             let mut takes_over = None;
             loop {
-                // Before the look at the lease, so that no end of it is missed.
+                // This is read before the lease, so that no end of it is missed.
                 let seen = segment.stripe(stripe).head[head::WAKE].load(Acquire);
                 let deadline =
                     clock::now().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
@@ -129,7 +130,8 @@ impl SharedCache {
                     }
                     Leasing::Taken { owner, number: lease, deadline } => {
                         let process = Process::from_word(owner);
-                        // Looked up outside the lock. Under it the lease must still be the same one.
+                        // Whether the owner lives is checked without the lock. Then, under the lock, the
+                        // lease must still be the same.
                         let is_dead =
                             seizes || owner != this && process.is_none_or(|process| !process.is_alive());
                         if is_dead && takes_over != Some([owner, lease]) {
@@ -147,8 +149,9 @@ impl SharedCache {
         })
     }
 
-    /// Stores the value for which a lease was taken, if the lease still holds: nobody has written to the key, cleared the
-    /// cache, evicted a tag of the lease or taken it over. A deadline that has passed does not matter by itself. Returns whether it was stored.
+    /// Stores the value for which a lease was taken, if the lease still holds: nobody has written to the key,
+    /// cleared the cache, evicted a tag of the lease or taken it over. The deadline of the lease may have
+    /// passed. Returns whether it was stored.
     ///
     /// # Errors
     ///
@@ -183,7 +186,7 @@ impl SharedCache {
         self.set_lease(key, token, None, patience)
     }
 
-    /// Has a lease hold for so long from now. Returns whether it still held.
+    /// Extends a lease to `time` from now. Returns whether it was still valid.
     ///
     /// # Errors
     ///
@@ -228,8 +231,8 @@ impl SharedCache {
         })
     }
 
-    /// Waits until a lease of another owner has ended, at most `limit`. Returns whether it has: it was given back or filled,
-    /// the key was written, its time is over, or its owner is dead.
+    /// Waits up to `limit` until a lease of another owner has ended. Returns whether it has: it was released
+    /// or filled, the key was written, its deadline passed, or its owner died.
     pub fn wait_for_end(&self, key: Key<'_>, wait: &Wait, limit: Duration) -> bool {
         let started = Instant::now();
         loop {
@@ -237,19 +240,19 @@ impl SharedCache {
                 if number != wait.segment {
                     return Ok(None);
                 }
-                // Before the look at the lease, so that no end of it is missed.
+                // This is read before the lease, so that no end of it is missed.
                 let seen = segment.stripe(wait.stripe).head[head::WAKE].load(Acquire);
                 let key = segment.hashed(&key);
                 let runs =
                     segment.write(key.hash, Patience::Try, |held| held.is_lease_running(&key, wait.lease));
                 match runs {
                     Ok((runs, _)) => Ok(runs.then_some(seen)),
-                    // Somebody writes. It is looked at again.
+                    // The stripe is being written. The loop checks again.
                     Err(Error::Busy) => Ok(Some(seen)),
                     Err(error) => Err(error),
                 }
             });
-            // A segment that is retired has no leases.
+            // A retired segment has no leases.
             let Ok(Some(seen)) = seen else { return true };
             let process = Process::from_word(wait.lease[0]);
             if process.is_none_or(|process| !process.is_alive()) {
@@ -259,13 +262,14 @@ impl SharedCache {
             if left.is_zero() {
                 return false;
             }
-            // An owner that dies wakes nobody.
+            // An owner that dies wakes nobody, so the wait is short.
             self.wait(&Wait { seen, ..*wait }, left.min(Duration::from_millis(50)));
         }
     }
 
-    /// Waits for the end of a lease, at most `limit`. It returns early for other leases of the stripe, and for signals: ask
-    /// again then. An owner that dies wakes nobody, so a long wait is made of short ones.
+    /// Waits up to `limit` for the end of a lease. Returns early if another lease of the stripe ends, or on a
+    /// signal: then request the lease again. An owner that dies wakes nobody, so split a long wait into short
+    /// ones.
     pub fn wait(&self, wait: &Wait, limit: Duration) {
         let waited = self.segment_with(Patience::Try, |segment, number| {
             if number == wait.segment {
@@ -273,7 +277,7 @@ impl SharedCache {
             }
             Ok(())
         });
-        // A segment that is retired has no leases.
+        // A retired segment has no leases.
         drop(waited);
     }
 }

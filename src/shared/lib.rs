@@ -1,5 +1,6 @@
 #![doc = include_str!("README.md")]
-// These modules are exempt: `mapping`, `process`, `prefetch`, and in `system` those that call the C library or the kernel.
+// Exceptions are `mapping`, `process`, `prefetch`, and the modules of `system` that call the C library or the
+// kernel.
 #![deny(unsafe_code)]
 #![expect(
     clippy::cast_possible_truncation,

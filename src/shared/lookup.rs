@@ -1,4 +1,4 @@
-//! Reads, which take no lock and wait for nobody. Why they are right is said at the top of `stripe.rs`.
+//! Reads, which take no lock and never wait. The top of `stripe.rs` explains why they are correct.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::atomic::{AtomicU64, fence};
@@ -9,32 +9,32 @@ use crate::layout::{TAG_SHIFT, USE, USED, head, named, tag_of};
 use crate::record::{HashedKey, KEY, Record, Tag, Value, kind};
 use crate::stripe::{Stripe, is_used};
 
-/// A read is tried so often before it asks for the lock.
+/// The number of attempts before a read takes the lock.
 const ROUNDS: u32 = 64;
 
-/// What a read found.
+/// The result of a read without a lock.
 pub(crate) enum Looked {
     Hit(Seen),
     Miss,
-    /// Nothing could be made of the value.
+    /// `make` failed.
     Failed,
-    /// Writers were always faster.
+    /// Writers interfered with every attempt.
     Unsettled,
-    /// A record or a slot that is intact and yet makes no sense.
+    /// A record or a slot is intact but contradicts itself.
     Damaged,
 }
 
-/// Where a value was when it was read.
+/// The position of a value when it was read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) log: usize,
     pub(crate) place: u64,
     pub(crate) deadline: u64,
-    /// The word of an integer, which changes without moving.
+    /// The number, if the value is an integer: that changes in place.
     pub(crate) integer: Option<u64>,
 }
 
-/// What became of one attempt.
+/// The outcome of one attempt.
 enum Attempt {
     Done(Looked),
     Again,
@@ -60,23 +60,23 @@ pub(crate) fn is_current(tag: Tag, table: &[AtomicU64]) -> bool {
 /// The bits of a tag's word that are its version.
 pub(crate) const TAG_VERSION: u64 = (1 << 52) - 1;
 
-/// The place of a tag's version in the table.
+/// The index of a tag's version in the table.
 #[inline]
 pub(crate) fn tag_index(word: u64) -> usize {
     (word >> 52) as usize
 }
 
 impl Stripe<'_> {
-    /// Whether what was read at a place so far was what was stored there.
+    /// Whether everything that was read at a place so far is what was stored there.
     #[inline(always)]
     fn is_intact(&self, log: usize, place: u64) -> bool {
         fence(Acquire);
         self.head[head::TAIL + log].load(Relaxed) <= place
     }
 
-    /// Looks for a key's value, and has `make` make something of it. `make` may be called several times, and on bytes that are
-    /// nonsense; after a hit, what it made last is right. It returns false where it fails: only where no memory is left, which
-    /// another attempt would not mend.
+    /// Looks up a key's value and calls `make` with it. `make` may be called several times, and with
+    /// arbitrary bytes if the value is overwritten meanwhile; after a hit, its last call got the right bytes.
+    /// It returns false if it fails, which may only be for lack of memory, as another attempt would not help.
     #[inline(always)]
     pub(crate) fn look<'t>(
         &self,
@@ -92,7 +92,8 @@ impl Stripe<'_> {
         }
     }
 
-    /// The same, again and in all slots. Apart, since the compiler makes what may be repeated slower.
+    /// [`Stripe::look`] with more attempts, and in all slots. It is a function of its own because a loop
+    /// makes the compiler produce slower code.
     #[cold]
     #[inline(never)]
     fn look_on<'t>(
@@ -128,12 +129,13 @@ impl Stripe<'_> {
         let slot = &self.slots()[slot];
         let word = slot.load(Acquire);
         if word >> TAG_SHIFT != tag_of(key.hash) {
-            // Another key has it by now. If this one was there, it was absent at a moment of this call.
+            // The slot belongs to another key by now. If it was this key's before, the key was absent at some
+            // moment of this call.
             return Attempt::NotHere;
         }
         let (log, place) = named(word);
         if self.tail(log) > place {
-            // Evicted, or moved before the tail passed: then the slot tells where to.
+            // The entry was evicted, or it moved before the tail passed; then the slot names the new place.
             let again = slot.load(Acquire);
             return if (again ^ word) & !USED == 0 { Attempt::NotHere } else { Attempt::Again };
         }
@@ -154,12 +156,12 @@ impl Stripe<'_> {
         {
             return settled(Attempt::Done(Looked::Miss));
         }
-        // An integer changes without moving: what the caller sees is what `Seen` says.
+        // An integer changes in place, so `make` gets a copy of the word that `Seen` has.
         let integer = record.word_of_kind(kind::INTEGER).map(|word| word.load(Relaxed));
         let copy = [AtomicU64::new(integer.unwrap_or(0))];
         let value =
             if integer.is_some() { Value::from_words(kind::INTEGER, &copy, 8) } else { record.value() };
-        // A length is believed only after another look at the tail: the caller allocates by it.
+        // The caller allocates by the length, so the tail is checked before it is trusted.
         if value.len() > 64 && !self.is_intact(log, place) {
             return Attempt::Again;
         }
@@ -171,13 +173,13 @@ impl Stripe<'_> {
         }
         debug_assert!(is_used(word));
         if word & USED != USED {
-            // A failure means that the entry moved or was replaced, or that others use it too.
+            // If this fails, the entry moved or was replaced, or another reader has marked it.
             let _ = slot.compare_exchange(word, word.wrapping_add(USE), Relaxed, Relaxed);
         }
         Attempt::Done(Looked::Hit(Seen { log, place, deadline, integer }))
     }
 
-    /// How many entries were live until this version of a tag ended.
+    /// The number of entries that were live until this version of a tag ended.
     pub(crate) fn count_ended(&self, ended: Tag, tags: &[AtomicU64], now: &Now) -> u64 {
         let was_live = |record: &Record<'_>| {
             let mut has_it = false;
@@ -203,16 +205,16 @@ impl Stripe<'_> {
                     break;
                 }
                 if (slot.load(Acquire) ^ word) & !USED == 0 {
-                    break; // Evicted: the slot names no record any more.
+                    break; // Evicted: the slot no longer names a record.
                 }
             }
         }
         count
     }
 
-    /// Calls `visit` with the key of every entry, each of which is copied before it is known to be intact.
+    /// Calls `visit` with the key of every entry. Each key is copied first, and then checked to be intact.
     ///
-    /// A key that is there all the time is visited exactly once, since it keeps its slot.
+    /// A key that is present during the whole call is visited exactly once, since it keeps its slot.
     pub(crate) fn keys(
         &self,
         tags: &[AtomicU64],
@@ -235,7 +237,7 @@ impl Stripe<'_> {
                 }
                 let Some(record) = self.from(log, place).and_then(Record::read) else {
                     if self.is_intact(log, place) {
-                        break; // Damage, which the next call that looks for this record repairs.
+                        break; // Damage. The next call that looks up this record repairs it.
                     }
                     continue;
                 };

@@ -37,7 +37,7 @@ impl Mapping {
         Ok(Self { start, words })
     }
 
-    /// All of it.
+    /// All words.
     #[inline(always)]
     pub(crate) fn words(&self) -> &[AtomicU64] {
         // SAFETY: `words` words are mapped from `start`, which is aligned to a page, as long as `self` lives. Others

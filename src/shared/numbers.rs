@@ -1,4 +1,4 @@
-//! Numbers that all processes count with, in one step: integers and limiters.
+//! Numbers that all processes can change atomically: integers and limiters.
 
 use std::time::Duration;
 
@@ -28,7 +28,8 @@ impl SharedCache {
         Ok(Written { result: counted(written.result)?, stamp: written.stamp })
     }
 
-    /// Adds to a key's integer, and returns the sum; `None` for a key without a live value, which stays so.
+    /// Adds to a key's integer, and returns the sum. For a key without a live value, returns `None` and
+    /// stores nothing.
     ///
     /// # Errors
     ///
@@ -43,10 +44,11 @@ impl SharedCache {
         Ok(Written { result: written.result.map(counted).transpose()?, stamp: written.stamp })
     }
 
-    /// Takes one of `limit` uses in each `period` under a key, for all processes. Returns zero if it was taken, or how
-    /// long it takes until one can be. Uses return at an even pace; after a pause, all `limit` may be taken at once.
+    /// Takes one of `limit` uses per `period` that all processes share under a key. Returns zero if it was
+    /// taken, or the time until one can be taken. Uses return at an even pace; after a pause, all `limit` may
+    /// be taken at once.
     ///
-    /// Advisory: eviction, `clear` or a reset lets the count begin anew.
+    /// The limit is advisory: eviction, `clear` or a reset restarts the count.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
 //! Opening, creating, replacing and removing a segment.
 //!
-//! A file is complete before it has its name. Names change only while the directory is locked, and only after a
-//! look at what has the name then. A segment that is left is retired first: the flag is set, and then each stripe's lock is
-//! taken once, so that no writer still believes in it when its successor appears.
+//! A file is complete before it gets its name. Names change only while the directory is locked, and only
+//! after a check of the file that has the name. A segment is retired before it is replaced: its flag is set,
+//! and then each stripe's lock is taken once, so that no writer still uses it when its successor appears.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
@@ -25,19 +25,20 @@ use crate::stripe::{Parts, Stripe};
 use crate::system;
 use crate::writers_lock::WritersLock;
 
-/// A segment that was lost is opened anew so often before the call gives up.
+/// How often a call opens a segment that was lost before it gives up.
 const ATTEMPTS: u32 = 100;
-/// How long a retiring process waits for each stripe's lock. A writer looks at the flag again under it.
+/// How long a retiring process waits for each stripe's lock. A writer checks the flag again under the lock.
 const STRIPE_PATIENCE: Duration = Duration::from_millis(50);
-/// A segment is allocated in pieces, so that a signal is not kept waiting for all of it.
+/// A segment is allocated in pieces of this size, so that a signal does not have to wait for all of it.
 const CHUNK: u64 = 16 << 20;
 
-/// Where a segment is.
+/// The location of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) directory: PathBuf,
     pub(crate) name: OsString,
-    /// The cache's name, if the directory is the caches' own. Whatever has the file's name there may be replaced.
+    /// The cache's name, if it is in the directory of named caches. There any file with that name may be
+    /// replaced.
     pub(crate) own_name: Option<String>,
 }
 
@@ -46,30 +47,30 @@ impl Place {
         self.own_name.is_some()
     }
 
-    /// Whether the segment is removed when nobody has it open any more.
+    /// Whether the segment is removed when no process has it open any more.
     pub(crate) fn is_temporary(&self) -> bool {
         is_temporary(self.name.as_bytes()) && self.is_among_names()
     }
 
-    /// Whether it is in the caches' own directory.
+    /// Whether it is in the directory of named caches.
     pub(crate) fn is_among_names(&self) -> bool {
         self.directory == system::directory_of_names()
     }
 }
 
-/// The names of temporary segments' files begin with this, which no name of a user may.
+/// The prefix of the names of temporary segments' files. A user's names must not begin with it.
 const TEMPORARY: &str = "~";
 
 fn is_temporary(file: &[u8]) -> bool {
     file.starts_with(TEMPORARY.as_bytes())
 }
 
-/// A name for a temporary segment that no other one has.
+/// A unique name for a temporary segment.
 pub(crate) fn temporary_name() -> Result<String> {
     Ok(format!("{TEMPORARY}{:016x}", random()?))
 }
 
-/// Removes the temporary segments that no process has open any more. Returns how many.
+/// Removes the temporary segments that no process has open any more. Returns their number.
 pub(crate) fn remove_left(directory: &Directory) -> Result<usize> {
     let mut removed = 0;
     for file in directory.names()?.into_iter().filter(|file| is_temporary(file)) {
@@ -83,40 +84,40 @@ pub(crate) fn file_name(name: &str, namespace: u64) -> String {
     format!("{name}.{LAYOUT:x}.{namespace:x}")
 }
 
-/// The layout and the namespace in such a name.
+/// The layout and the namespace in the name of a named cache's file.
 fn name_parts(file: &str, name: &str) -> Option<(u64, u64)> {
     let (layout, namespace) = file.strip_prefix(name)?.strip_prefix('.')?.split_once('.')?;
     Some((u64::from_str_radix(layout, 16).ok()?, u64::from_str_radix(namespace, 16).ok()?))
 }
 
-/// What a segment is to be.
+/// The properties of the segment to open or create.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted {
     pub(crate) geometry: Geometry,
     pub(crate) lock_timeout: Duration,
-    /// Replace a segment of another geometry.
+    /// Whether to replace a segment of another geometry.
     pub(crate) resize: bool,
-    /// Create a segment where there is none.
+    /// Whether to create a segment if there is none.
     pub(crate) create: bool,
-    /// Whether a call that waits may go on.
+    /// Asked whether a call that waits may continue.
     pub(crate) goes_on: fn() -> bool,
-    /// Act as if the file system had no files without a name.
+    /// Whether to act as if the file system had no unnamed files.
     pub(crate) named_files_only: bool,
 }
 
-/// What has the name.
+/// What was found under a name.
 enum Present {
     Nothing,
     Usable(Segment),
-    /// A retired segment, or one whose geometry is to change.
+    /// A retired segment, or one whose geometry must change.
     ToReplace(Segment),
-    /// A file that is no usable segment, and may be replaced.
+    /// A file that is not a usable segment, and may be replaced.
     Remains((u64, u64)),
-    /// Another process is cleaning it up at this moment.
+    /// A file that another process is cleaning up.
     InMotion,
 }
 
-/// What this process expects in a header.
+/// The values that this process expects in a header.
 struct Surroundings {
     boot: u64,
     namespace: u64,
@@ -156,7 +157,7 @@ pub(crate) fn open(place: &Place, wanted: &Wanted) -> Result<(Segment, bool)> {
                 Some((_, None)) => {
                     Error::NotASegment { path, what: "it is damaged, or from before the last boot" }
                 }
-                // A file that is retired is as good as removed.
+                // A retired file counts as removed.
                 _ => Error::file(&path, Errno::NOENT),
             });
         }
@@ -169,13 +170,14 @@ pub(crate) fn open(place: &Place, wanted: &Wanted) -> Result<(Segment, bool)> {
     Err(Error::Retired)
 }
 
-/// Removes the segment's name, if it still has it, and makes all its users leave. Returns whether it had it.
+/// Removes the segment's name, if it still has it, and makes all its users leave. Returns whether it still
+/// had the name.
 pub(crate) fn unlink(place: &Place, segment: &Segment) -> Result<bool> {
     let directory = Directory::open(&place.directory)?;
     let lock = directory.lock(segment.goes_on)?;
     match directory.status(&place.name)? {
         Some(status) if identity(&status) == segment.identity => {}
-        // Its successor is not ours to remove.
+        // A successor of the segment must not be removed.
         _ => return Ok(false),
     }
     retire(segment);
@@ -186,7 +188,7 @@ pub(crate) fn unlink(place: &Place, segment: &Segment) -> Result<bool> {
 fn retire(segment: &Segment) {
     segment.retire();
     for stripe in segment.stripes() {
-        // A writer that is still inside, and slower than this, looks at the flag before it writes again.
+        // A writer that holds the lock for longer than this checks the flag before its next write.
         if stripe.lock().lock_until(Instant::now() + STRIPE_PATIENCE).is_ok() {
             stripe.lock().unlock();
         }
@@ -194,7 +196,7 @@ fn retire(segment: &Segment) {
     stall::at(Point::AfterRetired);
 }
 
-/// Looks at what has the name.
+/// Examines the file that has the name.
 fn look(
     directory: &Directory,
     place: &Place,
@@ -209,7 +211,7 @@ fn look(
         Err(Errno::WOULDBLOCK | Errno::INTR) => return Ok(Present::InMotion),
         Err(error) => return Err(Error::file(&path(), error)),
     }
-    // A clean-up may have removed the name since it was opened.
+    // A clean-up may have removed the name since the file was opened.
     if directory.status(&place.name)?.is_none_or(|status| self::identity(&status) != identity) {
         return Ok(Present::InMotion);
     }
@@ -233,7 +235,7 @@ fn look(
     }
     if read(header::LAYOUT) != LAYOUT {
         if place.is_own() {
-            // The name says that the layout is ours, so this is damage, and others may still use the file.
+            // By its name the file has our layout, so it is damaged, and others may still use it.
             mapping.words()[header::RETIRED].store(1, Release);
             return Ok(Present::Remains(identity));
         }
@@ -241,7 +243,7 @@ fn look(
     }
     let geometry = Geometry::from_header(read).filter(|geometry| (geometry.words() as u64) * 8 == size);
     let is_whole = geometry.is_some() && read(header::CHECK) == check_of(read);
-    // From here on it is certainly a cache's file, which may be replaced whatever is wrong with it.
+    // From here on, the file is certainly that of a cache, and may be replaced if anything is wrong with it.
     let Some(geometry) = geometry.filter(|_| is_whole && read(header::BOOT) == surroundings.boot) else {
         mapping.words()[header::RETIRED].store(1, Release);
         return Ok(Present::Remains(identity));
@@ -257,7 +259,7 @@ fn look(
     Ok(Present::Usable(segment))
 }
 
-/// The check word of a header: a keyed hash of all that comes before it.
+/// The check word of a header: a keyed hash of all words before it.
 fn check_of(read: impl Fn(usize) -> u64) -> u64 {
     let mut bytes = [0; header::CHECK * 8];
     for (word, chunk) in bytes.chunks_exact_mut(8).enumerate() {
@@ -267,7 +269,7 @@ fn check_of(read: impl Fn(usize) -> u64) -> u64 {
     hash(&bytes, &secrets)
 }
 
-/// A segment in the making.
+/// A segment that is being created.
 struct Creation<'a> {
     directory: &'a Directory,
     place: &'a Place,
@@ -284,7 +286,8 @@ impl Creation<'_> {
         self.directory.path_of(&self.place.name)
     }
 
-    /// Refuses what would end in a kill or fill the file system, before anything is allocated.
+    /// Checks, before anything is allocated, that the segment neither exceeds the memory limit nor fills the
+    /// file system.
     fn check_room(&self, in_memory: bool) -> Result<()> {
         if in_memory
             && let Some(room) = system::room()
@@ -298,11 +301,12 @@ impl Creation<'_> {
         Ok(())
     }
 
-    /// Creates the segment, in place of another one. `None` if another process was faster.
+    /// Creates the segment and replaces the one that was found. `None` if another process was faster.
     fn create(&self, replaced: Option<((u64, u64), Option<Segment>)>) -> Result<Option<Segment>> {
         let unnamed = if self.wanted.named_files_only { None } else { self.directory.unnamed_file()? };
         if let Some(file) = unnamed {
-            // Nobody waits while this is allocated: others create their own, and lose.
+            // Other processes do not wait for this: they create segments of their own, and only the first
+            // gets the name.
             let mapping = self.fill(&file, self.wanted.goes_on)?;
             stall::at(Point::BeforeLink);
             let lock = self.directory.lock(self.wanted.goes_on)?;
@@ -325,7 +329,7 @@ impl Creation<'_> {
             return Ok(None);
         }
         let (file, temporary) = lock.temporary_file()?;
-        // Nobody is asked while the directory is locked.
+        // `goes_on` is not asked while the directory is locked.
         let made = self.fill(&file, || true).and_then(|mapping| {
             stall::at(Point::BeforeLink);
             self.clear_the_way(&lock, replaced.as_ref())?;
@@ -341,7 +345,8 @@ impl Creation<'_> {
         }
     }
 
-    /// Removes segments of the same name that other versions of this crate have left, and that nobody has open.
+    /// Removes segments of the same name that other versions of this crate have left, if no process has them
+    /// open.
     fn remove_other_layouts(&self) -> Result<()> {
         let Some(name) = self.place.own_name.as_deref() else { return Ok(()) };
         for file in self.directory.names()? {
@@ -355,13 +360,13 @@ impl Creation<'_> {
         Ok(())
     }
 
-    /// Whether the name is as it was when it was looked at.
+    /// Whether the name still has the file that was examined.
     fn is_unchanged(&self, replaced: Option<&((u64, u64), Option<Segment>)>) -> Result<bool> {
         let present = self.directory.status(&self.place.name)?.map(|status| identity(&status));
         Ok(present == replaced.map(|&(identity, _)| identity))
     }
 
-    /// Retires what has the name, if it is still the same. The directory is locked.
+    /// Retires the segment that has the name, if it is still the same. The directory is locked.
     fn clear_the_way(
         &self,
         _lock: &DirectoryLock<'_>,
@@ -381,7 +386,7 @@ impl Creation<'_> {
         Ok(Segment::new(mapping, self.wanted.geometry, self.wanted, file, identity(&status)))
     }
 
-    /// Allocates the file, all of it, and makes it a segment, for as long as `goes_on` says.
+    /// Allocates the whole file and makes it a segment. Stops if `goes_on` returns false.
     fn fill(&self, file: &OwnedFd, goes_on: fn() -> bool) -> Result<Mapping> {
         let bytes = self.bytes();
         let failed = |error| not_allocated(self.directory, self.path(), bytes, error);
@@ -425,18 +430,18 @@ impl Creation<'_> {
             words[word].store(value, Relaxed);
         }
         words[header::CHECK].store(check_of(|word| words[word].load(Relaxed)), Release);
-        // Before it has a name. Its only use is to show a clean-up that the file is in use.
+        // The lock is taken before the file has a name. It only shows a clean-up that the file is in use.
         let _ = rustix::fs::flock(file, FlockOperation::NonBlockingLockShared);
         Ok(mapping)
     }
 }
 
-/// Says how much room a file needs and how much its file system has.
+/// The error which says how much room a file needs and how much its file system has.
 fn no_space(directory: &Directory, path: PathBuf, needed: u64) -> Error {
     Error::NoSpace { path, needed, free: directory.free() }
 }
 
-/// Why a file of so many bytes could not be allocated or mapped.
+/// The error for a file of `needed` bytes that could not be allocated or mapped.
 fn not_allocated(directory: &Directory, path: PathBuf, needed: u64, error: Errno) -> Error {
     match error {
         Errno::NOSPC | Errno::DQUOT => no_space(directory, path, needed),
@@ -444,8 +449,8 @@ fn not_allocated(directory: &Directory, path: PathBuf, needed: u64, error: Errno
     }
 }
 
-/// Allocates what a file lacks, as a copy of a segment may: programs that copy leave holes for zeros, and a store to a hole
-/// kills the process where the file system is full.
+/// Allocates the holes of a file. A copy of a segment may have holes, as programs that copy may leave them
+/// for zeros; and if the file system is full, a store to a hole kills the process.
 fn allocate_holes(file: &OwnedFd, status: &Stat) -> std::result::Result<(), Errno> {
     let size = u64::try_from(status.st_size).unwrap_or(0);
     if u64::try_from(status.st_blocks).unwrap_or(0).saturating_mul(512) >= size {
@@ -454,14 +459,14 @@ fn allocate_holes(file: &OwnedFd, status: &Stat) -> std::result::Result<(), Errn
     loop {
         match system::allocate(file, 0, size) {
             Err(Errno::INTR) => {}
-            // A file system that cannot tell, since it compresses.
+            // The file system cannot allocate, for example because it compresses.
             Ok(()) | Err(Errno::OPNOTSUPP) => return Ok(()),
             Err(error) => return Err(error),
         }
     }
 }
 
-/// Writes zeros where the file system cannot allocate. Returns how many.
+/// Writes zeros, for a file system that cannot allocate. Returns their number.
 fn write_zeros(file: &OwnedFd, at: u64, bytes: u64) -> std::result::Result<u64, Errno> {
     static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
     let piece = usize::try_from(bytes).unwrap_or(ZEROS.len()).min(ZEROS.len());

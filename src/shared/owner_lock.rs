@@ -1,8 +1,8 @@
-//! A lock that is a word: which process has it. For systems whose C library has no robust mutexes.
+//! A lock whose word names the process that has it, for systems whose C library has no robust mutexes.
 //!
-//! Nobody tells the next one that the owner died. Whoever waits asks for it, and takes the word from an owner that is dead, by a
-//! compare-and-swap from exactly that owner: a process, with the time of its start, never lives twice. Nobody is woken,
-//! either: whoever waits looks again.
+//! The system does not report that an owner died. A waiting process checks itself whether the owner lives,
+//! and takes the word from a dead owner by a compare-and-swap from exactly that owner. This is safe because a
+//! process id together with its start time is never reused. Nobody is woken, either: a waiting process polls.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -11,17 +11,17 @@ use std::time::{Duration, Instant};
 use crate::process::Process;
 use crate::writers_lock::{Acquired, NotAcquired, WritersLock};
 
-/// In the first word: nobody has it.
+/// In the first word: the lock is free.
 const FREE: u64 = 0;
 /// In the first word: it was released without being marked consistent.
 const UNUSABLE: u64 = u64::MAX;
 
-/// Between two looks, at first and at most.
+/// The first and the longest pause between two polls.
 const PAUSES: [Duration; 2] = [Duration::from_micros(20), Duration::from_millis(1)];
-/// Between two questions whether the owner lives, which read a file.
+/// The time between two checks whether the owner lives, each of which reads a file.
 const LIVES_FOR: Duration = Duration::from_millis(20);
 
-/// The lock in two words: the owner, and whether an owner died and what it left was not mended yet.
+/// The lock, in two words: the owner, and whether an owner died and its damage was not repaired yet.
 #[derive(Clone, Copy)]
 pub(crate) struct OwnerLock<'a> {
     owner: &'a AtomicU64,
@@ -29,7 +29,7 @@ pub(crate) struct OwnerLock<'a> {
 }
 
 impl OwnerLock<'_> {
-    /// The word of this process. No process has that of a lock that is free or unusable.
+    /// The word of this process. It is neither [`FREE`] nor [`UNUSABLE`].
     fn this() -> u64 {
         Process::this().word()
     }
@@ -38,7 +38,7 @@ impl OwnerLock<'_> {
         self.owner.compare_exchange(from, Self::this(), Acquire, Relaxed).map(drop)
     }
 
-    /// What the one that has just taken it finds.
+    /// The state of a lock that was just acquired.
     fn acquired(self) -> Acquired {
         if self.is_inconsistent.load(Relaxed) == 0 { Acquired::Clean } else { Acquired::OwnerDied }
     }

@@ -1,14 +1,13 @@
-//! Waiting for a word in the segment by looking at it again and again. For systems that cannot wait for memory that processes
-//! share.
+//! Waits for a word in the segment by polling, for systems that cannot wait on shared memory.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Acquire;
 use std::time::{Duration, Instant};
 
-/// Between two looks, at first and at most.
+/// The first and the longest pause between two polls.
 const PAUSES: [Duration; 2] = [Duration::from_micros(50), Duration::from_millis(2)];
 
-/// Nothing: whoever waits looks again, and sees that the word has changed.
+/// Does nothing: a waiting thread polls, and sees that the word has changed.
 pub(crate) fn wake_all(_word: &AtomicU64) {}
 
 /// Waits until the word is no longer `seen`, at most `limit`.

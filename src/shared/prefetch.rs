@@ -1,10 +1,10 @@
-//! Asking the processor for memory that a call is going to need, while it does something else.
+//! Prefetches memory that a call is going to need.
 
 #![cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "the instruction takes a pointer"))]
 
 use std::sync::atomic::AtomicU64;
 
-/// Asks for the line of a word. Changes nothing.
+/// Prefetches the cache line of a word. Changes nothing.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(crate) fn prefetch(word: &AtomicU64) {
@@ -13,7 +13,7 @@ pub(crate) fn prefetch(word: &AtomicU64) {
     unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(word).cast()) };
 }
 
-/// The same where the language has no stable form of it: nothing.
+/// Does nothing, on targets for which Rust has no stable intrinsic.
 #[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
 pub(crate) fn prefetch(_word: &AtomicU64) {}

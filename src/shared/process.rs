@@ -1,4 +1,4 @@
-//! Which process this is, and whether another one still lives.
+//! Identifies this process, and tells whether another process still lives.
 
 #![expect(unsafe_code, reason = "it hears of forks")]
 
@@ -10,11 +10,11 @@ use rustix::process::{Pid, getpid, test_kill_process};
 
 use crate::system::start_of;
 
-/// A process: its id, and the time at which it started, since ids are used again. 0 is none.
+/// A process: its id, and its start time, since ids are reused. 0 stands for none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Process(u64);
 
-/// Ids of processes are below 2^22. The rest is the time of the start, as the system tells it.
+/// Process ids are below 2^22. The other bits are the start time, in units of the system.
 const ID_BITS: u32 = 22;
 const START_BITS: u32 = 64 - ID_BITS;
 
@@ -25,7 +25,7 @@ extern "C" fn forget_in_child() {
     SELF.store(0, Relaxed);
 }
 
-/// Whether a forked child forgets which process its parent was.
+/// Whether a forked child will reset `SELF`.
 fn hears_of_forks() -> bool {
     static REGISTERED: OnceLock<bool> = OnceLock::new();
     // SAFETY: the function only stores a number, which is allowed in a child of a process with threads.
@@ -49,7 +49,7 @@ impl Process {
     #[cold]
     fn learn() -> Self {
         let id = getpid().as_raw_nonzero().get().cast_unsigned();
-        // Without the time of the start, the id alone has to do.
+        // If the start time is unknown, the id alone identifies the process.
         let this = Self::new(id, start_of(id).ok().flatten().unwrap_or(0));
         if hears_of_forks() {
             SELF.store(this.0, Relaxed);
@@ -71,13 +71,13 @@ impl Process {
         (id != 0).then_some(id)
     }
 
-    /// Whether it lives: neither gone, nor a zombie, nor another process that got its id.
+    /// Whether it lives: it is not gone, not a zombie, and no other process has got its id.
     pub(crate) fn is_alive(self) -> bool {
         let Some(id) = self.id() else { return false };
         match start_of(id) {
             Ok(None) => false,
             Ok(Some(start)) => Self::new(id, start) == self || self.0 & ((1 << START_BITS) - 1) == 0,
-            // A zombie then counts as alive, and a deadline ends what it left.
+            // A zombie then counts as alive, and its leases end by their deadlines.
             Err(()) => Pid::from_raw(id.cast_signed())
                 .is_some_and(|id| !matches!(test_kill_process(id), Err(rustix::io::Errno::SRCH))),
         }

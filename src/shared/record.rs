@@ -1,4 +1,5 @@
-//! A record in a log, as its words say it is. Nothing in it is believed before it is checked against the log's end.
+//! A record in a log, decoded from its words. No length in it is trusted before it is checked against the
+//! log's end.
 
 use std::mem::MaybeUninit;
 use std::sync::atomic::AtomicU64;
@@ -14,14 +15,16 @@ pub(crate) const LEASE_WORDS: usize = 3;
 pub(crate) const MOST_TAGS: usize = 255;
 
 const LEASED: u64 = 1 << 56;
-/// The bytes that fill up the value's last word.
+/// The position of the number of bytes that fill up the value's last word.
 const FILL_SHIFT: u32 = 57;
-/// No slot names the record any more, so that whoever passes it need not look for one. Only writers look at this.
+/// The bit of a record that no slot names any more, so that the tail passes it without looking for its slot.
+/// Only writers use this bit.
 pub(crate) const DEAD: u64 = 1 << 60;
-/// The rest of the lap is empty. The low half of the word is its length, as in a record.
+/// The bit of a pad: the rest of the lap is empty. The low half of the word is its length, as in a record.
 pub(crate) const PAD: u64 = 1 << 63;
 
-/// Notes that no slot names the record any more that begins with this word. It was published before, and no tail has passed it.
+/// Marks the record that begins with this word as dead: no slot names it any more. It was published before,
+/// and no tail has passed it.
 #[inline(always)]
 pub(crate) fn mark_dead(meta: &AtomicU64) {
     meta.store(meta.load(Relaxed) | DEAD, Relaxed);
@@ -29,32 +32,34 @@ pub(crate) fn mark_dead(meta: &AtomicU64) {
 
 /// Positions in the head.
 pub(crate) const META: usize = 0;
-/// The length of the key and half of its hash: most other keys differ in this word.
+/// The length of the key and half of its hash. Most other keys differ in this word.
 pub(crate) const KEY: usize = 1;
 pub(crate) const DEADLINE: usize = 2;
 
-/// The kinds of values which the crate itself knows. All others are the caller's, and mean nothing here.
+/// The kinds of values that this crate itself uses. All others are chosen by the caller, and have no meaning
+/// here.
 pub mod kind {
     /// An integer: one word, which [`SharedCache::increment`](crate::SharedCache::increment) changes in place.
     pub const INTEGER: u8 = 255;
-    /// What [`SharedCache::limit`](crate::SharedCache::limit) keeps: the moment at which everything taken so far is used up.
+    /// The state of [`SharedCache::limit`](crate::SharedCache::limit): the time at which all uses taken so
+    /// far have returned.
     pub const LIMITER: u8 = 254;
-    /// No value, only a lease. Reads find nothing.
+    /// No value, only a lease. Reads do not find it.
     pub(crate) const LEASE: u8 = 253;
-    /// The first of the kinds above; a caller's are below.
+    /// The first reserved kind. Those of callers are below.
     pub const FIRST_RESERVED: u8 = 253;
 }
 
-/// A key: its bytes, and what kind of thing they encode. Keys are equal if both are.
+/// A key: its bytes, and the kind of thing that they encode. Keys are equal if both are equal.
 #[derive(Clone, Copy, Debug)]
 pub struct Key<'a> {
-    /// The kind, which is the caller's to choose.
+    /// The kind, which the caller chooses.
     pub kind: u8,
     /// The bytes.
     pub bytes: &'a [u8],
 }
 
-/// A tag, as it was when a value began to be made.
+/// A tag with the version that it had when the computation of a value began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tag(pub(crate) u64);
 
@@ -66,14 +71,14 @@ pub(crate) struct HashedKey<'a> {
 }
 
 impl HashedKey<'_> {
-    /// What a record of the key has in its second word. No record is so large that its key has more bytes than this can say.
+    /// The second word of a record of the key. No key is so long that its length does not fit.
     #[inline(always)]
     pub(crate) fn word(&self) -> u64 {
         (self.key.bytes.len().min(LARGEST_LENGTH) as u64) << 32 | self.hash & 0xFFFF_FFFF
     }
 }
 
-/// No record has so many bytes, so that their number fits half a word.
+/// The limit of the bytes of a record, whose number fits half a word.
 pub(crate) const LARGEST_LENGTH: usize = 0xFFFF_FFFF;
 
 /// The number of words of a meta word's record or pad.
@@ -82,7 +87,7 @@ pub(crate) fn length_of(meta: u64) -> usize {
     (meta & 0xFFFF_FFFF) as usize
 }
 
-/// What a new record holds besides its key.
+/// The contents of a new record besides its key.
 #[derive(Clone, Copy)]
 pub(crate) struct Content<'a> {
     pub(crate) kind: u8,
@@ -122,7 +127,7 @@ impl Content<'_> {
         words_of(key.bytes.len(), self.value.bytes(), self.tags.len(), self.lease.is_some())
     }
 
-    /// The first word of the record, which has so many.
+    /// The first word of the record, which has `words` words.
     #[inline]
     fn meta(&self, key: &Key<'_>, words: usize) -> u64 {
         words as u64
@@ -133,7 +138,7 @@ impl Content<'_> {
             | (self.value.bytes().wrapping_neg() as u64 & 7) << FILL_SHIFT
     }
 
-    /// Writes the record to `to`, which is exactly as long.
+    /// Writes the record to `to`, which must have exactly its length.
     #[inline]
     pub(crate) fn write(&self, key: &HashedKey<'_>, to: &[AtomicU64]) {
         to[META].store(self.meta(&key.key, to.len()), Relaxed);
@@ -175,7 +180,7 @@ impl<'a> Record<'a> {
         let mut record = Self { words: log.get(..length_of(meta))?, meta, key_word, value_at: 0 };
         record.value_at = record.key_at() + words_for(record.key_bytes());
         let value_words = record.words.len().checked_sub(record.value_at)?;
-        // A value of no bytes has none that fill up a word.
+        // An empty value has no bytes that fill up a word.
         (record.fill() <= value_words * 8 && meta & PAD == 0).then_some(record)
     }
 
@@ -184,7 +189,7 @@ impl<'a> Record<'a> {
         self.words.len()
     }
 
-    /// Half of the key's hash: what its buckets follow from.
+    /// Half of the key's hash, from which its buckets follow.
     #[inline(always)]
     pub(crate) fn half_hash(&self) -> u64 {
         self.key_word & 0xFFFF_FFFF
@@ -202,7 +207,7 @@ impl<'a> Record<'a> {
 
     #[inline(always)]
     fn value_bytes(&self) -> usize {
-        // `read` has compared them.
+        // `read` has checked these lengths.
         (self.words.len() - self.value_at) * 8 - self.fill()
     }
 
@@ -254,12 +259,13 @@ impl<'a> Record<'a> {
         &self.words[META]
     }
 
-    /// Whether that was noted.
+    /// Whether it was marked as dead.
     pub(crate) fn is_dead(&self) -> bool {
         self.meta & DEAD != 0
     }
 
-    /// Writes a copy with a lease to `to`, which is as long. The record has none.
+    /// Writes a copy with a lease to `to`, which must have exactly its length. The record itself must have no
+    /// lease.
     pub(crate) fn copy_with_lease(&self, lease: [u64; LEASE_WORDS], to: &[AtomicU64]) {
         let at = self.key_at();
         let (head, rest) = to.split_at(at);
@@ -283,7 +289,7 @@ impl<'a> Record<'a> {
         Value { kind: self.key_kind(), words: &self.words[self.key_at()..], bytes: self.key_bytes() }
     }
 
-    /// Whether it is the key's.
+    /// Whether the record belongs to this key.
     #[inline(always)]
     pub(crate) fn is_of(&self, key: &HashedKey<'_>) -> bool {
         self.key_word == key.word()
@@ -297,7 +303,7 @@ impl<'a> Record<'a> {
         Value { kind: self.kind(), words: &self.words[self.value_at..], bytes: self.value_bytes() }
     }
 
-    /// The value's word, if it is of this kind.
+    /// The value's word, if the value is of this kind.
     #[inline(always)]
     pub(crate) fn word_of_kind(&self, kind: u8) -> Option<&'a AtomicU64> {
         let value = self.value();
@@ -305,13 +311,14 @@ impl<'a> Record<'a> {
     }
 }
 
-/// A stored value, where it lies.
+/// A stored value, in shared memory.
 ///
-/// Other processes may write over it at any time. What is made of it is kept only if it was intact to the end, so it
-/// may be read more than once, and bytes may be nonsense: copy them, and look at them afterwards.
+/// Other processes may overwrite it at any time. The cache checks afterwards that it was intact to the end,
+/// and otherwise reads again. So the bytes may be arbitrary, and may change between two reads: copy them
+/// first, then look at the copy.
 #[derive(Clone, Copy)]
 pub struct Value<'a> {
-    /// What the caller said it is.
+    /// The kind that the caller stored it with.
     pub kind: u8,
     words: &'a [AtomicU64],
     bytes: usize,
@@ -336,21 +343,21 @@ impl<'a> Value<'a> {
         self.bytes == 0
     }
 
-    /// The value's first eight bytes as a number: all of an integer.
+    /// The value's first eight bytes as a number, which is the whole of an integer.
     #[must_use]
     #[inline]
     pub fn word(&self) -> u64 {
         if self.bytes < 8 { 0 } else { self.words[0].load(Relaxed) }
     }
 
-    /// The words, for callers that copy them themselves. The last one is filled up with zeros.
+    /// The words, for callers that copy them themselves. The last word is filled up with zeros.
     #[must_use]
     pub fn words(&self) -> &'a [AtomicU64] {
         &self.words[..words_for(self.bytes)]
     }
 
-    /// Copies the bytes to `to`, which is exactly as long. Returns all words, the last one filled up with zeros, combined by
-    /// "or": with its top bits 0, the bytes are ASCII.
+    /// Copies the bytes to `to`, which must have exactly their length. Returns the bitwise "or" of all words,
+    /// the last one filled up with zeros: if the top bit of each byte is 0, the value is ASCII.
     #[inline]
     pub fn copy_to(&self, to: &mut [MaybeUninit<u8>]) -> u64 {
         let mut all = 0;
@@ -366,7 +373,7 @@ impl<'a> Value<'a> {
         {
             let word = last.load(Relaxed);
             all |= word;
-            // One by one, as a copy of so few bytes would be a call.
+            // Byte by byte, since `memcpy` for so few bytes would cost a function call.
             for (at, to) in rest.iter_mut().enumerate() {
                 *to = MaybeUninit::new((word >> (8 * at)) as u8);
             }
@@ -378,10 +385,10 @@ impl<'a> Value<'a> {
     ///
     /// # Errors
     ///
-    /// There is no memory for them.
+    /// There is not enough memory.
     #[inline]
     pub fn append_to(&self, to: &mut Vec<u8>) -> Result<(), crate::Error> {
-        // The last word is copied whole, and cut.
+        // The last word is copied whole, then truncated.
         to.try_reserve(words_for(self.bytes) * 8).map_err(|_| crate::Error::OutOfMemory)?;
         crate::words::append_bytes(self.words, self.bytes, to);
         Ok(())

@@ -1,4 +1,4 @@
-//! An open segment: its stripes, their locks, and what follows from what was found under them.
+//! An open segment: its stripes, their locks, and the repair of damage that is found under them.
 
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
@@ -27,28 +27,29 @@ use crate::writers_lock::{Acquired, Lock, NotAcquired, WritersLock};
 /// Whether a call waits for a stripe's lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
-    /// Not at all: [`Error::Busy`] says that the call would wait, for a lock or for a file. Nothing has changed then.
+    /// The call does not wait. It fails with [`Error::Busy`] if it would have to wait for a lock or a file;
+    /// nothing has changed then.
     Try,
-    /// As long as the cache's `lock_timeout` says.
+    /// The call waits up to the cache's `lock_timeout`.
     Wait,
 }
 
-/// The times the lock is tried before a thread sleeps: about as long as another writer needs.
+/// How often a thread tries the lock before it sleeps: about as long as another writer needs.
 const SPINS: u32 = 100;
-/// How long a thread that waits for a lock sleeps before it is asked whether it may go on.
+/// How long a thread that waits for a lock sleeps before it asks `goes_on` whether to continue.
 const SLICE: Duration = Duration::from_millis(50);
-/// After a timeout, this process only tries that stripe's lock for so long.
+/// The nanoseconds after a timeout during which this process does not wait for that stripe's lock.
 const REFUSAL: u64 = 1_000_000_000;
 
 /// Why an attempt to write did nothing.
 enum Unwritten<E> {
     /// The lock was not acquired.
     NotAcquired(E),
-    /// The segment is to be left.
+    /// The segment is retired.
     Retired,
     /// The record has more words than any may.
     TooLarge(usize),
-    /// There was damage, which is mended now.
+    /// There was damage, which has been repaired.
     Mended,
 }
 
@@ -65,13 +66,13 @@ pub(crate) struct Segment {
     refused: Box<[AtomicU64]>,
     /// Keeps a shared lock on the file, which shows a clean-up that it is in use. `None` after [`Segment::leave`].
     file: Mutex<Option<OwnedFd>>,
-    /// Device and inode.
+    /// Device and inode of the file.
     pub(crate) identity: (u64, u64),
 }
 
-/// The secrets that a header's keys stand for.
+/// The secrets of the hash function, made from the keys in a header.
 pub(crate) fn secrets(keys: [u64; 2]) -> RapidSecrets {
-    // Both halves go in: the secrets come from one, the seed from the other.
+    // Both keys are used: the secrets come from one, the seed from the other.
     RapidSecrets { seed: RapidSecrets::seed(keys[1]).seed, ..RapidSecrets::seed(keys[0]) }
 }
 
@@ -125,7 +126,7 @@ impl Segment {
         hash(bytes, &self.secrets)
     }
 
-    /// Whether another file has taken this one's place, or is about to.
+    /// Whether another file has replaced this one, or is about to.
     #[inline(always)]
     pub(crate) fn is_retired(&self) -> bool {
         self.words()[header::RETIRED].load(Acquire) != 0
@@ -136,12 +137,13 @@ impl Segment {
         self.words()[header::RETIRED].store(1, Release);
     }
 
-    /// No longer counts as in use by this process. It stays mapped, for calls that are in it.
+    /// Makes the segment no longer count as in use by this process. It stays mapped for calls that are
+    /// running.
     pub(crate) fn leave(&self) {
         drop(self.file.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
-    /// The word that moves when a tag is evicted, and is odd meanwhile.
+    /// The word that grows when a tag is evicted, and is odd meanwhile.
     #[inline(always)]
     pub(crate) fn generation(&self) -> &AtomicU64 {
         &self.words()[header::GENERATION]
@@ -154,7 +156,7 @@ impl Segment {
         if generation & 1 == 0 { Some(generation) } else { self.mended_generation() }
     }
 
-    /// The same where it was odd, perhaps because a process died meanwhile.
+    /// The generation, after it was found odd, perhaps because a process died during an eviction.
     #[cold]
     fn mended_generation(&self) -> Option<u64> {
         if let Ok(held) = self.hold(0, Patience::Try) {
@@ -192,7 +194,7 @@ impl Segment {
         &self.words()[header::WORDS.wrapping_add(self.geometry.version_of(hash))]
     }
 
-    /// The same where the number of the hash's stripe is known.
+    /// The same, if the number of the hash's stripe is known.
     #[inline(always)]
     pub(crate) fn version_in(&self, stripe: usize, hash: u64) -> &AtomicU64 {
         let each = self.parts.versions;
@@ -200,7 +202,8 @@ impl Segment {
         &self.words()[first.wrapping_add((hash >> 20) as usize & each.wrapping_sub(1))]
     }
 
-    /// The version of a hash's copies: its word and the generation. Both only grow, so a sum is the same as long as both are.
+    /// The version of copies of a hash: the sum of its version word and the generation. Both only grow, so
+    /// the sum changes if either does.
     #[inline(always)]
     pub(crate) fn version_now(&self, hash: u64) -> u64 {
         self.version(hash).load(Acquire).wrapping_add(self.generation().load(Acquire))
@@ -243,7 +246,7 @@ impl Segment {
         let deadline =
             started.checked_add(self.lock_timeout).unwrap_or(started + Duration::from_secs(1 << 30));
         let acquired = loop {
-            // In slices, between which the caller may be interrupted: nothing is held then.
+            // Waits in slices, between which the caller may be interrupted, as it holds nothing then.
             match lock.lock_until(deadline.min(Instant::now() + SLICE)) {
                 Err(NotAcquired::Busy) if Instant::now() < deadline => {
                     if !(self.goes_on)() {
@@ -259,7 +262,8 @@ impl Segment {
             Err(NotAcquired::Busy) => {
                 let holder = holder();
                 if holder.is_some_and(|holder| !holder.is_alive()) {
-                    // The kernel lost track of it. Its lock is never taken: it could still be running somewhere.
+                    // The lock cannot be recovered. It is never taken from its owner, which might still be
+                    // running.
                     return Err(self.abandon());
                 }
                 refused.store(clock::now() + REFUSAL, Relaxed);
@@ -276,7 +280,7 @@ impl Segment {
 
     /// Acquires a stripe's lock, and repairs what a dead owner left.
     pub(crate) fn hold(&self, number: usize, patience: Patience) -> Result<Held<'_>> {
-        // The first time this reads a file, which must not happen under the lock.
+        // The first call of this reads a file, which must not happen under the lock.
         let this = Process::this();
         let stripe = self.stripe(number);
         let acquired = self.acquire(stripe.lock(), number, patience)?;
@@ -285,7 +289,7 @@ impl Segment {
         if self.begin(number, &mut held) { Ok(held) } else { Err(Error::Retired) }
     }
 
-    /// Looks whether a lock that was just acquired is of use, and repairs what a dead owner left. Returns false if the segment
+    /// Completes the acquisition of a lock: repairs the damage of a dead owner. Returns false if the segment
     /// is retired.
     #[inline(always)]
     fn begin(&self, number: usize, held: &mut Held<'_>) -> bool {
@@ -318,12 +322,12 @@ impl Segment {
         version
     }
 
-    /// Does something under the lock of a hash's stripe, if the lock is free and nothing else is in the way, and says under which
-    /// version copies of what it wrote may be kept. Otherwise nothing has changed, except that damage is mended, and
-    /// [`Segment::write`] does it or says why not.
+    /// Calls `act` under the lock of a hash's stripe, if the lock is free and no other obstacle exists. Also
+    /// returns the version under which copies of the written value may be kept. Otherwise nothing has
+    /// changed, except that damage is repaired, and the caller should call [`Segment::write`].
     ///
-    /// This is the usual course of a write, apart from the unusual ones: those that may be repeated, and whose errors are large
-    /// and have to be moved.
+    /// This is the usual course of a write, separate from the unusual ones, which have loops and large errors
+    /// that have to be moved.
     #[inline(always)]
     pub(crate) fn write_at_once<R>(
         &self,
@@ -338,8 +342,8 @@ impl Segment {
         self.attempt(number, soon, WritersLock::try_lock, act).ok()
     }
 
-    /// Does something under the lock of a hash's stripe, and says under which version copies of what it wrote may be kept. What
-    /// is damaged is emptied, and `act` is called again.
+    /// Calls `act` under the lock of a hash's stripe. Also returns the version under which copies of the
+    /// written value may be kept. A damaged stripe is emptied, and `act` is called again.
     pub(crate) fn write<R>(
         &self,
         hash: u64,
@@ -349,7 +353,7 @@ impl Segment {
         self.write_stripe(self.geometry.stripe_of(hash), patience, act)
     }
 
-    /// The same for a stripe.
+    /// The same for a stripe by its number.
     pub(crate) fn write_stripe<R>(
         &self,
         number: usize,
@@ -381,7 +385,7 @@ impl Segment {
         acquire: impl FnOnce(Lock<'a>) -> std::result::Result<Acquired, E>,
         act: impl FnOnce(&mut Held<'_>) -> std::result::Result<R, Fault>,
     ) -> std::result::Result<(R, Option<u64>), Unwritten<E>> {
-        // Before the lock, so that a tag which is evicted from now on ends the copies.
+        // Read before the lock is taken, so that the eviction of a tag from now on invalidates the copies.
         let generation = self.steady_generation();
         let this = Process::this();
         let stripe = self.stripe(number);
@@ -410,7 +414,7 @@ impl Segment {
         Ok((result?, version))
     }
 
-    /// What follows from a fault.
+    /// Handles a fault.
     #[cold]
     fn mend<E>(&self, held: &mut Held<'_>, fault: Fault) -> Unwritten<E> {
         let is_mended = match fault {
@@ -429,14 +433,14 @@ impl Segment {
         Unwritten::Retired
     }
 
-    /// Looks for a key's value, without a lock, and has `make` make something of it. See [`Stripe::look`].
+    /// Looks up a key's value without a lock, and calls `make` with it. See [`Stripe::look`].
     #[inline(always)]
     pub(crate) fn look(&self, key: &HashedKey<'_>, make: &mut impl FnMut(Value<'_>) -> bool) -> Looked {
         let now = Now::default();
         self.stripe(self.geometry.stripe_of(key.hash)).look(key, || self.tags(), &now, make)
     }
 
-    /// Makes something of a key's value, without a lock.
+    /// Reads a key's value without a lock, and returns the result of `make`.
     pub(crate) fn read<R>(
         &self,
         key: Key<'_>,
@@ -453,8 +457,8 @@ impl Segment {
         }
     }
 
-    /// The same under the lock, which also empties a stripe that is damaged. A lock that is not free is a miss: reads do not
-    /// wait.
+    /// [`Segment::read`] under the lock, which also empties a damaged stripe. If the lock is not free, this
+    /// is a miss, as reads do not wait.
     #[cold]
     fn read_locked<R>(
         &self,
@@ -471,7 +475,7 @@ impl Segment {
         Ok(Some((result, copy.seen)))
     }
 
-    /// Copies a live value under the lock, and then does something else under it. Returns whether there was a value.
+    /// Copies a live value under the lock, and then calls `act` under it. Returns whether there was a value.
     pub(crate) fn copy_with(
         &self,
         key: &HashedKey<'_>,
@@ -479,7 +483,7 @@ impl Segment {
         copy: &mut Copied,
         mut then: impl FnMut(&mut Held<'_>, &HashedKey<'_>) -> std::result::Result<(), Fault>,
     ) -> Result<bool> {
-        // The value may grow between two attempts, up to the largest there can be.
+        // The value may grow between two attempts, up to the largest possible size.
         loop {
             let (copied, _) = self.write(key.hash, patience, |held| {
                 let copied = held.copy_live(key, copy)?;
@@ -506,8 +510,8 @@ impl Segment {
     }
 }
 
-/// Compares a stripe with its sums, after every write to a small one, and now and then after one to a large one. A difference is
-/// a bug of ours, unless somebody damages the file.
+/// Compares a stripe with its sums: after every write if the stripe is small, and sometimes if it is large. A
+/// difference is a bug of this crate, unless somebody damages the file.
 #[cfg(feature = "strict")]
 fn recount(held: &Held<'_>) {
     static WRITES: AtomicU64 = AtomicU64::new(0);

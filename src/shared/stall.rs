@@ -1,8 +1,8 @@
-//! Points at which a test has this process die or stop, between two stores that belong together.
+//! Points between two stores that belong together, at which a test can kill or stop this process.
 //!
-//! Without the feature `stall-points` there are none.
+//! They exist only with the feature `stall-points`.
 
-/// Where. The numbers are those that a test names.
+/// The points. Tests refer to them by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Point {
@@ -10,36 +10,36 @@ pub enum Point {
     Locked = 1,
     /// A crowded slot was taken from another entry.
     SlotTaken = 2,
-    /// A record's head is written, its value is not.
+    /// A record's head is written, but not its value.
     HalfWritten = 3,
-    /// The log's head has moved, the slot has not.
+    /// The log's head has moved, but the slot is not written.
     BeforeSlot = 4,
-    /// A record is published, the sums are not in step.
+    /// A record is published, but the sums are not updated.
     BeforeSums = 5,
-    /// A copy is published, the tail has not passed the old one.
+    /// A copy is published, but the tail has not passed the old one.
     BeforeTail = 6,
-    /// The tail has moved, and nothing is written over.
+    /// The tail has moved, but nothing is overwritten.
     AfterTail = 7,
-    /// The version word is odd, and nothing is published.
+    /// The version word is odd, but nothing is published.
     VersionOdd = 8,
-    /// Everything is done but to make the version word even.
+    /// Everything is done, but the version word is still odd.
     BeforeEven = 9,
     /// In the middle of a reset.
     Reset = 10,
     /// In the middle of `clear`.
     Clear = 11,
-    /// A segment is complete and has no name.
+    /// A segment is complete, but has no name.
     BeforeLink = 12,
-    /// A segment is retired, and still has its name.
+    /// A segment is retired, but still has its name.
     AfterRetired = 13,
-    /// The generation is odd, and the tag has not moved.
+    /// The generation is odd, but the tag's version has not changed.
     EvictionBegun = 14,
-    /// The tag has moved, and the generation is odd.
+    /// The tag's version has changed, and the generation is still odd.
     TagMoved = 15,
 }
 
 impl Point {
-    /// All of them that lie inside a stripe's locked section and that a put reaches.
+    /// The points inside a stripe's locked section that a put reaches.
     pub const OF_A_PUT: [Self; 8] = [
         Self::Locked,
         Self::HalfWritten,
@@ -52,7 +52,7 @@ impl Point {
     ];
 }
 
-/// Nothing, without the feature.
+/// Does nothing, without the feature.
 #[cfg(not(feature = "stall-points"))]
 #[inline(always)]
 pub(crate) fn at(_point: Point) {}
@@ -74,14 +74,15 @@ mod armed {
     static PASSES: AtomicU32 = AtomicU32::new(0);
     static STOPS: AtomicU32 = AtomicU32::new(0);
 
-    /// Has this process killed (or stopped) when it comes to the point with this number, after passing it `passes` times.
+    /// Makes this process be killed (or stopped) when it reaches the point with this number, after passing it
+    /// `passes` times.
     pub fn arm(point: u32, passes: u32, stop: bool) {
         STOPS.store(stop.into(), SeqCst);
         PASSES.store(passes, SeqCst);
         POINT.store(point, SeqCst);
     }
 
-    /// Comes to a point.
+    /// Runs at a point.
     pub fn at(point: Point) {
         if POINT.load(SeqCst) != point as u32 {
             return;
@@ -90,7 +91,7 @@ mod armed {
             return;
         }
         POINT.store(0, SeqCst);
-        // The signal may reach another thread first, and this one only a little later: it must not go on meanwhile.
+        // The signal may reach another thread first and this one a little later, so this thread waits for it.
         if STOPS.load(SeqCst) == 1 {
             let _ = kill_process(getpid(), Signal::STOP);
             std::thread::sleep(Duration::from_millis(100));

@@ -1,5 +1,5 @@
-//! Stamps, which say until when copies of values that are kept elsewhere are current. Why they are right is said at the top of
-//! `stripe.rs`.
+//! Stamps, which tell whether copies of values in other caches are current. The top of `stripe.rs` explains
+//! why they are correct.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::atomic::fence;
@@ -12,15 +12,15 @@ use crate::record::{Key, Value};
 use crate::segment::Patience;
 use crate::terms::{Entry, Stamp, Stamped, Written};
 
-/// Where a stamp as a number has the version and the segment.
+/// The positions of the version and the segment in a stamp that is kept as a number.
 const VERSION_SHIFT: u32 = 16;
 const SEGMENT_SHIFT: u32 = 56;
-/// The bits of a version that it has.
+/// The bits of a version that such a number has.
 const STAMPED: u64 = (1 << (SEGMENT_SHIFT - VERSION_SHIFT)) - 1;
 
 impl SharedCache {
-    /// Makes something of a key's value that is kept elsewhere, with the stamp under which it may be kept. There is no stamp
-    /// while the key is being written.
+    /// Reads a key's value like [`SharedCache::get`], for a copy in another cache. Also returns the stamp
+    /// under which the copy may be kept; none while the key is being written.
     ///
     /// # Errors
     ///
@@ -45,7 +45,7 @@ impl SharedCache {
         })
     }
 
-    /// Whether what was kept under a stamp is still current. Costs a few loads.
+    /// Whether a copy with this stamp is still current. Costs a few loads.
     #[inline]
     #[must_use]
     pub fn is_current(&self, stamp: &Stamp) -> bool {
@@ -55,7 +55,7 @@ impl SharedCache {
             && link.segment.version_now(stamp.hash) == stamp.version
     }
 
-    /// The stamp of what is read of a key after this. There is none while the key is being written.
+    /// The stamp for a value of the key that is read after this call; none while the key is being written.
     ///
     /// # Errors
     ///
@@ -71,7 +71,7 @@ impl SharedCache {
         })
     }
 
-    /// The same as [`SharedCache::is_current`] for a stamp that is kept as a number.
+    /// [`SharedCache::is_current`] for a stamp that is kept as a number.
     #[inline]
     #[must_use]
     pub fn is_current_in_bits(&self, bits: u64) -> bool {
@@ -86,10 +86,10 @@ impl SharedCache {
                 == bits >> VERSION_SHIFT & STAMPED
     }
 
-    /// A stamp as a number, which is not 0: the word's index, 40 bits of the version, the segment. `None` where it does not
-    /// fit, after 254 segments.
+    /// A stamp as a number, which is not 0: the index of the version word, 40 bits of the version, and the
+    /// segment. `None` if it does not fit, after 254 segments.
     ///
-    /// The version must not come round while a copy is kept: that takes 2^39 writes.
+    /// The version must not wrap around while a copy is kept, which takes 2^39 writes.
     #[must_use]
     pub fn bits(&self, stamp: &Stamp) -> Option<u64> {
         let link = self.link();
@@ -99,14 +99,14 @@ impl SharedCache {
         )
     }
 
-    /// What a write of an entry did. There is no stamp if a tag of it was evicted since its version was taken: if that is not
-    /// seen here, the eviction has yet to move the generation.
+    /// The result of a write of an entry, without the stamp if one of the entry's tags was evicted since its
+    /// version was taken. An eviction that is not visible here yet will still change the generation.
     #[inline(always)]
     pub(crate) fn holding_tags<R>(&self, written: Written<R>, entry: &Entry<'_>) -> Written<R> {
         if entry.tags.is_empty() {
             return written;
         }
-        // If the segment was replaced since, a stamp of it is no longer current, whatever this says.
+        // If the segment was replaced since, its stamps are no longer current in any case.
         let tags = self.link().segment.tags();
         let holds = entry.tags.iter().all(|&tag| lookup::is_current(tag, tags));
         Written { stamp: written.stamp.filter(|_| holds), ..written }

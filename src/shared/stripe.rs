@@ -1,49 +1,60 @@
-//! A stripe: its head, its index, its two logs, and what both readers and writers ask of them.
+//! A stripe: its head, its index, its two logs, and the operations that readers and writers share.
 //!
 //! # Memory order
 //!
-//! A *place* in a log is a number that only grows: the lap, and the word within it. The record at place `v` is intact as
-//! long as `tail <= v`. R reads a record at place `v`; W is any later writer that uses its words again.
+//! A *place* in a log is a number that only grows: the lap, and the word within it. The record at place `v`
+//! is intact as long as `tail <= v`. Below, R is a reader of the record at place `v`, and W is any later
+//! writer that reuses its words.
 //!
 //! (a) *Complete.* A record's words are stored (relaxed) before its slot (release). R loads the slot (acquire), so it sees
 //! them all.
 //!
-//! (b) *Intact.* W, or a writer before it under the same mutex, has stored a tail greater than `v`. After that, and before the
-//! first word that it stores in the log, be it of a record, of a copy or of a pad, W executes a release fence
-//! ([`Held::reserve`](crate::hold::Held::reserve)). If any load of R saw a word of W's, then R's acquire fence, which follows
-//! its loads, synchronizes with that fence, and R's load of the tail after it sees more than `v`. So if R then finds
-//! `tail <= v`, no word was W's.
+//! (b) *Intact.* W, or a writer before it under the same mutex, has stored a tail greater than `v`. After
+//! that, and before the first word that W stores in the log (of a record, a copy or a pad), W executes a
+//! release fence ([`Held::reserve`](crate::hold::Held::reserve)). If any load of R saw a word of W's, then
+//! R's acquire fence, which follows its loads, synchronizes with that fence, and R's load of the tail after
+//! it sees more than `v`. So if R then finds `tail <= v`, no word was W's.
 //!
-//! (c) *Not missed.* A record that moves is published in its slot before the tail passes the old copy. R loads the tail
-//! (acquire); if it has passed `v`, R loads the slot again and sees the new place. A key keeps its slot while it lives.
+//! (c) *Not missed.* When a record moves, its new place is published in its slot before the tail passes the
+//! old copy. R loads the tail (acquire); if it has passed `v`, R loads the slot again and sees the new place.
+//! A key keeps its slot while it lives.
 //!
-//! (d) *Hints.* That an entry was used is noted by a compare-and-swap from exactly the word that R saw. If anything changed,
-//! it fails. Places never repeat.
+//! (d) *Hints.* R marks an entry as used by a compare-and-swap from exactly the word that it saw. This fails
+//! if anything changed, as places never repeat.
 //!
-//! (e) *In place.* An integer and a deadline are one word each and change under the mutex, so never in a copy that has been
-//! moved away from. A reader sees the old word or the new one.
+//! (e) *In place.* An integer, a deadline and each part of a lease are one word. They change only under the
+//! mutex, so never in the old copy of a record that has moved. A reader of the record sees the old word or the
+//! new one. A reader of an older record, which had the word before, sees a word of W's as in (b): W executes a
+//! release fence after it has acquired the mutex ([`Held::new`](crate::hold::Held::new)).
 //!
-//! (f) *Version words.* A writer makes a key's version word odd, executes a release fence, publishes, and makes the word even
-//! (release). A copy in another cache is kept only if the word was even and the same before the value was read
-//! (acquire) and after it (acquire fence, then a load). If the value was a new one, the second load sees the odd word or a later one.
-//! If the word was already the later even one, the value was not an old one. So a copy that is kept under an even word is
-//! what was stored when the word was that.
+//! (f) *Version words.* A writer makes a key's version word odd, executes a release fence, publishes, and
+//! makes the word even (release). A copy in another cache is kept only if the word was even and the same
+//! before the value was read (acquire) and after it (acquire fence, then a load). If the value was a new one,
+//! the second load sees the odd word or a later one. If the word was already the later even one, the value
+//! was not an old one. So a copy that is kept under an even word is the value that was stored while the word
+//! had that number.
 //!
-//! (g) *Tags.* An eviction of a tag makes the generation odd, moves the tag's version (a read-modify-write with
-//! release), and makes the generation even (release), all under the mutex of the first stripe. A copy is kept under an even
-//! generation that was loaded (acquire) before the entry was looked at: if that is from before the eviction, the copy ends with it; if it is from
-//! after it, the look at the entry sees that the tag has moved. A writer takes the tag's version, loads the generation before it
-//! stores, and looks at the tag again after it gave up the mutex: the same holds for its copy. A death in between leaves the generation
-//! odd, so no copy is served or made until the next one to have that mutex makes it even.
+//! (g) *Tags.* An eviction of a tag makes the generation odd, increments the tag's version (a
+//! read-modify-write with release), and makes the generation even (release), all under the mutex of the first
+//! stripe. A copy is kept under an even generation that was loaded (acquire) before the entry was looked at:
+//! if that is from before the eviction, the copy ends with it; if it is from after it, the look at the entry
+//! sees that the tag has moved. A writer takes the tag's version, loads the generation before it stores, and
+//! checks the tag again after it has released the mutex; so the same holds for its copy. If the evicting
+//! process dies in between, the generation stays odd, and no copy is served or made until the next owner of
+//! that mutex makes it even.
 //!
-//! (h) *Dead marks.* A writer that has published a record in place of another, or has emptied its slot, sets a bit in the first word of
-//! the other, which its tail has not passed. Only writers look at that bit, so a reader sees the same record with and without it. Without
-//! the mark, which a death in between may prevent, the next writer finds out by the slots that nothing names the record.
+//! (h) *Dead marks.* A writer that has published a record in place of another, or has emptied its slot, sets
+//! a bit in the first word of the other, which its tail has not passed. Only writers use that bit, so a
+//! reader sees the same record with and without it. For readers of older records the mark is a change in place
+//! as in (e). If the writer dies before it sets the mark, a later writer finds out from the slots that none
+//! names the record.
 //!
-//! A reader first looks for a slot with the key's tag (relaxed), and then loads that slot again (acquire). A key keeps its slot while it
-//! lives, so if no slot has the tag, or another tag is there by then, the key was absent at a moment of the call.
+//! A reader first looks for a slot with the key's tag (relaxed), and then loads that slot again (acquire). A
+//! key keeps its slot while it lives. So if no slot has the tag, or the slot has another tag by then, the key
+//! was absent at some moment of the call.
 //!
-//! `tests/memory_order.rs` has (a) to (c), (f) and (g) as models under loom, and each rule left out as a control that must fail.
+//! `tests/memory_order.rs` checks models of (a) to (c) and (e) to (g) with loom. It also checks that the model
+//! fails if any one rule is left out.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
@@ -63,12 +74,12 @@ pub(crate) struct Stripe<'a> {
     laps: [u64; 2],
 }
 
-/// Where the parts of every stripe lie: what follows from a geometry, computed once.
+/// The offsets of the parts of every stripe, which follow from the geometry and are computed once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parts {
     first: usize,
     size: usize,
-    /// The version words of each.
+    /// The number of version words of each stripe.
     pub(crate) versions: usize,
     index: usize,
     logs: [usize; 2],
@@ -99,7 +110,7 @@ impl<'a> Stripe<'a> {
         Self { head, index: index.as_chunks().0, logs: [probation, &rest[..parts.logs[1]]], laps: parts.laps }
     }
 
-    /// Makes a stripe of zeros. Nobody else may know it yet.
+    /// Initializes a stripe whose words are all zero. No other thread may use it yet.
     pub(crate) fn init(&self) -> Result<(), i32> {
         for log in 0..2 {
             // The first lap is lap 1, so that place 0 never names a record.
@@ -115,7 +126,7 @@ impl<'a> Stripe<'a> {
         Lock::at(&self.head[head::LOCK..head::LOCK + Lock::WORDS])
     }
 
-    /// The word of a log that a place is. It may lie beyond the log's end where a slot is damaged.
+    /// The index of a place's word in a log. It may be beyond the log's end if a slot is damaged.
     #[inline(always)]
     pub(crate) fn offset(&self, log: usize, place: u64) -> usize {
         (place & self.laps[log].wrapping_sub(1)) as usize
@@ -127,7 +138,7 @@ impl<'a> Stripe<'a> {
         (place | self.laps[log].wrapping_sub(1)).wrapping_add(1)
     }
 
-    /// The places of a lap, of which the log has fewer words.
+    /// The number of places of a lap; the log has fewer words.
     #[inline(always)]
     pub(crate) fn lap_size(&self, log: usize) -> u64 {
         self.laps[log]
@@ -139,19 +150,19 @@ impl<'a> Stripe<'a> {
         self.logs[log].get(self.offset(log, place)..)
     }
 
-    /// The log's tail, so that what is loaded afterwards is at least as new.
+    /// The log's tail. Later loads see values that are at least as new.
     #[inline(always)]
     pub(crate) fn tail(&self, log: usize) -> u64 {
         self.head[head::TAIL + log].load(Acquire)
     }
 
-    /// A word of the head which only the holder of the lock changes, as a number of places.
+    /// A word of the head that is a place, and that only the holder of the lock changes.
     #[inline(always)]
     pub(crate) fn place(&self, word: usize) -> u64 {
         self.head[word].load(Relaxed)
     }
 
-    /// Both buckets of a hash, of which only the lower half counts: a record has no more of it.
+    /// Both buckets of a hash. They depend only on its lower half, which is all that a record has.
     #[inline(always)]
     pub(crate) fn buckets(&self, hash: u64) -> [usize; 2] {
         // There are fewer than 2^32 buckets.
@@ -166,7 +177,7 @@ impl<'a> Stripe<'a> {
         self.index.as_flattened()
     }
 
-    /// Asks for the slots in which a key with this hash is first looked for.
+    /// Prefetches the slots in which a key with this hash is looked up first.
     #[inline(always)]
     pub(crate) fn prefetch(&self, hash: u64) {
         if let Some([slot, ..]) = self.index.get(self.buckets(hash)[0]) {
@@ -174,10 +185,10 @@ impl<'a> Stripe<'a> {
         }
     }
 
-    /// The number of the first slot that a key with this hash may have: one with its tag. Whoever does not hold the lock loads the
-    /// slot again.
+    /// The number of the first slot that a key with this hash may have, which is one with its tag. A caller
+    /// that does not hold the lock must load the slot again.
     ///
-    /// What is then done with the slot is not in the loop, so that the compiler unrolls it.
+    /// The loop contains nothing else, so that the compiler unrolls it.
     #[inline(always)]
     pub(crate) fn candidate(&self, hash: u64) -> Option<usize> {
         let tag = tag_of(hash);
@@ -188,7 +199,7 @@ impl<'a> Stripe<'a> {
         }
     }
 
-    /// The next one after a slot that another key had, or nothing any more.
+    /// The next such slot, after one that belongs to another key; `None` if there is no other.
     pub(crate) fn next_candidate(&self, hash: u64, slot: usize) -> Option<usize> {
         let tag = tag_of(hash);
         let [first, second] = self.buckets(hash);
@@ -220,7 +231,7 @@ fn first_with(slots: &[AtomicU64; WAYS], tag: u64) -> Option<usize> {
     slots.iter().position(|slot| slot.load(Relaxed) >> TAG_SHIFT == tag)
 }
 
-/// Whether a slot names a place at all, be it behind the tail.
+/// Whether a slot names a place, even one behind the tail.
 #[inline(always)]
 pub(crate) fn is_used(word: u64) -> bool {
     word & PLACE != 0

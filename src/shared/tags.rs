@@ -1,5 +1,5 @@
-//! Tags: an entry has the versions of its tags in its record, and is absent as soon as one of them has moved on. What that means for
-//! copies elsewhere is said at the top of `stripe.rs`.
+//! Tags: the record of an entry has the versions of its tags, and the entry counts as absent as soon as one
+//! of the tags has another version. The top of `stripe.rs` explains the effect on copies in other caches.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
@@ -14,7 +14,7 @@ use crate::segment::Patience;
 use crate::stall::{self, Point};
 
 impl SharedCache {
-    /// The tag as it is now, for entries whose value is made from now on.
+    /// The tag with its current version, for entries whose value is computed after this call.
     ///
     /// # Errors
     ///
@@ -27,11 +27,12 @@ impl SharedCache {
         })
     }
 
-    /// Makes every entry that was stored with this tag absent. Now and then it meets entries of another tag, which share its
-    /// place among 4,096. Copies elsewhere are no longer current, whatever their tags. Returns how many live entries it met.
+    /// Makes every entry that was stored with this tag absent. Sometimes this affects entries of another tag,
+    /// as tags share 4,096 version words. All copies in other caches are no longer current, whatever their
+    /// tags. Returns the number of live entries that were removed.
     ///
-    /// Costs a few stores under the lock of the first stripe, and a look at every entry without a lock, to count them. A process
-    /// that dies among the stores leaves no copy current.
+    /// Costs a few stores under the lock of the first stripe, and a scan of all entries without a lock, to
+    /// count them. If the process dies between the stores, no copy stays current.
     ///
     /// # Errors
     ///
@@ -42,7 +43,8 @@ impl SharedCache {
             let tag = &segment.tags()[at as usize];
             let generation = segment.generation();
             let (before, _) = segment.write_stripe(0, patience, |_| {
-                // The addition to the tag, which releases, keeps it before the tag's new version.
+                // The addition to the tag below has release ordering, so this store comes before the tag's
+                // new version.
                 generation.store(generation.load(Relaxed) | 1, Relaxed);
                 stall::at(Point::EvictionBegun);
                 // The count comes first. A reader that sees the tag's new version then also sees that there was
@@ -53,14 +55,15 @@ impl SharedCache {
                 generation.store(next_even(generation.load(Relaxed)), Release);
                 Ok(before)
             })?;
-            // Counted afterwards, by the version that this call has ended: of several calls at once each counts its own.
+            // The entries are counted afterwards, by the version that this call has ended, so concurrent
+            // calls count different entries.
             let ended = Tag(at << 52 | before & lookup::TAG_VERSION);
             let now = Now::default();
             Ok(segment.stripes().map(|stripe| stripe.count_ended(ended, segment.tags(), &now)).sum())
         })
     }
 
-    /// How many tags were evicted. A tag whose version is read while this has not changed has had it all the time.
+    /// The number of evictions of tags. While this number does not change, no tag's version changes.
     ///
     /// # Errors
     ///

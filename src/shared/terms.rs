@@ -1,4 +1,4 @@
-//! What callers say and are told: places, options, entries, stamps, sums.
+//! The arguments and results of calls: locations, options, entries, stamps, statistics.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,11 +15,11 @@ use crate::system;
 /// Where a cache is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
-    /// A name, in a directory of the user's own in memory. Processes of other pid namespaces and other layouts have
-    /// caches of their own under the same name.
+    /// A name, in a directory in memory that belongs to the user. Processes of other pid namespaces, and
+    /// other layouts, have separate caches under the same name.
     Name(String),
-    /// A file of its own beside those of the names, which is removed when the last process that has it open closes it or ends.
-    /// Other processes open it by its path.
+    /// A new file beside those of the named caches. It is removed when the last process that has it open
+    /// closes it or ends. Other processes open it by its path.
     Temporary,
     /// A file. Its directory is made if it is missing, must be the user's, and must not be writable by others.
     Path(PathBuf),
@@ -28,22 +28,24 @@ pub enum Location {
 /// How a cache is opened.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The bytes of the segment, all included. A segment that is already there keeps its size.
+    /// The bytes of the whole segment. An existing segment keeps its size.
     pub max_bytes: usize,
-    /// The bytes of an average entry: key, value and 24. Half of it or twice as much costs little.
+    /// The bytes of an average entry: key, value, and 24 more. An estimate that is wrong by a factor of two
+    /// costs little.
     pub expected_item: usize,
     /// The bytes of the largest entry. `None`: a quarter of a stripe's main log, at most 1 MiB.
     pub max_item: Option<usize>,
     /// How long a call waits for a stripe's lock.
     pub lock_timeout: Duration,
-    /// Replace a segment of another size by a new, empty one.
+    /// Whether to replace a segment of another size by a new, empty one.
     pub resize: bool,
-    /// Create a segment where there is none. Otherwise opening fails, also later, after the segment was removed.
+    /// Whether to create a segment if there is none. If false, opening fails instead, also later, after the
+    /// segment was removed.
     pub create: bool,
-    /// Asked every 50 ms while a call waits, with no lock held: whether it may go on. If not, it ends with
+    /// Called every 50 ms while a call waits, with no lock held. If it returns false, the call fails with
     /// [`Error::Interrupted`], and nothing has changed.
     pub goes_on: fn() -> bool,
-    /// For tests: act as if the file system had no files without a name.
+    /// For tests: act as if the file system had no unnamed files.
     #[doc(hidden)]
     pub named_files_only: bool,
 }
@@ -66,25 +68,28 @@ impl Default for Options {
 /// An entry to be stored.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
-    /// What the bytes are, for the caller. Below [`kind::FIRST_RESERVED`](crate::kind::FIRST_RESERVED), or
-    /// [`kind::INTEGER`](crate::kind::INTEGER) with eight bytes.
+    /// The kind of the bytes, which the caller chooses. Below
+    /// [`kind::FIRST_RESERVED`](crate::kind::FIRST_RESERVED), or [`kind::INTEGER`](crate::kind::INTEGER) with
+    /// eight bytes.
     pub kind: u8,
     /// The value.
     pub value: &'a [u8],
     /// The time at which it expires, in terms of [`now`](crate::now). 0: never.
     pub deadline: u64,
-    /// What [`SharedCache::tag`](crate::SharedCache::tag) said before the value was made.
+    /// The tags, as [`SharedCache::tag`](crate::SharedCache::tag) returned them before the value was
+    /// computed.
     pub tags: &'a [Tag],
 }
 
-/// Under which condition an entry is stored.
+/// The condition under which an entry is stored.
 #[derive(Clone, Copy)]
 pub struct Condition<'a> {
     /// Only if the key has no live value.
     pub if_absent: bool,
     /// Only if the key still has this lease, which ends with the write.
     pub lease: Option<&'a Token>,
-    /// Not if this returns true. It is called under the stripe's lock, so it must neither wait nor allocate.
+    /// The entry is not stored if this returns true. It is called under the stripe's lock, so it must neither
+    /// wait nor allocate.
     pub unless: &'a (dyn Fn() -> bool + Sync),
 }
 
@@ -101,13 +106,13 @@ pub enum Put {
     Inserted,
     /// Stored, in place of a live value.
     Replaced,
-    /// Nothing: there is a live value.
+    /// Not stored: there is a live value.
     Present,
-    /// Nothing: the lease is gone, or `unless` said so.
+    /// Not stored: the lease is gone, or `unless` returned true.
     Refused,
 }
 
-/// Says until when a copy of a key's value, kept elsewhere, is current.
+/// Tells whether a copy of a key's value in another cache is still current.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     pub(crate) segment: usize,
@@ -115,7 +120,7 @@ pub struct Stamp {
     pub(crate) version: u64,
 }
 
-/// What a write did, and the stamp of what it stored.
+/// The result of a write, and the stamp of the stored value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Written<T> {
     /// What the call returns.
@@ -124,7 +129,7 @@ pub struct Written<T> {
     pub stamp: Option<Stamp>,
 }
 
-/// What was read, with its deadline, and the stamp under which it may be kept.
+/// The value that was read, with its deadline, and the stamp under which a copy may be kept.
 pub type Stamped<R> = (Option<(R, u64)>, Option<Stamp>);
 
 /// A value that was read, as [`SharedCache::replace`](crate::SharedCache::replace) recognizes it.
@@ -134,11 +139,11 @@ pub struct Version {
     pub(crate) seen: Seen,
 }
 
-/// Sums over a cache, by all processes, since it was created.
+/// Statistics of a cache since it was created, over all processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Entries, those included that have expired and were not met yet.
+    /// Entries, including expired ones that were not removed yet.
     pub entries: u64,
     /// Leases of keys without a value.
     pub leases: u64,
@@ -152,19 +157,19 @@ pub struct Stats {
     pub hits: u64,
     /// See `hits`.
     pub misses: u64,
-    /// Entries that were evicted, expired ones included.
+    /// Entries that were evicted, including expired ones.
     pub evicted: u64,
     /// Entries that moved to the head of the main log because they were used.
     pub moved: u64,
     /// Entries that moved from probation to the main log.
     pub promoted: u64,
-    /// Entries that had to go because their buckets were full: `expected_item` is too large.
+    /// Entries that were evicted because their buckets were full: `expected_item` is too large.
     pub crowded: u64,
-    /// Used entries that had to go because too many were to be moved at once.
+    /// Used entries that were evicted because a call would have had to move too many.
     pub forced: u64,
     /// Stripes that were emptied because a process died in them, or because of damage.
     pub resets: u64,
-    /// Damage that was found.
+    /// How often damage was found.
     pub damaged: u64,
     /// Stripes.
     pub stripes: u64,
@@ -173,7 +178,7 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// What follows from the geometry alone, as of an empty segment.
+    /// The statistics of an empty segment, which follow from its geometry.
     pub(crate) fn of(geometry: &Geometry) -> Self {
         Self {
             capacity: (geometry.stripes * (geometry.logs[0] + geometry.logs[1]) * 8) as u64,
@@ -199,7 +204,7 @@ pub(crate) fn check_tags(tags: &[Tag]) -> Result<()> {
 }
 
 impl Entry<'_> {
-    /// Refuses what is no entry. Whether it is too large, the segment says.
+    /// Checks the kind and the tags of the entry. The segment checks its size.
     #[inline]
     pub(crate) fn check(&self) -> Result<()> {
         check_tags(self.tags)?;
@@ -213,7 +218,7 @@ impl Entry<'_> {
         Ok(())
     }
 
-    /// What the record has that this entry is stored as.
+    /// The contents of the record in which this entry is stored.
     #[inline(always)]
     pub(crate) fn content(&self) -> Content<'_> {
         Content {
@@ -266,7 +271,7 @@ pub(crate) fn place_of(location: &Location) -> Result<Place> {
                 Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
                 _ => PathBuf::from("."),
             };
-            // A later change of the working directory must not change the place.
+            // A later change of the working directory must not change the location.
             let directory =
                 std::path::absolute(&directory).map_err(|error| Error::file(&directory, error))?;
             Ok(Place { directory, name: OsString::from(name), own_name: None })

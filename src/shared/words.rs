@@ -6,21 +6,21 @@ use std::sync::atomic::Ordering::Relaxed;
 /// The number of words that `bytes` bytes take.
 #[inline(always)]
 pub(crate) const fn words_for(bytes: usize) -> usize {
-    // Nothing in memory is so long that this wraps.
+    // No object in memory is so long that this wraps.
     bytes.wrapping_add(7) / 8
 }
 
-/// The last, incomplete word of bytes whose last `rest` are its own; 1 to 7.
+/// The incomplete last word of some bytes, which has their last `rest` bytes (1 to 7).
 #[inline(always)]
 fn last_word(bytes: &[u8], rest: usize) -> u64 {
-    // A copy of so few bytes would be a call.
+    // `memcpy` for so few bytes would cost a function call.
     if let Some(word) = bytes.last_chunk::<8>() {
         return u64::from_le_bytes(*word) >> (8 * (8 - rest));
     }
     bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
-/// Stores bytes, the last word filled up with zeros. `to` is long enough.
+/// Stores bytes, and fills up the last word with zeros. `to` must be long enough.
 #[inline(always)]
 pub(crate) fn store_bytes(to: &[AtomicU64], bytes: &[u8]) {
     let (whole, rest) = bytes.as_chunks::<8>();
@@ -32,7 +32,7 @@ pub(crate) fn store_bytes(to: &[AtomicU64], bytes: &[u8]) {
     }
 }
 
-/// Whether the words are these bytes. `words` is long enough.
+/// Whether the words are these bytes. `words` must be long enough.
 #[inline(always)]
 pub(crate) fn equal_bytes(words: &[AtomicU64], bytes: &[u8]) -> bool {
     let (whole, rest) = bytes.as_chunks::<8>();

@@ -1,4 +1,4 @@
-//! What a writer does to one key, under the lock.
+//! The operations of a writer on one key, under the lock.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,7 +10,7 @@ use crate::lookup::{self, Seen};
 use crate::record::{Content, HashedKey, LEASE_WORDS, MOST_TAGS, Tag, ValueRef, kind, mark_dead};
 use crate::stall::{self, Point};
 
-/// Why a call on a number did nothing.
+/// Why a call on a number changed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotCounted {
     NotANumber,
@@ -24,13 +24,13 @@ impl<'a> Held<'a> {
         Ok(self.find(key)?.filter(|found| self.is_live(&found.record)))
     }
 
-    /// Stores a record, in place of whatever the key has. Returns whether that was a live value.
+    /// Stores a record and replaces whatever the key has. Returns whether it replaced a live value.
     #[inline(never)]
     pub(crate) fn store(&mut self, key: &HashedKey<'_>, content: &Content<'_>) -> Result<bool, Fault> {
         self.store_inlined(key, content)
     }
 
-    /// The same, compiled as a part of its caller: for the shortest way to put something.
+    /// The same, inlined into its caller, for the fastest put.
     #[inline(always)]
     pub(crate) fn store_inlined(
         &mut self,
@@ -51,7 +51,7 @@ impl<'a> Held<'a> {
                 (slot, usize::from(was_here), 0)
             }
         };
-        // A lease goes where it stays: log 0 is for what nobody may ask for again.
+        // A lease goes to the main log, where it stays: log 0 is for keys that may never be requested again.
         let (log, used) = if content.lease.is_some() { (1, USED) } else { (log, used) };
         let log = if words * 4 > self.stripe.logs[log].len() { 1 } else { log };
         self.make_room(log, words, &mut Budget::new())?;
@@ -72,9 +72,9 @@ impl<'a> Held<'a> {
         Ok(replaces)
     }
 
-    /// Removes whatever the key has. Returns whether that was a live value.
+    /// Removes whatever the key has. Returns whether it removed a live value.
     ///
-    /// The version word moves even if there is nothing: copies elsewhere outlive the entry here.
+    /// The version word advances even if there is no entry, since other caches may still have copies.
     pub(crate) fn delete(&mut self, key: &HashedKey<'_>) -> Result<bool, Fault> {
         let found = self.find(key)?;
         self.make_odd(key.hash);
@@ -93,17 +93,17 @@ impl<'a> Held<'a> {
         Ok(true)
     }
 
-    /// Notes that an entry was used, as a reader does.
+    /// Marks an entry as used, as a reader does.
     #[inline]
     pub(crate) fn note_use(&self, found: &Found<'_>) {
         if found.word & USED != USED {
             let slot = &self.stripe.slots()[found.slot];
-            // A failure means that a reader noted it.
+            // If this fails, a reader has marked it.
             let _ = slot.compare_exchange(found.word, found.word + USE, Relaxed, Relaxed);
         }
     }
 
-    /// Adds to the key's number, in place, or stores `initial + by`. The deadline is that of a new number.
+    /// Adds to the key's number in place, or stores `initial + by` with this deadline.
     pub(crate) fn increment(
         &mut self,
         key: &HashedKey<'_>,
@@ -119,7 +119,7 @@ impl<'a> Held<'a> {
         Ok(Ok(sum))
     }
 
-    /// Adds to the key's number, in place. `None` if there is none.
+    /// Adds to the key's number in place. `None` if the key has no value.
     #[inline]
     pub(crate) fn increment_present(
         &mut self,
@@ -135,7 +135,7 @@ impl<'a> Held<'a> {
         };
         self.make_odd(key.hash);
         word.store(sum.cast_unsigned(), Relaxed);
-        // A computation that began before must not be stored over the sum.
+        // The result of a computation that began before must not replace the sum.
         self.end_lease(&found);
         self.note_use(&found);
         Ok(Some(Ok(sum)))
@@ -152,8 +152,9 @@ impl<'a> Held<'a> {
         self.store(key, &Content { kind, value: ValueRef::Word(word), deadline, tags: &[], lease: None })
     }
 
-    /// Takes `cost` nanoseconds of a limiter which lets everything through that is at most `burst` ahead of the clock
-    /// (the generic cell rate algorithm). Returns 0 if it was taken, or the nanoseconds after which it could be.
+    /// Takes `cost` nanoseconds from a limiter, which allows calls to be at most `burst` nanoseconds ahead of
+    /// the clock (the generic cell rate algorithm). Returns 0 if it was taken, or the nanoseconds after which
+    /// it could be.
     pub(crate) fn limit(
         &mut self,
         key: &HashedKey<'_>,
@@ -178,7 +179,7 @@ impl<'a> Held<'a> {
         match (found, word) {
             (Some(found), Some(word)) => {
                 word.store(next, Relaxed);
-                // What it holds means nothing once the clock has passed it.
+                // The state of the limiter means nothing once the clock has passed it, so it expires then.
                 found.record.deadline_word().store(next, Relaxed);
                 self.note_use(&found);
             }
@@ -189,7 +190,7 @@ impl<'a> Held<'a> {
         Ok(Ok(0))
     }
 
-    /// What a key has, if that is still the value that was seen.
+    /// The key's record, if its value is still the one that was seen.
     fn find_seen(&self, key: &HashedKey<'_>, seen: &Seen) -> Result<Option<Found<'a>>, Fault> {
         let Some(found) = self.find_live(key)? else { return Ok(None) };
         let integer = found.record.word_of_kind(kind::INTEGER).map(|word| word.load(Relaxed));
@@ -204,7 +205,8 @@ impl<'a> Held<'a> {
         self.delete(key)
     }
 
-    /// Stores a record if the key's value is still the one that was seen, whose tags it takes over.
+    /// Stores a record if the key's value is still the one that was seen. The record gets the tags of that
+    /// value.
     pub(crate) fn replace_seen(
         &mut self,
         key: &HashedKey<'_>,
@@ -222,8 +224,9 @@ impl<'a> Held<'a> {
         Ok(true)
     }
 
-    /// Copies a live value to `to`, and notes the use. `None` if there is none, an error with the words needed if `to` has not
-    /// the capacity: nothing is allocated under the lock.
+    /// Copies a live value to `to`, and marks the entry as used. `None` if there is no value. As nothing may
+    /// be allocated under the lock, the call fails with the number of words needed if the capacity of `to` is
+    /// too small.
     pub(crate) fn copy_live(
         &mut self,
         key: &HashedKey<'_>,
@@ -250,7 +253,7 @@ impl<'a> Held<'a> {
 
     // Leases
 
-    /// Takes the lease of a key that has no live value, or, with `beside_value`, of one that has.
+    /// Takes the lease of a key that has no live value or, with `beside_value`, of one that has.
     pub(crate) fn lease(
         &mut self,
         key: &HashedKey<'_>,
@@ -277,7 +280,7 @@ impl<'a> Held<'a> {
         self.stripe.head[head::LEASE_NUMBER].store(number, Relaxed);
         let lease = [owner, number, deadline];
         let value = found.filter(|found| self.is_live(&found.record));
-        // Making room may evict the value. Then the lease stands alone.
+        // Making room may evict the value. Then the lease gets a record of its own.
         let is_beside = value.map_or(Ok(false), |found| self.add_lease(&found, lease))?;
         if !is_beside {
             let lease = Some(lease);
@@ -287,8 +290,9 @@ impl<'a> Held<'a> {
         Ok(Leasing::Got { number })
     }
 
-    /// Gives a record a lease: in its own words if it has had one, or by copying it to the main log's head. Whoever
-    /// reads the value sees no difference, so its version stays. Returns false if there was no longer a value.
+    /// Gives a record a lease: in its own words if it has had one before, otherwise by copying it to the main
+    /// log's head. The value does not change, so its version stays. Returns false if there was no longer a
+    /// value.
     fn add_lease(&mut self, found: &Found<'_>, lease: [u64; LEASE_WORDS]) -> Result<bool, Fault> {
         if let Some(words) = found.record.lease() {
             for (word, value) in words.iter().zip(lease) {
@@ -332,7 +336,7 @@ impl<'a> Held<'a> {
         Ok(true)
     }
 
-    /// Whether the key has the lease with this token and these tags, be it late or not.
+    /// Whether the key has the lease with this token and these tags, even if its deadline has passed.
     pub(crate) fn is_leased_as(
         &self,
         key: &HashedKey<'_>,
@@ -342,18 +346,19 @@ impl<'a> Held<'a> {
         Ok(self.find(key)?.is_some_and(|found| has_lease(&found, token) && self.lease_holds(&found, tags)))
     }
 
-    /// Whether no tag of a lease was evicted, nor one of the value beside which it stands: others take the lease for ended then.
+    /// Whether neither a tag of the lease nor one of the value beside it was evicted. Otherwise other
+    /// processes consider the lease ended.
     fn lease_holds(&self, found: &Found<'_>, tags: &[Tag]) -> bool {
         self.tags_hold(&found.record) && tags.iter().all(|&tag| lookup::is_current(tag, self.segment.tags()))
     }
 
-    /// Whether the key has the lease with this token, which still runs.
+    /// Whether the key has the lease with this token and its deadline has not passed.
     pub(crate) fn is_lease_running(&self, key: &HashedKey<'_>, token: [u64; 2]) -> Result<bool, Fault> {
         let found = self.find(key)?;
         Ok(found.is_some_and(|found| has_lease(&found, token) && self.is_leased(&found.record)))
     }
 
-    /// Ends the lease with this token, or moves its deadline. Returns whether it held.
+    /// Ends the lease with this token, or changes its deadline. Returns whether the lease still existed.
     pub(crate) fn set_lease(
         &mut self,
         key: &HashedKey<'_>,
@@ -388,7 +393,7 @@ impl<'a> Held<'a> {
     #[inline]
     fn end_lease(&mut self, found: &Found<'_>) {
         if let Some(lease) = found.record.lease() {
-            // Nobody has number 0, and the deadline has passed.
+            // No owner has the number 0, and a deadline of 1 has passed.
             for (word, value) in lease.iter().zip([0, 0, 1]) {
                 word.store(value, Relaxed);
             }
@@ -398,7 +403,7 @@ impl<'a> Held<'a> {
 
     // Everything
 
-    /// Recounts the stripe. Returns what is wrong.
+    /// Recounts the stripe. The error describes an inconsistency.
     pub(crate) fn check(&self) -> Result<(), String> {
         let stripe = &self.stripe;
         let mut live = [0; 2];
@@ -460,7 +465,7 @@ fn has_lease(found: &Found<'_>, token: [u64; 2]) -> bool {
     found.record.lease().is_some_and(|lease| [0, 1].map(|word| lease[word].load(Relaxed)) == token)
 }
 
-/// What became of asking for a lease.
+/// The outcome of a request for a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Leasing {
     Value,

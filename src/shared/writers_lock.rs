@@ -1,6 +1,7 @@
-//! What a system has to give for writers: a lock in the stripe's head, of which the next writer learns that its owner died.
+//! What a system must provide for writers: a lock in the stripe's head that reports to the next writer if its
+//! owner died.
 //!
-//! Everything else that writers do is loads and stores, and readers need no lock at all.
+//! Everything else that writers do consists of loads and stores; readers need no lock.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
@@ -8,46 +9,48 @@ use std::time::Instant;
 /// How a lock was acquired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Acquired {
-    /// From someone who had released it.
+    /// The previous owner had released it.
     Clean,
-    /// From someone who died with it. [`WritersLock::mark_consistent`] must follow before it is released.
+    /// The previous owner died while holding it. [`WritersLock::mark_consistent`] must be called before it is
+    /// released.
     OwnerDied,
 }
 
-/// Why it was not acquired.
+/// Why a lock was not acquired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotAcquired {
     /// Another thread has it.
     Busy,
-    /// It was released without being marked consistent, or the memory is no lock. It cannot be used again.
+    /// It was released without being marked consistent, or the memory is not a lock. It cannot be used again.
     Unusable,
 }
 
-/// A lock that lies in the segment and excludes the threads of all processes. It is never taken from one that lives.
+/// A lock in the segment, which excludes the threads of all processes. It is never taken from an owner that
+/// lives.
 pub(crate) trait WritersLock<'a>: Copy {
-    /// The words that it takes.
+    /// The number of words that it takes.
     const WORDS: usize;
-    /// What distinguishes it from other kinds, in the number of the layout.
+    /// The part of the number of the layout that identifies this kind of lock.
     const LAYOUT: u64;
 
-    /// The lock that lies in the first of these words. There are enough.
+    /// The lock in the first of these words. There must be enough.
     fn at(words: &'a [AtomicU64]) -> Self;
 
-    /// Makes a lock of the words, which nobody else knows yet. The error is the system's number.
+    /// Initializes the lock. No other thread may use the words yet. The error is the system's error number.
     fn init(self) -> Result<(), i32>;
 
     /// Acquires it if it is free.
     fn try_lock(self) -> Result<Acquired, NotAcquired>;
 
-    /// Acquires it, and waits at most until `deadline`.
+    /// Acquires it. Waits at most until `deadline`.
     fn lock_until(self, deadline: Instant) -> Result<Acquired, NotAcquired>;
 
-    /// Says that what the lock guards is in order again, after [`Acquired::OwnerDied`].
+    /// Declares that the guarded data are consistent again, after [`Acquired::OwnerDied`].
     fn mark_consistent(self);
 
     /// Releases it. The calling thread must have it.
     fn unlock(self);
 }
 
-/// The one of this system.
+/// The lock of this system.
 pub(crate) type Lock<'a> = crate::system::Lock<'a>;

@@ -1,4 +1,4 @@
-"""The command line in a process of its own, and programs that fill directories for it."""
+"""Runs the command line, and programs that fill directories for it, in separate processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def flexcache(*arguments: object, status: int = 0, **options: Any) -> subprocess.CompletedProcess[Any]:
-    """Runs `flexcache disk` with arguments."""
+    """Run `flexcache disk` with arguments."""
     options = {"text": True, **options}
     command = [sys.executable, "-m", "flexcache_rs", "disk", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, timeout=60, check=False, **options)
@@ -21,7 +21,7 @@ def flexcache(*arguments: object, status: int = 0, **options: Any) -> subprocess
 
 
 def program(text: str, *arguments: object, **options: Any) -> str:
-    """Runs a program; `sys.argv[1:]` are the arguments. What it printed."""
+    """Run a program with the arguments as `sys.argv[1:]`. Returns its output."""
     command = [sys.executable, "-c", "import sys, os\n" + textwrap.dedent(text), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, **options).stdout
 
@@ -59,10 +59,10 @@ print([str(warning.message) for warning in cache.check()])
 
 
 def content(*arguments: object) -> str:
-    """What a directory holds, as a text to compare."""
+    """Return the contents of a directory as a text to compare."""
     return program(CONTENT, *arguments)
 
 
 def files(directory: Path) -> dict[str, bytes]:
-    """Every file, and what is in it."""
+    """Return every file and its content."""
     return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}

@@ -28,7 +28,7 @@ def theirs() -> Iterator[Driver]:
 
 @pytest.fixture
 def forgotten(ours: Driver, theirs: Driver) -> Iterator[None]:
-    """No test finds what another has opened."""
+    """Forget the objects of the previous test."""
     yield
     for driver in (ours, theirs):
         driver.do("set_clock", None)
@@ -37,7 +37,7 @@ def forgotten(ours: Driver, theirs: Driver) -> Iterator[None]:
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Callable[[], Path]:
-    """A new directory, each time."""
+    """A function that returns a new directory each time."""
     numbers = itertools.count()
     return lambda: tmp_path / str(next(numbers))
 

@@ -1,4 +1,4 @@
-"""Processes that use caches on disk, with this library or with python-diskcache, and what their directories hold."""
+"""Processes that use caches on disk with this library or python-diskcache, and the contents of their directories."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NEEDS_THEIRS = "python-diskcache is not installed"
 
 
 class Driver:
-    """A process that has one of the libraries."""
+    """A process that uses one of the libraries."""
 
     def __init__(self, library: str) -> None:
         self.library = library
@@ -43,34 +43,34 @@ class Driver:
                 raise
 
     def begin(self, name: str, /, *args: Any, **kwargs: Any) -> None:
-        """Begins what `end` waits for."""
+        """Send a command, for whose result `end` waits."""
         assert self.process.stdin is not None
         pickle.dump((name, args, kwargs), self.process.stdin)
         self.process.stdin.flush()
 
     def end(self) -> tuple[str, ...]:
-        """What came of it."""
+        """Wait for the result of a command."""
         assert self.process.stdout is not None
         answer: tuple[str, ...] = pickle.load(self.process.stdout)
         return answer
 
     def ask(self, name: str, /, *args: Any, **kwargs: Any) -> tuple[str, ...]:
-        """What came of a command: ("returned", repr) or ("raised", class, text)."""
+        """Execute a command. Returns ("returned", repr) or ("raised", class, text)."""
         self.begin(name, *args, **kwargs)
         return self.end()
 
     def do(self, name: str, /, *args: Any, **kwargs: Any) -> str:
-        """The repr of what a command returned."""
+        """Execute a command, and return the repr of its result."""
         answer = self.ask(name, *args, **kwargs)
         assert answer[0] == "returned", f"{self.library}: {name} {args}: {answer}"
         return answer[1]
 
     def call(self, path: str, method: str, /, *args: Any, **kwargs: Any) -> str:
-        """The repr of what a method returned."""
+        """Call a method, and return the repr of its result."""
         return self.do("call", path, method, args, kwargs)
 
     def make(self, name: str, kind: str, /, *args: Any, **kwargs: Any) -> None:
-        """Makes an object under a name."""
+        """Make an object under a name."""
         self.do("make", name, kind, args, kwargs)
 
 
@@ -80,7 +80,7 @@ COLUMNS = (
 
 
 def contents(directory: Path) -> dict[str, Any]:
-    """All there is in the databases and files of a directory, names of files left out. No process may write."""
+    """Return all contents of a directory's databases and files, without the names of files. No process may write."""
     found: dict[str, Any] = {}
     for database in sorted(directory.rglob("cache.db")):
         place = str(database.relative_to(directory))
@@ -106,13 +106,13 @@ def contents(directory: Path) -> dict[str, Any]:
 
 
 def schema(connection: sqlite3.Connection) -> list[tuple[str, ...]]:
-    """Tables, indexes and triggers, however they are written."""
+    """Return tables, indexes and triggers in a normalized form."""
     rows = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
     listed = []
     for kind, name, table, sql in rows:
         words = sql.replace("IF NOT EXISTS ", "").replace("'", '"').replace("FOR EACH ROW", "")
         words = re.sub(r"\s*([(),;=])\s*", r"\1", " ".join(words.split()))
-        # Ours leaves out what never expires.
+        # Our index leaves out entries that never expire.
         words = words.replace(";END", " END").lower().removesuffix("where expire_time is not null")
         listed.append((kind, name, table, words))
     return sorted(listed)

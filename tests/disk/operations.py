@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 
 class Files:
-    """Stands for streams: an open file is read once, and the same operation is done twice."""
+    """Stands for streams. An open file can be read once, but each operation is done twice."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -23,7 +23,7 @@ class Files:
 
 
 class Large:
-    """Stands for a value that is better not written out."""
+    """Stands for a value that is too large to print."""
 
     def __init__(self, piece: Any, times: int) -> None:
         self.piece, self.times = piece, times
@@ -33,12 +33,12 @@ class Large:
 
 
 def lossless(value: Any) -> bool:
-    """Whether python-diskcache keeps a value, and raises for one that it cannot keep."""
+    """Whether python-diskcache stores a value without loss, or raises if it cannot."""
     text = value if isinstance(value, str) else ""
     return not ((len(text) >= 64 and "\r" in text) or any("\ud800" <= letter <= "\udfff" for letter in text))
 
 
-# Of every kind that is stored in its own way, and on both sides of every border.
+# Keys of every type that has its own form in the table, and on both sides of every limit.
 KEYS: list[Any] = [
     *("", "a", "key", "\xe4\u20ac\U0001f600", "nul\0nul", "-", "queue-000000000000007", "x" * 100),
     *(b"", b"a", b"\x00\xff", b"key"),
@@ -91,12 +91,12 @@ flags = st.booleans()
 
 
 def calls(method: str, *args: Any, **kwargs: Any) -> st.SearchStrategy[Any]:
-    """A call of a method with generated arguments."""
+    """Generate calls of a method."""
     return st.tuples(st.just(method), st.tuples(*args), st.fixed_dictionaries(kwargs))
 
 
 def operations(keys: Any, values: Any, common: bool) -> st.SearchStrategy[Any]:
-    """Calls of a `Cache`; only those of a `FanoutCache` too if `common`."""
+    """Generate calls of a `Cache`. With `common`, only those that a `FanoutCache` has too."""
     both = {"expire_time": flags, "tag": flags}
     options = [
         calls("set", keys, values, expire=expire, tag=tags),
@@ -146,11 +146,11 @@ def operations(keys: Any, values: Any, common: bool) -> st.SearchStrategy[Any]:
 
 
 FOR_EVERY_OBJECT = ("reset", "stats", "create_tag_index", "drop_tag_index")
-"""What an object keeps for itself."""
+"""Calls with effects on the object itself, which are made on every object."""
 
 
 def real(value: Any) -> Any:
-    """What a stand-in stands for."""
+    """Return the value for a stand-in."""
     match value:
         case Files():
             return io.BytesIO(value.data)
@@ -164,7 +164,7 @@ def real(value: Any) -> Any:
 
 
 def prepared(operation: tuple[Any, ...]) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
-    """A call with a new stream for every one that it stores."""
+    """Return a call with new streams for those that it stores."""
     method, args, kwargs = operation
     if any(isinstance(value, Files) for value in args) and method in {"set", "add", "push"}:
         kwargs = {**kwargs, "read": True}

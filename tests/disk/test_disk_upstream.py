@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import pytest
 from scale import may_skip
-from upstream import Distribution
+from upstream import TIMEOUT, Distribution
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,7 +148,7 @@ def runs(place: Path) -> Iterator[dict[str, subprocess.Popen[str]]]:
     environment = {**os.environ, "PYTHONPATH": str(place / "shim"), "TMPDIR": str(place)}
     running = {}
     for name in FILES:
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=60", "--tb=native"]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=300", "--tb=native"]
         running[name] = subprocess.Popen(
             [*command, f"--junitxml={name}.xml", f"tests/test_{name}.py"],
             cwd=place,
@@ -168,12 +168,13 @@ def test_all_are_counted() -> None:
     assert sum(FILES.values()) - sum(map(len, REACH_INSIDE.values())) == PUBLIC
 
 
+@pytest.mark.timeout(TIMEOUT)
 @pytest.mark.parametrize("name", FILES)
 def test_upstream(place: Path, runs: dict[str, subprocess.Popen[str]], name: str) -> None:
     """Each of their tests that uses what is public passes."""
     if name == "djangocache" and may_skip("diskcache-suite", importlib.util.find_spec("django")):
         pytest.skip("Django is not installed")
-    output, _ = runs[name].communicate(timeout=110)
+    output, _ = runs[name].communicate(timeout=TIMEOUT - 50)
     cases = ElementTree.parse(place / f"{name}.xml").iter("testcase")
     failed = {case.get("name"): [kind.tag for kind in case] for case in cases if list(case)}
     assert not failed, f"{failed}\n{output[-10_000:]}"

@@ -6,9 +6,11 @@ import subprocess
 import sys
 import time
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from scale import may_skip
 
 from flexcache_rs import disk
 from flexcache_rs.diskcache_rs import Cache, DjangoCache, FanoutCache, FastCache, FastFanoutCache, PickleCache, PyCache
@@ -97,7 +99,8 @@ def test_the_size_of_pickles_is_kept(tmp_path: Path) -> None:
 
 
 def test_the_backend_for_django(tmp_path: Path) -> None:
-    pytest.importorskip("django")
+    if may_skip("django", find_spec("django")):
+        pytest.skip("Django is not installed")
     # As diskcache_rs's documentation has it.
     backend = DjangoCache(str(tmp_path), {"OPTIONS": {"size_limit": 1e9, "cull_limit": 0.1}})
     backend.set("a", 1, timeout=3600)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from upstream import Distribution, run
+from upstream import TIMEOUT, Distribution, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,6 +96,7 @@ EXPECTED_FAILURES = {
 TESTS = 370
 
 
+@pytest.mark.timeout(TIMEOUT)
 def test_upstream(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """Every test passes but those that are listed."""
     shim = tmp_path / "shim"

@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from upstream import Distribution, run
+from upstream import TIMEOUT, Distribution, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,6 +75,7 @@ EXPECTED_FAILURES = {
 }
 
 
+@pytest.mark.timeout(TIMEOUT)
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="cachetools 8 needs Python 3.11")
 @pytest.mark.parametrize("suite", [CACHETOOLS, ASYNC_LRU], ids=lambda suite: suite.name)
 def test_upstream(suite: Distribution, request: pytest.FixtureRequest, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from scale import SCALE, may_skip
-from upstream import Distribution, run
+from upstream import TIMEOUT, Distribution, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,6 +97,7 @@ TESTS = 309
 TESTS_OF_LONG = 24
 
 
+@pytest.mark.timeout(TIMEOUT)
 def test_upstream(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """Every test passes but those that are listed."""
     for module in ("numpy", "msgspec"):

@@ -1,4 +1,4 @@
-"""Computations that take as long as a test wants, and how many wait for them."""
+"""Computations that take as long as a test wants, and the number of calls that wait for them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 def waiting(cache: FlexCache[Any, Any]) -> int:
-    """How many calls wait for computations of a cache."""
+    """Return how many calls wait for computations of a cache."""
     return sum(waits for _, waits in _core._loads_in_progress(cache))
 
 
 def in_loop(main: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    """What a coroutine returns, in a loop of its own."""
+    """Run a coroutine in a new event loop, and return its result."""
     return asyncio.run(asyncio.wait_for(main(), MANY))
 
 
 class Slow:
-    """A factory that waits until it is let go."""
+    """A factory that waits until the test releases it."""
 
     def __init__(self, result: Any = "old") -> None:
         self.result = result

@@ -1,4 +1,4 @@
-"""Lets go of a long chain of caches, each the value of another, which must not exhaust the stack."""
+"""Frees a long chain of caches, each the value of another one, which must not exhaust the stack."""
 
 import sys
 

@@ -1,6 +1,6 @@
 """Collects caches with listeners that use and fill them, while the collector takes both apart in any order.
 
-A Python function that was taken apart must not be called any more: that ends the interpreter.
+A Python function must not be called after the collector has cleared it, because that crashes the interpreter.
 """
 
 import gc
@@ -68,7 +68,7 @@ class Policy:
 
 
 def through_a_policy(class_):
-    # A class of its own, so that the methods are garbage too.
+    # Make a new class, so that its methods are garbage too.
     policy = type("Local", (Policy,), {"on_remove": lambda self, key: (str(key), self.order.pop(key, None))})()
     cache = class_(policy, max_items=3)
     policy.cache = cache
@@ -85,7 +85,7 @@ for round_ in range(60):
             parts = make(class_)
             for key in range(3):
                 parts[0].put(key, key)
-            # One part keeps the others; what survives a collection is put in the order in which it was reached.
+            # Keep one part, which refers to the others. The collector orders survivors as it reaches them.
             kept.append(random.choice(parts))
     del parts
     gc.collect(round_ % 3)

@@ -1,7 +1,7 @@
-"""Does to caches on disk what it is told, with one of two libraries: `ours` or `theirs` (python-diskcache).
+"""Executes requests on caches on disk, with one of two libraries: `ours` or `theirs` (python-diskcache).
 
-Reads pickled requests and writes pickled answers: ("returned", repr) or ("raised", name of the class, text). Two
-libraries with an SQLite each must not have one directory open in one process, so a test has a process for each.
+It reads pickled requests and writes pickled replies: ("returned", repr) or ("raised", name of the class, text). Two
+SQLite libraries must not open one directory in the same process, so a test uses a process for each.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ else:
     import diskcache as library
 
 requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-os.dup2(2, 1)  # what is printed is no answer
+os.dup2(2, 1)  # Output must not look like a reply.
 
 objects = {}
 transactions = contextlib.ExitStack()
@@ -26,7 +26,7 @@ real_time = time.time
 
 
 def plain(result):
-    """What the caller can compare: contents of open files, items of iterators."""
+    """Convert a result to a comparable form: the contents of open files, the items of iterators."""
     if isinstance(result, tuple):
         return tuple(plain(part) for part in result)
     if isinstance(result, io.IOBase):
@@ -40,7 +40,7 @@ def plain(result):
 
 
 def find(path):
-    """An object, or an attribute of one: "cache.disk"."""
+    """Return an object, or an attribute of one, such as "cache.disk"."""
     name, *attributes = path.split(".")
     found = objects[name]
     for attribute in attributes:
@@ -49,7 +49,7 @@ def find(path):
 
 
 def make(name, kind, args, kwargs):
-    """Makes an object of a class of the library; classes and objects among the arguments are named."""
+    """Make an object of a class of the library. Classes and objects among the arguments are passed by name."""
     given = {
         key: getattr(library, value[1:]) if isinstance(value, str) and value[:1] == "@" else value
         for key, value in kwargs.items()
@@ -62,7 +62,7 @@ def make(name, kind, args, kwargs):
 
 
 def call(path, method, args, kwargs):
-    """Calls a method, by its name."""
+    """Call a method by its name."""
     result = plain(getattr(find(path), method)(*args, **kwargs))
     return None if method in ("__setitem__", "__delitem__") else result
 
@@ -72,7 +72,7 @@ def attribute(path):
 
 
 def memoized(name, /, *args, **options):
-    """Memoizes a function that all such processes have, and calls it."""
+    """Memoize a function that all these processes have, and call it."""
 
     def area(width, height=1, **more):
         calls.append((width, height))
@@ -86,7 +86,7 @@ def memoized(name, /, *args, **options):
 
 
 def repeat(name, rounds, number):
-    """One of several processes at once: counts, and writes, reads and deletes keys of all kinds."""
+    """Count, and write, read and delete keys of all kinds, while other processes do the same."""
     cache = objects[name]
     wrong = []
     for step in range(rounds):
@@ -126,7 +126,7 @@ def set_clock(now):
 
 
 def forget():
-    """Closes everything."""
+    """Close everything."""
     for found in objects.values():
         if isinstance(found, (library.Cache, library.FanoutCache)):
             found.close()

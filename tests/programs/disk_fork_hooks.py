@@ -1,7 +1,7 @@
-"""What other threads do between a fork's preparation and the fork: no child gets files that its parent has open.
+"""Other threads make calls between the before-hooks of a fork and the fork. No child must get its parent's open files.
 
-A hook that is registered before the package is imported runs after the package's own. Some modules of the interpreter
-keep forks apart, so they come first: then their hooks run last.
+A before-hook that is registered before the import of the package runs after the package's own. Some modules of the
+interpreter serialize forks. They are imported first, so that their hooks run last.
 """
 
 import concurrent.futures.thread  # noqa: F401
@@ -17,7 +17,7 @@ from pathlib import Path
 signal.alarm(60)
 warnings.simplefilter("ignore", DeprecationWarning)
 WHILE = 0.2
-"""Seconds which a call is given to begin that may not."""
+"""Seconds in which a call could begin although it must not."""
 
 hooks = []
 os.register_at_fork(before=lambda: [hook() for hook in hooks])
@@ -32,7 +32,7 @@ cache["a"] = 1
 
 
 def open_files():
-    """How many files in the directory are open."""
+    """Return the number of open files in the directory."""
     found = 0
     for descriptor in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
@@ -41,7 +41,7 @@ def open_files():
 
 
 def fork():
-    """Forks a child, which ends well if it has none of its parent's files."""
+    """Fork a child, which succeeds if it has none of its parent's files."""
     pid = os.fork()
     if pid == 0:
         os._exit(open_files())
@@ -50,7 +50,7 @@ def fork():
 
 
 def in_another_thread(call):
-    """Begins a call, which gets some time to do what it must not."""
+    """Begin a call in another thread, and give it some time to do what it must not do."""
     thread = threading.Thread(target=call, daemon=True)
     thread.start()
     thread.join(WHILE)
@@ -66,7 +66,7 @@ def hits():
 
 
 def two(call):
-    """Two threads fork at once, and a third makes a call when the first of them has done so."""
+    """Fork in two threads at once. A third one makes a call when the first has forked."""
     second_is_ready, first_has_forked = threading.Event(), threading.Event()
 
     def hook():

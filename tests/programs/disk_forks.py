@@ -13,7 +13,7 @@ signal.alarm(60)
 
 
 def in_child(work):
-    """Runs the work in a forked child, which must end well."""
+    """Run the work in a forked child, which must succeed."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -38,7 +38,7 @@ def in_a_transaction():
     reader, writer = os.pipe()
 
     def work():
-        # The parent's transaction is not the child's.
+        # The child is not in its parent's transaction.
         assert cache.get("inside") is None
         assert cache.get("before") == 1
         os.write(writer, b".")

@@ -1,4 +1,4 @@
-"""Kills writers in transactions that spill: what a call that returned has written is there, and nothing is damaged.
+"""Kills writers in transactions that spill. No write of a call that returned may be lost, and nothing damaged.
 
 In such a transaction SQLite writes some pages to its log before the commit, and some of these again.
 """
@@ -19,13 +19,13 @@ chance = random.Random(seed)
 ROWS = 300
 MOST_ROWS = 5000
 PAGES_IN_MEMORY = 30
-"""So few that a transaction of a hundred rows does not fit."""
+"""The number of pages in memory, so small that a transaction of a hundred rows does not fit."""
 LONGEST_RECOVERY = 60
-"""Seconds; a recovery that hangs ends the program."""
+"""Seconds after which a recovery counts as hanging, and the program ends."""
 
 
 def writes_of(number):
-    """What transaction `number` writes, and whether it is rolled back before it is done again."""
+    """Return the writes of transaction `number`, and whether it is rolled back before it is repeated."""
     random_of = random.Random(seed * 1_000_003 + number)
     count = random_of.choice([1, 10, 100, 100, 300, 300, 1000, MOST_ROWS if number % 10 == 5 else 300])
     writes = [
@@ -69,7 +69,7 @@ def in_child(work):
 
 
 def frames_of_no_transaction():
-    """The frames at the end of the log that belong to a transaction which was not committed."""
+    """Return the number of frames at the end of the log that belong to an uncommitted transaction."""
     try:
         log = Path(directory, "cache.db-wal").read_bytes()
     except FileNotFoundError:
@@ -93,7 +93,7 @@ def advance(model, last):
 
 
 def check(cache, model, told):
-    """What is stored is what the last transaction left, which is the one that was told or the one after it."""
+    """Check that the entries are those of the last transaction, which is the reported one or the next one."""
     last = cache.get("last", 0)
     assert last in (told, told + 1), f"transaction {told} had returned, and {last} is the last one that is there"
     advance(model, last)
@@ -128,7 +128,7 @@ for turn in range(rounds):
         more = os.read(reader, wanted - len(received))
         assert more, "the writer has ended"
         received += more
-    # Anywhere within the next transaction; nothing depends on how long this is.
+    # Kill at a random point of the next transaction. The exact time does not matter.
     time.sleep(chance.random() * chance.choice([0.002, 0.02, 0.2]))
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)

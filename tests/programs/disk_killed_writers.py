@@ -1,4 +1,4 @@
-"""Kills writers at random moments, again and again: what they were told was written is there, and writing goes on."""
+"""Kills writers at random moments, repeatedly. Every reported write must be present, and writing must go on."""
 
 import os
 import random
@@ -20,7 +20,7 @@ cache = Cache(directory, timeout=1, disk_min_file_size=200)
 
 
 def value_of(number):
-    """In the row, in a file, pickled, pickled in a file."""
+    """Return a value that is stored in the row, in a file, as a pickle, or as a pickle in a file."""
     return [number, f"{number} " + "x" * 300, (number, b"y"), [number, "z" * 400]][number % 4]
 
 
@@ -37,7 +37,7 @@ def write(number):
     else:
         cache.push(value_of(number), retry=True)
         if number % 3 == 2:
-            cache.pull(retry=True)  # Never the last one there is.
+            cache.pull(retry=True)  # The queue never becomes empty.
 
 
 def child(pipe, first):
@@ -55,7 +55,7 @@ def check_writes(last):
     for place in range(KEYS):
         newest = last - (last - place) % KEYS
         found = cache.get(f"key {place}")
-        # The write after the last one may have been done, too, and not told.
+        # The write after the last reported one may have happened too.
         right = [value_of(newest)] if newest >= 0 else [None]
         if (last + 1) % KEYS == place:
             right.append(value_of(last + 1))
@@ -76,7 +76,7 @@ def check_transactions(last, count):
 
 def check_queue(told):
     values = [cache.get(key) for key in cache.iterkeys() if key != "alive"]
-    # The push after the last one may have been done, too, and the one before it is repeated where it was.
+    # The push after the last reported one may have happened too. A repeated push has the same value.
     assert value_of(told) in values[-2:], (values[-3:], told)
     assert len(values) == len(list(cache)) - 1, "every key has its value"
 
@@ -96,7 +96,7 @@ for turn in range(rounds):
         ready, _, _ = select.select([reader], [], [], 30)
         assert ready, "the writer does not get on"
         received += os.read(reader, 8 * wanted - len(received))
-    # Anywhere within the next writes; nothing depends on how long it is.
+    # Kill at a random point of the next writes. The exact time does not matter.
     until = time.perf_counter() + chance.random() * 0.004
     while time.perf_counter() < until:
         pass
@@ -113,7 +113,7 @@ for turn in range(rounds):
         count = check_transactions(told, count + told - begun)
     else:
         check_queue(told)
-    # The write that was not told may or may not be there; the next writer does it again.
+    # An unreported write may or may not be present. The next writer repeats it.
     if turn % 10 == 9:
         cache.check(fix=True)
         assert cache.check() == [], cache.check()

@@ -1,4 +1,4 @@
-"""Two SQLite libraries in one process: who comes second is refused."""
+"""Two SQLite libraries in one process: the second one that opens a database is refused."""
 
 import sqlite3
 import sys

@@ -1,4 +1,4 @@
-"""Several processes with several threads use one directory for a while; whatever they completed must be there."""
+"""Several processes with several threads use one directory for a while. All completed writes must be present."""
 
 import pickle
 import random
@@ -18,7 +18,7 @@ def value_of(chance, number):
 
 
 def thread(cache, name, seconds, done):
-    """Writes keys of its own, and takes part in what is shared; says what it has completed."""
+    """Write separate keys, and use shared ones. Reports the completed writes."""
     chance = random.Random(repr(name))
     own, counted, pushed, pulled, added = {}, 0, [], [], []
     until = time.monotonic() + seconds

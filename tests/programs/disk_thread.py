@@ -1,4 +1,4 @@
-"""The thread that writes logs back: when there is one, what is left of it, and what a fork finds."""
+"""The thread that writes logs back: when it exists, what it leaves behind, and what a fork finds."""
 
 import atexit
 import contextlib
@@ -19,11 +19,11 @@ warnings.simplefilter("error")
 PATIENCE = 20
 """Seconds."""
 kept = []
-"""What lives until the program ends."""
+"""Objects that live until the program ends."""
 
 
 def threads():
-    """How many threads of that name there are."""
+    """Return the number of threads with the name."""
     count = 0
     for task in Path("/proc/self/task").iterdir():
         with contextlib.suppress(OSError):
@@ -32,7 +32,7 @@ def threads():
 
 
 def open_files():
-    """Which files in the directory are open."""
+    """Return the open files in the directory."""
     found = []
     for descriptor in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
@@ -75,7 +75,7 @@ def reads():
 
 
 def writes():
-    """One that writes has one, which ends when nothing is left to do; a close closes what it has open."""
+    """A program that writes has a thread, which ends when it has no more work. close() closes its files."""
     cache = Cache(directory)
     write_until(cache, lambda: threads() == 1)
     cache.close()
@@ -88,7 +88,7 @@ def writes():
 
 
 def shards():
-    """The shards of a cache have one together."""
+    """The shards of a cache share one thread."""
     cache = FanoutCache(directory, shards=8, sqlite_wal_autocheckpoint=1)
     for number in range(400):
         cache[number] = number
@@ -100,7 +100,7 @@ def shards():
 
 
 def closes():
-    """A cache that is closed while the thread is at work can be removed at once, and used again."""
+    """A cache that is closed while the thread works can be removed at once, and used again."""
     for turn in range(60):
         cache = Cache(directory, sqlite_wal_autocheckpoint=1)
         for number in range(turn % 5 + 1):
@@ -115,7 +115,7 @@ def closes():
 
 
 def forks():
-    """The thread is gone before a fork, so Python warns of none. Child and parent each have one when they need it."""
+    """The thread ends before a fork, so that Python does not warn. Child and parent start a new one when needed."""
     cache = Cache(directory, sqlite_wal_autocheckpoint=2)
     for turn in range(10):
         write_until(cache, lambda: threads() == 1)
@@ -142,14 +142,14 @@ def forks():
 
 
 def bound():
-    """The log has a bound however much is written, and begins anew without a pause of the writers."""
+    """The size of the log is limited. The log starts again without a pause of the writers."""
     every, page = 50, 4096
     cache = Cache(directory, sqlite_wal_autocheckpoint=every)
     longest = 0
     for number in range(6000):
         cache[number % 3000] = number
         longest = max(longest, log_size())
-    # What a writer adds while it is too long, and what a transaction adds at once.
+    # The limit allows for writes while the log is too long, and for a whole transaction.
     assert longest < 20 * every * page, longest
     cache.close()
 
@@ -160,9 +160,9 @@ def names():
 
 
 def files():
-    """A few files are gone when the calls return, and many soon, or when somebody looks.
+    """A few files are removed before the calls return, and many soon after, at the latest when this must be visible.
 
-    That is `check`, a fork, a call that removes many entries, or `close`.
+    It is visible to `check`, a fork, a call that removes many entries, and `close`.
     """
 
     def value_files():
@@ -202,20 +202,20 @@ def files():
 
 def exits():
     """A program that ends leaves no file."""
-    # What is registered first is called last. Nothing else has time to remove them then.
+    # The first registered function is called last. The process then exits at once, so nothing else can remove files.
     atexit.register(os._exit, 0)
     cache = Cache(directory)
     # A cache that is dropped before has removed them.
     kept.append(cache)
     for number in range(100):
         cache[number] = bytes(1_000_000)
-    # Faster than the thread can remove files of this size.
+    # This is faster than the thread can remove files of this size.
     for number in range(100):
         del cache[number]
 
 
 def never():
-    """Who wants no write-back has none before the cache is closed."""
+    """If write-back is switched off, the log is not written back before the cache is closed."""
     cache = Cache(directory, sqlite_wal_autocheckpoint=0)
     for number in range(1500):
         cache[number] = bytes(300)

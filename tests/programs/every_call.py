@@ -36,11 +36,11 @@ class Slow:
 
 
 def told(*event: object) -> None:
-    """Hears of an entry that is removed."""
+    """Listen to removals."""
 
 
 def drive(policy: str, **options: Any) -> None:
-    """Every call on one cache."""
+    """Make every call on one cache."""
     kept: FlexCache[Any, Any] = FlexCache(policy, on_evict=told, **options)
     for number in range(ROUNDS):
         for key in (number % 17, f"key {number}", (number, "tuple"), 1.5 * number, Slow(number), b"bytes"):

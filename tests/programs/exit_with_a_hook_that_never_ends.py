@@ -1,4 +1,4 @@
-"""Ends while the background thread is in a hook that waits for ever; the end does not."""
+"""Exits while the background thread is in a hook that waits for ever. The exit must not wait for ever."""
 
 import threading
 

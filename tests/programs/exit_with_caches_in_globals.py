@@ -1,4 +1,4 @@
-"""Ends with caches that are still referred to: from globals, from another module, in cycles, in subclasses."""
+"""Exits with caches that are still referenced: from globals, from another module, in cycles, in subclasses."""
 
 import builtins
 

@@ -1,4 +1,4 @@
-"""Ends with hooks still to run: those handed to the background thread are completed."""
+"""Exits with hooks still to run. Those that the background thread has are completed."""
 
 import asyncio
 import sys
@@ -9,7 +9,7 @@ from flexcache_rs import FlexCache
 class Value:
     async def aclose(self):
         await asyncio.sleep(0)
-        # In one piece: print would write the end of the line apart, and two threads write here.
+        # Write in one piece, because print() would write the line end separately, and two threads write here.
         sys.stdout.write("closed\n")
 
 

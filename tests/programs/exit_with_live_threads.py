@@ -1,4 +1,4 @@
-"""Ends while daemon threads use caches, entries expire, and hooks wait in the background."""
+"""Exits while daemon threads use caches, entries expire, and hooks wait in the background."""
 
 import threading
 
@@ -7,7 +7,7 @@ from flexcache_rs import FlexCache
 
 class Value:
     def __init__(self, cache):
-        # Not by name: without a GIL, threads may outlive the names of this module.
+        # Do not use a global: without a GIL, threads may outlive the globals of this module.
         self.cache = cache
 
     def close(self):

@@ -1,4 +1,4 @@
-"""Ends while daemon threads compute, and wait for one another's values."""
+"""Exits while daemon threads compute, and wait for one another's values."""
 
 import asyncio
 import threading

@@ -14,7 +14,7 @@ class Value:
 
 
 class Slow(logging.NullHandler):
-    """What the library adds to its logger before the first record; while it does, the others come."""
+    """A slow handler, which the library adds to its logger before the first record. Other threads log meanwhile."""
 
     def __init__(self):
         super().__init__()

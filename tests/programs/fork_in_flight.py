@@ -1,4 +1,4 @@
-"""Forks while a thread computes the value of a key; the child asks for it."""
+"""Forks while a thread computes the value of a key, which the child requests."""
 
 import os
 import threading

@@ -1,4 +1,4 @@
-"""Forks again and again while threads use a cache; each child uses it too and must end."""
+"""Forks repeatedly while threads use a cache. Each child uses it too, and must end."""
 
 import os
 import sys

@@ -28,7 +28,7 @@ cache.clear()
 running.wait()
 pid = os.fork()
 if pid == 0:
-    # A child that hangs is killed, which the parent sees.
+    # The alarm kills a child that hangs, which the parent notices.
     signal.alarm(5)
     cache["own"] = Quick()
     cache.close()

@@ -1,4 +1,4 @@
-"""Forks while threads wait for their turn to talk to a policy written in Python; no child may wait for them."""
+"""Forks while threads wait for their turn to use a policy written in Python. No child may wait for them."""
 
 import os
 import signal
@@ -45,7 +45,7 @@ for thread in threads:
 for _ in range(100):
     pid = os.fork()
     if pid == 0:
-        # A child that hangs is killed, which the parent sees.
+        # The alarm kills a child that hangs, which the parent notices.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(10)
         try:
@@ -53,7 +53,7 @@ for _ in range(100):
                 cache[step] = step
                 cache.get(step)
         except RuntimeError as error:
-            # The fork came between the cache's part of a change and the policy's.
+            # The fork happened between the change of the cache and that of the policy.
             os._exit("which is not in the cache" not in str(error))
         os._exit(0)
     _, status = os.waitpid(pid, 0)

@@ -1,4 +1,4 @@
-"""Evicts in the listener that an eviction calls; what Python says at its limit may not get into the log any more."""
+"""Evicts in the listener of an eviction. Python's error at its recursion limit may not reach the log."""
 
 import sys
 

@@ -1,6 +1,6 @@
-"""Does with a cache, under a limit of memory, what a program might; `little_memory.py POLICY`.
+"""Uses a cache under a memory limit: `little_memory.py POLICY`.
 
-Each call must end with what it is for or with a MemoryError, and leave a cache that is whole and can be used.
+Each call must succeed or raise MemoryError, and leave an intact cache.
 """
 
 import pickle
@@ -20,14 +20,14 @@ KEYS = list(range(MANY))
 TAGS = [(f"tag {key % 1000}", f"own {key}") for key in range(MANY // 4)]
 BLOCK = 1 << 16
 SPARE = 16
-"""So many blocks."""
+"""The number of spare blocks."""
 
 
 @contextmanager
 def little_memory() -> Iterator[None]:
-    """Lets the process have a little memory.
+    """Limit the process to a little more memory.
 
-    The allocator keeps some of what was freed, how much depends on what ran out before. All of that is taken first.
+    The allocator keeps some freed memory. The amount depends on what ran out before, so all of it is allocated first.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
@@ -44,7 +44,7 @@ def little_memory() -> Iterator[None]:
 
 
 def runs_out(name: str, cache: FlexCache[Any, Any], call: Callable[[], object]) -> None:
-    """Calls something that needs more memory than there is."""
+    """Make a call that needs more memory than is available."""
     before = len(cache)
     with little_memory():
         try:
@@ -63,31 +63,31 @@ def runs_out(name: str, cache: FlexCache[Any, Any], call: Callable[[], object]) 
 
 
 def put_all(cache: FlexCache[Any, Any], **options: Any) -> None:
-    """Stores one by one until there is no memory."""
+    """Store entries one by one until the memory runs out."""
     for key in KEYS:
         cache.put(key, None, **options)
 
 
 def tag_all(cache: FlexCache[Any, Any]) -> None:
-    """Stores with tags, many of them new."""
+    """Store entries with tags, many of them new."""
     for key, tags in enumerate(TAGS):
         cache.put(key, None, tags=tags)
 
 
 def assign_all(cache: FlexCache[Any, Any]) -> None:
-    """Stores on the fast path."""
+    """Store entries on the fast path."""
     for key in KEYS:
         cache[key] = None
 
 
 def expire_all(cache: FlexCache[Any, Any]) -> None:
-    """Gives every entry a deadline."""
+    """Give every entry a deadline."""
     for key in KEYS:
         cache.touch(key, 60)
 
 
 def maker(**limits: Any) -> Any:
-    """Makes caches with these limits."""
+    """Make caches with these limits."""
     return lambda: FlexCache(POLICY, **limits)
 
 
@@ -113,7 +113,7 @@ for limits in ({}, {"max_items": 2**62}, {"max_items": 300_000}):
     runs_out("unpickle", cache, lambda: pickle.loads(pickled))
     runs_out("list", cache, lambda: list(cache.entries()))
     with little_memory():
-        # Whatever the limit, nothing has to be allocated for it.
+        # No limit allocates memory.
         cache.resize(max_items=2**40)
         cache.resize(max_items=1000)
         cache.clear()

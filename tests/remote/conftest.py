@@ -1,4 +1,4 @@
-"""A server of the tests' own."""
+"""A separate server for the tests."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if LEFT_OUT:
 
 
 ON_EACH_ENGINE = frozenset(("test_remote_coherence.py", "test_remote_failures.py"))
-"""Where a tenth of the full counts runs on each engine too; `make soak` runs everything on each."""
+"""Tests that a run with a tenth of the full counts does on each engine too. `make soak` runs everything on each."""
 
 
 LANES = ("client", "direct")
 
 ON_EACH_LANE = frozenset(("test_remote_calls.py", "test_remote_coherence.py", "test_remote_failures.py"))
-"""Where a tenth of the full counts runs on each lane."""
+"""Tests that a run with a tenth of the full counts does on each lane."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run tests that need a server on each engine, or on one where that is enough."""
+    """Run tests that need a server on each engine, or on one engine if that is enough."""
     if "engine" in metafunc.fixturenames:
         on_each = SCALE >= 1 or Path(metafunc.module.__file__).name in ON_EACH_ENGINE
         skip = pytest.mark.skip(reason="needs another engine: valkey-server or redis-server")
@@ -53,7 +53,7 @@ def _servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ser
 
 @pytest.fixture
 def server(engine: str, _servers: dict[str, Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that runs and is empty."""
+    """A running server without data."""
     if engine not in _servers:
         started = Server(tmp_path_factory.mktemp(engine), engine=engine)
         started.start()
@@ -70,14 +70,14 @@ def server(engine: str, _servers: dict[str, Server], tmp_path_factory: pytest.Te
 
 @pytest.fixture
 def raw(server: Server) -> Iterator[Any]:
-    """A client of redis-py of somebody else."""
+    """A separate client of redis-py."""
     with contextlib.closing(server.client()) as client:
         yield client
 
 
 @pytest.fixture
 def make(server: Server, lane: str) -> Iterator[Callable[..., Any]]:
-    """Makes caches, as different processes have them, and closes them. Their commands take the lane of the test."""
+    """A function that makes independent caches on the lane of the test. They are closed afterwards."""
     from flexcache_rs.remote import RemoteCache
 
     made: list[Any] = []
@@ -94,7 +94,7 @@ def make(server: Server, lane: str) -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture
 def no_thread(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Returns what makes a call that goes through a thread fail from then on."""
+    """A function after whose call any call through a thread fails."""
 
     async def refuse(self: Any, name: str, *_: Any) -> Any:
         raise AssertionError(f"{name} went through a thread")
@@ -111,5 +111,5 @@ def no_thread(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 @pytest.fixture
 def read_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has connections be read as those with TLS are, by functions that a test can replace."""
+    """Read connections in Python, as with TLS, by functions that a test can replace."""
     monkeypatch.setattr("flexcache_rs.remote.resp._NATIVE", None)

@@ -1,4 +1,4 @@
-"""Awaited reads that need no thread, for tests of them on every kind of server."""
+"""Helps tests of awaited reads without a thread, for every kind of server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A certificate of the tests' own, and what makes a server use it."""
+"""A self-signed certificate for the tests, and the server settings for it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class OwnCertificate(NamedTuple):
-    """A certificate for this machine, which signs itself."""
+    """A self-signed certificate for this machine."""
 
     key: str
     certificate: str
 
     @classmethod
     def made(cls, directory: Path) -> OwnCertificate:
-        """A new one. Skips the test where that cannot be made."""
+        """Make a certificate. Skips the test if that is impossible."""
         openssl = shutil.which("openssl")
         if openssl is None:
             pytest.skip("needs openssl")
@@ -32,20 +32,20 @@ class OwnCertificate(NamedTuple):
 
     @property
     def settings(self) -> dict[str, str]:
-        """The settings of a server that uses it."""
+        """Return the settings of a server that uses the certificate."""
         files = {"tls-cert-file": self.certificate, "tls-key-file": self.key, "tls-ca-cert-file": self.certificate}
         return {**files, "tls-auth-clients": "no"}
 
     def of_server(self, port: int) -> dict[str, str]:
-        """The settings of a server that nobody reaches without TLS, other servers included."""
+        """Return the settings of a server that accepts only TLS connections, even from other servers."""
         return {"port": "0", "tls-port": str(port), "tls-replication": "yes", **self.settings}
 
     @property
     def of_client(self) -> dict[str, Any]:
-        """The arguments of a client that trusts it."""
+        """Return the arguments of a client that trusts the certificate."""
         return {"ssl": True, "ssl_ca_certs": self.certificate}
 
 
 def options(settings: dict[str, str]) -> list[str]:
-    """Settings as on the command line."""
+    """Return settings in the form of the command line."""
     return [word for name, value in settings.items() for word in (f"--{name}", value)]

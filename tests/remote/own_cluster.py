@@ -1,4 +1,4 @@
-"""A cluster, and a server with a replica and a Sentinel, of the tests' own: processes on private ports."""
+"""A separate cluster, and a server with a replica and a Sentinel, for the tests. The processes use private ports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody uses now."""
+    """Return ports that are not in use."""
     with contextlib.ExitStack() as stack:
         free = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [each.getsockname()[1] for each in free]
@@ -34,7 +34,7 @@ def _answers(client: Any) -> bool:
 
 
 class PortServer(Server):
-    """A server on a port, which serves a unix socket too."""
+    """A server on a port and on a unix socket."""
 
     def __init__(
         self, directory: Path, port: int, *given: str, engine: str, certificate: OwnCertificate | None = None
@@ -90,14 +90,14 @@ class OwnCluster:
             client.close()
 
     def info(self, client: Any) -> dict[str, str]:
-        """What a server says of the cluster."""
+        """Return a server's information about the cluster."""
         answer = client.execute_command("CLUSTER", "INFO")
         if isinstance(answer, dict):
             return {key: str(value) for key, value in answer.items()}
         return dict(line.split(":", 1) for line in answer.decode().split())
 
     def id(self, number: int) -> str:
-        """What the cluster calls a server."""
+        """Return the id of a server in the cluster."""
         with contextlib.closing(self.servers[number].client()) as client:
             found = client.execute_command("CLUSTER", "MYID")
         return str(found.decode() if isinstance(found, bytes) else found)
@@ -148,13 +148,13 @@ class OwnSentinel:
         return self
 
     def client(self) -> Any:
-        """A client of the Sentinel."""
+        """Return a client of the Sentinel."""
         import redis
 
         return redis.Redis(port=self.port, **({} if self.certificate is None else self.certificate.of_client))
 
     def fail_over(self) -> None:
-        """Have the replica become the primary. The old primary runs on."""
+        """Make the replica the primary. The old primary keeps running."""
         import redis
 
         with contextlib.closing(self.client()) as client:

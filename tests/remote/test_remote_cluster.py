@@ -106,6 +106,19 @@ def test_clients_of_a_cluster(make: Make, client: str) -> None:
     assert list(cache.scan()) == []
 
 
+def test_a_call_after_the_end_leaves_no_connection(make: Make, cluster: OwnCluster) -> None:
+    """Also with a server that nothing was sent to before."""
+    client = make()._client
+    client.close()
+    client._nodes.clear()
+    assert client.execute("GET", b"key") is None
+    assert client._nodes
+    for node in client._nodes.values():
+        assert not node._kept
+        assert not node._pool._in_use_connections
+        assert all(connection._sock is None for connection in node._pool._available_connections)
+
+
 def test_clients_that_are_refused(cluster: OwnCluster) -> None:
     port = cluster.servers[0].port
     strategy = redis.cluster.LoadBalancingStrategy.RANDOM

@@ -16,8 +16,8 @@ import pytest
 from own_server import Server
 from waiting import until
 
-from flexcache_rs import LoadFailedElsewhere
-from flexcache_rs.remote import RemoteCache
+from flexcache_rs import FlexCache, LoadFailedElsewhere
+from flexcache_rs.remote import RemoteCache, RemoteTimeoutError
 from flexcache_rs.remote.leases import Lease, Leases
 from flexcache_rs.remote.locks import RemoteLock
 
@@ -212,6 +212,63 @@ def test_a_failure_is_told_to_those_who_wait(make: Make) -> None:
     assert [type(error) for error in failed + told] in ([KeyError, KeyError], [KeyError, LoadFailedElsewhere])
     # Whoever comes later tries again.
     assert make().get_or_set("key", lambda: "computed") == "computed"
+
+
+@pytest.mark.parametrize("step", ["look", "store", "function"])
+@pytest.mark.parametrize("awaited", [False, True])
+def test_a_failure_of_the_server_is_told_to_nobody(make: Make, step: str, awaited: bool) -> None:
+    """It is no result of the function. Others may reach the server, and compute."""
+    one, other = make(), make()
+    waits, store = threading.Event(), one._store
+    load = store.load
+
+    def fail(*_: Any) -> Any:
+        waits.wait(60)
+        raise RemoteTimeoutError("it is slow")
+
+    if step == "look":
+        # After it got the lease.
+        store.load = lambda key, **options: fail() if store.counts.leases else load(key, **options)
+    elif step == "store":
+        store.put_with_lease = fail
+    function = fail if step == "function" else lambda: "lost"
+    front, in_front_of_other = FlexCache(store=one), FlexCache(store=other)
+
+    def call() -> Any:
+        return asyncio.run(front.aget_or_set("key", function)) if awaited else front.get_or_set("key", function)
+
+    thread, failed = in_thread(call)
+    until(lambda: one.stats().leases == 1)
+    second, told = in_thread(lambda: in_front_of_other.get_or_set("key", lambda: "computed"))
+    until(lambda: other.stats().lease_waits > 0)
+    waits.set()
+    thread.join(), second.join()
+    assert [type(error) for error in failed] == [RemoteTimeoutError]
+    assert told == ["computed"]
+
+
+@pytest.mark.parametrize("right", ["del", "unlink", "pexpire", "pttl", "getrange", "exists", "evalsha"])
+def test_without_a_right_nobody_waits_for_a_lease_that_is_over(
+    make: Make, server: Server, raw: Any, right: str
+) -> None:
+    raw.execute_command("ACL", "SETUSER", "few", "on", ">secret", "~*", "&*", "+@all", f"-{right}")
+    try:
+        options = {"lease": 3600, "lease_wait": 3600}
+        one, other = (make(server.client(username="few", password="secret"), **options) for _ in range(2))
+
+        def fail() -> None:
+            raise LookupError
+
+        with pytest.raises(LookupError):
+            one.get_or_set("failed", fail)
+        assert one.get_or_set("key", lambda: 1) == 1
+        with ThreadPoolExecutor(1) as pool:
+            # Whoever asks before the lease is given back is told.
+            with contextlib.suppress(LookupError):
+                assert pool.submit(other.get_or_set, "failed", lambda: 2).result(60) == 2
+            assert pool.submit(other.get_or_set, "key", lambda: 2).result(60) in (1, 2)
+    finally:
+        raw.execute_command("ACL", "DELUSER", "few")
 
 
 def test_memoized_functions_share_results(make: Make) -> None:

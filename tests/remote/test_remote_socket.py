@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +87,25 @@ def test_what_ends_an_exchange(pair: tuple[Any, socket.socket]) -> None:
         own.receive(30, _core.PushTracker(1), b"ns:", list)
     with pytest.raises(RuntimeError, match="or one has failed"):
         own.exchange(b"command", 1, 30)
+
+
+ENDED = """
+import signal, socket
+from flexcache_rs import _core
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+ours, theirs = socket.socketpair()
+own = _core.RemoteSocket(ours.fileno(), RuntimeError)
+ours.shutdown(socket.SHUT_WR)
+try:
+    own.exchange(b"commands", 1, 30)
+except BrokenPipeError:
+    print("raised")
+"""
+
+
+def test_a_connection_that_has_ended_does_not_end_the_program() -> None:
+    done = subprocess.run([sys.executable, "-c", ENDED], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "raised\n", "")
 
 
 def test_a_closed_socket_is_not_another_file(pair: tuple[Any, socket.socket]) -> None:

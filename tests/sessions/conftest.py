@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(params=BACKENDS)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    """A place of each backend, which lives as long as the test."""
+    """A place for data on each backend, which exists during the test."""
     made = Place(request.param, tmp_path / "data")
     yield made
     for session in made.open:

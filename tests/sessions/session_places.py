@@ -1,4 +1,4 @@
-"""Where the data of a test lie: every backend of sessions."""
+"""Places for the data of a test, on every backend of sessions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _HAS_REDIS = not NO_REDIS and find_spec("redis") is not None
 
 BACKENDS = ("memory", "disk", *(("redis",) if _HAS_REDIS else ()), *(() if NO_MARIADB else ("mysql",)))
 SERVERS = tuple(name for name in BACKENDS if name not in ("memory", "disk"))
-"""Those whose clock no test can set."""
+"""The backends whose clock a test cannot set."""
 
 _numbers = itertools.count()
 
@@ -79,7 +79,7 @@ def _ends_with_the_tests(server: Server | MariaDB) -> None:
 
 @functools.cache
 def redis_server() -> Server:
-    """The server of this process of tests."""
+    """Return the server of this test process."""
     server = Server(_folder())
     server.start()
     _ends_with_the_tests(server)
@@ -88,7 +88,7 @@ def redis_server() -> Server:
 
 @functools.cache
 def mariadb_server() -> MariaDB:
-    """The server of this process of tests."""
+    """Return the server of this test process."""
     server = MariaDB(_folder())
     server.install()
     server.start()
@@ -120,17 +120,17 @@ URLS: dict[str, Callable[[Path], str]] = {
     "redis": _redis,
     "mysql": _mysql,
 }
-"""By backend: makes a place without data, and returns its URL."""
+"""By backend: a function that makes a place without data, and returns its URL."""
 
 
 def advance(seconds: float) -> None:
-    """Let time pass: on the clocks of this process, and for servers by making all they have older."""
+    """Advance the clocks of this process, and make all data of servers older."""
     testing.advance(seconds)
     age_servers(seconds)
 
 
 def age_servers(seconds: float) -> None:
-    """Make all that servers have older, or newer as if their clocks were set back."""
+    """Make all data of servers older. A negative number makes it newer, as if their clocks had been set back."""
     if redis_server.cache_info().currsize:
         with contextlib.closing(redis_server().client()) as client:
             client.eval(_AGE_REDIS, 0, round(seconds * 1000))
@@ -155,9 +155,9 @@ print(sum(database.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for ta
 
 
 def rows(file: Path, *tables: str) -> int:
-    """How many rows tables have.
+    """Return the number of rows of tables.
 
-    Another process counts them: a second library of SQLite in this one would take the locks of the first one away.
+    Another process counts them, because a second SQLite library in this process would drop the locks of the first one.
     """
     counted = subprocess.run([sys.executable, "-c", _COUNT, file, *tables], capture_output=True, check=True, text=True)
     return int(counted.stdout)
@@ -173,7 +173,7 @@ with sqlite3.connect(sys.argv[1]) as database:
 
 
 def set_clock_back(place: Place, seconds: float) -> None:
-    """What limiters have counted is from then on what they had counted before the clock was set back."""
+    """Change the data of limiters as if it had been written before the clock was set back."""
     if place.backend == "disk":
         # In another process, as in `rows`.
         file = f"{place.url.removeprefix('disk://')}/sessions.db"
@@ -183,7 +183,7 @@ def set_clock_back(place: Place, seconds: float) -> None:
 
 
 class Place:
-    """Where the data of one test lie."""
+    """The place of the data of one test."""
 
     def __init__(self, backend: str, folder: Path) -> None:
         self.backend = backend
@@ -191,9 +191,9 @@ class Place:
         self.open = [self.sync()]
 
     def sync(self, **options: Any) -> sync.Session:
-        """A session without await."""
+        """Open a session without await."""
         return sync.connect(self.url, **options)
 
     def awaited(self, **options: Any) -> sessions.Session:
-        """A session to be awaited."""
+        """Open a session with awaited calls."""
         return sessions.connect(self.url, **options)

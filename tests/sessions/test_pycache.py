@@ -51,6 +51,19 @@ def test_the_modules_of_the_adapters() -> None:
     assert Config is SnapshotConfig
 
 
+def test_a_store_in_memory_takes_any_text() -> None:
+    """PyCache looks at none of it."""
+
+    async def main() -> None:
+        async with PyCache(InMemory("anything")).session() as first, PyCache(InMemory("anything")).session() as second:
+            await first.set("key", Numeric(1))
+            assert not await second.exists("key")
+
+    asyncio.run(main())
+    with pytest.raises(TypeError, match="connection_uri must be a str, not int"):
+        InMemory(1)  # type: ignore[arg-type]
+
+
 def test_values(adapter: Adapter, capsys: pytest.CaptureFixture[str]) -> None:
     values: dict[str, Datatype] = {
         "text": String("007"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -14,8 +16,9 @@ from typing import Any
 
 import pytest
 from session_places import rows
+from waiting import until
 
-from flexcache_rs.sessions import SessionError, TimedOut, connect
+from flexcache_rs.sessions import SessionError, TimedOut, Unavailable, connect
 from flexcache_rs.sessions import sync as now
 
 WORKER = """
@@ -338,3 +341,38 @@ def test_large_batches(url: str) -> None:
         assert session.get_many(entries) == entries
         assert sum(1 for _ in session.keys()) == 5000
         assert session.delete(*entries) == 5000
+
+
+async def opened(url: str) -> Any:
+    return connect(url)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a file in use cannot be removed")
+@pytest.mark.parametrize("how", ["run", "arun", "begin"])
+def test_a_session_whose_directory_is_removed_says_so(tmp_path: Path, how: str) -> None:
+    """Within about a second: nothing is stored where nobody would find it. A new session there is used."""
+    url = f"disk://{tmp_path / 'data'}"
+    with now.connect(url) as session, contextlib.closing(asyncio.new_event_loop()) as loop:
+        awaited = loop.run_until_complete(opened(url))
+
+        def is_refused() -> bool:
+            try:
+                if how == "run":
+                    session.set("a", 2)
+                elif how == "arun":
+                    loop.run_until_complete(awaited.set("a", 2))
+                else:
+                    with session.transaction() as transaction:
+                        transaction.set("a", 2)
+            except Unavailable:
+                return True
+            return False
+
+        assert not is_refused()
+        shutil.rmtree(tmp_path / "data")
+        until(is_refused)
+        with now.connect(url) as other:
+            other.set("a", 3)
+            until(lambda: not is_refused())
+            assert other.get("a") == 2
+        loop.run_until_complete(awaited.aclose())

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +24,7 @@ from flexcache_rs.sessions import (
     connect,
 )
 from flexcache_rs.sessions import sync as now
+from flexcache_rs.sessions._idle import Idle
 from flexcache_rs.sessions._redis_backend import RedisBackend
 
 if TYPE_CHECKING:
@@ -559,3 +561,45 @@ def test_a_lease_that_a_replica_kept_is_given_back_later(session: now.Session, r
     begun = time.monotonic()
     assert session.get_or_set("key", lambda: "value") == "value"
     assert time.monotonic() - begun < 20
+
+
+def test_a_connection_that_comes_back_after_the_end_is_closed(url: str, raw: Any) -> None:
+    with now.connect(url) as session, session.transaction() as transaction:
+        transaction.set("key", 1)
+        session.close()
+        transaction.set("key", 2)
+    until(lambda: not any(one["name"] == "flexcache-sessions" for one in raw.client_list()))
+
+
+def test_a_connection_that_comes_back_while_others_are_closed() -> None:
+    closed: list[str] = []
+    idle: Idle[str] = Idle(lambda _: True, closed.append)
+
+    class Meanwhile(list[Any]):
+        def append(self, connection: Any) -> None:
+            idle.close()
+            super().append(connection)
+
+    idle._connections = Meanwhile()
+    idle.put("connection")
+    assert closed == ["connection"]
+
+
+@pytest.mark.parametrize("right", ["del", "unlink", "publish", "pttl"])
+def test_without_a_right_nobody_waits_for_a_lease_that_is_over(url: str, raw: Any, right: str) -> None:
+    raw.execute_command("ACL", "SETUSER", "few", "on", ">secret", "~*", "&*", "+@all", f"-{right}")
+    scheme, _, place = url.partition("://")
+    limited = f"{scheme}://few:secret@{place}"
+
+    def fail() -> None:
+        raise LookupError
+
+    try:
+        with now.connect(limited) as one, now.connect(limited) as other, ThreadPoolExecutor(1) as pool:
+            with pytest.raises(LookupError):
+                one.get_or_set("failed", fail)
+            begun = time.monotonic()
+            assert pool.submit(other.get_or_set, "failed", lambda: 2).result(60) == 2
+            assert time.monotonic() - begun < 20
+    finally:
+        raw.execute_command("ACL", "DELUSER", "few")

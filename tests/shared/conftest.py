@@ -1,4 +1,4 @@
-"""Where the package is built without the shared cache, these tests are not collected."""
+"""Skips these tests if the package was built without the shared cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store of each kind, and another process that uses it."""
+"""Fixtures: a store of each kind, and another process that uses it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 ON_EACH_ENGINE = frozenset(("test_store_absent_keys.py", "test_store_event_loops.py", "test_store_leases.py"))
-"""Where a tenth of the full counts runs on each engine too: what scripts and announcements of a server do."""
+"""Tests of a server's scripts and announcements. A run with a tenth of the full counts does them on each engine too."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test over each kind of store that has the capabilities which its marker `needs` names."""
+    """Run a test over each kind of store with the capabilities that its marker `needs` names."""
     if "kind" in metafunc.fixturenames:
         needs = {
             name: value for marker in metafunc.definition.iter_markers("needs") for name, value in marker.kwargs.items()
@@ -31,7 +31,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Say what the marker of this folder is."""
+    """Register the marker of this folder."""
     config.addinivalue_line("markers", "needs(**capabilities): runs over the stores that have these capabilities")
 
 
@@ -45,7 +45,7 @@ def store(kind: Kind, tmp_path: Path) -> Iterator[Any]:
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left_open() -> Iterator[None]:
-    """A cache that a test leaves open has sockets, of which the collector would tell another test."""
+    """Close the caches that a test leaves open. The collector would report their sockets in another test."""
     yield
     store_remote.close_all()
 

@@ -1,7 +1,7 @@
-"""Stores whose calls stop where a test wants them to, so that two calls overlap in a known order.
+"""Stores whose calls stop at chosen places, so that two calls overlap in a known order.
 
-A store of the user's is where a test can stop a write just before or just after its commit, or a read between the
-row and the answer. The tracker is the same for all stores.
+In a user's store, a test can stop a write just before or just after its commit, or a read between the row and the
+result. The tracker is the same for all stores.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PATIENCE = 30.0
-"""Seconds after which a test that waits for another thread gives up."""
+"""Seconds after which a test stops waiting for another thread."""
 
 
 class Gate:
-    """A place in a call where its thread stops once, until the test lets it go on."""
+    """A place in a call at which its thread stops once, until the test lets it continue."""
 
     def __init__(self) -> None:
         self.armed = False
@@ -41,7 +41,7 @@ class Gate:
 
 
 class Gates:
-    """Names of gates that come into being when they are passed or armed."""
+    """Gates by name, which are created when they are first passed or armed."""
 
     def __init__(self) -> None:
         self._gates: dict[str, Gate] = {}
@@ -51,7 +51,7 @@ class Gates:
 
 
 class GatedDictionary(Dictionary):
-    """The minimal store, with a gate before and after each commit, and one between reading a row and answering."""
+    """The minimal store, with a gate before and after each commit, and one between reading a row and returning it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class GatedDictionary(Dictionary):
 
 
 class GatedComplete(Complete):
-    """The store with all methods, with the same gates, and one after each write of a batch."""
+    """The store with all methods, the same gates, and one after each write of a batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class GatedComplete(Complete):
 
 @contextlib.contextmanager
 def stopped_at(gate: Gate, call: Callable[[], Any]) -> Iterator[None]:
-    """Run a call in a thread that stands at a gate inside the block; the call has returned after the block."""
+    """Run a call in a thread, which is stopped at a gate during the block. After the block the call has returned."""
     raised: list[BaseException] = []
 
     def run() -> None:
@@ -138,7 +138,7 @@ def stopped_at(gate: Gate, call: Callable[[], Any]) -> Iterator[None]:
 
 
 def meanwhile(call: Callable[[], Any]) -> Any:
-    """What a call returns in another thread, which must not wait for the one at the gate."""
+    """Make a call in another thread, which must not wait for the one at the gate. Returns its result."""
     results: list[Any] = []
     thread = threading.Thread(target=lambda: results.append(call()), daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""The stores that the tests of this folder run over, and what each of them can do.
+"""The stores over which the tests of this folder run, and their capabilities.
 
 To add a store, write one entry in `KINDS`. Every test that its capabilities allow then runs over it.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Loaded = tuple[Any, float | None, tuple[str, ...]]
 
 ABSENT = type("Absent", (), {"__repr__": lambda self: "ABSENT"})()
-"""Stands for no value."""
+"""Stands for the absence of a value."""
 
 
 class Dictionary:
@@ -72,7 +72,7 @@ class Complete:
 
     @property
     def rows(self) -> dict[Any, tuple[Any, float | None, tuple[str, ...]]]:
-        """What the calling thread sees."""
+        """Return the rows that the calling thread sees."""
         pending: dict[Any, Any] | None = getattr(self._mine, "pending", None)
         return self.committed if pending is None else pending
 
@@ -144,29 +144,29 @@ class Complete:
 
 
 class Kind:
-    """A sort of store: how to make one, how to use it directly, and its capabilities.
+    """A kind of store: how to make one, how to use it directly, and its capabilities.
 
     Attributes:
-        name: in the ids of the tests.
-        coherence: what a `FlexCache` in front of it is given.
+        name: the name in the ids of the tests.
+        coherence: the `coherence` of a `FlexCache` in front of it.
         equality: "python" if 1, 1.0 and True are one key, "typed" if the type counts. `identity` is exact.
-        most_tags: how many tags an entry may have.
+        most_tags: the largest number of tags of an entry.
         evicts_tags: whether it can remove the entries with a tag.
-        transactions: whether `transaction()` makes one that can be undone.
+        transactions: whether `transaction()` makes a transaction that can be rolled back.
         notices: whether caches see writes through the store object itself and through other caches over it.
         shared: whether other processes can write to it.
         durable: whether `make` finds what an earlier one stored.
-        tells: whether a write says what it replaced.
-        keeps: whether memory keeps copies where others' writes are to be seen at once.
-        divided: whether a transaction is several commits, one for each part.
-        lags: whether a `coherence` in seconds lets what others have overwritten be served for so long.
-        tells_tags: whether an entry that is loaded has its tags.
-        keeps_written: whether memory keeps what was written: not where only the store knows the order of writes.
-        counts_evicted: whether removing the entries with a tag tells how many there were.
-        pickles: whether it can be pickled.
+        tells: whether a write returns what it replaced.
+        keeps: whether memory keeps copies even if the writes of others must be visible at once.
+        divided: whether a transaction has several commits, one for each part.
+        lags: whether values that others have overwritten may be served for the seconds of `coherence`.
+        tells_tags: whether a loaded entry has its tags.
+        keeps_written: whether memory keeps a written value, unless only the store knows the order of writes.
+        counts_evicted: whether the removal of a tag's entries returns their number.
+        pickles: whether the store can be pickled.
         has_files: whether it stores in files of this process.
-        times_out: whether `make(directory, timeout=seconds)` bounds how long a write waits for another process.
-        in_part: whether this run has a part of the tests over it only.
+        times_out: whether `make(directory, timeout=seconds)` limits how long a write waits for another process.
+        in_part: whether this run has only a part of the tests over it.
     """
 
     coherence: Any = "strict"
@@ -198,15 +198,15 @@ class Kind:
         return by_name, (self.name,)
 
     def front(self, store: Any, *args: Any, **options: Any) -> FlexCache[Any, Any]:
-        """A cache in memory in front of the store."""
+        """Make a cache in memory in front of the store."""
         return FlexCache(*args, **{"store": store, "coherence": self.coherence} | options)
 
     def identity(self, key: Any) -> Any:
-        """Keys of one identity are one key of the store."""
+        """Return a value that is equal for keys which the store treats as one key."""
         return key
 
     def read(self, store: Any, key: Any) -> Any:
-        """The value in the store itself, or `ABSENT`."""
+        """Return the value in the store itself, or `ABSENT`."""
         return store.get(key, ABSENT)
 
     def write(self, store: Any, key: Any, value: Any) -> None:
@@ -226,20 +226,20 @@ class Kind:
         store.clear()
 
     def transaction(self, store: Any) -> AbstractContextManager[None]:
-        """A transaction of the calling thread."""
+        """Begin a transaction of the calling thread."""
         transaction: AbstractContextManager[None] = store.transact()
         return transaction
 
     def place(self, store: Any) -> Path:
-        """Where the store is."""
+        """Return the location of the store."""
         return Path(store.directory)
 
     def close(self, store: Any) -> None:
-        """Give up what the store holds; it opens again when it is used."""
+        """Close the store. It opens again when it is used."""
 
 
 class UserKind(Kind):
-    """An object of the user's."""
+    """A user's store object."""
 
     tells = False
 
@@ -255,14 +255,14 @@ class UserKind(Kind):
 
 
 class DiskKind(Kind):
-    """A directory. Its equality of keys is python-diskcache's, whose format it has."""
+    """A directory in python-diskcache's format, which determines the equality of keys."""
 
     equality = "typed"
     most_tags = 1
     transactions = shared = durable = times_out = True
 
     def identity(self, key: Any) -> Any:
-        """Text, bytes and numbers are columns, which SQLite compares by value; other keys are pickles."""
+        """SQLite compares text, bytes and numbers by value. Other keys are pickles."""
         if type(key) in (str, bytes, float) or (type(key) is int and -(2**63) <= key < 2**63):
             return "column", key
         return "pickle", pickle.dumps(key, protocol=pickle.HIGHEST_PROTOCOL)
@@ -272,7 +272,7 @@ class DiskKind(Kind):
 
 
 class FanoutKind(DiskKind):
-    """Two directories. Equal numbers of different types may lie in different ones, and are two keys then."""
+    """Two shards. Equal numbers of different types may be in different shards, and are then two keys."""
 
     divided = True
 
@@ -330,7 +330,7 @@ class RemoteKind(Kind):
         return Path(store.namespace)
 
     def close(self, store: Any) -> None:
-        """Let the connections go. A cache that is closed for good does not open again."""
+        """Drop the connections. Closing the cache would be final."""
         store_remote.disconnect(store)
 
 
@@ -368,7 +368,7 @@ KINDS: tuple[Kind, ...] = (
 
 
 def by_name(name: str) -> Kind:
-    """The kind of a name."""
+    """Return the kind with a name."""
     return next(kind for kind in KINDS if kind.name == name)
 
 
@@ -379,4 +379,4 @@ KEYS: tuple[Any, ...] = (
     *((SAME, SAME), (SAME, EQUAL)),
     *("a", "b", b"a", None, 2**70, (None, ("a", -1))),
 )
-"""Keys among which stores make different distinctions."""
+"""Keys that some stores treat as equal and others as different."""

@@ -1,4 +1,4 @@
-"""Computations that stop until a test lets them go on, in this process or in another one."""
+"""Computations that wait until a test lets them continue, in this process or in another one."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from store_process import OtherProcess
 
 DAY = 86400.0
-"""A lease that outlives every test, so that a test which passes did not wait for its end."""
+"""A lease in seconds that outlives every test, so that no test passes by waiting for its end."""
 
 SHORT = 0.5
 """A lease that a test waits for, in seconds."""
 
 
 class Failed(Exception):  # noqa: N818
-    """What a computation raises; both processes know it."""
+    """An exception of a computation, which both processes know."""
 
 
 def wait_until(condition: Callable[[], object]) -> None:
-    """Wait for a condition, for a time that is no part of the test."""
+    """Wait for a condition. The time limit does not matter for the test."""
     end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end, "it did not happen"
@@ -36,11 +36,11 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 
 class Slow:
-    """A factory that says through a file that it has begun, and ends when there is another file.
+    """A factory that creates a file when it begins, and ends when another file exists.
 
     Args:
-        directory: where the files are.
-        ends: "value"; "error", with an exception; "fork", with a value, after a child has come out of the factory too.
+        directory: the directory of the files.
+        ends: "value", "error" for an exception, or "fork" for a value after a forked child has left the factory too.
     """
 
     def __init__(self, directory: Path, ends: str = "value") -> None:
@@ -56,7 +56,7 @@ class Slow:
         return "theirs"
 
     def be_cancelled(self, cache: Any, key: Any) -> str:
-        """Compute in a task that is cancelled when the file is there."""
+        """Compute in a task, which is cancelled when the file exists."""
 
         async def compute() -> str:
             self.begun.touch()
@@ -79,7 +79,7 @@ class Slow:
 def elsewhere(
     other: OtherProcess, directory: Path, ends: str = "value", key: Any = "a", lease: float = DAY
 ) -> Iterator[Slow]:
-    """Another process computes the value of a key inside the block, until `go` is touched."""
+    """Let another process compute the value of a key during the block, until `go` is touched."""
     slow = Slow(directory)
     other.begin("load", key, ends, str(directory), lease)
     wait_until(slow.begun.exists)

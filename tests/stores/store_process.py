@@ -1,7 +1,7 @@
-"""A process that uses the same store as the test, and does what it is told.
+"""A process that uses the same store as the test, and executes requests.
 
-`OtherProcess` is the test's end. Requests and answers are pickled through pipes, so that the test knows when each
-request has been carried out.
+`OtherProcess` is the test's end. Requests and replies are pickled through pipes, so that the test knows when each
+request is done.
 """
 
 from __future__ import annotations
@@ -42,23 +42,23 @@ class OtherProcess:
         return self._process
 
     def begin(self, name: str, /, *args: Any) -> None:
-        """Send a request whose answer `end` reads."""
+        """Send a request, whose reply `end` reads."""
         process = self._start()
         assert process.stdin is not None
         pickle.dump((name, args), process.stdin)
         process.stdin.flush()
 
     def end(self) -> Any:
-        """Return what a request returned, or raise what it raised."""
+        """Return the result of a request, or raise its exception."""
         assert self._process is not None
         assert self._process.stdout is not None
         try:
             answer, result = pickle.load(self._process.stdout)
         except BaseException:
-            # Nobody will read the answer, which the next request must not get.
+            # The next request must not get the unread reply of this one.
             self.kill()
             raise
-        # What the process wrote is seen from now on, also where the news of it takes time.
+        # Wait until this process has received the announcements of the other one's writes.
         store_remote.hear()
         if answer == "raised":
             raise result
@@ -70,18 +70,18 @@ class OtherProcess:
         return self.end()
 
     def open(self, kind: Kind, directory: Path) -> None:
-        """Open the store in a directory, and forget the one before. A process that was killed opens it again."""
+        """Open the store in a directory instead of the previous one. After a kill, a new process opens it again."""
         self._opened = kind.name, str(directory)
         if self._process is not None:
             self.ask("open", *self._opened)
 
     def release(self) -> None:
-        """Let the process close what it has open, if it runs."""
+        """Let the process close its store, if it runs."""
         if self._process is not None:
             self.ask("close")
 
     def pause(self) -> None:
-        """Stop the process until `go_on`."""
+        """Suspend the process until `go_on`."""
         assert self._process is not None
         stop(self._process.pid)
 
@@ -90,7 +90,7 @@ class OtherProcess:
         self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """End the process without notice. The next request starts another one."""
+        """Kill the process. The next request starts another one."""
         if self._process is not None:
             self._process.kill()
             self.stop()
@@ -107,7 +107,7 @@ class OtherProcess:
 
 
 class Served:
-    """What the process has open. Its public methods are the requests."""
+    """The state of the process. Its public methods are the requests."""
 
     def __init__(self) -> None:
         self.kind: Any = None
@@ -130,7 +130,7 @@ class Served:
             self.kind.close(self.store)
 
     def load(self, key: Any, ends: str, directory: str, lease: float) -> Any:
-        """Compute the value of a key once a file `go` is in a directory; a file `begun` says that it computes."""
+        """Compute the value of a key. Creates a file `begun` in a directory, and waits for a file `go` there."""
         from store_loads import Slow
 
         slow = Slow(Path(directory), ends)
@@ -138,7 +138,7 @@ class Served:
         if ends == "cancelled":
             return slow.be_cancelled(front, key)
         if isinstance(key, list):
-            # The innermost computation is the slow one.
+            # Only the innermost computation is slow.
             *others, last = key
             compute: Any = functools.partial(front.get_or_set, last, slow)
             for one in others:
@@ -151,7 +151,7 @@ class Served:
         return value
 
     def load_both(self, key: Any, needed: Any, directory: str, lease: float) -> str:
-        """Compute the value of a key, for which that of another is needed."""
+        """Compute the value of a key, which needs the value of another key."""
         from store_loads import Slow
 
         front, slow = self.kind.front(self.store, lease=lease, lease_wait=lease), Slow(Path(directory))
@@ -162,18 +162,18 @@ class Served:
         getattr(importlib.import_module(module), table)[name](self.kind, self.store)
 
     def read(self, key: Any) -> tuple[Any, Any]:
-        """What the cache in memory has, and what the store has."""
+        """Return the values of a key in the cache and in the store."""
         return self.front.get(key), self.store.get(key)
 
     def read_many(self, keys: list[Any]) -> list[Any]:
-        """What the cache in memory has under each key."""
+        """Return the values of keys in the cache."""
         return [self.front.get(key) for key in keys]
 
     def write(self, key: Any, value: Any) -> None:
         self.kind.write(self.store, key, value)
 
     def put(self, key: Any, value: Any) -> None:
-        """Store through this process's own cache in memory."""
+        """Store a value through this process's cache in memory."""
         self.front.put(key, value)
 
     def erase(self, key: Any) -> bool:
@@ -196,11 +196,11 @@ class Served:
             self.transactions.pop().__exit__(ZeroDivisionError, error, None)
 
     def copy(self, directory: str, to: str) -> None:
-        """Copy the files of a directory that this process does not have open, for closing one drops its locks."""
+        """Copy the files of a directory. It must not be open in this process: closing a file drops its locks."""
         shutil.copytree(directory, to)
 
     def restore(self, backup: str, directory: str) -> None:
-        """Put the copy's database in place of a directory's, as programs for backups do."""
+        """Replace the database of a directory by that of a copy, as backup programs do."""
         for database in Path(backup).rglob("cache.db"):
             place = Path(directory) / database.relative_to(backup)
             for name in ("cache.db-wal", "cache.db-shm", "cache.db-journal"):
@@ -210,7 +210,7 @@ class Served:
             incoming.replace(place)
 
     def fork_and_write(self, key: Any, value: Any) -> int:
-        """Fork; the child writes. Returns its exit status."""
+        """Fork a child, which writes. Returns the exit status of the child."""
         child = os.fork()
         if child == 0:
             try:
@@ -221,7 +221,7 @@ class Served:
         return os.waitpid(child, 0)[1]
 
     def put_without_room(self, key: Any, value: Any) -> tuple[str, Any, Any]:
-        """Store while no file may grow; what was raised, and what the cache and the store have afterwards."""
+        """Store while no file may grow. Returns the exception, and the values in the cache and the store afterwards."""
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         raised = "nothing"
@@ -236,9 +236,9 @@ class Served:
 
 
 def main() -> None:
-    """Answer requests until there are no more."""
+    """Execute requests until there are no more."""
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what is printed is no answer
+    os.dup2(2, 1)  # Output must not look like a reply.
     served = Served()
     while True:
         try:

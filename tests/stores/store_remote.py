@@ -1,4 +1,4 @@
-"""Namespaces of a server as stores: a server for this process and those that it starts, and what was heard of it."""
+"""Namespaces of a server as stores. This process and those that it starts use the same server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# Processes of the tests are scripts of this folder, and do not have the one above in their path.
+# Processes of the tests run scripts of this folder, without the parent folder in their path.
 sys.path.append(str(Path(__file__).parents[1]))
 
 from own_server import ENGINE as ENGINE
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from flexcache_rs.remote import RemoteCache
 
 _ADDRESS = "FLEXCACHE_TESTS_OF_STORES_SERVER_"
-"""Begins the environment variables from which processes that are started know the servers."""
+"""The prefix of the environment variables that pass the servers' addresses to started processes."""
 
 HERE = [name for name, program in ENGINES.items() if program]
 """The engines that can be started."""
@@ -33,7 +33,7 @@ _OPEN: weakref.WeakSet[RemoteCache] = weakref.WeakSet()
 
 
 def address(engine: str) -> str:
-    """The socket of a server, which the first call starts. Processes that start later use the same server."""
+    """Return the socket of a server, which the first call starts. Processes that start later use the same server."""
     name = _ADDRESS + engine.upper()
     if name not in os.environ:
         server = Server(Path(tempfile.mkdtemp(prefix="flexcache-")), engine=engine)
@@ -55,7 +55,7 @@ LANES = ("client", "direct")
 
 
 def make(path: Path, timeout: float = 10.0, lane: str = "client", engine: str = ENGINE) -> Any:
-    """A cache whose namespace belongs to a directory."""
+    """Make a cache whose namespace belongs to a directory."""
     import redis
 
     from flexcache_rs.remote import RemoteCache
@@ -76,22 +76,22 @@ def close_all() -> None:
 
 
 def disconnect(cache: RemoteCache) -> None:
-    """Have a cache make connections anew, and wait until it listens again."""
+    """Let a cache connect again, and wait until it listens again."""
     connects = cache._listener.connects
-    cache._client.close()
+    cache._client.renew()
     cache._listener._socket.shutdown(2)
     until(lambda: cache._listener.connects > connects and cache.stats().is_live)
 
 
 def hear() -> None:
-    """Wait until all caches of this process have heard of everything that was written before."""
+    """Wait until all caches of this process have received the announcements of all earlier writes."""
     for cache in list(_OPEN):
         store: Any = cache._store
         if store.life.is_closed:
             continue
         place = store.keys.limiter("heard")
-        # News of a tag make the listener ask a question. When the first of these is heard it has been asked, when the
-        # second is, the server has read it, and the third comes after the answer.
+        # An announced write of a tag makes the listener send a request. When the first announcement arrives, the
+        # request has been sent. At the second one the server has read it, and the third one comes after the reply.
         for _ in range(3):
             stamp = store.tracker.stamp(place)
             store.client.execute("SET", place, "")

@@ -31,13 +31,13 @@ def note(name: str) -> None:
 
 
 def noted(name: str) -> int:
-    """How many bytes a file has."""
+    """Return the number of bytes of a file."""
     path = DIRECTORY / name
     return path.stat().st_size if path.exists() else 0
 
 
 def begin() -> float:
-    """Until when to wait for the other callers."""
+    """Note that a caller has begun. Returns the time until which to wait for the others."""
     note("computed")
     if HOW == "for-ever":
         print("computing", flush=True)
@@ -51,7 +51,7 @@ def is_complete(end: float) -> bool:
 
 
 def compute(key: str) -> str:
-    """A slow function of this module, whose name is the same in every process."""
+    """Compute slowly. The function is in this module, so its name is the same in every process."""
     end = begin()
     while not is_complete(end):
         time.sleep(0.001)
@@ -73,10 +73,10 @@ def main() -> None:
 
     kind = by_name(sys.argv[1])
     store = kind.make(DIRECTORY)
-    # A process that dies is waited for.
+    # A process may die. The others wait until its lease ends.
     cache = kind.front(store, lease=1 if HOW == "for-ever" else 3600)
     options = next((options for name, options in OPTIONS.items() if name in HOW), {})
-    # This file runs as __main__, and functions of __main__ have no name of their own.
+    # This file runs as __main__, whose functions have no stable name, so use those of the imported module.
     memo: Any = cache.memoize(**options)(store_worker.acompute if "async" in HOW else store_worker.compute)
 
     def call() -> Any:

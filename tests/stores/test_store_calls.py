@@ -1,4 +1,4 @@
-"""What each call of a cache does with its store, over every store, and which objects are stores."""
+"""The effect of each call of a cache on its store, for every store, and the check of store objects."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def empty(kind: Kind, store: Any) -> bool:
 
 
 def test_a_write_goes_to_both(kind: Kind, store: Any) -> None:
-    """Memory keeps the very object."""
+    """Memory keeps the same object."""
     cache = kind.front(store, max_items=10)
     value = [1, 2]
     cache["a"] = value
@@ -37,7 +37,7 @@ def test_a_write_goes_to_both(kind: Kind, store: Any) -> None:
 
 @pytest.mark.needs(keeps=True)
 def test_a_restart_finds_what_was_written(kind: Kind, store: Any) -> None:
-    """Also what was evicted from memory."""
+    """The store also has entries that memory has evicted."""
     cache = kind.front(store, max_items=2)
     for number in range(10):
         cache[number] = number
@@ -57,7 +57,7 @@ def test_a_hit_is_served_from_memory() -> None:
 
 
 def test_a_write_leaves_the_copies_of_other_keys() -> None:
-    """Nearly all: of keys that are told apart too little, the copies of a few end, and these are loaded again."""
+    """Nearly all copies stay. A few keys share a counter with the written one, and are loaded again."""
     store = Dictionary()
     cache: FlexCache[int, int] = FlexCache(store=store, coherence=None)
     for key in range(1000):
@@ -69,7 +69,7 @@ def test_a_write_leaves_the_copies_of_other_keys() -> None:
 
 @pytest.mark.needs(shared=True, lags=True)
 def test_membership_notices_another_process(kind: Kind, store: Any, other: OtherProcess) -> None:
-    """Also of a key that memory has, or knows to be absent."""
+    """The key may be in memory, or known to be absent."""
     cache = kind.front(store, negative_ttl=60)
     cache["a"] = 1
     assert (cache.get("b"), "a" in cache, "b" in cache) == (None, True, False)
@@ -90,7 +90,7 @@ def test_values_of_all_kinds(kind: Kind, store: Any, value: Any) -> None:
 
 @pytest.mark.needs(notices=True)
 def test_calls_reach_the_store(kind: Kind, store: Any) -> None:
-    """Each as it is documented, with and without the entry in memory."""
+    """Each call does what its documentation says, with and without the entry in memory."""
     for fresh in (False, True):
         cache = kind.front(store)
 
@@ -124,7 +124,7 @@ def test_calls_reach_the_store(kind: Kind, store: Any) -> None:
 
 @pytest.mark.needs(keeps=True)
 def test_popitem_takes_it_from_the_store(kind: Kind, store: Any) -> None:
-    """What memory would evict next."""
+    """popitem() removes the entry that memory would evict next."""
     cache = kind.front(store)
     cache["a"], cache["b"] = 1, 2
     assert cache.popitem() == ("a", 1)
@@ -133,7 +133,7 @@ def test_popitem_takes_it_from_the_store(kind: Kind, store: Any) -> None:
 
 @pytest.mark.needs(notices=True)
 def test_times_to_live_are_the_stores_too(kind: Kind, store: Any) -> None:
-    """They come back with the entry."""
+    """The store returns the time to live with the entry."""
     kind.front(store, default_ttl=60)["a"] = 1
     cache = kind.front(store)
     assert 30 < cache.ttl("a") <= 60
@@ -152,7 +152,7 @@ def test_times_to_live_are_the_stores_too(kind: Kind, store: Any) -> None:
 
 
 def test_what_expires_in_memory_is_asked_for_again() -> None:
-    """A store may know better."""
+    """The store may have a later deadline."""
     store = Dictionary()
     cache: FlexCache[str, int] = FlexCache(store=store, coherence=None)
     cache.put("a", 1, ttl=60)
@@ -163,7 +163,7 @@ def test_what_expires_in_memory_is_asked_for_again() -> None:
 
 @pytest.mark.needs(evicts_tags=True)
 def test_a_tag_is_the_stores_too(kind: Kind, store: Any) -> None:
-    """It comes back with the entry, and removes entries that memory has not."""
+    """The store returns tags with the entry. evict_tag() also removes entries that are not in memory."""
     kind.front(store).put("a", 1, tags=("x",))
     cache = kind.front(store)
     assert cache["a"] == 1
@@ -207,7 +207,7 @@ def test_others_writes_are_seen_at_once(kind: Kind, store: Any, other: OtherProc
 
 @pytest.mark.needs(shared=True, lags=True)
 def test_others_writes_are_seen_in_time(kind: Kind, store: Any, other: OtherProcess) -> None:
-    """With a bound in seconds: not before it need be."""
+    """With `coherence` in seconds, a write is visible only after this time."""
     cache = kind.front(store, coherence=30)
     cache["a"] = "ours"
     other.ask("write", "a", "theirs")
@@ -231,7 +231,7 @@ def test_a_bound_in_seconds_is_no_time_to_live(kind: Kind, store: Any) -> None:
 
 @pytest.mark.needs(notices=True)
 def test_writes_through_the_store_itself_are_seen(kind: Kind, store: Any) -> None:
-    """Of the very object that was given."""
+    """Caches see writes through the store object that was passed to them."""
     cache, other = kind.front(store), kind.front(store)
     cache["a"] = 1
     assert other["a"] == 1
@@ -244,7 +244,7 @@ def test_writes_through_the_store_itself_are_seen(kind: Kind, store: Any) -> Non
 
 
 def test_a_value_that_memory_cannot_take() -> None:
-    """Is refused before it is stored; one that comes from the store is handed on."""
+    """A too large value is refused before it is stored. One that comes from the store is returned."""
 
     class Large:
         def item_size(self) -> int:
@@ -281,7 +281,7 @@ def test_listeners_hear_of_what_was_found(kind: Kind, store: Any) -> None:
 
 
 def test_absent_keys_are_not_entries(kind: Kind, store: Any) -> None:
-    """Whether or not memory remembers that the store has no such key."""
+    """It does not matter whether memory remembers that the key is absent."""
     told: list[Any] = []
     cache = kind.front(store, on_evict=lambda *event: told.append(event))
     cache.listen(lambda *event: told.append(event), "insert", "evict", "expire", "remove")
@@ -323,13 +323,13 @@ def test_copies_and_pickles_share_the_store(kind: Kind, store: Any) -> None:
     ],
 )
 def test_what_is_no_store(options: Any, error: type[Exception], names: str) -> None:
-    """Is refused with a word about it."""
+    """An object without the required methods is refused with a clear error."""
     with pytest.raises(error, match=names):
         FlexCache(**options)
 
 
 def test_a_policy_in_python_has_no_store() -> None:
-    """The two would have to know of one another."""
+    """A policy in Python is refused, because store and policy would have to know each other."""
 
     class Policy:
         def on_insert(self, key: Any) -> None: ...
@@ -342,7 +342,7 @@ def test_a_policy_in_python_has_no_store() -> None:
 
 
 def test_a_store_may_use_the_cache() -> None:
-    """Nothing is locked while it runs."""
+    """No lock is held while the store runs."""
 
     class Curious(Complete):
         cache: FlexCache[Any, Any]
@@ -379,7 +379,7 @@ def test_a_chain_of_caches() -> None:
 
 
 def test_a_chain_of_caches_is_not_longer_than_a_stack() -> None:
-    """Each asks the next; a hundred may stand behind each other, also in a thread with a small stack."""
+    """Each cache asks the next one. A chain of a hundred works, even in a thread with a small stack."""
     last = first = FlexCache[str, int]()
     for _ in range(100):
         last = FlexCache(store=last)

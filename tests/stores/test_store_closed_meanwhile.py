@@ -126,3 +126,24 @@ def test_an_error_of_a_store_that_is_open_is_raised(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="full"):
         FlexCache(store=Failing(tmp_path), coherence=None).get_or_set("key", lambda: 1)
+
+
+def test_a_method_named_closed_says_nothing(tmp_path: Path) -> None:
+    """A save which fails is an error there, as with any other store."""
+
+    class Full(Own):
+        def __init__(self, _: object) -> None:
+            super().__init__(_)
+            self.is_closed: Any = lambda: False
+
+        def __getattribute__(self, name: str) -> Any:
+            return super().__getattribute__("is_closed" if name == "closed" else name)
+
+        def check(self) -> None:
+            """Nothing closes it."""
+
+        def save(self, key: Any, value: Any, seconds: float | None, tags: Any) -> None:
+            raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        FlexCache(store=Full(tmp_path), coherence=None).get_or_set("key", lambda: "value")

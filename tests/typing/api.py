@@ -125,7 +125,7 @@ async def asynchronous() -> Any:
     await entered.aclose()
 
 
-# What must not pass.
+# The type checkers must report these.
 FlexCache(eviction_policy="lur")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 FlexCache(eviction_policy=object())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 cache.put("a", "b")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -1,6 +1,7 @@
 """cachetools on FlexCache: the same names, with the lookups and writes done natively.
 
-`import flexcache_rs.cachetools as cachetools` is the only change to a program. docs/cachetools.md says what differs.
+`import flexcache_rs.cachetools as cachetools` is the only change to a program. docs/cachetools.md lists the
+differences.
 
 >>> import flexcache_rs.cachetools as cachetools
 >>> @cachetools.cached(cachetools.TTLCache(maxsize=100, ttl=60))
@@ -49,7 +50,7 @@ CacheInfo.__doc__ = "What `cache_info()` returns: hits, misses, the largest and 
 
 
 def _info(cache: Any, hits: int, misses: int) -> CacheInfo:
-    """What was counted, with the sizes of the cache."""
+    """Return the counters together with the sizes of the cache."""
     if isinstance(cache, Cache):
         return CacheInfo(hits, misses, cache.maxsize, cache.currsize)
     return CacheInfo(hits, misses, None, len(cache))

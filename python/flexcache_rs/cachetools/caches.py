@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 _ABSENT: Any = object()
 
-# The calls as plain functions: what a subclass of a user's overrides does not reach them.
+# The methods as plain functions, so that overrides in a user's subclass do not affect them.
 _get, _peek, _put = FlexCache.get, FlexCache.peek, FlexCache.put
 _delete, _pop, _popitem = FlexCache.delete, FlexCache.pop, FlexCache.popitem
 _contains, _length, _get_or_store = FlexCache.__contains__, FlexCache.__len__, FlexCache._get_or_store
 _key_at, _popitem_at = FlexCache._key_at, FlexCache._popitem_at
 
-# What `RRCache` chooses with unless it is told, and what draws a place as that does.
+# The default `choice` of `RRCache`, and a function that draws an index with the same random numbers.
 _choose, _place_below = random.choice, random.randrange
 
-# A cache that holds itself is shown once more, as a dict is.
+# A cache that contains itself is shown as "{...}", like a dict.
 _shown_entries: Any = recursive_repr("{...}")(lambda cache: repr(dict(FlexCache.entries(cache))))
 
 _LEAST_UNLIMITED = 2**63
@@ -71,7 +71,7 @@ class Cache(FlexCache):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Create the cache. `__init__` sets its size."""
-        # The size is known here in most cases, and memory is laid out for it.
+        # In most cases the size is known here, so that memory can be allocated for it.
         size = args[0] if args else kwargs.get("maxsize")
         most = size if type(size) is int and 0 < size < _LEAST_UNLIMITED else 0
         return FlexCache.__new__(cls, cls._policy, max_items=most)
@@ -109,18 +109,18 @@ class Cache(FlexCache):
                     setattr(cls, name, getattr(base, f"_plain_{name}"))
 
     def _set_limit(self) -> None:
-        """Has entries stored natively, up to the limit, or in Python without one."""
+        """Let the native code store entries and enforce the limit, or Python code if necessary."""
         size = self.__maxsize
         natively = self.__sizes is None and not self._evicts_in_python and isinstance(size, (int, float)) and size >= 1
         if not natively:
             FlexCache._store_in_python(self, True)
             FlexCache.resize(self, max_items=0)
         elif type(self).__init__ is not Cache.__init__ or type(size) is not int:
-            # Otherwise `__new__` had the same size.
+            # Otherwise `__new__` has set this size already.
             FlexCache.resize(self, max_items=int(size) if size < _LEAST_UNLIMITED else 0)
 
     def _store_item(self, key: Any, value: Any) -> None:
-        """Store an entry, after as many calls of `popitem` as it needs."""
+        """Store an entry. Calls `popitem` first until the entry fits."""
         sizes, most = self.__sizes, self.__maxsize
         if sizes is None:
             if most < 1:
@@ -147,14 +147,14 @@ class Cache(FlexCache):
         sizes[key] = size
 
     def _remove_item(self, key: Any) -> None:
-        """Remove an entry, and its size from the sum."""
+        """Remove an entry, and subtract its size from the total."""
         if not _delete(self, key):
             raise KeyError(key)
         if self.__sizes is not None:
             self.__total -= self.__sizes.pop(key, 0)
 
     def _count_sizes(self) -> None:
-        """Measure everything again: a call was interrupted between storing an entry and counting it."""
+        """Measure all values again, after a call was interrupted between storing an entry and recording its size."""
         sizes = {key: self.getsizeof(value) for key, value in FlexCache.entries(self)}
         if self.__sizes is not None:
             self.__sizes.clear()
@@ -177,10 +177,10 @@ class Cache(FlexCache):
     items = MutableMapping.items
     update = MutableMapping.update
 
-    # Those of now, in order of insertion.
+    # Iterates over a snapshot of the keys in order of insertion.
     __iter__ = FlexCache._iter_listed
 
-    # `get` is FlexCache's.
+    # `get` is inherited from FlexCache.
 
     def _plain_get(self, key: Any, default: Any = None) -> Any:
         return self[key] if key in self else default  # noqa: SIM401
@@ -263,7 +263,7 @@ class Cache(FlexCache):
         return attributes, list(FlexCache.entries(self)), FlexCache._next_victims(self)
 
     def __copy__(self) -> Any:
-        # Attributes are shared, what the cache itself is made of is not.
+        # A shallow copy: attributes are shared, but the entries of the cache are its own.
         copy = Cache.__new__(type(self), self.__maxsize)
         Cache.__setstate__(copy, self._state())
         return copy
@@ -287,13 +287,13 @@ class Cache(FlexCache):
             FlexCache.resize(self, max_items=int(self.__maxsize))
 
     def __or__(self, _other: object) -> Any:
-        # FlexCache's would make copies that nothing limits, and `|=` is not cachetools'.
+        # FlexCache's operator would return a copy without limits. cachetools has neither `|` nor `|=`.
         return NotImplemented
 
     __ror__ = __ior__ = __or__
 
 
-# What FlexCache has and cachetools has not would pass by the sizes and times that are kept in Python.
+# Hide methods that cachetools does not have. They would bypass the sizes and times that Python code keeps.
 hide(Cache, ("put", "set", "add", "touch", "ttl", "tags", "delete", "resize", "copy", "close", "aclose", "scan"))
 hide(Cache, ("get_or_set", "aget_or_set", "set_many", "get_many", "delete_many", "evict_tag", "memoize", "listen"))
 hide(Cache, ("unlisten", "entries", "peek", "bytes", "stats", "reset_stats", "max_items", "max_bytes"))
@@ -301,7 +301,7 @@ hide(Cache, ("eviction_policy", "name", "store", "describe", "_repr_html_"))
 
 
 def _made_again(class_: type[Cache], maxsize: float) -> Cache:
-    """An empty cache for a pickle, without what a subclass does in `__new__` and `__init__`."""
+    """Make an empty cache for unpickling, without calling `__new__` and `__init__` of a subclass."""
     return Cache.__new__(class_, maxsize)
 
 
@@ -330,7 +330,7 @@ class LRUCache(Cache):
 
 
 class _Row(_Sequence):
-    """The keys of a cache in the order that the choice of a random one is made from: a sequence."""
+    """A sequence of the keys of a cache, from which `choice` draws a random one."""
 
     __slots__ = ("_cache",)
 
@@ -387,7 +387,7 @@ class RRCache(Cache):
                 try:
                     return _popitem_at(self, _place_below(count))
                 except IndexError:  # noqa: PERF203  # Most loops end after one pass.
-                    # Another thread has removed an entry meanwhile.
+                    # Another thread has removed an entry meanwhile, so draw again.
                     continue
         elif _length(self):
             key = self.__choice(_Row(self))

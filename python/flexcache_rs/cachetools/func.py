@@ -23,7 +23,7 @@ _MAXSIZE = 128
 def _decorator(cache: Any, maxsize: Any, typed: bool) -> Any:
     def decorate(function: Any) -> Any:
         key = keys.typedkey if typed else keys.hashkey
-        # One thread computes a result for all.
+        # The condition lets one thread compute a result for all that wait.
         wrapper: Any = cached(cache, key=key, condition=Condition(), info=True)(function)
         wrapper.cache_parameters = lambda: {"maxsize": maxsize, "typed": typed}
         return wrapper
@@ -65,7 +65,7 @@ def rr_cache(maxsize: Any = _MAXSIZE, choice: Any = random.choice, typed: bool =
 
 
 class _Unlimited(TTLCache):
-    """A cache that says None of its size."""
+    """A cache without a limit, whose `maxsize` is None."""
 
     @property
     def maxsize(self) -> Any:

@@ -10,7 +10,7 @@ __all__ = ("hashkey", "methodkey", "typedkey", "typedmethodkey")
 
 
 class _KeywordMark:
-    """Separates positional from keyword arguments; the class itself, which pickles by its name."""
+    """Separates positional from keyword arguments in keys. The class itself is the mark, and pickles by its name."""
 
 
 _MARK = (_KeywordMark,)

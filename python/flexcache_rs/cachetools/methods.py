@@ -1,4 +1,4 @@
-"""What `cachedmethod` puts into a class: for each instance a wrapper, which lies in the instance's dict."""
+"""The descriptor that `cachedmethod` puts into a class. It makes a wrapper in the dict of each instance."""
 
 # mypy: ignore-errors
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 _OF_SUPERCLASSES = "__cachetools_cachedmethods"
-"""Where an instance has the wrappers of methods that it reaches through `super()`."""
+"""The attribute of an instance with the wrappers of methods that it reaches through `super()`."""
 
 
 class _BoundMethod:
-    """A method that `cachedmethod` has wrapped, of one instance."""
+    """A method wrapped by `cachedmethod`, bound to one instance."""
 
     def __init__(self, instance: Any, descriptor: _Method) -> None:
         functools.update_wrapper(self, descriptor.__wrapped__)
@@ -44,7 +44,7 @@ class _BoundMethod:
         return None if condition is None else condition(self._cachetools_instance)
 
     def __reduce__(self) -> Any:
-        # Made anew from the class, so hits and misses are counted anew.
+        # Unpickling makes a new wrapper from the class, whose counters begin at 0.
         return self._cachetools_descriptor.__get__, (self._cachetools_instance,)
 
     def __repr__(self) -> str:
@@ -93,7 +93,7 @@ class _Method:
         wrapper = self._made(instance, self) if found is self else None
         try:
             if wrapper is not None:
-                # Of two threads, the first one's wrapper is for both.
+                # If two threads come here at once, both use the wrapper that is stored first.
                 return instance.__dict__.setdefault(name, wrapper)
             wrappers = instance.__dict__.setdefault(_OF_SUPERCLASSES, {})
         except AttributeError:
@@ -119,17 +119,17 @@ class _Method:
 
 
 def _found_again(owner: type, name: str) -> Any:
-    """The descriptor, for a pickle."""
+    """Return the descriptor of a method, for unpickling."""
     return vars(owner)[name]
 
 
 class _Unbound:
-    """What the class has under the method's name: called with an instance, it calls the method."""
+    """The attribute of the class under the method's name. A call with an instance calls the method."""
 
     __wrapped__: Any
 
     def __init__(self, descriptor: _Method) -> None:
-        # Without the descriptor's own attributes, which are of instances.
+        # Wrap the function rather than the descriptor, whose attributes apply to instances.
         functools.update_wrapper(self, descriptor.__wrapped__)
         self._cachetools_descriptor = descriptor
 
@@ -154,5 +154,5 @@ class _Unbound:
 
 
 def wrapped_method(function: Any, cache: Any, key: Any, lock: Any, condition: Any, info: Any) -> Any:
-    """The method, with its results kept in a cache of the instance's."""
+    """Return a descriptor for the method, which keeps results in a cache of the instance."""
     return _Method(function, cache, key, lock, condition, info)

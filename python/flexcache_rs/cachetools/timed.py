@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class _Timer:
-    """The timer of a cache: called, it tells the time; entered, it stands still."""
+    """The timer of a cache. A call returns the time. Inside a `with` block the time stands still."""
 
     def __init__(self, timer: Callable[[], Any]) -> None:
         self._clock = timer
@@ -62,11 +62,11 @@ class _Timer:
 
 @suggesting
 class _TimedCache(Cache):
-    """What `TTLCache` and `TLRUCache` have in common."""
+    """The common base of `TTLCache` and `TLRUCache`."""
 
     _policy = "listed-lru"
     _evicts_in_python = True
-    # Those of a class of the user's whose calls are made of its others.
+    # Whether no user's subclass overrides `__delitem__`, `popitem` or `expire`.
     _is_plain = True
 
     def __init__(
@@ -75,12 +75,12 @@ class _TimedCache(Cache):
         check_callable("timer", timer)
         Cache.__init__(self, maxsize, getsizeof)
         self._timer = _Timer(timer)
-        # Entries of size 1, and more than none, of a class that overrides nothing.
+        # Whether the fast path applies: all entries have size 1, there is room for one, and no method is overridden.
         self._simple = self._is_plain and self.getsizeof is Cache.getsizeof and maxsize >= 1
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        # What a library class sets up is said in its body.
+        # The classes of this package set these attributes in their bodies.
         if not cls.__module__.startswith(__package__ or ""):
             base = next(one for one in cls.__mro__ if one.__module__.startswith(__package__ or ""))
             cls._is_plain = all(
@@ -131,7 +131,7 @@ class _TimedCache(Cache):
     _plain_get, _plain_pop, _plain_setdefault = get, pop, setdefault
 
     def _remove_expired(self, key: Any) -> tuple[Any, Any] | None:
-        """Remove an entry that has expired; its key and value."""
+        """Remove an expired entry. Returns its key and value."""
         value = _peek(self, key, _ABSENT)
         if value is _ABSENT:
             return None
@@ -170,9 +170,9 @@ class TTLCache(_TimedCache):
                 raise TypeError(f"ttl must be a number of seconds, not {described(ttl)}") from None
         _TimedCache.__init__(self, maxsize, timer, getsizeof)
         self.__ttl = ttl
-        # When each entry expires, the next one first.
+        # The time of expiry of each key, the earliest first.
         self.__ends: OrderedDict[Any, Any] = OrderedDict()
-        # Not after the first of them.
+        # A time that is not later than the earliest of them.
         self.__next: Any = None
 
     @property
@@ -226,14 +226,14 @@ class TTLCache(_TimedCache):
             end = now + self.__ttl
             self.expire(now)
             Cache._store_item(self, key, value)
-        # First: a signal must not leave an end that nobody looks at.
+        # Set `next` first. If a signal interrupts here, the end must not be recorded without it.
         if self.__next is None:
             self.__next = end
         ends[key] = end
         ends.move_to_end(key)
 
     def _make_room(self) -> None:
-        """Evict until one more entry has room."""
+        """Evict until one more entry fits."""
         while _length(self) + 1 > self._Cache__maxsize:
             victim, _ = _popitem(self)
             self.__ends.pop(victim, None)
@@ -246,13 +246,13 @@ class TTLCache(_TimedCache):
             raise KeyError(key)
 
     def __iter__(self) -> Iterator[Any]:
-        # Those of now, in order of insertion.
+        # Iterate over a snapshot of the keys in order of insertion.
         timer, ends = self._timer, self.__ends
         for key in FlexCache._listed_keys(self):
             end = ends.get(key, _ABSENT)
             if end is _ABSENT:
                 continue
-            # As `with timer`, without its calls.
+            # The same as `with timer`, without the method calls.
             if not timer._depth:
                 timer._now = timer._clock()
             timer._depth += 1
@@ -339,9 +339,9 @@ class TLRUCache(_TimedCache):
         check_callable("ttu", ttu)
         _TimedCache.__init__(self, maxsize, timer, getsizeof)
         self.__ttu = ttu
-        # When each entry expires, a number that tells equal times apart, and the key again.
+        # By key: the time of expiry, a number that tells equal times apart, and the key.
         self.__ends: dict[Any, tuple[Any, int, Any]] = {}
-        # The same as a heap, with those that are no longer in `ends`.
+        # The same tuples as a heap. It may also contain outdated ones, which are no longer in `ends`.
         self.__heap: list[tuple[Any, int, Any]] = []
         self.__number = 0
 
@@ -383,8 +383,8 @@ class TLRUCache(_TimedCache):
                 self.expire(now)
             expires = self.__ttu(key, value, now)
             if not now < expires:
-                # The new value has expired already, and the old one is not the value any more.
-                # An empty dict pops without a hash, so that it would not refuse what cannot be hashed.
+                # The new value has expired already, so remove the old one.
+                # Test first: pop() of an empty dict does not hash the key, and so would not refuse unhashable keys.
                 if key in ends:
                     del ends[key]
                     Cache._remove_item(self, key)
@@ -401,7 +401,7 @@ class TLRUCache(_TimedCache):
             heapq.heappush(self.__heap, end)
 
     def _make_room(self) -> None:
-        """Evict until one more entry has room."""
+        """Evict until one more entry fits."""
         while _length(self) + 1 > self._Cache__maxsize:
             victim, _ = _popitem(self)
             self.__ends.pop(victim, None)
@@ -414,13 +414,13 @@ class TLRUCache(_TimedCache):
             raise KeyError(key)
 
     def __iter__(self) -> Iterator[Any]:
-        # Those of now, in order of insertion.
+        # Iterate over a snapshot of the keys in order of insertion.
         timer, ends = self._timer, self.__ends
         for key in FlexCache._listed_keys(self):
             end = ends.get(key)
             if end is None:
                 continue
-            # As `with timer`, without its calls.
+            # The same as `with timer`, without the method calls.
             if not timer._depth:
                 timer._now = timer._clock()
             timer._depth += 1

@@ -1,4 +1,4 @@
-"""What `cached` and `cachedmethod` make of a function: calls that look in the cache first.
+"""The wrappers that `cached` and `cachedmethod` return. Their calls look in the cache first.
 
 A class for each combination, so that a call does no more than what was asked for. Wrappers get the attributes of their
 function, so those of ours that cachetools does not have too are called `_cachetools_...`.
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-# As a name of this module, where a call finds it at once.
+# A global of this module, which a call finds faster than an attribute.
 _hashkey = keys.hashkey
 
 
 class _Plain:
-    """Looks in the cache, computes, and stores."""
+    """Looks in the cache, else computes and stores the result."""
 
     cache: Any
     cache_key: Any
@@ -32,7 +32,7 @@ class _Plain:
         self._cachetools_function = function
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        # It makes the same of positional arguments alone.
+        # For positional arguments alone, hashkey() would return an equal key.
         key = args if not kwargs and self.cache_key is _hashkey else self.cache_key(*args, **kwargs)
         try:
             return self.cache[key]
@@ -41,7 +41,7 @@ class _Plain:
         value = self._cachetools_function(*args, **kwargs)
         try:
             self.cache[key] = value
-        except ValueError:  # It is too large.
+        except ValueError:  # The value is too large for the cache.
             return value
         return value
 
@@ -51,14 +51,14 @@ class _Plain:
 
 
 class _Counting(_Plain):
-    """The same, with hits and misses counted."""
+    """The same as `_Plain`, and counts hits and misses."""
 
     def _cachetools_use(self, function: Any, info: Any) -> None:
         super()._cachetools_use(function, info)
         self._cachetools_info, self._cachetools_hits, self._cachetools_misses = info, 0, 0
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        # It makes the same of positional arguments alone.
+        # For positional arguments alone, hashkey() would return an equal key.
         key = args if not kwargs and self.cache_key is _hashkey else self.cache_key(*args, **kwargs)
         try:
             value = self.cache[key]
@@ -70,7 +70,7 @@ class _Counting(_Plain):
         value = self._cachetools_function(*args, **kwargs)
         try:
             self.cache[key] = value
-        except ValueError:  # It is too large.
+        except ValueError:  # The value is too large for the cache.
             return value
         return value
 
@@ -90,7 +90,7 @@ class _Locked(_Counting):
     cache_lock: Any
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        # It makes the same of positional arguments alone.
+        # For positional arguments alone, hashkey() would return an equal key.
         key = args if not kwargs and self.cache_key is _hashkey else self.cache_key(*args, **kwargs)
         lock, cache = self.cache_lock, self.cache
         with lock:
@@ -104,7 +104,7 @@ class _Locked(_Counting):
         value = self._cachetools_function(*args, **kwargs)
         with lock:
             try:
-                # What another thread has stored meanwhile is the result for all.
+                # If another thread has stored a result meanwhile, return that one.
                 return cache.setdefault(key, value)
             except ValueError:
                 return value
@@ -130,7 +130,7 @@ class _Waiting(_Locked):
         self._cachetools_pending: set[Any] = set()
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        # It makes the same of positional arguments alone.
+        # For positional arguments alone, hashkey() would return an equal key.
         key = args if not kwargs and self.cache_key is _hashkey else self.cache_key(*args, **kwargs)
         lock, condition, cache = self.cache_lock, self.cache_condition, self.cache
         with lock:
@@ -149,7 +149,7 @@ class _Waiting(_Locked):
             with lock:
                 try:
                     cache[key] = value
-                except ValueError:  # It is too large.
+                except ValueError:  # The value is too large for the cache.
                     return value
                 return value
         finally:
@@ -159,7 +159,7 @@ class _Waiting(_Locked):
 
 
 class _Silent:
-    """Does not tell what was counted."""
+    """Hides `cache_info`, for wrappers without info=True."""
 
     @property
     def cache_info(self) -> Any:
@@ -167,7 +167,7 @@ class _Silent:
 
 
 def class_for(lock: Any, condition: Any, info: Any) -> tuple[type, ...]:
-    """The classes that a wrapper of these options is made of."""
+    """Return the base classes of a wrapper with these options."""
     if condition is not None:
         kind: type = _Waiting
     elif lock is not None:
@@ -178,10 +178,10 @@ def class_for(lock: Any, condition: Any, info: Any) -> tuple[type, ...]:
 
 
 class _Function:
-    """A function that `cached` has wrapped."""
+    """A function wrapped by `cached`."""
 
     def __init__(self, function: Any, cache: Any, key: Any, lock: Any, condition: Any, info: Any) -> None:
-        # First, so that attributes of the function do not hide those of the wrapper.
+        # Do this first, so that attributes of the function do not hide those of the wrapper.
         functools.update_wrapper(self, function)
         self.cache, self.cache_key, self.cache_lock, self.cache_condition = cache, key, lock, condition
         self._cachetools_use(function, info)
@@ -210,6 +210,6 @@ def _of_functions(kinds: tuple[type, ...]) -> type:
 
 
 def wrapped_function(function: Any, cache: Any, key: Any, lock: Any, condition: Any, info: Any) -> Any:
-    """The function, with its results kept in the cache."""
+    """Return a wrapper of the function, which keeps results in the cache."""
     made = _of_functions(class_for(lock, condition, info))
     return made(function, cache, key, condition if lock is None else lock, condition, info)

@@ -1,4 +1,4 @@
-"""Calls that can be awaited: done by threads, so that the event loop goes on."""
+"""The awaited calls. Threads do the work, so that the event loop is not blocked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flexcache_rs.disk.constants import ENOVAL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    # asyncio takes longer to import than all of this package, and few need it.
+    # asyncio takes longer to import than all of this package, and few programs need it.
     import asyncio
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
     from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -31,25 +31,25 @@ if TYPE_CHECKING:
         """A cache with transactions."""
 
         def transact(self, retry: bool) -> AbstractContextManager[None]:
-            """A transaction of the calling thread."""
+            """Begin a transaction of the calling thread."""
             ...
 
 
 _THREADS = 8
-"""Writers to one database take turns, and readers hardly wait: more would not be faster."""
+"""Threads of the pool. More would not be faster, because writers to one database take turns and readers hardly wait."""
 
 _PAGE = 100
-"""Keys that an iteration takes at a time."""
+"""The number of keys that an iteration fetches at a time."""
 
 _LOOK = 0.25
-"""Seconds between two checks of a transaction's thread whether a task is left that could end it."""
+"""Seconds between two checks of a transaction's thread whether a task is left that can end the transaction."""
 
 _pool: ThreadPoolExecutor | None = None
 
 _current: contextvars.ContextVar[_Transaction | None] = contextvars.ContextVar(
     "flexcache_rs.disk transaction", default=None
 )
-"""The innermost transaction that the context was made in; it may be over."""
+"""The innermost transaction in which the context was made. It may have ended."""
 
 
 def _forget_pool() -> None:
@@ -58,12 +58,12 @@ def _forget_pool() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    # Its threads are not in the child.
+    # A forked child does not have the pool's threads.
     os.register_at_fork(after_in_child=_forget_pool)
 
 
 def transaction_of_task() -> _Transaction | None:
-    """The innermost transaction that is still open."""
+    """Return the innermost open transaction of the running task, or None."""
     transaction = _current.get()
     while transaction is not None and not transaction.is_open():
         transaction = transaction.outer
@@ -85,7 +85,7 @@ def _submit(call: Callable[[], R]) -> Future[R]:
 
 
 async def in_thread(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """What a call returns, made by another thread with the context of the task."""
+    """Make a call in another thread with the context of the task, and return its result."""
     from asyncio import wrap_future
 
     context = contextvars.copy_context()
@@ -93,17 +93,17 @@ async def in_thread(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> 
 
 
 def awaitable(method: Callable[Concatenate[C, P], R]) -> Callable[Concatenate[C, P], Coroutine[Any, Any, R]]:
-    """The method of a class of caches that is like another one, and is awaited."""
+    """Return the async version of a method of a cache class."""
     name = method.__name__
 
     async def call(self: C, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        # By its name, for a subclass may have another.
+        # Look up the method by name, because a subclass may override it.
         return await in_thread(getattr(self, name), *args, **kwargs)
 
     call.__name__ = f"a{name}"
     call.__qualname__ = f"{method.__qualname__.rpartition('.')[0]}.a{name}"
     call.__doc__ = f"As `{name}`, without blocking the event loop."
-    # Shows the parameters to `inspect.signature` and to editors.
+    # `inspect.signature` and editors find the parameters here.
     call.__wrapped__ = method  # type: ignore[attr-defined]
     return call
 
@@ -116,7 +116,7 @@ def _begin(call: Callable[[], R]) -> asyncio.Future[R]:
 
 async def _take(take: Callable[[], Any], put_back: Callable[[Any], object]) -> Any:
     if transaction_of_task() is not None:
-        # The end of its block undoes it, or does not.
+        # The end of the transaction decides whether the value is taken.
         return await in_thread(take)
     from flexcache_rs._taking import take_in_thread
 
@@ -131,7 +131,7 @@ def _put_back(cache: Any, key: Any, found: tuple[Any, float | None, Any]) -> Non
 
 
 def _shaped(found: tuple[Any, float | None, Any], default: Any, wants_time: bool, wants_tag: bool) -> Any:
-    """What was taken, or the default, as `get` returns it with what is asked about it."""
+    """Return the taken value, or the default, with expiry time and tag if wanted, in the form in which `get` does."""
     value, expires_at, tag = (default, None, None) if found[0] is ENOVAL else found
     more = [*((expires_at,) if wants_time else ()), *((tag,) if wants_tag else ())]
     return (value, *more) if more else value
@@ -165,7 +165,7 @@ async def apull(
 
     def put_back(found: tuple[Any, float | None, Any]) -> None:
         if found[0] is not ENOVAL:
-            # Under the same key, where it was in the queue.
+            # The same key restores its place in the queue.
             (key, value), expires_at, tagged = found
             _put_back(self, key, (value, expires_at, tagged))
 
@@ -174,7 +174,7 @@ async def apull(
 
 
 def taking(method: Callable[Concatenate[C, P], R]) -> Callable[Concatenate[C, P], Coroutine[Any, Any, R]]:
-    """The same as `awaitable` for `pop` or `pull`: if the task is cancelled, what was taken is put back."""
+    """The same as `awaitable`, for `pop` or `pull`. If the task is cancelled, the taken value is put back."""
     take: Any = apop if method.__name__ == "pop" else apull
 
     async def call(self: C, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -184,7 +184,7 @@ def taking(method: Callable[Concatenate[C, P], R]) -> Callable[Concatenate[C, P]
 
 
 async def keys(iterable: Iterable[Any]) -> AsyncIterator[Any]:
-    """Goes through keys, some at a time."""
+    """Iterate over keys, and fetch a page of them at a time in a thread."""
     iterator = iter(iterable)
     while page := await in_thread(lambda: list(itertools.islice(iterator, _PAGE))):
         for key in page:
@@ -192,11 +192,11 @@ async def keys(iterable: Iterable[Any]) -> AsyncIterator[Any]:
 
 
 class _Worker:
-    """The thread of a transaction: it begins it, makes the calls inside, and ends it.
+    """The thread of a transaction. It begins the transaction, makes the calls inside, and ends it.
 
-    Nobody may be left to end it: the event loop was closed, the task is over while an async generator of its own holds
-    the block open, or everything was collected. The thread looks for that, and rolls back. It knows the loop and the
-    task only as long as others do.
+    It can happen that no task is left to end the transaction: the event loop was closed, the task has ended while its
+    async generator holds the block open, or all objects were collected. The thread checks for this, and rolls back. It
+    has only weak references to the loop and the task.
     """
 
     def __init__(self, entered: AbstractContextManager[None], loop: Any, task: Any) -> None:
@@ -212,18 +212,18 @@ class _Worker:
         """Whether the transaction has ended, or is about to."""
         self._is_done = False
         self.abandoned = False
-        """Whether it must end as soon as possible, without its changes."""
-        # Not waited for at the end of the interpreter: a transaction that is open then is undone by SQLite.
+        """Whether the transaction must be rolled back as soon as possible."""
+        # A daemon, so that the interpreter does not wait for it at exit. SQLite rolls back an open transaction.
         self._thread = Thread(target=self._run, name="flexcache_rs.disk transaction", daemon=True)
         self._begun = self._queued(entered.__enter__)
         self._thread.start()
 
     def lives(self) -> bool:
-        """Whether calls can be made in the transaction."""
+        """Whether the transaction still accepts calls."""
         return not (self.is_over or self.abandoned) and self._pid == os.getpid()
 
     def begun(self) -> Future[None]:
-        """Done when the transaction has begun."""
+        """Return a future that is done when the transaction has begun."""
         return self._begun
 
     def _queued(self, call: Callable[[], R], *, cancellable: bool = True) -> Future[R]:
@@ -231,7 +231,7 @@ class _Worker:
 
         future: Future[R] = Future()
         if not cancellable:
-            # Before the thread has it, which may end the call at once.
+            # Before the call is queued, because the thread may finish it at once.
             future.set_running_or_notify_cancel()
         self._calls.put((future, call))
         if self._is_done:
@@ -239,13 +239,13 @@ class _Worker:
         return future
 
     def submit(self, call: Callable[[], R]) -> Future[R]:
-        """Has a call made in the transaction."""
+        """Queue a call to be made in the transaction."""
         return self._queued(call)
 
     def end(self, *raised: Any) -> Future[None]:
-        """Has the transaction ended, after what was submitted before. It cannot be taken back."""
+        """Queue the end of the transaction, after the calls submitted so far. This cannot be undone."""
         self.is_over = True
-        # Who waits for it may be cancelled, and it is done nevertheless.
+        # Not cancellable: the transaction ends even if the waiting task is cancelled.
         return self._queued(functools.partial(self._end, *raised), cancellable=False)
 
     def _end(self, *raised: Any) -> None:
@@ -266,7 +266,7 @@ class _Worker:
         from queue import Empty
 
         if not self._do(*self._calls.get()):
-            # It has not begun.
+            # The transaction could not begin.
             self._entered = None  # type: ignore[assignment]
             self.is_over = True
         while True:
@@ -282,7 +282,7 @@ class _Worker:
         self._refuse_calls()
 
     def _refuse_calls(self) -> None:
-        """Answers calls that came too late for the thread."""
+        """Fail the calls that were queued after the thread had finished."""
         from queue import Empty
 
         with contextlib.suppress(Empty):
@@ -328,7 +328,7 @@ class _Transaction:
         self._token: contextvars.Token[_Transaction | None] | None = None
 
     def is_open(self) -> bool:
-        """Whether calls of the task belong to it."""
+        """Whether calls of the task are made in this transaction."""
         return self.worker is not None and self.worker.lives()
 
     async def __aenter__(self) -> None:
@@ -342,12 +342,12 @@ class _Transaction:
             await self._nest(entered)
             return
         self.worker = worker = _Worker(entered, get_running_loop(), current_task())
-        # The worker does not know this object: when nobody does any more, it rolls back.
+        # The worker has no reference to this object. When this object is collected, the worker rolls back.
         weakref.finalize(self, _abandon, worker).atexit = False
         try:
             await shield(wrap_future(worker.begun()))
         except BaseException:
-            # It may begin nevertheless, and then it must end.
+            # The transaction may still begin later, and must then be rolled back.
             worker.abandoned = True
             raise
         self._token = _current.set(self)
@@ -359,7 +359,7 @@ class _Transaction:
         try:
             await shield(wrap_future(begun))
         except BaseException as error:
-            # The thread has only what was submitted before to do.
+            # The thread runs `_leave` after `begun`, in the order of submission.
             self.worker.submit(functools.partial(_leave, begun, entered, error))
             raise
 
@@ -369,7 +369,7 @@ class _Transaction:
         from asyncio import shield, wrap_future
 
         if self._token is not None:
-            # An async generator may be closed in another context than it was begun in.
+            # An async generator may be closed in another context than the one in which it started.
             with contextlib.suppress(ValueError):
                 _current.reset(self._token)
         if not self.is_open():
@@ -385,11 +385,11 @@ class _Transaction:
 
 
 def _leave(begun: Future[None], entered: AbstractContextManager[None], error: BaseException) -> None:
-    """Undoes what began after nobody waited for it any more."""
+    """Roll back a nested transaction whose task was cancelled while it began."""
     if begun.done() and not begun.cancelled() and begun.exception() is None:
         entered.__exit__(type(error), error, error.__traceback__)
 
 
 def transaction(cache: Transacting, retry: bool) -> _Transaction:
-    """A transaction for the calls of a task, and of those it starts, which a thread of its own makes."""
+    """Return a transaction for a task and the tasks that it starts. A separate thread makes their calls."""
     return _Transaction(cache, retry)

@@ -1,4 +1,4 @@
-"""Arguments as users give them: what they may be, and what is said of others."""
+"""Checks of arguments, and the errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import operator
 import os
 import sys
 
-from flexcache_rs._arguments import real
+from flexcache_rs._arguments import as_number, real
 from flexcache_rs._core import _DISK_PRAGMAS
 from flexcache_rs.disk.directory import path_of, shown
 from flexcache_rs.disk.format import (
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 OWN_SETTINGS = frozenset(("compression", "network", "serializer"))
-"""Settings that python-diskcache does not have; each is an argument of the constructor."""
+"""Settings that python-diskcache does not have. Each is an argument of the constructor."""
 
 _KNOWN = frozenset(DEFAULT_SETTINGS) | OWN_SETTINGS
 
@@ -46,26 +46,26 @@ _MEANT = {
     "shard_count": "shards",
     "num_shards": "shards",
 }
-"""What other libraries call it. `difflib` finds what is only misspelt."""
+"""Our names for arguments of other libraries. `difflib` finds misspelt names."""
 
 _TIMES = frozenset(("ttl", "default_ttl", "expire", "expires", "expiry", "expiration", "max_age", "lifetime"))
-"""What other libraries call a time to live, which each value has of its own."""
+"""Names of other libraries for a time to live. In this library each value has its own."""
 
 OF_DISK = frozenset(("disk_min_file_size", "disk_pickle_protocol"))
-"""What `Disk` itself understands. Other classes of disks may understand more."""
+"""Settings of `Disk` itself. Other disk classes may have more."""
 
 
 ARGUMENTS_OF_DISK = frozenset(("disk_compression", "disk_directory", "disk_serializer", "disk_whole_files"))
-"""What a disk is given by its cache: no setting may take its place."""
+"""Names of the arguments that a cache passes to its disk. No setting may have one of these names."""
 
 
 def number(name: str, value: Any, *, least: float = -math.inf, above: float = -math.inf) -> float:
-    """A real number: no bool, no NaN, at least `least` and more than `above`.
+    """Check that a value is a real number, neither bool nor NaN, at least `least` and more than `above`.
 
     Raises:
-        TypeError: It is none.
+        TypeError: It is not a number.
         ValueError: It is NaN, or too small.
-        OverflowError: It is an int that no float can hold.
+        OverflowError: It is an int too large for a float.
     """
     if isinstance(value, bool) or not (hasattr(value, "__float__") or hasattr(value, "__index__")):
         raise TypeError(f"{name} must be a number, not {shown(value)}")
@@ -80,7 +80,7 @@ def number(name: str, value: Any, *, least: float = -math.inf, above: float = -m
 
 
 def duration(name: str, value: Any, *, least: float = -math.inf, above: float = -math.inf) -> float:
-    """A number of seconds, or a timedelta, in seconds.
+    """Convert a number of seconds or a timedelta to seconds.
 
     Raises:
         TypeError: It is neither.
@@ -90,17 +90,17 @@ def duration(name: str, value: Any, *, least: float = -math.inf, above: float = 
     module = sys.modules.get("datetime")
     if module is not None and isinstance(value, module.timedelta):
         value = value.total_seconds()
-    try:
-        return number(name, value, least=least, above=above)
-    except TypeError:
-        raise TypeError(f"{name} must be a number of seconds or a timedelta, not {shown(value)}") from None
+    seconds = as_number(value)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise TypeError(f"{name} must be a number of seconds or a timedelta, not {shown(value)}")
+    return number(name, seconds, least=least, above=above)
 
 
 def whole(name: str, value: Any, *, least: int | None = None, most: int | None = None) -> int:
-    """A whole number: no bool, and a float only if it has no fraction.
+    """Check that a value is a whole number: an int, or a float without a fraction, but no bool.
 
     Raises:
-        TypeError: It is no number.
+        TypeError: It is not a number.
         ValueError: It has a fraction, or is too small or too large.
     """
     if isinstance(value, float) and value.is_integer():
@@ -119,20 +119,20 @@ def whole(name: str, value: Any, *, least: int | None = None, most: int | None =
 
 
 def expiry(value: Any, *, name: str = "expire", above: float = -math.inf) -> float | None:
-    """Seconds to live, None for ever. What is 0 or less has expired at once.
+    """Check a time to live in seconds. None means for ever. A value with 0 or less has expired at once.
 
     Raises:
-        TypeError: It is no number.
+        TypeError: It is not a number.
         ValueError: It is NaN, or not more than `above`.
     """
     return None if value is None else duration(name, value, above=above)
 
 
 def unreadable_is_missing(unreadable: Any) -> bool:
-    """Whether a value that cannot be read counts as missing.
+    """Return True if unreadable values count as missing.
 
     Raises:
-        ValueError: It is neither "raise" nor "missing".
+        ValueError: The argument is neither "raise" nor "missing".
     """
     if unreadable not in ("raise", "missing"):
         raise ValueError(f"unreadable must be 'raise' or 'missing', not {shown(unreadable)}")
@@ -140,10 +140,10 @@ def unreadable_is_missing(unreadable: Any) -> bool:
 
 
 def flag(name: str, value: Any) -> bool:
-    """A switch: a bool, or 0 or 1 as directories record it.
+    """Check that a value is a bool, or 0 or 1, which directories record.
 
     Raises:
-        TypeError: It is no number.
+        TypeError: It is not a number.
         ValueError: It is another number.
     """
     if isinstance(value, bool):
@@ -156,10 +156,10 @@ def flag(name: str, value: Any) -> bool:
 
 
 def ignored(ignore: Any) -> Collection[int | str]:
-    """Places and names of arguments that do not count. A text would be read letter by letter.
+    """Return the positions and names of ignored arguments as a set.
 
     Raises:
-        TypeError: It is a text, or no collection.
+        TypeError: It is a str, which would be read letter by letter, or not a collection.
     """
     if isinstance(ignore, str | bytes) or not hasattr(ignore, "__contains__"):
         raise TypeError(f"ignore must be a collection of places and names, not {shown(ignore)}")
@@ -167,7 +167,7 @@ def ignored(ignore: Any) -> Collection[int | str]:
 
 
 def refuse_setting(name: str, parameters: Iterable[str] = ()) -> NoReturn:
-    """Says that there is no such setting, and which one may have been meant.
+    """Raise an error for an unknown setting, with the one that may have been meant.
 
     Raises:
         TypeError: Always.
@@ -190,19 +190,19 @@ def refuse_setting(name: str, parameters: Iterable[str] = ()) -> NoReturn:
 
 
 def is_known(name: str) -> bool:
-    """Whether a setting of that name has a meaning: it may be an attribute of a cache."""
+    """Whether there is a setting of this name. Known settings are attributes of a cache."""
     kind, _, rest = name.partition("_")
-    # SQLite says nothing about a pragma that does not exist.
+    # SQLite silently ignores unknown pragmas, so they are checked here.
     return name in _KNOWN or kind == "disk" or (kind == "sqlite" and rest in _DISK_PRAGMAS)
 
 
 def refuse_unknown(
     settings: Iterable[str], recorded: Collection[str], parameters: Iterable[str], *, plain_disk: bool
 ) -> None:
-    """Refuses settings that nobody knows: neither python-diskcache, nor the class of disk, nor the directory.
+    """Refuse settings that are unknown to python-diskcache, the disk class and the directory.
 
     Raises:
-        TypeError: There is one.
+        TypeError: There is an unknown setting.
     """
     for name in settings:
         if name in ARGUMENTS_OF_DISK or name in METADATA:
@@ -221,10 +221,10 @@ _POLICIES_MEANT = {
 
 
 def policy_of(name: Any) -> dict[str, str | None]:
-    """The SQL of an eviction policy.
+    """Return the SQL of an eviction policy.
 
     Raises:
-        KeyError: There is none of that name.
+        KeyError: There is no policy of this name.
     """
     if not isinstance(name, str) or name not in EVICTION_POLICY:
         meant = _POLICIES_MEANT.get(name.lower()) if isinstance(name, str) else None
@@ -234,14 +234,14 @@ def policy_of(name: Any) -> dict[str, str | None]:
 
 
 def checked_setting(name: str, value: Any, *, plain_disk: bool = True) -> Any:
-    """The value of a setting as it is recorded.
+    """Check a setting, and return its value in the form in which the directory records it.
 
-    A disk of the user's own says itself which protocols it can write with, when it writes.
+    The pickle protocol of a user's own disk class is not checked here. The disk checks it when it writes.
 
     Raises:
         KeyError: There is no such eviction policy.
-        TypeError: It is of a wrong type.
-        ValueError: It is a wrong number.
+        TypeError: The value has a wrong type.
+        ValueError: The value is out of range.
     """
     if name == "eviction_policy":
         policy_of(value)
@@ -267,7 +267,7 @@ _SYNCHRONOUS = ("off", "normal", "full", "extra")
 
 
 def _checked_pragma(name: str, value: Any) -> Any:
-    """What SQLite would understand; of anything else it says nothing, and does nothing."""
+    """Check the value of a pragma. SQLite would silently ignore an invalid one."""
     if name == "sqlite_journal_mode":
         choices: tuple[str, ...] = _JOURNAL_MODES
     elif name == "sqlite_synchronous" and isinstance(value, str):
@@ -290,14 +290,14 @@ def _checked_pragma(name: str, value: Any) -> Any:
 def checked_settings(
     directory: str | os.PathLike[str] | None, settings: dict[str, Any], parameters: Iterable[str], *, plain_disk: bool
 ) -> dict[str, Any]:
-    """Settings as they are recorded. Raises for what is none, before anything is made for it."""
+    """Return the settings in recorded form. Invalid ones raise an error before anything is created."""
     if directory is None or not os.path.exists(os.path.join(path_of(directory), DBNAME)):  # noqa: PTH110, PTH118
         refuse_unknown(settings, (), parameters, plain_disk=plain_disk)
     return {name: checked_setting(name, value, plain_disk=plain_disk) for name, value in settings.items()}
 
 
 def check_compression(compression: Any) -> None:
-    """Raises for what is no compression: "zstd", "lz4" or None."""
+    """Check that `compression` is "zstd", "lz4" or None."""
     if compression is not None and not isinstance(compression, str):
         raise TypeError(f"compression must be 'zstd', 'lz4' or None, not {shown(compression)}")
     if compression not in (None, *COMPRESSED.values()):
@@ -305,7 +305,7 @@ def check_compression(compression: Any) -> None:
 
 
 def check_serializer(serializer: Any) -> None:
-    """Raises TypeError for what is no serializer: an instance with `name`, `dumps` and `loads`."""
+    """Check that `serializer` is an instance with `name`, `dumps` and `loads`. Raises TypeError if it is not."""
     if serializer is None:
         return
     if isinstance(serializer, type):
@@ -324,7 +324,7 @@ _CHECKED = (
 
 
 def check_recorded(directory: str, recorded: dict[str, Any], settings: Collection[str], *, plain_disk: bool) -> None:
-    """Raises for what a directory says of settings that are not given, where it makes no sense."""
+    """Check the recorded settings of a directory that the given `settings` do not replace."""
     pragmas = {f"sqlite_{pragma}" for pragma in _DISK_PRAGMAS}
     for key in sorted((_CHECKED | pragmas) & recorded.keys() - set(settings)):
         try:

@@ -1,4 +1,4 @@
-"""The command ``disk``: looking at cache directories, mending, copying and migrating them."""
+"""The command ``disk``: checks, repairs, describes, copies and migrates cache directories."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DAMAGED = """\
 def add_to(
     commands: argparse._SubParsersAction[argparse.ArgumentParser],  # pyright: ignore[reportPrivateUsage]
 ) -> None:
-    """Adds the command to the program's."""
+    """Add the command to the program's."""
     actions = add_group(
         commands,
         "disk",
@@ -107,7 +107,7 @@ def _at_least(least: int) -> Callable[[str], int]:
 
 
 def _guarded(run: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
-    """Runs an action; what cannot be done becomes a line on standard error and exit status 1."""
+    """Run an action. An expected error becomes a line on standard error and exit status 1."""
     from flexcache_rs.disk.raw_directory import UnusableError
 
     try:
@@ -119,7 +119,7 @@ def _guarded(run: Callable[[argparse.Namespace], int], options: argparse.Namespa
     except sqlite3.DatabaseError as error:
         text = f"{options.directory}: {error}\n{DAMAGED.format(options.directory)}"
     except RuntimeError as error:
-        # The directory is open in this very process.
+        # The directory is open in this process.
         text = str(error)
     except BrokenPipeError:
         raise
@@ -161,12 +161,12 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _check_one(options: argparse.Namespace, folder: Path, inside: list[Path]) -> int:
-    """Checks one database and its files; how many findings are left."""
+    """Check one database and its files. Returns the number of findings that remain."""
     from flexcache_rs.disk.core import Cache, Timeout
 
-    # To take the files of another cache for stray ones would be a disaster.
+    # Never fix if other caches are inside the folder: their files would count as unknown, and be deleted.
     fix = options.fix and not inside
-    # Not as a program opens it: whatever its settings are, they stay.
+    # Bypass the constructor, so that the settings of the directory stay as they are.
     cache = Cache.__new__(Cache)
     try:
         cache._connect(str(folder.absolute()), 60.0)  # noqa: SLF001
@@ -229,7 +229,7 @@ def _stored_as(mode: int) -> str:
 
 
 def _described(found: Found) -> dict[str, Any]:
-    """What there is to say about a cache, summed over its shards."""
+    """Return the statistics of a cache, summed over its shards."""
     from flexcache_rs.disk.format import DBNAME, METADATA
     from flexcache_rs.disk.raw_directory import reading, settings, volume
 
@@ -293,7 +293,7 @@ def _moment(seconds: float | None) -> str:
 
 
 def _lines(content: dict[str, Any]) -> Iterator[str]:
-    """The same for people."""
+    """Format the statistics as lines for people."""
     name = content["name"] or "."
     yield f"{name}: " + (f"FanoutCache of {content['shards']} shards" if content["shards"] else "Cache")
     lookups = content["hits"] + content["misses"]
@@ -327,7 +327,7 @@ def _lines(content: dict[str, Any]) -> Iterator[str]:
 
 
 def _standard(stream: TextIO | None, name: str) -> IO[bytes]:
-    """The bytes of standard input or output, which is None where it is closed."""
+    """Return the byte stream of standard input or output. A closed stream is None, which raises OSError."""
     if stream is None:
         raise OSError(errno.EBADF, "it is closed", name)
     return stream.buffer
@@ -335,7 +335,7 @@ def _standard(stream: TextIO | None, name: str) -> IO[bytes]:
 
 @contextlib.contextmanager
 def _output(name: str) -> Generator[IO[bytes]]:
-    """A new file, which is only there when all of it is; or standard output."""
+    """Open a file that appears only when it is complete, or standard output."""
     from flexcache_rs.disk.raw_directory import naming
 
     if name == "-":
@@ -343,7 +343,7 @@ def _output(name: str) -> Generator[IO[bytes]]:
         return
     path = Path(name)
     if path.exists() and not path.is_file():
-        # A device or a pipe, which is not to be replaced.
+        # A device or a pipe must not be replaced by a file.
         with naming(path), path.open("wb") as file:
             yield file
         return
@@ -385,7 +385,7 @@ def _import(options: argparse.Namespace) -> int:
             _standard(sys.stdin, "standard input") if is_piped else stack.enter_context(Path(options.file).open("rb"))
         )
         importer = Importer(options.directory, file, replace=options.replace, shards=options.shards)
-        # How many there will be is said at the end: by bytes where they can be counted.
+        # The number of entries comes at the end of the file, so show the progress in bytes.
         size = 0 if is_piped else Path(options.file).stat().st_size
         progress, report = _progress(options, size, "import")
         try:
@@ -401,7 +401,7 @@ def _import(options: argparse.Namespace) -> int:
 
 
 def _warn_of_limits(directory: Path) -> None:
-    """Says so where the next write of a program will evict."""
+    """Print a warning if the next write to a cache will evict."""
     from flexcache_rs.disk.format import DBNAME
     from flexcache_rs.disk.raw_directory import find, reading, settings, volume
 

@@ -1,4 +1,4 @@
-"""Values that are like no others."""
+"""The constants `ENOVAL` and `UNKNOWN`, which differ from every value that a user stores."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _MADE: dict[str, Any] = {}
 
 
 class Constant(tuple[str]):
-    """A value that is like no other, and says its name."""
+    """A sentinel, which is equal to itself only and shows its name."""
 
     __slots__ = ()
 
     def __new__(cls, name: str | tuple[str]) -> Self:
-        """A constant of the given name; the same one each time, also from a pickle, which gives it in a tuple."""
+        """Return the constant of a name, the same object each time. A pickle passes the name in a tuple."""
         if isinstance(name, tuple):
             (name,) = name
         constant: Self = _MADE.setdefault(name, super().__new__(cls, (name,)))
@@ -29,7 +29,7 @@ class Constant(tuple[str]):
 
 
 ENOVAL = Constant("ENOVAL")
-"""No value was given or found; None is a value."""
+"""No value was given or found. None would not do, because it is a value."""
 
 UNKNOWN = Constant("UNKNOWN")
-"""The code that chooses the name of a file does not know the key or the value."""
+"""Stands for a key or value which the code that chooses a file name does not know."""

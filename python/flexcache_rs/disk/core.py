@@ -1,4 +1,4 @@
-"""`Cache`, and the set-up of its directory."""
+"""`Cache`, and the setup of its directory."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
             options["compression"] = compression
         self._use_disk(disk(directory, **options))
         rules = {key: merged[key] for key in _RULES}
-        # Before it is written: a directory must not be left with what cannot be read again.
+        # Check before writing, so that no directory records settings with which it cannot be opened again.
         self._understood(rules)
         self._create(merged, policy["init"])
         self._rules = rules
@@ -187,9 +187,9 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         self._show(merged, recorded)
 
     def _show(self, merged: dict[str, Any], recorded: dict[str, Any]) -> None:
-        """Makes attributes of settings and counters."""
+        """Make attributes of the settings and counters."""
         for key, value in merged.items():
-            # Whatever else there is in the directory is no attribute: it could hide a method.
+            # Unknown names in the directory do not become attributes, because they could hide a method.
             if key not in _RULES and is_known(key):
                 setattr(self, key, value)
         for key in METADATA:
@@ -213,7 +213,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         return kind is not None
 
     def _agree_on_serializer(self, recorded: dict[str, Any], merged: dict[str, Any]) -> Serializer | None:
-        """The serializer to use, recorded in `merged`. Raises ValueError where the directory was made with another."""
+        """Return the serializer, and record it in `merged`. Raises ValueError if the directory has another one."""
         ours = "pickle" if self._serializer is None else self._serializer.name
         theirs = recorded.get("serializer", "pickle" if recorded else ours)
         if ours != theirs:
@@ -224,7 +224,10 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
 
     @staticmethod
     def _agreed(name: str, recorded: dict[str, Any], merged: dict[str, Any], given: Any) -> Any:
-        """What the directory was made with, which is what may be given; recorded where it is new."""
+        """Return the value that the directory was made with, and record it in `merged`.
+
+        Raises ValueError if another value is given.
+        """
         kept = recorded.get(name, given)
         if given not in (None, kept):
             raise ValueError(f"{name} must be the one that the directory was made with, {kept!r}, not {given!r}")
@@ -234,7 +237,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
 
     @staticmethod
     def _understood(rules: dict[str, Any]) -> tuple[str | None, str | None, float, int, bool]:
-        """Rules as the store has them. Raises for what makes no sense."""
+        """Check the eviction rules, and return them in the form of the native store."""
         policy = policy_of(rules["eviction_policy"])
         return (
             policy["get"],
@@ -293,7 +296,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         self._change_rule("cull_limit", value)
 
     if TYPE_CHECKING:
-        # Every setting is an attribute, whatever its name.
+        # Every setting is an attribute.
         def __getattr__(self, name: str) -> Any: ...
 
     @property

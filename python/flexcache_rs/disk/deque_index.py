@@ -107,7 +107,7 @@ class Deque(Sequence["Any"]):
                 self._popleft()
 
     def _key_at(self, index: int) -> Iterator[Any]:
-        """The key at an index, or none: another may have taken it."""
+        """Return the key at an index. None if another process has removed the value meanwhile."""
         length = len(self._cache)
         if not -length <= index < length:
             raise IndexError("deque index out of range")
@@ -524,7 +524,7 @@ class Index(StoredMapping):
             return NotImplemented
         mapping: Mapping[Any, Any] = other  # pyright: ignore[reportUnknownVariableType]
         if isinstance(mapping, Index | OrderedDict):
-            # Both have an order, and it counts.
+            # Both mappings are ordered, so the order matters.
             return len(self) == len(mapping) and list(self.items()) == list(mapping.items())
         return self._has_items_of(mapping)
 

@@ -1,4 +1,4 @@
-"""Where a cache lies."""
+"""The location of a cache."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def shown(value: Any) -> str:
 
 
 def path_of(directory: Any) -> str:
-    """The path of a directory, with `~` and `$VARIABLES` in it replaced.
+    """Return the path of a directory, with `~` and `$VARIABLES` replaced.
 
     Raises:
         TypeError: It is neither text nor a path.
@@ -30,9 +30,9 @@ def path_of(directory: Any) -> str:
 
 
 def prepare_directory(directory: str | os.PathLike[str] | None) -> str:
-    """The directory to use: made, with `~` and `$VARIABLES` in it replaced; a temporary one for None.
+    """Create a directory if needed, and return its path with `~` and `$VARIABLES` replaced. None makes a temporary one.
 
-    A directory that is made is private to its owner.
+    A new directory is private to its owner.
     """
     if directory is None:
         import tempfile

@@ -31,25 +31,25 @@ __all__ = ["DjangoCache"]
 
 
 _PARAMETERS = ("SHARDS", "DATABASE_TIMEOUT")
-"""What stands beside `OPTIONS`, apart from what every backend of Django has."""
+"""Names beside `OPTIONS` in the settings that only this backend has."""
 
 _OF_ALL_BACKENDS = ("BACKEND", "LOCATION", "TIMEOUT", "OPTIONS", "KEY_PREFIX", "VERSION", "KEY_FUNCTION")
 
 _OF_DJANGO = frozenset(("MAX_ENTRIES", "CULL_FREQUENCY"))
-"""Options that every backend of Django is given; `size_limit` and `cull_limit` are this one's."""
+"""Options that Django passes to every backend. This backend has `size_limit` and `cull_limit` instead."""
 
 _SETTINGS = frozenset(DEFAULT_SETTINGS) | set(PARAMETERS)
 
 
 def _refuse_misplaced(params: dict[str, Any]) -> None:
-    """Refuses what is misspelt or belongs into `OPTIONS`: Django passes on whatever the settings have.
+    """Refuse names that are misspelt or belong in `OPTIONS`. Django itself passes any name on.
 
     Raises:
         TypeError: There is such a name.
     """
     known = (*_PARAMETERS, *_OF_ALL_BACKENDS)
     for name in params:
-        # Django takes these in small letters too.
+        # Django also accepts these in lower case.
         if name in known or name in ("timeout", "max_entries", "cull_frequency"):
             continue
         if name.lower() in _SETTINGS or name in _OF_DJANGO:
@@ -231,7 +231,7 @@ class DjangoCache(Backend):
         if timeout == DEFAULT_TIMEOUT:
             timeout = self.default_timeout
         timeout = expiry(timeout, name="timeout")
-        # In Django 0 is over at once; a cache's time would be over only the moment after.
+        # In Django a timeout of 0 has expired at once. In a cache, 0 seconds expire only an instant later.
         return -1 if timeout == 0 else timeout
 
     def memoize(

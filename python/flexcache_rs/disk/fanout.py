@@ -32,16 +32,16 @@ if TYPE_CHECKING:
     from flexcache_rs.disk.serializers import Serializer
 
 MOST_SHARDS = 1000
-"""Their directories have three digits."""
+"""The names of their directories have three digits."""
 
 _FIRST_IN_QUEUE = 500_000_000_000_000
-"""The key of what is pushed into an empty queue."""
+"""The key of the first value pushed into an empty queue."""
 
 _PASSED_ON = frozenset(DEFAULT_SETTINGS) | {"timeout", "disk"}
 
 
 class _InaccessibleError(AttributeError, AssertionError):
-    """What Python expects of a name that is no attribute, and what python-diskcache raises."""
+    """Both AttributeError, which Python expects for a missing attribute, and python-diskcache's error."""
 
 
 @suggesting
@@ -93,7 +93,7 @@ class FanoutCache(CacheMixin):
         self._directory = prepare_directory(directory)
         self._count = shards
         limit = settings.pop("size_limit", self._class_of_shards.default_settings["size_limit"])
-        # What it takes to make this object again; `size_limit` is passed on to each shard.
+        # The arguments to make this object again, for pickle.
         self._options: dict[str, Any] = {"serializer": serializer}
         if unreadable_is_missing(unreadable):
             self._options["unreadable"] = unreadable
@@ -181,7 +181,7 @@ class FanoutCache(CacheMixin):
 
     def _transaction_of_move(self, old: Any, new: Any) -> DiskTransaction:
         source, target = self._shard(old), self._shard(new)
-        # All processes lock them in this order. The new entry is committed first: a process may die in between.
+        # All processes lock shards in this order. `target` commits first, so a crash in between loses no value.
         both = [shard for shard in self._shards if shard in (source, target)]
         return DiskTransaction(both, True, last=both.index(source))
 
@@ -322,7 +322,7 @@ class FanoutCache(CacheMixin):
         return heapq.merge(*each, key=self._place, reverse=reverse)
 
     def _place(self, key: Any) -> tuple[int, Any, bool]:
-        """Where SQLite has a key in its order: numbers, then text by its bytes, then bytes."""
+        """Return a sort key in SQLite's order: numbers, then text by its bytes, then bytes."""
         stored, raw = self._shards[0].disk.put(key)
         if isinstance(stored, str):
             return 1, stored.encode("utf-8", "surrogatepass"), raw
@@ -331,7 +331,7 @@ class FanoutCache(CacheMixin):
         return 2, bytes(stored), raw
 
     def _ends(self, prefix: str | None, side: Literal["front", "back"]) -> list[tuple[Any, Cache]]:
-        """The key at an end of a queue in each shard that has one, that of the whole queue first."""
+        """Return the keys at an end of a queue, one per non-empty shard. The end of the whole queue comes first."""
         ends: list[tuple[Any, Cache]] = []
         for shard in self._shards:
             key, _ = shard.peek(prefix, side=side, retry=True)
@@ -356,7 +356,7 @@ class FanoutCache(CacheMixin):
         (500000000000000, 'jobs-500000000000000')
         """
         try:
-            # No Python code between the beginning and the block: a signal's handler may raise there.
+            # No Python code between the begin and the block: a signal handler could raise there.
             with self._transaction_of_many(retry):
                 ends = self._ends(prefix, side)
                 number = _FIRST_IN_QUEUE
@@ -561,6 +561,6 @@ def operational_error() -> type[Exception]:
 
 
 def _shaped(default: Any, expire_time: bool, tag: bool) -> Any:
-    """A default as `get` returns it, with what is asked about it."""
+    """Return a default in the form in which `get` does, with None for expiry time and tag if they are wanted."""
     wanted = operator.countOf((expire_time, tag), True)
     return (default, *[None] * wanted) if wanted else default

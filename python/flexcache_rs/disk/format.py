@@ -1,4 +1,4 @@
-"""What python-diskcache's format fixes: names, modes, settings, the SQL of its eviction policies."""
+"""The constants of python-diskcache's format: names, modes, settings, and the SQL of its eviction policies."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ MODE_TEXT = 3
 MODE_PICKLE = 4
 
 COMPRESSED = {16: "zstd", 32: "lz4", 64: "lz4"}
-"""What is added to a mode where the value is compressed. 64 is LZ4 with a checksum after it, 32 without one."""
+"""Flags that are added to the mode of a compressed value. 64 is LZ4 followed by a checksum, and 32 LZ4 without one."""
 
 MODES = frozenset(mode + added for mode in range(5) for added in (0, *COMPRESSED))
 
 HIGHEST_PICKLE_PROTOCOL = 5
-"""What `pickle` says. It is not asked, because it takes longer to import than the rest of the package."""
+"""`pickle.HIGHEST_PROTOCOL`, copied because `pickle` takes longer to import than the rest of the package."""
 
 DEFAULT_SETTINGS: dict[str, Any] = {
     "statistics": 0,
@@ -38,12 +38,12 @@ DEFAULT_SETTINGS: dict[str, Any] = {
     "disk_min_file_size": 2**15,
     "disk_pickle_protocol": HIGHEST_PICKLE_PROTOCOL,
 }
-"""What a new directory is set to."""
+"""The settings of a new directory."""
 
 METADATA = {"count": 0, "size": 0, "hits": 0, "misses": 0}
-"""Counters that stand beside the settings."""
+"""Counters, which are stored beside the settings."""
 
 
 EVICTION_POLICY: dict[str, dict[str, str | None]] = _DISK_EVICTION_POLICIES
-"""The orders of eviction, in SQL; more may be added. `init` makes an index, `get` is what a read sets in its row,
-`cull` selects `{fields}` of at most `?` victims; `{now}` is the time of the call."""
+"""The eviction policies in SQL. Programs may add more. `init` creates an index, `get` is the SET clause of a read, and
+`cull` selects `{fields}` of at most `?` victims. `{now}` is the time of the call."""

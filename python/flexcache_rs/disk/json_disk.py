@@ -54,7 +54,7 @@ class JSONDisk(Disk):
     def _decompress(self, data: bytes, what: str) -> Any:
         decompressor = zlib.decompressobj()
         try:
-            # The buffer grows with what is there, up to the limit.
+            # The buffer grows with the actual output, up to the limit.
             text = decompressor.decompress(data, self.max_bytes + 1)
         except zlib.error as error:
             raise zlib.error(f"{what} is damaged: {error}") from None

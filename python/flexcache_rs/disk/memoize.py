@@ -1,4 +1,4 @@
-"""Keys for calls of functions, and the decorator that stores what they return."""
+"""Keys for calls of functions, and the decorator that stores the results."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         __qualname__: str
 
         def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
-            """The stored result, or that of the function."""
+            """Return the stored result, or call the function and store its result."""
             ...
 
         @overload
@@ -147,14 +147,14 @@ def args_to_key(
     typed: bool,
     ignore: Collection[int | str],
 ) -> tuple[Any, ...]:
-    """The key of a call: positional arguments, None, keywords by name; with `typed` their types after that.
+    """Return the key of a call: positional arguments, None, keywords sorted by name, and with `typed` the types.
 
-    The same call spelled with a keyword or by position has two keys.
+    A call has different keys when an argument is passed by position and by keyword.
 
     >>> args_to_key(("module.f",), (1, 2), {"z": 3, "y": "q"}, typed=False, ignore=())
     ('module.f', 1, 2, None, 'y', 'q', 'z', 3)
     """
-    # Most calls have no keywords, and most functions ignore nothing.
+    # Skip the work that most calls do not need: most have no keywords, and most functions ignore nothing.
     kept = tuple(value for place, value in enumerate(args) if place not in ignore) if ignore else args
     named = [(name, kwargs[name]) for name in sorted(kwargs) if name not in ignore] if kwargs else ()
     key = (*base, *kept, None)
@@ -166,14 +166,14 @@ def args_to_key(
 
 
 def named(name: str | None, function: Callable[..., Any]) -> str:
-    """The name under which a function's results are stored."""
+    """Return the name under which a function's results are stored."""
     return full_name(function) if name is None else name
 
 
 def refuse_callable(name: object) -> None:
-    """Finds the decorator that was written without its parentheses."""
+    """Raise TypeError if the decorator was written without parentheses."""
     if callable(name):
-        # python-diskcache's words, which its tutorial shows: the decorator was written without parentheses.
+        # python-diskcache's message, which its tutorial shows.
         raise TypeError("name cannot be callable")
 
 
@@ -185,9 +185,9 @@ def memoizing(
     set: Callable[[Any, Any], object] | None,  # noqa: A002
     key_of_call: Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any] | None = None,
 ) -> Memoizing:
-    """A decorator that looks for a call's result with `get` (ENOVAL is a miss) and stores it with `set`.
+    """Return a decorator that looks up results with `get` (ENOVAL is a miss) and stores them with `set`.
 
-    `key_of_call` makes the key of a function's call in place of `args_to_key`.
+    `key_of_call` makes the keys instead of `args_to_key`.
     """
     refuse_callable(name)
 
@@ -214,7 +214,7 @@ def memoizing(
                     await in_thread(set, key, result)
             return result  # pyright: ignore[reportUnknownVariableType]
 
-        # It takes a while, and most programs decorate nothing.
+        # Imported here, because the import is slow and most programs decorate nothing.
         import inspect
 
         wrapper: Any = of_coroutine if inspect.iscoroutinefunction(function) else of_function

@@ -1,4 +1,4 @@
-"""The earlier home of what stored pickles refer to by this name."""
+"""An earlier name of a module, to which stored pickles refer."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class CacheMixin:
         )
 
     def _keep(self: Any, store: Callable[..., object], key: Any, value: Any, **how: Any) -> None:
-        """Stores a result that was computed, unless the directory cannot be written: then it warns, once."""
+        """Store a computed result. If the directory cannot be written, warn once instead."""
         try:
             store(key, value, **how)
         except PermissionError:
@@ -143,7 +143,7 @@ class CacheMixin:
         if not entries:
             return 0
         try:
-            # No Python code between the beginning and the block: a signal's handler may raise there.
+            # No Python code between the begin and the block: a signal handler could raise there.
             with self._transaction_of_many(retry):
                 for key, value in entries:
                     self.set(key, value, expire=expire, tag=tag, retry=True)
@@ -189,7 +189,7 @@ class CacheMixin:
         return self.transact(retry)  # type: ignore[no-any-return]
 
     def _move(self: Any, old: Any, new: Any) -> bool:
-        """Store the value of a key under another one instead. Returns False if there is none."""
+        """Move the value of a key to another key. Returns False if the key has no value."""
         with self._transaction_of_move(old, new):
             value, expires_at, tag = self.get(old, ENOVAL, expire_time=True, tag=True, retry=True)
             if value is ENOVAL:

@@ -1,4 +1,4 @@
-"""Directories on network filesystems, where SQLite's fast ways are not safe."""
+"""Detection of network file systems, on which SQLite's write-ahead log is not safe."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NETWORKED = frozenset(
 
 _MOUNTS = "/proc/self/mountinfo"
 
-# The backslash is last, for the others begin with one.
+# The backslash is last, because the other escapes begin with one.
 _ESCAPES = (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\"))
 
 SETTINGS: dict[str, str | int] = {
@@ -22,7 +22,7 @@ SETTINGS: dict[str, str | int] = {
     "sqlite_mmap_size": 0,
     "sqlite_synchronous": 2,
 }
-"""How SQLite works on a network filesystem: without shared memory, which has no meaning between machines."""
+"""SQLite's settings for a network filesystem. They avoid shared memory, which machines cannot share."""
 
 
 class NetworkFilesystemWarning(UserWarning):
@@ -30,16 +30,16 @@ class NetworkFilesystemWarning(UserWarning):
 
 
 def filesystem_of(directory: str) -> str | None:
-    """The type of the network filesystem that a directory lies on; None where it is local, or not known.
+    """Return the type of the network filesystem of a directory. None if it is local or unknown.
 
-    Known is what Linux says of its mounts. On other systems give `network=True` by hand.
+    The type is known on Linux only, from the list of mounts. Elsewhere the user passes `network=True`.
     """
     try:
         with open(_MOUNTS, "rb", buffering=0) as file:  # noqa: PTH123
             mounts = file.read().decode("utf-8", "surrogateescape")
     except OSError:
         return None
-    # On most machines there is none at all.
+    # Most machines have no network filesystem at all.
     if not any(f" - {kind}" in mounts for kind in _NETWORKED):
         return None
     path = os.path.realpath(directory)
@@ -54,7 +54,7 @@ def filesystem_of(directory: str) -> str | None:
         for escape, character in _ESCAPES:
             point = point.replace(escape, character)
         inside = path == point or path.startswith(point.rstrip("/") + "/")
-        # Of two mounts on one point the later one is seen.
+        # Of two mounts at one point, the later one hides the other.
         if inside and len(point) >= depth:
             found, depth = kinds[0], len(point)
     return found if found is not None and found.partition(".")[0] in _NETWORKED else None

@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 class Rows:
-    """What a statement returned: an iterator over tuples, which also has the methods of a cursor of `sqlite3`."""
+    """The rows of a statement: an iterator over tuples, which also has the methods of a cursor of `sqlite3`."""
 
     arraysize = 1
 
     def __init__(self, columns: list[str], rows: list[tuple[Any, ...]], rowcount: int, lastrowid: int) -> None:
         self._rows = iter(rows)
         self.rowcount = rowcount
-        """How many rows were written; -1 where the statement writes none."""
+        """The number of written rows, or -1 if the statement does not write."""
         self.lastrowid = lastrowid
-        """The number of the row that was inserted last through the connection."""
+        """The rowid of the row that the connection inserted last."""
         self.description = [(name, *(None,) * 6) for name in columns] or None
-        """For each column its name, and six times None, as `sqlite3` has it."""
+        """For each column a tuple of its name and six times None, as in `sqlite3`."""
 
     def __iter__(self) -> Self:
         return self
@@ -36,26 +36,26 @@ class Rows:
         return next(self._rows)
 
     def fetchone(self) -> tuple[Any, ...] | None:
-        """The next row, None after the last one."""
+        """Return the next row, or None after the last one."""
         return next(self._rows, None)
 
     def fetchmany(self, size: int | None = None) -> list[tuple[Any, ...]]:
-        """The next rows, so many at most."""
+        """Return at most `size` further rows."""
         from itertools import islice
 
         return list(islice(self._rows, self.arraysize if size is None else size))
 
     def fetchall(self) -> list[tuple[Any, ...]]:
-        """The rows that are left."""
+        """Return the remaining rows."""
         return list(self._rows)
 
     def close(self) -> None:
-        """Drops the rows that are left."""
+        """Drop the remaining rows."""
         self._rows = iter(())
 
 
 class Connection:
-    """What programs written for python-diskcache take for its connection: statements go the cache's own way."""
+    """Looks like python-diskcache's private connection, and runs statements through the cache."""
 
     def __init__(self, query: Callable[..., Any], run: Callable[..., Any], retry: bool) -> None:
         self._query = query
@@ -63,13 +63,13 @@ class Connection:
         self._retry = bool(retry)
 
     def execute(self, sql: str, parameters: Iterable[Any] | Mapping[str, Any] = (), /) -> Rows:
-        """Runs a statement."""
-        # Most statements read, and need not wait for writers.
+        """Run a statement."""
+        # Try it as a reading statement first, because most are and need not wait for writers.
         found = self._query(sql, parameters, self._retry)
         return Rows(*(self._run(sql, (parameters,), self._retry) if found is None else found))
 
     def executemany(self, sql: str, parameters: Iterable[Any], /) -> Rows:
-        """Runs a statement that writes once for each of the parameters, all of them or none."""
+        """Run a writing statement once for each of the parameters, in one transaction."""
         return Rows(*self._run(sql, parameters, self._retry))
 
 
@@ -82,8 +82,8 @@ class QueryMixin:
 
         The tables are python-diskcache's: `Cache` (key, raw, store_time, expire_time, access_time, access_count, tag,
         size, mode, filename, value) and `Settings` (key, value). Keys and values are as they are stored: text, bytes
-        and numbers as themselves (raw = 1, mode = 1), others encoded. Expired rows are there until they are removed.
-        In a transaction of this thread the statement sees what was done inside.
+        and numbers as themselves (raw = 1, mode = 1), others encoded. Expired rows are present until they are removed.
+        In a transaction of this thread, the statement sees the changes of the transaction.
 
         Args:
             sql: One statement; `?` and `:name` are parameters.
@@ -95,10 +95,10 @@ class QueryMixin:
 
         Raises:
             ValueError: The statement writes.
-            sqlite3.Error: What SQLite says of the statement.
-            Timeout: Others had the database locked all the time.
+            sqlite3.Error: SQLite refuses the statement.
+            Timeout: The database was locked for longer than `timeout` seconds.
 
-        All rows are read at once: memory grows with the result.
+        All rows are read at once, so memory grows with the result.
 
         >>> from flexcache_rs.disk import Cache
         >>> cache = Cache()
@@ -128,7 +128,7 @@ class QueryMixin:
     def _transact(
         self: Any, retry: bool = False, filename: str | None = None
     ) -> Generator[tuple[Callable[..., Rows], Callable[[str | None], None]]]:
-        """A transaction, with a way to run statements and one to name files that are not needed after it."""
+        """Begin a transaction. Yields a function that runs statements, and one that marks files for later deletion."""
         needless: list[str | None] = []
         try:
             with self.transact(retry):

@@ -1,7 +1,7 @@
-"""Cache directories as they lie on disk, for the command line: entries in raw form, nothing unpickled.
+"""The raw contents of cache directories, for the command line. Nothing is unpickled.
 
-The directories are read and written through Python's own SQLite. Nobody else in this process may have them open:
-two copies of SQLite in one process do not exclude each other.
+This reads and writes the directories through Python's own SQLite. They must not be open elsewhere in this process,
+because two copies of SQLite in one process do not see each other's locks.
 """
 
 from __future__ import annotations
@@ -35,28 +35,28 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 Datum = int | float | str | bytes | None
-"""What SQLite stores."""
+"""A value of a column in SQLite."""
 
 KINDS = ("cache", "deque", "index")
-"""Folders of a FanoutCache that hold caches of their own."""
+"""Subfolders of a FanoutCache that contain separate caches."""
 
 CHUNK = 2**20
-"""Bytes of a file that are in memory at a time."""
+"""The number of bytes of a file that are in memory at a time."""
 
 BATCH = 100
-"""Entries a transaction; so long do other writers wait."""
+"""Entries per transaction. Other writers wait until it ends."""
 
 TIMEOUT = 60.0
 """Seconds to wait for other writers."""
 
 
 class UnusableError(Exception):
-    """What went wrong, for a line on standard error."""
+    """An error whose message becomes a line on standard error."""
 
 
 @contextlib.contextmanager
 def naming(path: Path) -> Generator[None]:
-    """Lets errors of writing, which do not know of which file, say so."""
+    """Add the path to errors of writing, which lack it."""
     try:
         yield
     except OSError as error:
@@ -67,10 +67,10 @@ def naming(path: Path) -> Generator[None]:
 
 @dataclass(frozen=True)
 class Found:
-    """A cache in a directory: the directory itself, or one of those below it.
+    """A cache found in a directory or in one of its subfolders.
 
-    `name` is "" for the directory's own, else the folder. `databases` are the folders of its shards, or its only
-    one; `shards` is None for a `Cache`.
+    `name` is "" for the directory's own cache, else the subfolder. `databases` are the folders of its shards, or its
+    single folder. `shards` is None for a `Cache`.
     """
 
     name: str
@@ -79,13 +79,13 @@ class Found:
 
     @property
     def title(self) -> str:
-        """What to call it."""
+        """Return the name to show."""
         return self.name or "."
 
 
 @dataclass
 class Entry:
-    """An entry in raw form. `length` is that of its file, and `chunks` reads it; both are None without one."""
+    """An entry in raw form. `length` is the length of its file, and `chunks` reads it. Without a file both are None."""
 
     key: Datum
     raw: bool
@@ -101,7 +101,7 @@ class Entry:
 
 
 def find(directory: Path) -> list[Found]:
-    """The caches in a directory, its own first. Raises UnusableError where there are none."""
+    """Return the caches in a directory, its own first. Raises UnusableError if there are none."""
     if not directory.is_dir():
         raise UnusableError(f"{directory}: no such directory")
     found: list[Found] = []
@@ -128,7 +128,7 @@ def _shards(directory: Path) -> list[Path]:
 
 
 def connect(database: Path, *, write: bool = False) -> sqlite3.Connection:
-    """Opens a database; to read, it is neither made nor changed."""
+    """Open a database. Without `write` it is neither created nor changed."""
     uri = database.absolute().as_uri()
     if write:
         connection = sqlite3.connect(f"{uri}?mode=rw", uri=True, timeout=TIMEOUT, isolation_level=None)
@@ -137,13 +137,13 @@ def connect(database: Path, *, write: bool = False) -> sqlite3.Connection:
     log = database.with_name(database.name + "-wal")
     is_empty = not log.exists() or log.stat().st_size == 0
     if is_empty and os.access(database.parent, os.W_OK) and os.access(database, os.W_OK):
-        # A read-only connection would leave its log behind, this one removes it.
+        # A read-only connection would leave its write-ahead log behind. This one removes it.
         modes = ["mode=rw"]
     else:
-        # This one leaves a log of somebody else as it is.
+        # Read-only, so that the log of another process stays as it is.
         modes = ["mode=ro"]
         if is_empty:
-            # What nobody can write does not change.
+            # A database that this process cannot write, and that has no log, does not change.
             modes.append("immutable=1")
     for mode in modes[:-1]:
         with contextlib.suppress(sqlite3.OperationalError):
@@ -169,25 +169,25 @@ def _decode(data: bytes) -> str:
 
 @contextlib.contextmanager
 def reading(database: Path) -> Generator[sqlite3.Connection]:
-    """A connection to read through."""
+    """Open a connection for reading, and close it at the end."""
     with contextlib.closing(connect(database)) as connection:
         yield connection
 
 
 def settings(connection: sqlite3.Connection) -> dict[str, Datum]:
-    """The settings and counters of a directory."""
+    """Return the settings and counters of a directory."""
     return dict(connection.execute("SELECT key, value FROM Settings"))
 
 
 _INDEXES = ("Cache_key_raw", "Cache_store_time", "Cache_access_time", "Cache_access_count", "Cache_expire_time")
-"""What a directory may have. That of the times to expire may leave out rows that never do, and is of no use then."""
+"""Indexes that a directory may have. SQLite refuses the one on expire_time if it lacks the rows that never expire."""
 
 _COLUMNS = "key, raw, mode, value, filename, expire_time, tag, store_time, access_time, COALESCE(access_count, 0)"
 
 
 @dataclass
 class Reader:
-    """Reads the live entries of a folder, and counts what it could not read."""
+    """Reads the live entries of a folder, and counts the unreadable ones."""
 
     folder: Path
     now: float
@@ -197,7 +197,7 @@ class Reader:
     _last: int = -(2**63)
 
     def entries(self) -> Iterator[Entry]:
-        """The entries in order of insertion. One that is gone or replaced meanwhile may be left out or be new."""
+        """Yield the entries in order of insertion. Entries that change meanwhile may be left out or be newer."""
         with reading(self.folder / DBNAME) as connection:
             try:
                 yield from self._in_pages(connection)
@@ -219,10 +219,10 @@ class Reader:
                 yield from self._live(connection, rowid, row)
 
     def _one_by_one(self, connection: sqlite3.Connection) -> Iterator[Entry]:
-        """What can be read after the damage; an index tells which rows there are."""
+        """Yield the readable entries after the damage. The indexes tell which rows exist."""
         rowids: set[int] = set()
         for index in _INDEXES:
-            # As far as it goes.
+            # An index may be damaged too. Take the part that can be read.
             with contextlib.suppress(sqlite3.DatabaseError):
                 for (rowid,) in connection.execute(f"SELECT rowid FROM Cache INDEXED BY {index}"):
                     rowids.add(rowid)
@@ -239,7 +239,7 @@ class Reader:
 
     def _live(self, connection: sqlite3.Connection, rowid: int, row: list[Any]) -> Iterator[Entry]:
         if row[0] is None:
-            # A NaN: no library finds it again.
+            # The key was NaN, which no library finds again.
             return
         if row[5] is not None and row[5] <= self.now:
             self.expired += 1
@@ -247,7 +247,7 @@ class Reader:
         yield from self._entry(connection, rowid, row)
 
     def _entry(self, connection: sqlite3.Connection, rowid: int, row: Iterable[Any]) -> Iterator[Entry]:
-        # A writer may have replaced the row, and removed its file, since the row was read: look again, once.
+        # A writer may have replaced the row and removed its file since the row was read. Then read the row again, once.
         for attempt in range(2):
             key, raw, mode, value, filename, expire_time, tag, store_time, access_time, access_count = row
             entry = Entry(
@@ -264,7 +264,7 @@ class Reader:
             if filename is None:
                 yield entry
                 return
-            # A row may hold any name: those that do not lead to a file inside the folder are of no value.
+            # A damaged row may hold any file name. disk_open_value accepts only files inside the folder.
             file = disk_open_value(self.folder, filename) if _is_text(filename) else None
             if file is not None:
                 with file:
@@ -285,7 +285,7 @@ def _is_text(name: Any) -> bool:
 
 
 def _chunks(file: Any, length: int) -> Iterator[bytes]:
-    """A file by pieces, of exactly so many bytes."""
+    """Yield a file of exactly `length` bytes in chunks."""
     while length > 0:
         chunk: bytes = file.read(min(CHUNK, length))
         if not chunk:
@@ -295,20 +295,20 @@ def _chunks(file: Any, length: int) -> Iterator[bytes]:
 
 
 _DISK = Disk(".")
-"""For what it knows of keys; it has no files."""
+"""Only used to convert keys. It has no files."""
 
 
 def shard_of(key: Datum, shards: int) -> int:
-    """Where a FanoutCache keeps a key, as the table has it."""
+    """Return the number of the shard in which a FanoutCache stores a key, given in the form of the table."""
     return _DISK.hash(b"" if key is None else key) % shards
 
 
 _OF_A_PLACE = frozenset(("network", "sqlite_journal_mode", "sqlite_mmap_size"))
-"""Settings that follow from where a directory lies."""
+"""Settings that depend on the filesystem of a directory."""
 
 
 def usable_settings(given: dict[str, Any]) -> dict[str, Any]:
-    """Settings from elsewhere, without those that are wrong, or that every directory has of its own."""
+    """Return settings of another directory, without invalid ones and those that belong to one directory only."""
     usable: dict[str, Any] = {}
     for key, value in given.items():
         if key in METADATA or key in _OF_A_PLACE or not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", key):
@@ -316,7 +316,7 @@ def usable_settings(given: dict[str, Any]) -> dict[str, Any]:
         if key == "compression":
             fits = value in COMPRESSED.values()
         elif key.startswith("sqlite_"):
-            # Libraries put it into a statement as it is.
+            # Libraries insert the value into a statement without quoting.
             fits = key in DEFAULT_SETTINGS and isinstance(value, int)
         elif key in DEFAULT_SETTINGS and isinstance(DEFAULT_SETTINGS[key], int):
             fits = isinstance(value, int | float)
@@ -328,11 +328,11 @@ def usable_settings(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def create(folder: Path, given: dict[str, Any]) -> None:
-    """Makes a cache in a folder, with settings. Those that only another class of disk knows are recorded too."""
+    """Create a cache in a folder with settings. Settings that only another disk class knows are recorded too."""
     known = {key: value for key, value in given.items() if key in DEFAULT_SETTINGS}
     policy = known.get("eviction_policy")
     if isinstance(policy, str) and policy not in EVICTION_POLICY:
-        # One that the program has registered is recorded below; here there is nothing it could be made with.
+        # A policy that a program has registered is unknown here. It is recorded below.
         del known["eviction_policy"]
     Cache(folder, **known).close()
     with contextlib.closing(connect(folder / DBNAME, write=True)) as connection:
@@ -344,7 +344,7 @@ def create(folder: Path, given: dict[str, Any]) -> None:
 class Writer:
     """Writes entries into a cache's folders.
 
-    Use it in a `with` block; an exception leaves what was written before. Nothing is evicted.
+    Use it in a `with` block. After an exception the entries written so far stay. It evicts nothing.
     """
 
     def __init__(self, found: Found, *, replace: bool) -> None:
@@ -361,7 +361,7 @@ class Writer:
         if isinstance(synchronous, int):
             for connection in self._connections:
                 connection.execute(f"PRAGMA synchronous = {synchronous}")
-        # Others see a file on the network when it is closed, and rows before that would lead nowhere.
+        # On a network, other machines see a file only after it is synced. Its row must not be visible before.
         self._sync = bool(recorded.get("network"))
         self.written = 0
         self.kept = 0
@@ -382,7 +382,7 @@ class Writer:
                 connection.close()
 
     def put(self, entry: Entry) -> None:
-        """Writes an entry; large values go to a file, as the directory says."""
+        """Write an entry. Large values go to a file, according to the settings of the directory."""
         shard = shard_of(entry.key, len(self._folders)) if len(self._folders) > 1 else 0
         filename = None
         if entry.chunks is not None:
@@ -396,7 +396,7 @@ class Writer:
             self._flush(shard)
 
     def store(self, entry: Entry, value: Any) -> None:
-        """Writes an entry with a str, bytes, int or float, in the form that the directory wants."""
+        """Write an entry whose value is a str, bytes, int or float, in the form that the settings ask for."""
         if isinstance(value, str | bytes) and len(value) >= self._min_file_size:
             entry.mode = MODE_TEXT if isinstance(value, str) else MODE_BINARY
             entry.chunks = (value.encode() if isinstance(value, str) else value,)
@@ -494,7 +494,7 @@ class Writer:
 
 
 def volume(connection: sqlite3.Connection) -> int:
-    """Bytes on disk, of the database and of the files."""
+    """Return the bytes on disk of the database and the files."""
     ((page_size,),) = connection.execute("PRAGMA page_size")
     ((pages,),) = connection.execute("PRAGMA page_count")
     ((size,),) = connection.execute("SELECT COALESCE(SUM(value), 0) FROM Settings WHERE key = 'size'")

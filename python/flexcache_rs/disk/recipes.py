@@ -76,7 +76,7 @@ class SharedCache(Protocol):
 
 @suggesting
 class _Recipe:
-    """A key of a cache, and how to store under it."""
+    """The common base of recipes: a key of a cache, with expiry and tag."""
 
     def __init__(self, cache: SharedCache, key: Any, expire: float | timedelta | None = None, tag: Any = None) -> None:
         self._cache = cache
@@ -125,14 +125,14 @@ class Averager(_Recipe):
 
 @suggesting
 class _Hold(DiskHold):
-    """Something to be held for the time of a `with`. Taking and giving back are one native call each."""
+    """The common base of locks and semaphores. Acquiring and releasing are one native call each."""
 
     _kind = "lock"
 
     def __init__(
         self, cache: SharedCache, key: Any, expire: float | timedelta | None = None, tag: Any = None, *, value: int = 1
     ) -> None:
-        # For ever is what None says.
+        # None means for ever, so infinity is not accepted.
         expire = expiry(expire, above=0)
         shard = getattr(cache, "_shard", None)
         shard = cache if shard is None else shard(key)
@@ -269,7 +269,7 @@ class BoundedSemaphore(_Hold):
 
 
 class _Bucket(_Recipe):
-    """Tokens that come at a rate, up to a number: (seconds when last looked at, tokens then)."""
+    """A token bucket. The cache stores (time of the last look in seconds, tokens at that time)."""
 
     def fill(self, count: float, rate: float, clock: Callable[[], float]) -> None:
         self._count = count
@@ -278,13 +278,13 @@ class _Bucket(_Recipe):
         self._store((clock(), count))
 
     def take(self) -> float:
-        """Takes a token; seconds until there will be one, if there is none."""
-        # Nothing of the user's runs while others wait for the transaction.
+        """Take a token. If there is none, return the seconds until the next one."""
+        # Call the user's clock before the transaction, because other writers wait during it.
         now = self._clock()
         with self._cache.transact(retry=True):
             last, tokens = self._cache.get(self._key, default=(now, self._count))
             if now < last:
-                # The clock was set back: that takes no tokens away, and they come from now on.
+                # The clock was set back. Keep the tokens, and count from the new time.
                 self._store((now, tokens))
                 last = now
             tokens = min(tokens + (now - last) * self._rate, self._count)
@@ -389,16 +389,16 @@ def barrier(
 
 
 def _keep(store: Callable[..., object], key: Any, value: Any, **how: Any) -> None:
-    """Stores a result in a cache of another library."""
+    """Store a result in a cache of another library."""
     store(key, value, **how)
 
 
 def _start(task: Callable[[], object], name: str) -> None:
-    """Runs a task in a thread of its own, if one can be had."""
+    """Run a task in a new thread, if one can be started."""
     try:
         threading.Thread(target=task, daemon=True).start()
     except RuntimeError:
-        # The value that was found is still good.
+        # The found value is still good, so only log it.
         _logger.warning("no thread could be started to compute %s early", name, exc_info=True)
 
 
@@ -453,7 +453,7 @@ def memoize_stampede(
             return result
 
         def compute_early(key: tuple[Any, ...], took: float, *args: P.args, **kwargs: P.kwargs) -> None:
-            # One at a time, for as long as it takes.
+            # Only one refresh runs at a time. The marker expires after the time that a computation takes.
             if not getattr(cache, "read_only", False) and cache.add((*key, ENOVAL), None, expire=took, retry=True):
                 task = functools.partial(contextvars.copy_context().run, compute, key, *args, **kwargs)
                 _start(task, base[0])
@@ -466,7 +466,7 @@ def memoize_stampede(
                 return compute(key, *args, **kwargs)
             result, took = found
             if expires is not None:
-                # Not 0, of which there is no logarithm.
+                # 1.0 - random() is never 0, whose logarithm is undefined.
                 lead = -took * beta * math.log(1.0 - random.random())
                 if lead >= expires - time.time():
                     compute_early(key, took, *args, **kwargs)

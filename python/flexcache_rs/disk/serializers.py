@@ -52,7 +52,7 @@ class Serializer(Protocol):
 
 
 class _NotPlainError(Exception):
-    """What was found by name may hand out objects that it shares."""
+    """The found object is not a plain class, and may return objects that others share."""
 
 
 def _is_shared(found: Any) -> bool:
@@ -66,10 +66,10 @@ def _makes_its_own(found: Any) -> bool:
 
 
 class _Finder:
-    """What may be found by name."""
+    """An unpickler that finds allowed names only."""
 
     def __init__(self, data: bytes, allowed: frozenset[str]) -> None:
-        # The names of Python 2, which early protocols have, are replaced below: before they are looked up.
+        # Early protocols have names of Python 2. find_class() replaces them before the check.
         super().__init__(io.BytesIO(data), fix_imports=False)  # type: ignore[call-arg]
         self.allowed = allowed
         self.only_plain = False
@@ -90,7 +90,7 @@ class _Allowing(_Finder, pickle.Unpickler):
     pass
 
 
-# In Python, so that it can look at each object whose state is set; much slower.
+# The unpickler in Python, which can check each object whose state is set. It is much slower.
 _InPython: Any = pickle._Unpickler  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
 
 
@@ -214,7 +214,7 @@ class SignedPickleSerializer:
         secrets: tuple[Any, ...] = self._keys
         for secret in secrets:
             if not isinstance(secret, bytes):
-                # Not shown: it is a secret.
+                # Do not show the value, because it is a secret.
                 raise TypeError(f"key must be bytes, not {type(secret).__name__}")
             if len(secret) < 16:
                 raise ValueError(f"key must have at least 16 bytes, not {len(secret)}")
@@ -251,7 +251,7 @@ def _refuse_changes(value: Any, scalars: frozenset[type], keys: frozenset[type])
             if isinstance(part, datetime) and part.tzinfo is None:
                 raise TypeError("a datetime without a time zone would be read as a str")
         elif kind in (list, tuple, dict):
-            # Whatever refers to itself is refused by the encoder.
+            # The encoder refuses objects that contain themselves.
             if id(part) in seen:
                 continue
             seen.add(id(part))
@@ -361,7 +361,7 @@ class MsgspecSerializer:
 
 
 def _hashable(key: Any) -> Any:
-    """A key with tuples for lists."""
+    """Return a key with its lists replaced by tuples."""
     if not isinstance(key, list):
         return key
     parts: list[Any] = key  # pyright: ignore[reportUnknownVariableType]

@@ -40,7 +40,7 @@ _NAME = re.compile(rf"(?:{'|'.join(KINDS)})(?:/[^/\\:\x00]+)+")
 
 
 def encode(datum: Datum) -> Any:
-    """A datum as JSON has it. Raises UnicodeEncodeError for text that is none."""
+    """Encode a column's value for JSON. Raises UnicodeEncodeError for invalid text."""
     if isinstance(datum, bytes):
         return {"base64": base64.b64encode(datum).decode()}
     if isinstance(datum, float) and not math.isfinite(datum):
@@ -51,7 +51,7 @@ def encode(datum: Datum) -> Any:
 
 
 def decode(given: Any) -> Datum:
-    """The datum. Raises ValueError where there is none."""
+    """Decode a column's value from JSON. Raises ValueError if it is invalid."""
     if given is None or (isinstance(given, int | float | str) and not isinstance(given, bool)):
         if isinstance(given, int) and not -(2**63) <= given < 2**63:
             raise ValueError("an int that does not fit 64 bits")
@@ -68,7 +68,7 @@ def decode(given: Any) -> Datum:
 
 
 def _count(connection: sqlite3.Connection) -> int:
-    """How many entries there are, as the directory has counted them. Raises DatabaseError for what is no database."""
+    """Return the directory's own count of entries. Raises DatabaseError if the file is not a database."""
     counted = settings(connection).get("count")
     return counted if isinstance(counted, int) else 0
 
@@ -90,7 +90,7 @@ class Exporter:
         self.missing = 0
 
     def write(self, file: IO[bytes], report: Callable[[int], None]) -> None:
-        """Writes everything; `report` is told how many entries have been looked at."""
+        """Write everything. Calls `report` with the number of entries processed so far."""
 
         def line(content: dict[str, Any]) -> None:
             file.write(json.dumps(content, separators=(",", ":")).encode() + b"\n")
@@ -119,7 +119,7 @@ class Exporter:
 
 
 def _compare_serializers(there: Found, given: dict[str, Any]) -> None:
-    """Entries are copied as they are: the program that reads them needs the serializer that wrote them."""
+    """Check that both directories have the same serializer, because entries are copied without conversion."""
     with reading(there.databases[0] / DBNAME) as connection:
         ours = settings(connection).get("serializer", "pickle")
     theirs = given.get("serializer", "pickle")
@@ -137,7 +137,7 @@ def _settings(found: Found) -> dict[str, Any]:
 
 
 def _described(entry: Entry) -> dict[str, Any]:
-    """An entry's line, without what is as usual."""
+    """Return the line of an entry as a dict. Usual values are left out."""
     content: dict[str, Any] = {"key": encode(entry.key)}
     if not entry.raw:
         content["pickled"] = True
@@ -156,7 +156,7 @@ def _described(entry: Entry) -> dict[str, Any]:
 
 
 class Importer:
-    """Reads what `Exporter` wrote into a directory."""
+    """Reads the output of `Exporter` into a directory."""
 
     def __init__(self, directory: Path, file: IO[bytes], *, replace: bool, shards: int | None) -> None:
         self.directory = directory
@@ -188,7 +188,7 @@ class Importer:
             yield content
 
     def read(self, report: Callable[[int], None]) -> None:
-        """Reads everything; `report` is told how many entries have been read."""
+        """Read everything. Calls `report` with the number of entries read so far."""
         now = time.time()
         content = next(self._lines, None)
         count = 0
@@ -215,7 +215,7 @@ class Importer:
             self._fail(f"{content!r:.80} where {{'entries': {count}}} was expected")
 
     def _cache(self, content: dict[str, Any]) -> Found:
-        """The cache that the following entries belong in, made if it is not there."""
+        """Return the cache for the following entries. Creates it if it does not exist."""
         name, shards, given = content["cache"], content.get("shards"), content.get("settings", {})
         if not isinstance(given, dict) or not (shards is None or (isinstance(shards, int) and 0 < shards <= 1000)):
             self._fail("a cache with wrong shards or settings")
@@ -242,7 +242,7 @@ class Importer:
         return Found(name, tuple(folders), shards)
 
     def _own(self, shards: int | None) -> tuple[Found | None, int | None, list[Path]]:
-        """The directory's own cache if it is there, else the shards and folders that it is to have."""
+        """Return the directory's own cache if it exists, else the number of shards and the folders to create."""
         there = next((found for found in self._there() if not found.name), None)
         if self._shards is not None:
             shards = self._shards or None
@@ -280,7 +280,7 @@ class Importer:
         return entry
 
     def _data(self, length: int) -> Iterator[bytes]:
-        """The content of a file, which follows its entry."""
+        """Yield the content of a file, which follows the line of its entry."""
         while length > 0:
             content = next(self._lines, None)
             try:

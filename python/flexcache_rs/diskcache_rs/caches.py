@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("flexcache_rs.disk")
 
 _FIRST = 500_000_000_000_000
-"""The number of what is pushed into an empty queue; diskcache_rs counts from 0."""
+"""The key of the first value pushed into an empty queue. diskcache_rs counts from 0."""
 
 
 class Statistics(dict[str, int]):
@@ -50,19 +50,19 @@ class Statistics(dict[str, int]):
 
 
 def lifetime(expire: float | timedelta | None) -> float | None:
-    """Seconds to live. A number later than now in seconds since 1970 is a deadline, as in diskcache_rs."""
+    """Return the seconds to live. As in diskcache_rs, a number that is later than now in Unix time is a deadline."""
     seconds = expiry(expire)
     now = time.time()
     return seconds - now if seconds is not None and seconds > now else seconds
 
 
 def directory_or_default(directory: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
-    """A directory; `cache` in the current one where none is given."""
+    """Return the directory, by default `cache` in the current one."""
     return Path.cwd() / "cache" if directory is None else directory
 
 
 def settings_of(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings of `flexcache_rs.disk`, from diskcache_rs's arguments."""
+    """Convert diskcache_rs's arguments to settings of `flexcache_rs.disk`."""
     given = dict(settings)
     for name, meant in (("max_size", "size_limit"), ("disk_write_threshold", "disk_min_file_size")):
         if name in given:
@@ -71,26 +71,26 @@ def settings_of(settings: dict[str, Any]) -> dict[str, Any]:
     if given.pop("use_file_locking", False):
         given["network"] = True
     cull = given.get("cull_limit")
-    # A share of the cache, which diskcache_rs's documentation shows, and which has no effect there.
+    # diskcache_rs's documentation shows a fraction of the cache here, which has no effect there.
     if isinstance(cull, float) and 0 < cull < 1:
         del given["cull_limit"]
     return given
 
 
 class Numbers:
-    """What was asked of an object."""
+    """The counters of an object's calls."""
 
     def __init__(self) -> None:
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()
         self._numbers: dict[str, int] = {"hits": 0, "misses": 0, "sets": 0, "deletes": 0}
 
     def count(self, name: str) -> None:
-        """Counts one."""
+        """Increment a counter."""
         with self._guard:
             self._numbers[name] += 1
 
     def read(self, *, reset: bool) -> dict[str, int]:
-        """The numbers, before they begin at 0 if they are to."""
+        """Return the counters, and then reset them if wanted."""
         with self._guard:
             numbers = dict(self._numbers)
             if reset:
@@ -99,7 +99,7 @@ class Numbers:
 
 
 def key_of_call(typed: bool, ignore: Collection[int | str], name: str | None) -> Callable[..., str]:
-    """What makes the key of a call: a text that begins with "memoize"."""
+    """Return a function that makes the key of a call, a str that begins with "memoize"."""
 
     def key(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         base = full_name(function) if name is None else name
@@ -111,14 +111,14 @@ def key_of_call(typed: bool, ignore: Collection[int | str], name: str | None) ->
 
 @suggesting
 class Calls:
-    """Calls that `Cache` and `FanoutCache` have beside those of `flexcache_rs.disk`."""
+    """The methods of `Cache` and `FanoutCache` that `flexcache_rs.disk` does not have."""
 
     _counted: Numbers
     _plain: ClassVar[Any]
-    """The class of `flexcache_rs.disk` whose calls these are."""
+    """The class of `flexcache_rs.disk` whose methods are called."""
 
     def _note_stored(self, stored: bool) -> None:
-        """Counts what was stored."""
+        """Count a write if it stored something."""
         if stored:
             self._counted.count("sets")
 
@@ -187,7 +187,7 @@ class Calls:
             retry: Whether to wait for other writers for longer than `timeout`.
         """
         if not (read or expire_time or tag):
-            # Most calls: no tuple is made, and neither deadline nor tag are read.
+            # The fast path of most calls. It makes no tuple, and reads neither deadline nor tag.
             value = self._plain.get(self, key, ENOVAL, False, False, False, retry)
             if value is ENOVAL:
                 self._counted.count("misses")
@@ -255,7 +255,7 @@ class Calls:
         return value
 
     def _counted_and_shaped(self, found: Any, default: Any, read: bool, expire_time: bool, tag: bool) -> Any:
-        """What `get` returns, of a value with its deadline and tag; counts a hit or a miss."""
+        """Return the result of `get` for a value with its deadline and tag. Counts a hit or a miss."""
         value, *beside = found
         self._counted.count("misses" if value is ENOVAL else "hits")
         if value is ENOVAL:
@@ -353,7 +353,7 @@ class Calls:
 
 
 def in_memory(value: Any) -> io.BytesIO:
-    """A value as `read` gives it."""
+    """Return a value in the form in which `read` returns it."""
     if isinstance(value, io.IOBase):
         with value:
             return io.BytesIO(value.read())
@@ -413,7 +413,7 @@ class Cache(Calls, disk.Cache):  # type: ignore[misc]  # `set_many` has their na
             self.remove_oldest(self._most)
 
     def remove_oldest(self, most: int) -> None:
-        """Removes the entries that came first, until there are no more than `most`."""
+        """Remove the oldest entries until no more than `most` are left."""
         with self.transact(retry=True):
             while len(self) > most:
                 (key, _) = disk.Cache.peekitem(self, last=False, retry=True)
@@ -448,19 +448,19 @@ class Cache(Calls, disk.Cache):  # type: ignore[misc]  # `set_many` has their na
 
 
 def checked_side(side: Any) -> Any:
-    """An end of a queue. Raises ValueError for what is none, as diskcache_rs does."""
+    """Check the end of a queue. Raises ValueError for a wrong one, as diskcache_rs does."""
     if side not in ("front", "back"):
         raise ValueError(f"side must be 'front' or 'back', not {side!r:.100}")
     return side
 
 
 def number_of(key: Any) -> Any:
-    """The number of what was pushed, from its key; with a prefix it is the end of it."""
+    """Return the number of a pushed value from its key. A key with a prefix ends with the number."""
     return (int(key.rpartition("-")[2]) if isinstance(key, str) else key) - _FIRST
 
 
 def numbered_or(found: Any, default: Any) -> Any:
-    """What an end of a queue holds, with its number in place of its key; the default where that is nothing."""
+    """Return the item at an end of a queue, with its number in place of its key. The default if there is none."""
     if found is ENOVAL or found[0] is ENOVAL:
         return default
     pair, *beside = found if isinstance(found[0], tuple) else (found,)

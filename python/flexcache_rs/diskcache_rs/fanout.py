@@ -82,7 +82,7 @@ class FanoutCache(Calls, disk.FanoutCache):  # type: ignore[misc]  # As `Cache`.
         """
         for key in self.iterkeys(reverse=last):
             value, *beside = disk.FanoutCache.get(self, key, ENOVAL, False, True, True, retry)
-            # Another may have removed it meanwhile.
+            # Another process may have removed it meanwhile.
             if value is not ENOVAL:
                 return (key, value, *(told for wanted, told in zip((expire_time, tag), beside, strict=True) if wanted))
         raise KeyError("the cache is empty")

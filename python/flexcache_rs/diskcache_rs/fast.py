@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _IN_MEMORY = 100_000
-"""Entries in memory where nothing is said."""
+"""The default limit of entries in memory."""
 
 _ABSENT_FOR = 3600.0
-"""How many seconds memory remembers that the directory does not have a key. A write to the key ends that."""
+"""The seconds for which memory remembers that a key is absent from the directory, unless it is written."""
 
 
 @suggesting
@@ -120,7 +120,7 @@ class FastCache(NearCache):
             """
 
     def _get_with(self, key: Any, default: Any, read: bool, expire_time: bool, tag: bool) -> Any:
-        """What `get` does where more than the value is asked for."""
+        """The part of `get` for callers that ask for more than the value."""
         if read:
             raise NotImplementedError("read=True (files) is not supported")
         beside: list[Any] = [self._cache.get(key, default)]

@@ -46,7 +46,7 @@ class PickleCache:
     ) -> None:
         self._most = None if max_size is None else whole("max_size", max_size, least=0)
         self._default = _seconds("default_ttl_seconds", default_ttl_seconds)
-        # Each value in a file of its own: the sum of their sizes is what `max_size` is compared with.
+        # Store each value in a separate file. `max_size` limits the sum of their sizes.
         self._cache = disk.Cache(directory, size_limit=UNLIMITED, eviction_policy="none", disk_min_file_size=1)
 
     def set(self, key: str, value: Any, ttl_seconds: float | timedelta | None = None) -> None:

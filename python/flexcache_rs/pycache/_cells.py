@@ -36,7 +36,7 @@ def _made(state: tuple[Any, ...]) -> BloomFilter:
 
 
 def stored(value: Any) -> Any:
-    """What a session stores for a value."""
+    """Convert a value to the form in which a session stores it."""
     if type(value) in _PLAIN:
         return value
     if isinstance(value, BitArray):
@@ -47,7 +47,7 @@ def stored(value: Any) -> Any:
 
 
 def loaded(value: Any) -> Any:
-    """The value for what a session has."""
+    """Convert the stored form back to the value."""
     if not isinstance(value, tuple):
         return value
     parts: tuple[Any, ...] = value  # pyright: ignore[reportUnknownVariableType]

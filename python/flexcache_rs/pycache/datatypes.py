@@ -1,4 +1,4 @@
-"""PyCache's datatypes: a value, and what it may be."""
+"""PyCache's datatypes, each of which checks its value."""
 
 # pyright: reportPrivateUsage=false, reportUnnecessaryIsInstance=false
 
@@ -15,7 +15,7 @@ __all__ = ["BitArray", "BloomFilter", "Datatype", "List", "Map", "Numeric", "Que
 
 
 def _as(kind: Any, value: Any) -> Any:
-    """A value as it is, if it is of a type, else converted."""
+    """Return a value unchanged if it has the type, else converted to it."""
     return value if isinstance(value, kind) else kind(value)
 
 
@@ -151,6 +151,6 @@ def by_name(name: str) -> type[Datatype] | None:
     return next((datatype for datatype in known if datatype.get_name() == name), None)
 
 
-# The original has each in a module of its name.
+# In PyCache each class is in a module of the same name.
 for _name in __all__:
     sys.modules[f"{__name__}.{_name}"] = sys.modules[__name__]

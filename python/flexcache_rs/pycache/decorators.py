@@ -1,4 +1,4 @@
-"""PyCache's decorators: results that are kept, and calls that are limited."""
+"""PyCache's decorators `cache` and `rate_limit`."""
 
 # pyright: reportPrivateUsage=false, reportUnnecessaryIsInstance=false
 
@@ -33,7 +33,10 @@ def _checked(adapter: Adapter | None) -> Adapter:
 
 
 def _keys(prefix: str, function: Callable[..., Any], adapter: Adapter) -> Callable[..., str]:
-    """What makes the keys of a function's calls. Functions of one name are apart where nobody else reads the keys."""
+    """Return a function that makes the keys of a function's calls.
+
+    If the adapter is in memory, functions of the same name have different keys.
+    """
     name = f"{prefix}:{function.__module__}.{function.__qualname__}"
     if isinstance(adapter, InMemory):
         name += f":{next(_numbers)}"
@@ -86,7 +89,7 @@ def cache(
 
 
 def _another(exception: BaseException | type[BaseException], retry_after: float | None) -> BaseException:
-    """An exception of its own for each call that is refused."""
+    """Return a new exception for a refused call."""
     raised = exception("Rate limit exceeded") if isinstance(exception, type) else type(exception)(*exception.args)
     raised.retry_after = retry_after  # type: ignore[attr-defined]
     return raised
@@ -106,9 +109,10 @@ def rate_limit(
     Args:
         limit: The number of calls. -1 means no limit.
         ttl: The time to live in seconds. -1 means for ever.
-        get_key: What calls count together; by default those of the function with equal arguments.
-        exception: What calls raise that are refused. Each raises a new one like this, with `retry_after` in seconds.
-        adapter: Where the calls are counted; by default in memory.
+        get_key: A function that returns the key under which calls are counted together. By default, these are
+            the calls of the function with equal arguments.
+        exception: The exception for refused calls. Each raises a new one like it, with `retry_after` in seconds.
+        adapter: The place where the calls are counted; by default memory.
     """
     place = _checked(adapter)
     lives = ttl if ttl > 0 else None
@@ -127,7 +131,7 @@ def rate_limit(
                     key = key_of(args, kwargs)
                     session = place.kept()
                     if limit == 0 or await session.incr(key, ttl_if_new=lives) > limit:
-                        # A key that has just expired has no time left.
+                        # ttl() raises KeyError if the key has just expired.
                         left: float | None = None
                         with suppress(KeyError):
                             left = await session.ttl(key)

@@ -41,7 +41,7 @@ _PLAIN = (
 )
 _BATCH = 1000
 _DEFAULT_TABLE = "kv-store"
-# What is known of the migration so far, in the new database. It is removed at the end.
+# The key of the progress of the migration in the new database. It is removed at the end.
 _PROGRESS = "\0flexcache_rs migration"
 _LEFTOVERS = ("-journal", "-wal")
 
@@ -81,7 +81,7 @@ def _columns(connection: sqlite3.Connection, table: str) -> set[str]:
 
 
 def _deadline(text: Any) -> datetime | None:
-    """When a row expires: PyCache writes UTC."""
+    """Return the deadline of a row. PyCache writes it in UTC."""
     if text is None:
         return None
     if not isinstance(text, str):
@@ -100,19 +100,20 @@ def migrate(
     """Convert a database that PyCache has written to a database of sessions.
 
     While it runs, others can read the old database but not write. If it is interrupted, nothing has changed, and the
-    next call goes on where it was. Each table becomes the namespace of its name, "kv-store" that without a name.
+    next call continues at the same place. Each table becomes a namespace with its name, and "kv-store" becomes the
+    namespace without a name.
 
     Args:
         file: The database of PyCache.
-        to: Where the new one is made; by default in the old one's place, which is kept beside it as "*.pycache".
-        allow: Full names of classes that pickles may use besides those of plain values, which `serializer=` of the
-            new database's sessions stores; by default none.
+        to: The path of the new database. By default it takes the place of the old one, which is kept as "*.pycache".
+        allow: Full names of classes, other than those of plain values, that pickles may use. Sessions of the new
+            database need a `serializer=` for them. By default none.
         skip_unreadable: Leave out keys whose values cannot be loaded or stored, instead of raising.
 
     Raises:
         FileNotFoundError: There is no such file.
-        FileExistsError: The new file, or the backup of the old one, is there already.
-        SessionError: The file is not PyCache's, or is in use, or a value cannot be loaded or stored.
+        FileExistsError: The new file, or the backup of the old one, already exists.
+        SessionError: The file was not written by PyCache, or is in use, or a value cannot be loaded or stored.
     """
     source = Path(file)
     if not source.is_file():
@@ -124,7 +125,7 @@ def migrate(
     backup = source.with_name(source.name + ".pycache") if to is None else None
     if backup is None and target.exists():
         raise FileExistsError(f"{target} exists already")
-    # One that is the same file is of a migration that was interrupted at its end.
+    # If the backup is the same file, an earlier migration was interrupted at its very end.
     if backup is not None and backup.exists() and not backup.samefile(source):
         raise FileExistsError(f"{backup} exists already, and the old database would get this name")
     made = target.with_name(target.name + ".migrating")
@@ -143,10 +144,10 @@ def migrate(
 
 @contextlib.contextmanager
 def _locked(source: Path) -> Generator[sqlite3.Connection]:
-    """A connection to the old database, which nobody writes to meanwhile."""
+    """Open a connection to the old database, and lock it against writers meanwhile."""
     with contextlib.closing(sqlite3.connect(source, timeout=30, isolation_level=None)) as connection:
         try:
-            # A log beside the file would be taken for the new database's.
+            # Without a write-ahead log, because SQLite would mistake a log beside the file for the new database's.
             (mode,) = connection.execute("PRAGMA journal_mode = DELETE").fetchone()
             connection.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
@@ -166,7 +167,7 @@ def _keep(source: Path, backup: Path) -> None:
 def _copy(
     connection: sqlite3.Connection, tables: list[str], made: Path, serializer: PickleSerializer, skip_unreadable: bool
 ) -> tuple[int, int, dict[str, str]]:
-    """Make the new database: how many keys it has, how many had expired, and which were skipped."""
+    """Make the new database. Returns the number of its keys, the number of expired ones, and the skipped ones."""
     state = Path(connection.execute("PRAGMA database_list").fetchone()[2]).stat()
     origin = (state.st_size, state.st_mtime_ns, state.st_ino)
     keys = expired = 0
@@ -189,7 +190,7 @@ def _copy(
 
 
 def _open(made: Path, table: str, origin: tuple[int, ...]) -> Session:
-    """The session of a table. What was made of another state of the old database is removed."""
+    """Return the session of a table. Removes copies that were made of an earlier state of the old database."""
     name = "".join(f"%{ord(letter):02X}" if letter in "%?#" else letter for letter in str(made.absolute()))
     namespace = "" if table == _DEFAULT_TABLE else table
     session = connect(f"sqlite://{name}", namespace=namespace, timeout=30)
@@ -200,7 +201,7 @@ def _open(made: Path, table: str, origin: tuple[int, ...]) -> Session:
 
 
 class _Table:
-    """A table of PyCache, and what was made of it."""
+    """A table of PyCache, and the progress of its migration."""
 
     def __init__(
         self,
@@ -222,7 +223,7 @@ class _Table:
         self.skipped: dict[str, str] = {}
 
     def copy(self) -> None:
-        """Copy what is not there yet."""
+        """Copy the rows that were not copied yet."""
         begun: dict[str, Any] = {"after": -1, "expired": 0, "skipped": {}}
         progress: dict[str, Any] = self._session.get(_PROGRESS) or begun
         after, self.expired, self.skipped = progress["after"], progress["expired"], dict(progress["skipped"])
@@ -251,7 +252,7 @@ class _Table:
             try:
                 deadline = _deadline(expires_at)
                 if deadline is not None and deadline <= self._now:
-                    # It replaces an earlier row of the key as well.
+                    # An expired row also replaces an earlier row of the key.
                     self._session.delete(str(key))
                     self.expired += 1
                     continue

@@ -1,4 +1,4 @@
-"""`PyCache`: sessions over an adapter, and the removal of what has expired."""
+"""`PyCache`: sessions over an adapter, and the removal of expired keys."""
 
 # pyright: reportPrivateUsage=false, reportUnnecessaryIsInstance=false
 
@@ -41,7 +41,7 @@ def _values(entries: dict[str, Any]) -> dict[str, Any]:
 
 
 def _datatype(named: Any) -> type[Datatype]:
-    """A datatype that is named by its class, an instance or its name."""
+    """Return the datatype for its class, an instance or its name."""
     found = datatypes.by_name(named) if isinstance(named, str) else named if isinstance(named, type) else type(named)
     if found is None or not issubclass(found, Datatype):
         message = f"a datatype must be one of {', '.join(datatypes.__all__)}, not {named!r}"

@@ -74,6 +74,6 @@ class Reader:
         return self.data
 
 
-# The original has them in modules of these names.
+# In PyCache each class is in a module of the same name.
 for _name in ("Snapshot", "Reader"):
     sys.modules[f"{__name__}.{_name}"] = sys.modules[__name__]

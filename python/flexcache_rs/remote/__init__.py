@@ -6,7 +6,8 @@
 >>> cache.get("user:1")  # doctest: +SKIP
 {'name': 'Ada'}
 
-docs/remote.md says what it guarantees. Needs the package redis or valkey: `pip install 'flexcache-rs[remote]'`.
+docs/remote.md describes its guarantees. This module needs the package redis or valkey:
+`pip install 'flexcache-rs[remote]'`.
 """
 
 from flexcache_rs.remote.cache import RemoteCache
@@ -24,7 +25,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """`DjangoCache`, which needs Django."""
+    """Import `DjangoCache`, which needs Django, on first use."""
     if name == "DjangoCache":
         from flexcache_rs.remote.djangocache import DjangoCache
 

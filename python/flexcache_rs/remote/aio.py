@@ -1,4 +1,4 @@
-"""The awaited calls of a `RemoteCache`: over a connection of the event loop, or in a thread where that does not do."""
+"""The awaited calls of a `RemoteCache`. They use a connection of the event loop if possible, and otherwise a thread."""
 
 from __future__ import annotations
 

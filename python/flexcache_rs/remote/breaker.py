@@ -1,4 +1,4 @@
-"""Keeping callers from waiting, each for its whole timeout, for a server that does not answer."""
+"""Lets calls fail at once while the server does not respond, so that they do not each wait for their timeout."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from flexcache_rs._core import PushTracker
 from flexcache_rs.remote.errors import RemoteConnectionError
 
 _BETWEEN_TRIES = 1_000_000_000
-"""Nanoseconds after which one caller tries, where nobody else does."""
+"""Nanoseconds after which one caller may test the server."""
 
 _now = PushTracker.now
-"""The time in nanoseconds, also where a test has stopped Python's clocks."""
+"""Returns the time in nanoseconds, even if a test has frozen Python's clocks."""
 
 
 class Breaker:
-    """Opens when a command was not answered in time or nobody could connect, and closes when the server answers.
+    """A circuit breaker. It opens when a command times out or a connection fails, and closes when the server replies.
 
-    No lock: a caller that meets a change at worst waits once for its own timeout.
+    It has no lock. A caller that races with a change at worst waits once for its own timeout.
     """
 
     def __init__(self) -> None:
@@ -26,14 +26,14 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether callers are refused at once."""
+        """Whether calls fail at once."""
         return self._opened is not None
 
     def check(self) -> None:
-        """Let a caller try.
+        """Check that a caller may use the server.
 
         Raises:
-            RemoteConnectionError: It would wait in vain.
+            RemoteConnectionError: The breaker is open.
         """
         opened = self._opened
         if opened is None:
@@ -46,7 +46,7 @@ class Breaker:
         raise RemoteConnectionError(message)
 
     def open(self, error: Exception) -> None:
-        """A caller has waited in vain."""
+        """Open the breaker after a caller's timeout or failed connection."""
         now = _now()
         self._next_try = now + _BETWEEN_TRIES
         self._why = str(error)
@@ -55,7 +55,7 @@ class Breaker:
             self.times_opened += 1
 
     def close(self, asked: int) -> None:
-        """The server has answered what was asked at a moment of the tracker's clock."""
+        """Close the breaker, because the server has replied to a request sent at `asked` by the tracker's clock."""
         opened = self._opened
         if opened is not None and asked > opened:
             self._opened = None

@@ -100,7 +100,7 @@ class RemoteCache(Awaited):
     {'name': 'Ada'}
     """
 
-    # No `__dict__`: the interpreter then finds `get` without a look into it.
+    # No `__dict__`, so that the interpreter finds `get` without looking into one.
     __slots__ = (
         *("_bounds", "_client", "_default_ttl", "_front", "_listener", "_loop_calls", "_options", "_store"),
         *("_timeout", "_tracked_store", "namespace"),
@@ -111,7 +111,7 @@ class RemoteCache(Awaited):
         client: Any,
         namespace: str,
         *,
-        near: Mapping[str, Any] | None = {"max_items": MOST_IN_MEMORY},  # It is only read.
+        near: Mapping[str, Any] | None = {"max_items": MOST_IN_MEMORY},  # The default is never modified.
         default_ttl: float | timedelta | datetime | None = None,
         ttl_jitter: float = 0.0,
         l1_ttl: float | timedelta | None = None,
@@ -130,7 +130,7 @@ class RemoteCache(Awaited):
         check_on_error(on_error)
         options = near_options(near)
         self.namespace = namespace
-        # A bound of copies, not of entries: what an entry has left to live is the server's.
+        # `l1_ttl` limits the age of copies in memory. The server knows the time to live of entries.
         bound = L1_TTL if l1_ttl is None else positive("l1_ttl", l1_ttl)
         self._options: dict[str, Any] = {**options, "coherence": bound, "lease": lease, "lease_wait": lease_wait}
         self._default_ttl = default_ttl
@@ -169,11 +169,11 @@ class RemoteCache(Awaited):
         self._listener = listener
         self._start(on_error)
         register_remote(self)
-        # As long as anything uses the store: also a memoized function whose cache nobody has any more.
+        # Listen as long as anything uses the store, such as a memoized function that outlives the cache object.
         weakref.finalize(self._store.life, listener.stop)
 
     def _start(self, on_error: str) -> None:
-        """Connect, and begin to listen."""
+        """Connect, and start listening."""
         self._store.listener = self._listener
         try:
             self._store.begin()
@@ -570,7 +570,7 @@ class RemoteCache(Awaited):
 
 
 def _strictly(factory: Callable[[], _T]) -> _T:
-    """Call a factory, in which other calls to caches fail as usual."""
+    """Call a factory. Inside it, calls of caches treat an unavailable server as `on_error` says."""
     token = LENIENT.set(False)
     try:
         return factory()

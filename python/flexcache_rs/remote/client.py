@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from flexcache_rs.remote.loop_connections import LoopConnections
 
 _MOST_READ = 1 << 16
-"""Bytes of one read."""
+"""The largest number of bytes of one read."""
 
 CLOSED_MEANWHILE = (AttributeError, TypeError, ValueError)
-"""What redis-py and valkey-py raise, wherever they are, where another thread closes the connection that they use."""
+"""Exceptions that redis-py and valkey-py raise if another thread closes the connection that they are using."""
 
 
 class _Borrowed(NamedTuple):
@@ -43,17 +43,17 @@ class _Borrowed(NamedTuple):
 
 
 class Client:
-    """Commands to one server.
+    """Sends commands to one server.
 
     Attributes:
-        is_divided: Whether keys are on several servers. While a slot moves, these refuse commands with two keys of it.
-        lane: "client", where connections are the user's client's; "direct", where all threads share a native one.
+        is_divided: Whether keys are on several servers. While a slot moves, these refuse commands with two of its keys.
+        lane: "client" for connections of the user's client, "direct" for one native connection of all threads.
 
     Args:
-        given: What says how to connect.
-        timeout: How many seconds a command or a connection attempt may take.
-        name: What the connections are called in `CLIENT LIST`.
-        address: The host and port, where what was given does not say them.
+        given: The user's client, which has the arguments of connections.
+        timeout: The largest number of seconds for a command or a connection attempt.
+        name: The name of the connections in `CLIENT LIST`.
+        address: The host and port, if they are not those of the user's client.
     """
 
     is_divided = False
@@ -67,10 +67,12 @@ class Client:
         if address is not None:
             self._arguments["host"], self._arguments["port"] = address
         self._pool = self._make_pool()
+        self._is_closed = False
+        """Whether connections are closed as soon as nobody uses them: nobody would close them later."""
         self._kept: list[tuple[int, _Borrowed]] = []
-        """Connections that nobody uses, each with its process. For the pool they are in use: asking it for one takes
-        longer than using one."""
-        # What get_connection() takes differs between the packages.
+        """Idle connections, each with its process. The pool counts them as in use. We keep them, because getting one
+        from the pool takes longer than using it."""
+        # The parameters of get_connection() differ between the packages.
         parameters = list(inspect.signature(self._pool.get_connection).parameters.values())
         needs_name = parameters and parameters[0].default is inspect.Parameter.empty
         self._what_get_takes = ("_",) if needs_name else ()
@@ -87,10 +89,10 @@ class Client:
         )
 
     def _get(self) -> _Borrowed:
-        """A connection, and where it is from."""
+        """Return an idle connection, or one from the pool."""
         while self._kept:
             with contextlib.suppress(IndexError):
-                # Another thread may have taken the last one.
+                # Another thread has just taken the last one.
                 process, borrowed = self._kept.pop()
                 if process == os.getpid():
                     if borrowed.pool is self._pool:
@@ -110,25 +112,37 @@ class Client:
 
     def _release(self, borrowed: _Borrowed) -> None:
         """Let others use a connection, unless it has ended."""
-        if borrowed.socket is None or borrowed.pool is not self._pool or borrowed.connection._sock is None:
+        if borrowed.socket is None or not self._is_current(borrowed) or borrowed.connection._sock is None:
             self._return(borrowed)
         else:
             self._kept.append((os.getpid(), borrowed._replace(is_new=False) if borrowed.is_new else borrowed))
+            if not self._is_current(borrowed):
+                # Another thread has ended those that were kept before this one was.
+                self._return_kept()
+
+    def _is_current(self, borrowed: _Borrowed) -> bool:
+        """Whether later calls may use a connection."""
+        return borrowed.pool is self._pool and not self._is_closed
 
     def _return(self, borrowed: _Borrowed) -> None:
         """Give a connection back to its pool."""
         borrowed.pool.release(borrowed.connection)
-        if borrowed.pool is not self._pool:
-            # Another pool has replaced it meanwhile.
+        if not self._is_current(borrowed):
+            # Another pool has replaced it meanwhile, or the client was closed. Other calls keep what they use.
             borrowed.pool.disconnect(inuse_connections=False)
 
+    def _return_kept(self) -> None:
+        """Give all connections back that nobody uses."""
+        with contextlib.suppress(IndexError):
+            while True:
+                process, borrowed = self._kept.pop()
+                if process == os.getpid():
+                    self._return(borrowed)
+
     def renew(self) -> None:
-        """Make other connections from now on: there may be another server at the address. Calls that wait go on."""
+        """Use new connections from now on, because the address may have another server. Running calls go on."""
         old, self._pool = self._pool, self._make_pool()
-        kept, self._kept = self._kept, []
-        for process, borrowed in kept:
-            if process == os.getpid():
-                self._return(borrowed)
+        self._return_kept()
         old.disconnect(inuse_connections=False)
         self._shut_down_loops()
 
@@ -137,7 +151,7 @@ class Client:
             self._loops.shut_down()
 
     def _leave_unnamed(self, error: Exception, was_named: bool) -> bool:
-        """Leave connections without a name where the server refuses `CLIENT SETNAME`. Whether it was that."""
+        """If the server refused `CLIENT SETNAME`, leave connections unnamed from now on. Returns True in that case."""
         if not was_named or not isinstance(error, self.exceptions.ResponseError) or "CLIENT" not in str(error).upper():
             return False
         self._is_named = False
@@ -146,7 +160,7 @@ class Client:
         return True
 
     def connect(self, timeout: float) -> Any:
-        """A connection of its own, which nobody else uses."""
+        """Return a new connection, which only the caller uses."""
         was_named = self._is_named
         connection = self._given.connection_class(**{**self._arguments, "socket_timeout": timeout})
         try:
@@ -159,22 +173,22 @@ class Client:
         return connection
 
     def watched(self, connection: Any, period: float) -> AbstractContextManager[object]:  # noqa: ARG002
-        """While a connection listens: ends it when it is one to the wrong server."""
+        """Watch a listening connection during a `with` block, and end it if it leads to the wrong server."""
         return contextlib.nullcontext()
 
     def translated(self, error: Exception) -> Exception:
-        """The error of the package as one of ours; others as they are."""
+        """Convert an error of the package to one of ours. Returns other errors unchanged."""
         return translated(self.exceptions, error)
 
     def interrupted(self, error: Exception) -> Exception:
-        """The error of an exchange as one of ours, also where another thread has closed the connection."""
+        """Convert an error of an exchange to one of ours, including those of a connection closed by another thread."""
         if isinstance(error, CLOSED_MEANWHILE):
             return RemoteConnectionError(f"the connection was closed while the server was asked: {error}")
         return self.translated(error)
 
     @staticmethod
     def failed(kinds: Any, kind: str, text: str) -> Exception:
-        """The exception for a command that has no reply. See `failures.failed`."""
+        """Return the exception for a command without a reply. See `failures.failed`."""
         return failed(kinds, kind, text)
 
     def execute(self, *parts: Any) -> Any:
@@ -183,7 +197,7 @@ class Client:
         Raises:
             RemoteError: It was refused, not answered in time, or the connection was lost.
         """
-        # Not packed by hiredis, which crashes where a handler of a signal raises meanwhile.
+        # Do not pack with hiredis, which crashes if a signal handler raises during the call.
         (reply,) = self._request(command(*parts), 1)
         if isinstance(reply, Exception):
             raise reply
@@ -202,12 +216,12 @@ class Client:
                     replies: list[Any] | None = native.exchange(packed, count, self._timeout)
                     if replies is not None:
                         return replies
-                    # It had ended before anything was sent.
+                    # The connection had ended before anything was sent.
                     connection.disconnect()
                     if is_new:
                         raise RemoteConnectionError("the server ended a new connection")
                 except BaseException:
-                    # Also where a handler of a signal raised: a reply that was not read is nobody else's.
+                    # Also after a signal handler raised: an unread reply must not go to another command.
                     connection.disconnect()
                     raise
                 finally:
@@ -218,9 +232,9 @@ class Client:
             raise self.interrupted(error) from error
 
     def _read(self, connection: Any, count: int) -> list[Any]:
-        """Read a number of replies. A command that was refused has an exception in its place.
+        """Read `count` replies. A refused command has an exception as its reply.
 
-        The package's own parsers take several times as long.
+        The package's own parsers are several times slower.
         """
         reader, sock = RemoteReplies(list, self._refused), connection._sock
         replies: list[Any] = []
@@ -232,7 +246,7 @@ class Client:
         return replies
 
     def _refused(self, kind: str, text: str) -> Exception:
-        """The error for a command that was refused, or for what is no reply."""
+        """Return the error for a refused command, or for an invalid reply."""
         if kind != "refused":
             return RemoteConnectionError(f"the server sent what is no reply: {text}")
         cause = refusal(self.exceptions, text)
@@ -245,27 +259,31 @@ class Client:
         return _remote_entry(self.execute("GET", place), known)
 
     def asker(self, place: bytes) -> Callable[..., Future[Any]] | None:  # noqa: ARG002
-        """What sends a command about a place from the running event loop, and returns the future of its reply.
+        """Return a function that sends a command about a server key from the running event loop.
 
-        It takes what is known for reading an entry, or None where the reply is none, and the parts of the command.
-        Returns None where a thread must send it.
+        The function takes the known nonces for reading an entry, or None if the reply is not an entry, and the parts of
+        the command. It returns the future of the reply. The result is None if a thread must send the command.
         """
+        if self._is_closed:
+            return None
         if self._loops is None:
             from flexcache_rs.remote.loop_connections import LoopConnections
 
             failed = functools.partial(self.failed, self.exceptions)
             self._loops = LoopConnections(weakref.WeakMethod(self.connect), failed, self._timeout)
+            if self._is_closed:
+                self._loops.close()
         connection = self._loops.current()
         return None if connection is None else connection.submit
 
     def doubt(self, place: bytes) -> None:
-        """The server of a place did not answer an awaited command in time. There is no other."""
+        """Note that an awaited command about a server key timed out. This does nothing, because there is one server."""
 
     def execute_many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """Send several commands at a time and return their replies, an exception for each that was refused.
+        """Send several commands at once, and return their replies. A refused command has an exception as its reply.
 
         Raises:
-            RemoteError: They were not answered in time, or the connection was lost.
+            RemoteError: The replies did not arrive in time, or the connection was lost.
         """
         if not commands:
             return []
@@ -280,7 +298,7 @@ class Client:
                 connection.send_packed_command([packed])
                 return self._read(connection, len(commands))
             except BaseException:
-                # Replies that were not read must not be taken for those to other commands.
+                # Unread replies must not go to other commands.
                 connection.disconnect()
                 raise
         except RemoteError:
@@ -289,7 +307,7 @@ class Client:
             raise self.interrupted(error) from error
 
     def transaction(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """Send commands that the server executes without others in between. Exceptions stand for those that failed.
+        """Send commands as a transaction of the server. A failed command has an exception as its reply.
 
         Raises:
             RemoteError: None of them was executed, as far as is known.
@@ -301,22 +319,25 @@ class Client:
         return [self.translated(reply) if isinstance(reply, Exception) else reply for reply in replies]
 
     def in_order(self, commands: Sequence[Sequence[Any]]) -> None:
-        """Send commands, each of which is executed after the one before."""
+        """Send commands that are executed in their order."""
         for reply in self.transaction(commands):
             if isinstance(reply, Exception):
                 raise reply
 
     def values(self, places: Sequence[bytes]) -> list[bytes | None]:
-        """What is in several places."""
+        """Return the values of several server keys."""
         found: list[bytes | None] = self.execute("MGET", *places)
         return found
 
     def servers(self) -> list[Client]:
-        """The clients of all servers that have keys."""
+        """Return the clients of all servers that have keys."""
         return [self]
 
     def close(self) -> None:
-        """Close all connections."""
-        self._kept = []
+        """Close all connections. A call that outlasts this, or comes later, has one of its own and closes it."""
+        # First: a connection that comes back is either among those that are returned here, or sees this.
+        self._is_closed = True
+        self._return_kept()
         self._pool.disconnect()
-        self._shut_down_loops()
+        if self._loops is not None:
+            self._loops.close()

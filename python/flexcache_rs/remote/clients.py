@@ -1,4 +1,4 @@
-"""Which client and which listener serve what the user gave."""
+"""Chooses the client and the listener for the client that the user passed."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ LANES = ("client", "direct")
 
 
 def client_of(given: Any, timeout: float, name: str, lane: str | None = None) -> Client:
-    """The client for what the user gave.
+    """Return the client for the argument that the user passed.
 
     Args:
-        given: A URL, or a client of redis-py or valkey-py: of one server, Sentinel's or a cluster's.
-        timeout: How many seconds a command or a connection attempt may take.
-        name: What the connections are called in `CLIENT LIST`.
-        lane: "client" or "direct"; None for the one that fits.
+        given: A URL, or a client of redis-py or valkey-py for one server, Sentinel or a cluster.
+        timeout: The largest number of seconds for a command or a connection attempt.
+        name: The name of the connections in `CLIENT LIST`.
+        lane: "client" or "direct". None chooses one.
 
     Raises:
-        TypeError, ValueError: It is none that can be used, or not on this lane.
+        TypeError, ValueError: The argument cannot be used, or not on this lane.
     """
     if lane is not None and lane not in LANES:
         message = f"lane must be 'client', 'direct' or None, not {lane!r}"
@@ -51,7 +51,7 @@ def client_of(given: Any, timeout: float, name: str, lane: str | None = None) ->
 
 
 def listener_of(client: Client, terms: Terms) -> Listening:
-    """What listens to the servers of a client."""
+    """Return the listener for the servers of a client."""
     from flexcache_rs.remote.cluster import ClusterClient
 
     if isinstance(client, ClusterClient):

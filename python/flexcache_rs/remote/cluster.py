@@ -23,26 +23,26 @@ Address = tuple[str, int]
 _SLOTS = 16384
 
 _MOST_REDIRECTIONS = 16
-"""Of one command: a cluster that moves a slot sends a command on once or twice."""
+"""The largest number of redirections of one command. A cluster that moves a slot redirects a command once or twice."""
 
 _PAUSE = 0.02
 """Seconds between two attempts while the cluster says to try again."""
 
 
 def addresses_in(slots: Iterable[Any], asked: str) -> dict[tuple[int, int], Address]:
-    """What `CLUSTER SLOTS` says: which primary has which slots, both ends included."""
+    """Parse the reply to `CLUSTER SLOTS`. Returns the primary of each range of slots, both ends included."""
     primaries: dict[tuple[int, int], Address] = {}
     for first, last, primary, *_ in slots:
         host = primary[0].decode() if isinstance(primary[0], bytes) else primary[0]
-        # Without a name it is the server that was asked, or one of the same address.
+        # Without a host it is the host of the server that replied.
         primaries[int(first), int(last)] = (host if host not in (None, "", "?") else asked), int(primary[1])
     return primaries
 
 
 class ClusterClient(Client):
-    """Commands to the primaries of a cluster.
+    """Sends commands to the primaries of a cluster.
 
-    Keys and their companions have one slot, as keys.py has it. Commands with keys of several slots are not sent.
+    A key and its companions have the same slot, see keys.py. No command has keys of several slots.
     """
 
     is_divided = True
@@ -58,37 +58,40 @@ class ClusterClient(Client):
         self._failed: Address | None = None
         self._learning = threading.RLock()
         self.on_redirection: Callable[[Address], object] = lambda address: None  # noqa: ARG005
-        """Called with the address that a command was sent on to, before it is sent there."""
+        """Called with the target address of a redirection, before the command is sent there."""
         self.on_primaries: Callable[[set[Address]], object] = lambda addresses: None  # noqa: ARG005
-        """Called with all primaries, before commands are sent to those that are new."""
+        """Called with all primaries, before commands are sent to new ones."""
 
     def after_fork(self) -> None:
-        """Start over in a child. A thread of the parent may have held the lock."""
+        """Reset the state in a forked child. A thread of the parent may have held the lock."""
         self._learning = threading.RLock()
 
-    # Where things are
+    # The servers
 
     def node(self, address: Address) -> Client:
-        """The client of one server."""
+        """Return the client of one server."""
         found = self._nodes.get(address)
         if found is None:
             found = self._nodes.setdefault(address, Client(self._given, self._timeout, self.name, address))
+            if self._is_closed:
+                # For a call that outlasts it.
+                found.close()
         return found
 
     def remapped(self, address: Address) -> Address:
-        """An address as this machine reaches it."""
+        """Return the address under which this machine reaches a server."""
         return self._remap(address) if self._remap is not None else address
 
     def primaries(self) -> list[Address]:
-        """The addresses of all servers that have slots."""
+        """Return the addresses of all servers that have slots."""
         self._ensure()
         return list(dict.fromkeys(self._owners))
 
     def _ensure(self) -> None:
-        """Learn which server has which slots, if that is not known.
+        """Request the slots of all servers, if they are not known.
 
         Raises:
-            RemoteConnectionError: No server says so.
+            RemoteConnectionError: No server replies.
         """
         if self._is_known:
             return
@@ -96,7 +99,7 @@ class ClusterClient(Client):
             if self._is_known:
                 return
             errors: list[str] = []
-            # The one that did not answer comes last.
+            # Ask the server that failed last.
             known = dict.fromkeys((*self._owners, *self._startup))
             for address in sorted(known, key=lambda address: address == self._failed):
                 try:
@@ -109,7 +112,7 @@ class ClusterClient(Client):
             raise RemoteConnectionError(message)
 
     def learn(self, slots: Iterable[Any], asked: str) -> set[Address]:
-        """Note what a server answered to `CLUSTER SLOTS`. The primaries in it."""
+        """Record a reply to `CLUSTER SLOTS`. Returns its primaries."""
         owners: list[Address | None] = [None] * _SLOTS
         for (first, last), address in addresses_in(slots, asked).items():
             owners[first : last + 1] = [self.remapped(address)] * (last + 1 - first)
@@ -118,13 +121,13 @@ class ClusterClient(Client):
             message = "the cluster has given its slots to no server"
             raise RemoteConnectionError(message)
         self.on_primaries(primaries)
-        # One that is nobody's is asked of any server, which says what it thinks of it.
+        # Send commands about a slot without an owner to any server, whose error is then returned.
         self._owners = [owner or next(iter(primaries)) for owner in owners]
         self._is_known = True
         return primaries
 
     def _owner(self, command: Sequence[Any]) -> Address | None:
-        """The server that a command goes to; None for one without a key."""
+        """Return the server for a command, or None for a command without a key."""
         name = command[0]
         if name in ("EVAL", "EVALSHA"):
             key = command[3]
@@ -137,11 +140,11 @@ class ClusterClient(Client):
     # Commands
 
     def asker(self, place: bytes) -> Callable[..., Future[Any]] | None:
-        """What sends a command about a place from the running event loop. A thread follows redirections."""
+        """Return a function that sends a command about a key from the event loop. A thread follows redirections."""
         return self.node(self._owners[self._slot_of(place)]).asker(place) if self._is_known else None
 
     def doubt(self, place: bytes) -> None:
-        """The server of a place did not answer in time: another may have it by now."""
+        """Note that the server of a key timed out, because another server may have the key by now."""
         self._doubt(self._owners[self._slot_of(place)])
 
     def execute(self, *command: Any) -> Any:
@@ -152,7 +155,7 @@ class ClusterClient(Client):
         return reply
 
     def _follow(self, commands: Sequence[Sequence[Any]], send: Callable[[Client], list[Any]]) -> list[Any]:
-        """Send commands for one slot, and follow where the cluster sends them on to."""
+        """Send commands for one slot, and follow redirections."""
         self._ensure()
         address = next(filter(None, map(self._owner, commands)), None) or self._owners[0]
         end = time.monotonic() + self._timeout
@@ -170,7 +173,7 @@ class ClusterClient(Client):
                     self._is_known = False
                     self._ensure()
                     continue
-                if not isinstance(cause, kinds.AskError):  # MovedError is one.
+                if not isinstance(cause, kinds.AskError):  # MovedError is a subclass of it.
                     raise
                 target = self.remapped((cause.host or address[0], int(cause.port)))
                 self.on_redirection(target)
@@ -178,7 +181,7 @@ class ClusterClient(Client):
                     self._is_known = False
                     address = target
                     continue
-                # The server that the slot is moving to.
+                # Ask the server to which the slot is moving.
                 replies = self.node(target).execute_many([("ASKING",), *commands])[1:]
                 if not any(map(self._is_elsewhere, replies)) or time.monotonic() >= end:
                     return replies
@@ -187,13 +190,13 @@ class ClusterClient(Client):
         raise RemoteError(message)
 
     def _doubt(self, address: Address) -> None:
-        """A server does not answer: another may have its slots by now."""
+        """Note that a server timed out, because other servers may have its slots by now."""
         self._failed, self._is_known = address, False
 
     def execute_many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """Send several commands at a time, to each server those of its keys. See `Client.execute_many`.
+        """Send several commands at once, to each server those of its keys. See `Client.execute_many`.
 
-        What is between `MULTI` and `EXEC` goes to one server. The order of commands to several servers is not kept.
+        Commands between `MULTI` and `EXEC` go to one server. The order of commands to different servers is not kept.
         """
         if not commands:
             return []
@@ -224,7 +227,7 @@ class ClusterClient(Client):
         return isinstance(cause, (kinds.AskError, kinds.TryAgainError, kinds.ClusterDownError))
 
     def _once_more(self, block: Sequence[Sequence[Any]]) -> list[Any]:
-        """Send a command, or a transaction of which nothing was executed, to where the cluster says."""
+        """Follow the redirection of a command, or of a transaction that was not executed."""
 
         def send(node: Client) -> list[Any]:
             replies = node.execute_many(block)
@@ -241,7 +244,7 @@ class ClusterClient(Client):
             return [error] * len(block)
 
     def in_order(self, commands: Sequence[Sequence[Any]]) -> None:
-        """Send commands, each after the one before was executed."""
+        """Send commands one after the other, each after the reply to the one before."""
         for command in commands:
             self.execute(*command)
 
@@ -250,7 +253,7 @@ class ClusterClient(Client):
         return without_other_types(self.execute_many([("GET", place) for place in places]))
 
     def servers(self) -> list[Client]:
-        """The clients of all servers that have keys."""
+        """Return the clients of all servers that have keys."""
         return [self.node(address) for address in self.primaries()]
 
     def close(self) -> None:
@@ -261,7 +264,7 @@ class ClusterClient(Client):
 
 
 def _blocks(commands: Sequence[Sequence[Any]]) -> list[range]:
-    """The places of commands that belong together: transactions, and any other by itself."""
+    """Yield the ranges of commands that belong together: whole transactions, and other commands one by one."""
     blocks: list[range] = []
     start: int | None = None
     for at, command in enumerate(commands):

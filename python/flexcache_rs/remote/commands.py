@@ -1,4 +1,4 @@
-"""Commands to the server: what comes before each, and what comes of those that fail."""
+"""The steps before each command to the server, and the handling of commands that fail."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 class Life:
-    """Lives as long as anything uses a store, and what listens for it."""
+    """An object that lives as long as anything uses a store. When it dies, the listener stops."""
 
     is_closed = False
 
 
 class Counts:
-    """What has happened."""
+    """The counters of the statistics."""
 
     def __init__(self) -> None:
         self.loads = self.hits = self.stale = self.errors = self.unreadable = self.bypassed = 0
@@ -36,14 +36,14 @@ class Counts:
 
 
 class Commands:
-    """Commands to the server, in a namespace.
+    """Sends the commands of a namespace to the server.
 
     Args:
-        client: Sends them.
-        keys: Where everything is.
-        values: Reads and writes values.
-        tracker: Decides which copies are served.
-        breaker: Refuses callers while the server does not answer.
+        client: Sends commands.
+        keys: The names of server keys.
+        values: Encodes and decodes values.
+        tracker: Decides which copies in memory are valid.
+        breaker: Makes calls fail at once while the server does not respond.
     """
 
     def __init__(self, client: Client, keys: Keys, values: Values, tracker: PushTracker, breaker: Breaker) -> None:
@@ -55,11 +55,11 @@ class Commands:
         self._offset: list[float] = []
 
     def begin(self) -> None:
-        """What comes before any command.
+        """Make the checks before a command.
 
         Raises:
-            ValueError: The cache is closed, or its values are written otherwise.
-            RemoteConnectionError: The server does not answer.
+            ValueError: The cache is closed, or the values of the namespace have another format.
+            RemoteConnectionError: The server does not respond.
         """
         if self.nonces.checked == [os.getpid()] and not self.breaker.is_open and not self.life.is_closed:
             # It has listened since before that was noted.
@@ -90,7 +90,7 @@ class Commands:
         self.nonces.checked[:] = [os.getpid()]
 
     def send(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        """Send commands after `begin`. Who waited in vain keeps others from waiting."""
+        """Send commands after `begin`. A timeout or a lost connection opens the breaker."""
         try:
             return call(*arguments)
         except (RemoteTimeoutError, RemoteConnectionError) as error:
@@ -117,7 +117,7 @@ class Commands:
         return self.send(script.run, self.client, *arguments)
 
     def read(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        """Send a command that changes nothing: once more, where the connection was lost."""
+        """Send commands that only read. If the connection is lost, send them again, once."""
         self.begin()
         try:
             return call(*arguments)
@@ -130,7 +130,7 @@ class Commands:
 
     @contextlib.contextmanager
     def writing(self, *places: bytes) -> Generator[None]:
-        """Around a write of keys. What comes of it may be unknown; then they are invalidated too."""
+        """Invalidate copies of keys around a write in a `with` block, even if the outcome of the write is unknown."""
         self.begin()
         with self.tracker.write(list(places)):
             try:
@@ -141,16 +141,16 @@ class Commands:
                 raise
 
     def offset(self) -> float:
-        """Milliseconds since 1970 of the server's clock, less those of the tracker's."""
+        """The difference in milliseconds between the server's clock, since 1970, and the tracker's clock."""
         offset = self.listener.offset if self.listener is not None else None
         if offset is None:
             offset = self._offset[0] if self._offset else 0.0
         return offset
 
     def server_ms(self) -> float:
-        """The server's clock, in milliseconds since 1970."""
+        """Return the time of the server's clock, in milliseconds since 1970."""
         return self.tracker.now() / 1e6 + self.offset()
 
     def deadline(self, seconds: float | None) -> int:
-        """The deadline of what lives so many seconds, as values have it."""
+        """Return the deadline for a time to live in seconds, in the form in which values store it."""
         return 0 if seconds is None else max(int(self.server_ms() + seconds * 1000), 1)

@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 _CARRIED = frozenset(
     (
         *("host", "port", "path", "db", "username", "password"),
-        # About the client's own way with bytes.
+        # Options of how the client handles bytes.
         *("encoding", "socket_read_size", "driver_info", "lib_name", "lib_version"),
         *("orig_host_address", "orig_socket_timeout", "orig_socket_connect_timeout"),
     )
 )
-"""Arguments of connections that the direct lane knows, or that mean nothing on it."""
+"""Arguments of connections that the direct lane supports, or that do not matter on it."""
 
 _UNNEEDED = frozenset(("socket_keepalive", "socket_keepalive_options"))
-"""Arguments that clients have unless told otherwise. Every call has a deadline, so the direct lane needs neither."""
+"""Arguments that clients set by default. The direct lane does not need them, because every call has a deadline."""
 
 
 def why_not(given: Given) -> str | None:
-    """Why the direct lane cannot carry the commands of a client; None where it can."""
+    """Return why the direct lane does not support a client, or None if it does."""
     if given.manager is not None:
         return "it is a client of a cluster"
     if given.sentinel is not None:
@@ -52,9 +52,9 @@ def why_not(given: Given) -> str | None:
 
 
 class DirectClient(Client):
-    """Commands to one server, over one connection of all threads.
+    """Sends commands to one server over one connection, which all threads share.
 
-    Other connections, such as the one that listens, are made as those of the client lane.
+    Other connections, such as the listening one, are made in the same way as on the client lane.
     """
 
     lane = "direct"
@@ -76,20 +76,20 @@ class DirectClient(Client):
             password=password,
             database=int(arguments.get("db") or 0),
         )
-        # Every call goes through it.
+        # Shortcuts to the native methods, because every call uses them.
         self.execute = self._native.execute  # type: ignore[method-assign]
         self.entry = self._native.entry  # type: ignore[method-assign]
 
     def execute_many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """Send several commands at a time. See `Client`."""
+        """Send several commands at once. See `Client`."""
         return self._native.execute_many(commands)
 
     def renew(self) -> None:
-        """Make another connection from now on. See `Client`."""
+        """Use a new connection from now on. See `Client`."""
         self._native.renew()
         super().renew()
 
     def close(self) -> None:
         """Close all connections."""
-        self._native.disconnect()
+        self._native.close()
         super().close()

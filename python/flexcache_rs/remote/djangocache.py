@@ -27,28 +27,28 @@ if TYPE_CHECKING:
 __all__ = ["DjangoCache"]
 
 _OF_DJANGO = frozenset(("MAX_ENTRIES", "CULL_FREQUENCY"))
-"""Options that every backend of Django is given, which mean nothing here."""
+"""Options that Django passes to every backend. They have no effect here."""
 
 _CACHES: dict[str, RemoteCache] = {}
 
 
 class _Making:
-    """What a thread holds while it makes a cache."""
+    """The lock that a thread holds while it makes a cache."""
 
     def __init__(self) -> None:
-        # A handler of a signal may use the cache that its thread makes.
+        # Reentrant, because a signal handler may need the cache that its thread is making.
         self.lock = threading.RLock()
 
 
 _MAKING = _Making()
 
 if hasattr(os, "register_at_fork"):
-    # A thread of the parent may have held it.
+    # A thread of the parent may have held the lock.
     os.register_at_fork(after_in_child=_MAKING.__init__)  # type: ignore[misc]
 
 
 def _shared(location: str, options: dict[str, Any]) -> RemoteCache:
-    """The one cache of this process with these options: Django makes a backend for every thread."""
+    """Return the cache of this process with these options. All threads share it, although each has its own backend."""
     name = repr((location, sorted(options.items())))
     with _MAKING.lock:
         cache = _CACHES.get(name)
@@ -84,7 +84,7 @@ class DjangoCache(Backend):
         return _shared(self._server, self._options)
 
     def _key(self, key: Any, version: int | None) -> str:
-        """The key of the cache for a key of a version. Warns of one that memcached would refuse, as Django does."""
+        """Return the cache's key for a key and a version. Like Django, warns of a key that memcached would refuse."""
         made: str = self.make_and_validate_key(key, version=version)
         return made
 
@@ -154,7 +154,7 @@ class DjangoCache(Backend):
         return self.cache.get_or_set(self._key(key, version), factory, self._seconds(timeout))
 
     def _move(self, old: str, new: str) -> bool:
-        # One of several callers moves it.
+        # Only one of several concurrent callers moves the value.
         with self.cache.lock(("incr_version", old)):
             return self.cache._store.move(old, new)
 
@@ -176,7 +176,7 @@ class DjangoCache(Backend):
     def close(self, **_signal: Any) -> None:
         """Do nothing. Django calls this after each request, and the process keeps its connections."""
 
-    # What django-redis has besides.
+    # The additional calls of django-redis.
 
     def ttl(self, key: Any, version: int | None = None) -> int | None:
         """Return the whole seconds that a key has left, None if it never expires, or 0 if it has no value."""

@@ -1,4 +1,4 @@
-"""Failures as our own errors: those of the packages, and those of native connections."""
+"""Converts failures of the packages and of native connections to our own errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CODES = {
     "TRYAGAIN": "TryAgainError",
     "CLUSTERDOWN": "ClusterDownError",
 }
-"""The first words of refusals about which more is known, and the packages' exceptions for them."""
+"""The error codes of refusals, and the packages' exceptions for them."""
 
 
 class UnsentError(RemoteConnectionError):
@@ -26,14 +26,14 @@ class UnsentError(RemoteConnectionError):
 
 
 def translated(kinds: Any, error: Exception) -> Exception:
-    """An error of a package as one of ours; others as they are.
+    """Convert an error of a package to one of ours. Returns other errors unchanged.
 
     Args:
         kinds: The package's module of exceptions.
         error: The error.
     """
     if isinstance(error, RemoteError):
-        # It is one of ours already: a reply within a reply, on the direct lane.
+        # The error is already one of ours: a nested reply on the direct lane.
         return error
     text = str(error) or type(error).__name__
     if isinstance(error, (kinds.TimeoutError, TimeoutError)):
@@ -42,7 +42,7 @@ def translated(kinds: Any, error: Exception) -> Exception:
         return RemoteError(f"the server refused the password: {text}")
     if isinstance(error, kinds.ConnectionError):
         return RemoteConnectionError(f"no connection to the server: {text}")
-    if isinstance(error, kinds.AskError):  # MovedError is one.
+    if isinstance(error, kinds.AskError):  # MovedError is a subclass of it.
         return RemoteError("the server is of a cluster: give a client for clusters, such as redis.cluster.RedisCluster")
     if isinstance(error, kinds.ResponseError):
         return RemoteError(f"the server refused a command: {text}")
@@ -54,7 +54,7 @@ def translated(kinds: Any, error: Exception) -> Exception:
 
 
 def is_of_another_type(error: Exception) -> bool:
-    """Whether a command was refused because what is under its key is no text: nobody's value."""
+    """Whether a command was refused because its key holds another type than a string, so no value of a cache."""
     return "WRONGTYPE" in str(error)
 
 
@@ -73,12 +73,12 @@ def without_other_types(replies: list[Any]) -> list[Any]:
 
 
 def failed(kinds: Any, kind: str, text: str) -> Exception:
-    """The exception for a command that has no reply, or was refused.
+    """Return the exception for a command that has no reply, or was refused.
 
     Args:
         kinds: The package's module of exceptions.
-        kind: "timeout", "lost", "refused" or "protocol"; for a command that was not sent, "unsent_timeout" or "unsent".
-        text: What the connection or the server says.
+        kind: "timeout", "lost", "refused" or "protocol". For a command that was not sent, "unsent_timeout" or "unsent".
+        text: The message of the connection or the server.
     """
     if kind in ("timeout", "unsent_timeout"):
         return RemoteTimeoutError(text)
@@ -93,11 +93,11 @@ def failed(kinds: Any, kind: str, text: str) -> Exception:
 
 
 def refusal(kinds: Any, text: str) -> Exception:
-    """The package's exception for a command that was refused.
+    """Return the package's exception for a refused command.
 
     Args:
         kinds: The package's module of exceptions.
-        text: What the server says.
+        text: The message of the server.
     """
     code, _, rest = text.partition(" ")
     error: Exception

@@ -32,13 +32,13 @@ _OWN = frozenset(
         *("client_cache", "cache_enable", "cache_config"),
     )
 )
-"""Arguments of connections that a cache sets itself, or leaves out."""
+"""Arguments of connections that a cache sets itself or leaves out."""
 
 _SCHEMES = {"redis": "redis", "rediss": "redis", "valkey": "valkey", "valkeys": "valkey", "unix": ""}
 
 
 def _of_url(url: str) -> Any:
-    """A client for a URL.
+    """Make a client for a URL.
 
     Raises:
         ValueError: The scheme is unknown.
@@ -46,7 +46,7 @@ def _of_url(url: str) -> Any:
     """
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in _SCHEMES:
-        # Nothing after the scheme is shown: it may have a password.
+        # Do not show anything after the scheme, because it may contain a password.
         shown = repr(scheme) if separator and scheme.isidentifier() else "what was given"
         message = f"a URL must begin with one of {', '.join(f'{name}://' for name in _SCHEMES)}, unlike {shown}"
         raise ValueError(message)
@@ -65,7 +65,7 @@ def _of_url(url: str) -> Any:
         except ValueError as error:
             if str(error).startswith("Invalid value for"):
                 raise
-            # Anything else that is said repeats a part of the URL, which may be of the password.
+            # Do not show the original message, which repeats a part of the URL, possibly of the password.
             message = (
                 "the URL cannot be read: is everything in its user and password percent-encoded, and its port a number?"
             )
@@ -83,10 +83,10 @@ def _package_of(classes: tuple[type[Any], ...]) -> str | None:
 
 
 def _refuse(client: Any, pool: Any) -> None:
-    """Refuses clients whose reads would not be coherent.
+    """Refuse clients whose reads would not be coherent.
 
     Raises:
-        ValueError: It reads from replicas, or has a cache of its own.
+        ValueError: The client reads from replicas, or has its own cache.
     """
     if not getattr(pool, "is_master", True):
         message = "client must not read from replicas: use Sentinel.master_for() instead of slave_for()"
@@ -104,7 +104,7 @@ def _refuse(client: Any, pool: Any) -> None:
 
 
 def _accepted(class_: type[Any]) -> set[str]:
-    """The arguments of a connection class and of those that it inherits from."""
+    """Return the arguments of a connection class and of its base classes."""
     names: set[str] = set()
     for base in class_.__mro__:
         if "__init__" in vars(base) and base is not object:
@@ -113,14 +113,14 @@ def _accepted(class_: type[Any]) -> set[str]:
 
 
 class Given:
-    """What the user gave, and how it connects.
+    """The client that the user passed, and the arguments of its connections.
 
     Args:
         client: A URL, or a client of redis-py or valkey-py.
 
     Raises:
-        TypeError: It is no client.
-        ValueError: It is one that cannot be used.
+        TypeError: The argument is not a client.
+        ValueError: The client cannot be used.
     """
 
     def __init__(self, client: Any) -> None:
@@ -137,16 +137,16 @@ class Given:
             raise TypeError(message)
         self.package = package
         self.module: Any = importlib.import_module(package)
-        """The package."""
+        """The package of the client."""
         _refuse(client, pool if cluster is None else cluster)
         self.manager: Any = cluster
-        """What knows the nodes of a cluster; None for any other client."""
+        """The node manager of a cluster client, or None for any other client."""
         self.sentinel: Any = getattr(pool, "sentinel_manager", None)
-        """What asks Sentinel; None for any other client."""
+        """The Sentinel client, or None for any other client."""
         self.service: Any = getattr(pool, "service_name", None)
         """The name by which Sentinel knows the server."""
         self.most: Any = getattr(pool, "max_connections", None)
-        """How many connections there may be at a time."""
+        """The largest number of connections at a time."""
         if cluster is not None:
             self.connection_class, self.arguments = self._plain(
                 getattr(client, "connection_kwargs", None) or cluster.connection_kwargs
@@ -159,15 +159,15 @@ class Given:
             self.connection_class, self.arguments = self.synchronous(class_, pool.connection_kwargs)
 
     def _plain(self, given: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """The class of connections to one address, and their arguments without it."""
+        """Return the class of connections to a server of a cluster, and their arguments without the address."""
         is_encrypted = given.get("ssl") or "SSL" in getattr(given.get("connection_class"), "__name__", "")
         class_: Any = self.module.connection.SSLConnection if is_encrypted else self.module.Connection
-        # What a client of a cluster calls is the client's own.
+        # A cluster client's connect function belongs to that client.
         left_out = {"host", "port", "redis_connect_func", "valkey_connect_func"}
         return self.synchronous(class_, {name: value for name, value in given.items() if name not in left_out})
 
     def synchronous(self, class_: Any, given: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """The class of connections that threads can use, and the arguments for it that a cache does not set itself."""
+        """Return the synchronous connection class, and its arguments except those that a cache sets itself."""
         arguments = {name: value for name, value in given.items() if name not in _OWN}
         if ".asyncio." in class_.__module__:
             twin = getattr(self.module.connection, class_.__name__, None)
@@ -175,17 +175,17 @@ class Given:
                 message = f"client has connections of the class {class_.__name__}, which only asyncio has"
                 raise ValueError(message)
             class_ = twin
-            # It is called with a connection of asyncio.
+            # The user's connect function expects a connection of asyncio.
             arguments.pop("redis_connect_func", None)
             arguments.pop("valkey_connect_func", None)
         accepted = _accepted(class_)
-        # Said to the server by each new connection, for which the package looks into its own metadata.
+        # Do not send the library's name and version: for each new connection the package would read its own metadata.
         unsaid = ("driver_info",) if "driver_info" in accepted else ("lib_name", "lib_version")
         arguments = {**dict.fromkeys(unsaid), **arguments}
         return class_, {name: value for name, value in arguments.items() if name in accepted}
 
     def timed(self, timeout: float) -> dict[str, Any]:
-        """The arguments of connections that a cache sets itself."""
+        """Return the arguments of connections that a cache sets itself."""
         no_retry = importlib.import_module(f"{self.package}.backoff").NoBackoff()
         return {
             "socket_timeout": timeout,
@@ -197,6 +197,6 @@ class Given:
 
 def shut_down(sock: socket.socket) -> None:
     """Shut a socket down. Any thread may call this, and the thread that uses the socket gets an error."""
-    # It may be closed by now. Not the method of TLS sockets: those would from then on take encrypted bytes for replies.
+    # The socket may be closed by now. Do not use the method of TLS sockets, which would then return encrypted bytes.
     with contextlib.suppress(OSError):
         socket.socket.shutdown(sock, socket.SHUT_RDWR)

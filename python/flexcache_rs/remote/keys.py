@@ -1,4 +1,4 @@
-"""Keys as the server has them.
+"""The format of keys on the server.
 
 The value of a key is at `namespace:{key}`, everything else that belongs to it at `namespace#:{key}` and a letter. In a
 cluster the braces keep all of them in one slot. Text is written as it is. Other keys begin with `~` and a letter for
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _DEEPEST = 32
-"""Tuples in tuples in a key."""
+"""The largest depth of nested tuples in a key."""
 
 _SPECIAL = (b"~", b"}")
 
 
 def encode_key(key: Any, depth: int = 0) -> bytes:
-    """The form of a key, without its namespace.
+    """Return the form of a key, without its namespace.
 
     Raises:
-        TypeError: The key is of a type that other processes could not tell from another.
+        TypeError: The key has a type without a form that is the same in every process.
         ValueError: It is nested too deep.
     """
     kind: Any = type(key)  # pyright: ignore[reportUnknownVariableType]
@@ -66,10 +66,10 @@ def encode_key(key: Any, depth: int = 0) -> bytes:
 
 
 def decode_key(form: bytes) -> Any:
-    """The key of a form.
+    """Return the key for a form.
 
     Raises:
-        ValueError: It is no key's form: `encode_key` makes another one of that key, or none.
+        ValueError: The form is not the one that `encode_key` returns for any key.
     """
     key = _decoded(form, 0)
     if encode_key(key) != form:
@@ -103,7 +103,7 @@ def _no_key(form: bytes) -> ValueError:
 
 
 def _parts(rest: bytes, depth: int) -> tuple[Any, ...]:
-    """The parts of a tuple."""
+    """Decode the parts of a tuple."""
     parts: list[Any] = []
     while rest:
         length, colon, rest = rest.partition(b":")
@@ -115,7 +115,7 @@ def _parts(rest: bytes, depth: int) -> tuple[Any, ...]:
 
 
 class Keys:
-    """The names of everything in a namespace."""
+    """The names of all server keys of a namespace. A name is called a place."""
 
     def __init__(self, namespace: str) -> None:
         if not isinstance(namespace, str):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -132,16 +132,16 @@ class Keys:
         self._value = name + b":{"
         self._companion = name + b"#:{"
         self.format = self._companion + b"}"
-        """Says how values are written."""
+        """The place of the format of the values."""
         self.epoch = self._companion + b"}e"
-        """The nonce that all values have: `clear` replaces it."""
+        """The place of the nonce of all values, which `clear` replaces."""
         self.evictions = self._companion + b"}v"
-        """Another text after each eviction of a tag."""
+        """The place of a random text that each eviction of a tag replaces."""
 
     def value(self, key: Any) -> bytes:
-        """Where the value of a key is."""
+        """Return the place of the value of a key."""
         if type(key) is str and key and key.isascii() and key[0] not in "~}":
-            # As `encode_key` has it.
+            # The same result as that of `encode_key`, but faster.
             return b"%b%b}" % (self._value, key.encode())
         return self._value + encode_key(key) + b"}"
 
@@ -150,38 +150,38 @@ class Keys:
         return _remote_places(self._value, keys, self.value)
 
     def lease(self, key: Any) -> bytes:
-        """Where the lease of a key is."""
+        """Return the place of the lease of a key."""
         return self._companion + encode_key(key) + b"}l"
 
     def lock(self, name: Any) -> tuple[bytes, bytes]:
-        """Where a lock is, and the number of its last holder."""
+        """Return the place of a lock, and the place of the number of its last holder."""
         place = self._companion + encode_key(name) + b"}"
         return place + b"k", place + b"n"
 
     def limiter(self, name: Any) -> bytes:
-        """Where a limiter is."""
+        """Return the place of a limiter."""
         return self._companion + encode_key(name) + b"}r"
 
     def window(self, name: Any) -> bytes:
-        """Where the times are of the uses of a limiter."""
+        """Return the place of the times of a limiter's uses."""
         return self._companion + encode_key(name) + b"}w"
 
     def tag(self, tag: str) -> bytes:
-        """Where the nonce of a tag is."""
+        """Return the place of the nonce of a tag."""
         return self._companion + encode_key(tag) + b"}t"
 
     def lease_of(self, value: bytes) -> bytes:
-        """Where the lease is of the key whose value is there."""
+        """Return the place of a lease for the place of the value."""
         return self._companion + value[len(self._value) :] + b"l"
 
     def key(self, value: bytes) -> Any:
-        """The key whose value is there."""
+        """Return the key for the place of its value."""
         if not value.startswith(self._value) or not value.endswith(b"}"):
             raise _no_key(value)
         return decode_key(value[len(self._value) : -1])
 
     def pattern(self, prefix: str) -> bytes:
-        """What all values of text keys with this prefix match, and perhaps others."""
+        """Return a pattern that matches the places of all str keys with a prefix, and perhaps other places."""
         special = b"\\*?[]^-"
         start = self._value + prefix.encode("utf-8", "surrogatepass")
         return b"".join(b"\\%c" % byte if byte in special else b"%c" % byte for byte in start) + b"*"

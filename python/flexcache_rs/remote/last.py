@@ -1,4 +1,4 @@
-"""What this process knew last of keys, for callers that accept something old while the server cannot be asked."""
+"""The values that this process knew last, for callers that accept old values while the server cannot be reached."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     _Entry = tuple[Any, float | None, tuple[str, ...]]
 
 _NONCES = b"{" + HEAD_OF_NONCES.encode()
-"""Begins the places of nonces, after their namespace."""
+"""The beginning of the places of functions' nonces, after the namespace."""
 
 
 class Last(Protocol):
-    """What is kept of keys, by their places."""
+    """Entries by their places, for use while the server cannot be reached. This class keeps nothing."""
 
     def keep(self, place: bytes, entry: _Entry | None, stamp: int) -> None:
-        """Keep what was read or written, or that nothing is known."""
+        """Keep an entry that was read or written, or forget it if it is None."""
 
     def find(self, place: bytes) -> _Entry | None:
-        """What a caller gets while the server cannot be asked."""
+        """Return the entry for a caller while the server cannot be reached, or None."""
 
     def clear(self) -> None:
         """Forget everything."""
@@ -35,8 +35,8 @@ class LastValues:
     """The last values that were read or written, for `on_error="stale"`.
 
     Args:
-        most: How many are kept.
-        seconds: For how long.
+        most: The largest number of kept values.
+        seconds: The number of seconds for which they are kept.
     """
 
     def __init__(self, most: int, seconds: float) -> None:
@@ -50,7 +50,7 @@ class LastValues:
             self._cache.put(place, (entry[0], None, ()))
 
     def find(self, place: bytes) -> _Entry | None:
-        """The last value."""
+        """Return the last value, or None."""
         found: _Entry | None = self._cache.get(place)
         return found
 
@@ -60,15 +60,15 @@ class LastValues:
 
 
 class LastResults:
-    """The last results of memoized functions, which callers get in place of an error, and what their keys begin with.
+    """The last results of memoized functions, which replace an error, and the nonces of the functions.
 
-    A result is kept as long as the server would keep it, with `stale_if_error` after its `ttl`. It counts while nothing
-    was heard of that was written to its key, until the server tells again what is written.
+    A result is kept as long as the server would keep it: for its `ttl` and then for `stale_if_error`. It is valid
+    unless a write to its key was announced, and until the server announces writes again.
 
     Args:
-        most: How many are kept.
-        tracker: Knows what was heard of.
-        nonces: Know whether the server tells what is written.
+        most: The largest number of kept results.
+        tracker: Knows the announced writes.
+        nonces: Know whether the server announces writes.
     """
 
     def __init__(self, most: int, tracker: PushTracker, nonces: Nonces) -> None:
@@ -85,7 +85,7 @@ class LastResults:
         self._cache.delete(place)
 
     def find(self, place: bytes) -> _Entry | None:
-        """The last nonce, or the last result as one that is no longer good: a call returns it where computing fails."""
+        """Return the last nonce, or the last result marked as stale, which a call returns if computing fails."""
         found = self._cache.get(place)
         if found is None or not (self._nonces.is_told and self._tracker.is_last_known(found[1])):
             return None

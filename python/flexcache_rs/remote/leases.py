@@ -1,4 +1,4 @@
-"""Leases of keys: of all who compute a value, on all machines, one does."""
+"""Leases of keys, with which one caller of all machines computes a value."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ _LENGTH = struct.Struct("<I")
 _TOKEN_BYTES = 16
 
 _BETWEEN_QUESTIONS = 50
-"""Milliseconds between two questions for a lease that somebody else has, where the server does not tell of its end."""
+"""Milliseconds between two requests for another caller's lease, if the server does not announce its end."""
 
 
 def _packed(nonces: dict[str, bytes]) -> bytes:
-    """Nonces as bytes, to be kept with a lease."""
+    """Encode nonces as bytes, which are stored with a lease."""
     names = {name.encode("utf-8", "surrogatepass"): nonce for name, nonce in nonces.items()}
     return b"".join(_LENGTH.pack(len(name)) + name + nonce for name, nonce in names.items())
 
 
 def _unpacked(data: bytes) -> dict[str, bytes]:
-    """The nonces that a lease was given with. Those that cannot be read are left out."""
+    """Decode the nonces of a lease. Unreadable ones are left out."""
     nonces: dict[str, bytes] = {}
     while len(data) >= _LENGTH.size:
         end = _LENGTH.size + int(_LENGTH.unpack_from(data)[0])
@@ -54,7 +54,7 @@ def _unpacked(data: bytes) -> dict[str, bytes]:
 
 
 class Lease:
-    """The lease of a key, or what is known of another's."""
+    """The lease of a key, held by this process or by another one."""
 
     def __init__(
         self, store: Leases, place: bytes, key: bytes, token: bytes, seconds: float, holder: LeaseHolder
@@ -66,11 +66,14 @@ class Lease:
         self.evictions: bytes | None = None
 
     def is_over(self) -> bool:
-        """Whether its load is over."""
+        """Whether the load that holds the lease has ended."""
         return self._holder.is_over()
 
     def is_valid(self) -> bool:
-        """Whether it is there and nothing was written since. True where the server cannot be asked: storing tells."""
+        """Whether the lease is still held and the key was not written since.
+
+        Returns True if the server cannot be reached. Storing the value checks again.
+        """
         store, tags = self.store, tuple(self.nonces)
         commands: list[tuple[Any, ...]] = [("GET", self.key), ("GETRANGE", self.place, 0, HEAD_BYTES - 1)]
         commands += (("GET", store.nonces.place(tag)) for tag in tags)
@@ -82,32 +85,37 @@ class Lease:
         return is_there and head == self.head and nonces == [self.nonces[tag] for tag in tags]
 
     def renew(self) -> bool:
-        """Hold it for as long again from now. Whether it may have to be renewed once more."""
+        """Renew the lease for its full time. Returns False if it needs no further renewal."""
         try:
             if self._holder.is_over() or self.store.life.is_closed:
                 return False
             held = self.store.run(scripts.RENEW, self.key, b"L" + self.token, self.milliseconds)
         except RemoteError:
-            # The next time the server may be there in time.
+            # The server may respond at the next renewal, before the lease ends.
             return True
         except Exception:
             logging.getLogger("flexcache_rs").exception("renewing a lease failed")
             return False
         return bool(held)
 
+    @staticmethod
+    def tells(error: Any) -> bool:
+        """Whether callers in other processes are told of a failure. Not that a server fails: theirs may not."""
+        return not isinstance(error, RemoteError)
+
     def dumps_failure(self, error: Any) -> bytes | None:
-        """An exception for callers that wait in other processes."""
+        """Pickle an exception for callers that wait in other processes."""
         return self.store.values.serializer.dumps(error, 5)
 
     def release(self, failure: bytes | None) -> None:
-        """Give it back. Where that fails, it is tried again until the lease has expired: nobody computes meanwhile."""
+        """Give the lease back. If that fails, try again until the lease expires, because it blocks computations."""
         try:
             scripts.RELEASE.run(self.store.client, self.key, self.token, failure or b"")
         except RemoteError:
             RENEWALS.give_back(self, failure)
 
     def is_released(self, failure: bytes | None) -> bool:
-        """Whether it need not be given back any more. Tries to."""
+        """Try to give the lease back. Returns False if that must be tried again."""
         try:
             if not self.store.life.is_closed:
                 self.store.run(scripts.RELEASE, self.key, self.token, failure or b"")
@@ -125,17 +133,17 @@ class Leases(Commands):
 
     def __init__(self, client: Client, keys: Keys, values: Values, tracker: PushTracker, breaker: Breaker) -> None:
         super().__init__(client, keys, values, tracker, breaker)
-        # By key: what this process has. A thread gives it back, some time after its load is over.
+        # The leases of this process by key. A thread may give a lease back some time after its load has ended.
         self._held: weakref.WeakValueDictionary[bytes, Lease] = weakref.WeakValueDictionary()
 
     def remember(self, place: bytes, entry: tuple[Any, float | None, tuple[str, ...]] | None, stamp: int = 0) -> None:
-        """Keep what is known of a key, where old values are wanted."""
+        """Keep an entry, if old values may be returned while the server cannot be reached."""
 
     def remember_unsent(self, place: bytes, value: Any, seconds: float | None, stamp: int) -> None:
-        """Keep a computed value that could not be stored, where results are wanted in place of errors."""
+        """Keep a computed value that could not be stored, if old results may replace errors."""
 
     def jittered(self, seconds: float | None) -> float | None:
-        """A time to live, less a random part of it, so that what was stored together does not expire together."""
+        """Reduce a time to live by a random part, so that entries stored together do not expire together."""
         return seconds if seconds is None or not self._jitter else seconds * (1 - self._jitter * random.random())
 
     def lease(
@@ -147,7 +155,7 @@ class Leases(Commands):
         takes_over: bool,
         holder: LeaseHolder,
     ) -> tuple[str, Any, int, list[int]]:
-        """Ask for the lease of a key. Where the server cannot be asked, it is one that nothing can be stored with."""
+        """Request the lease of a key. If the server cannot be reached, return a lease that cannot store a value."""
         own = os.urandom(_TOKEN_BYTES)
         lease = Lease(self, self.keys.value(key), self.keys.lease(key), own, seconds, holder)
         try:
@@ -155,7 +163,7 @@ class Leases(Commands):
         except Exception:
             raise
         except BaseException:
-            # A signal's handler has raised. The server may have given the lease, and no caller knows its token.
+            # A signal handler has raised. The server may have granted the lease, whose token no caller knows.
             lease.token = own
             lease.release(None)
             raise
@@ -169,7 +177,7 @@ class Leases(Commands):
         try:
             self.begin()
             names = (NAMESPACE, *(MARK + tag for tag in tags))
-            # Before the value is computed.
+            # Read the nonces before the value is computed.
             lease.nonces = self.send(self.nonces.ensured, names)
             lease.evictions = self.send(self.client.execute, "GET", self.keys.evictions)
             token = awaited.token if awaited is not None else b""
@@ -180,7 +188,7 @@ class Leases(Commands):
                 answer, *rest = self.send(scripts.LEASE.run, self.client, *asked)
                 if answer != b"elsewhere" or not self._is_void(rest[1]):
                     break
-                # What is computed with it is not stored: its tag was evicted, or the namespace cleared.
+                # A tag was evicted, or the namespace was cleared. The other lease can no longer store its value.
                 void = rest[1][:_TOKEN_BYTES]
         except RemoteError:
             # A value that is computed now is only for its callers, because nothing would show that it was computed
@@ -191,51 +199,52 @@ class Leases(Commands):
             self._held[at] = lease
             lease.head = rest[0]
             if lease.head:
-                # There is a value. A copy from before it must not be taken for it: news of it may still be on the way.
+                # The key has a value. Invalidate older copies, because the announcement of its write may be late.
                 self.tracker.invalidate([place])
             RENEWALS.add(lease, seconds)
-            # Taking it is told as a write to its own place.
+            # Without the lease's own stamp, because the server announces the taking of the lease as a write to it.
             return "held", lease, 0, stamps[:1]
         if answer == b"failed":
             return "failed", rest[0], 0, []
         self.counts.lease_waits += 1
         left, lease.token = max(rest[0], 1), rest[1][:_TOKEN_BYTES]
         if not self.nonces.is_told:
-            # Nothing tells when it ends.
+            # The server does not announce its end.
             left = min(left, _BETWEEN_QUESTIONS)
         return "elsewhere", lease, self.tracker.now() + left * 1_000_000, stamps
 
     def _ended(self, at: bytes, awaited: bytes) -> bytes:
-        """The token of a lease of this process that it is about to give back, unless the caller has waited for it.
+        """Return the token of a lease of this process whose load has ended, but which was not given back yet.
 
-        Its load was over before the caller asked: the caller must not be told of a failure of it.
+        The load had ended before the caller asked, so its failure must not reach the caller. Returns b"" if the caller
+        has waited for this lease, or if there is none.
         """
         held = self._held.get(at)
         return held.token if held is not None and held.token != awaited and held.is_over() else b""
 
     def _is_void(self, lease: bytes) -> bool:
-        """Whether a nonce was replaced since this lease was given."""
+        """Whether a nonce was replaced since the lease was granted."""
         nonces = _unpacked(lease[_TOKEN_BYTES:])
         current: dict[str, bytes | None] = self.send(self.nonces.current, nonces)
         return current != nonces
 
     def loads_failure(self, data: bytes) -> Any:
-        """The exception of another process."""
+        """Load the exception of another process."""
         return self.values.serializer.loads(data)
 
     def _keep_unsent(self, place: bytes, value: Any, seconds: float | None, lease: Lease, is_newest: bool) -> None:
         stamp = lease.stamp
         if is_newest:
-            # Copies of what was there before are older than it.
+            # Copies of the previous value are older than this one.
             self.tracker.invalidate([place])
             stamp = self.tracker.stamp(place)
         self.remember_unsent(place, value, seconds, stamp)
 
     def put_with_lease(self, key: Any, value: Any, seconds: float | None, tags: Sequence[str], lease: Lease) -> bool:
-        """Store a computed value, if its lease is there and nothing was written since. Whether it did."""
+        """Store a computed value if its lease is held and the key was not written since. Returns True if stored."""
         place = self.keys.value(key)
         names = tuple(dict.fromkeys(tags))
-        # Before an attempt to store it, after which nothing is known for sure.
+        # Ask before the attempt to store the value. After it, the state of the server may be unknown.
         is_newest = self.tracker.is_last_known(lease.stamp)
         if NAMESPACE not in lease.nonces:
             self._keep_unsent(place, value, seconds, lease, is_newest)
@@ -246,7 +255,7 @@ class Leases(Commands):
             nonces = dict(lease.nonces)
             if new:
                 nonces |= self.send(self.nonces.ensured, [MARK + name for name in new])
-                # Any of them may have been evicted since the value began to be computed.
+                # These tags were not known before the computation, and may have been evicted since it began.
                 if self.send(self.client.execute, "GET", self.keys.evictions) != lease.evictions:
                     return False
             deadline = self.deadline(self.jittered(seconds))

@@ -1,4 +1,4 @@
-"""The connection that listens: what was written comes in on it, and the server's answers to questions.
+"""The connection that listens. It receives notifications of writes, and replies to the requests that measure staleness.
 
 The questions tell how old the news may be. What the server answered to a question that was sent at T shows that
 every write before T has been heard of. So copies in memory are served until T and `max_staleness`, and no longer.
@@ -35,17 +35,17 @@ _QUESTION_OF_CLUSTER = command("CLUSTER", "SLOTS")
 
 
 class _Asked:
-    """The questions of one connection that are not answered yet, in their order."""
+    """The pending requests of one connection, in their order."""
 
     def __init__(self) -> None:
         self.questions: deque[tuple[str, Any]] = deque()
         self.nonces = 0
-        """How many of them are about nonces."""
+        """The number of pending requests for nonces."""
         self.belief = 0
-        """Until when copies may be served once those are answered."""
+        """The time until which copies may be served, as soon as the requests for nonces have their replies."""
 
     def is_late(self, now: int, staleness: int) -> bool:
-        """Whether a question was not answered in time."""
+        """Whether a reply is late."""
         oldest = next((about for kind, about in self.questions if kind == "role"), None)
         return oldest is not None and now - oldest > staleness
 
@@ -54,48 +54,48 @@ _LISTENERS: weakref.WeakSet[Listener] = weakref.WeakSet()
 
 
 class Unsupported(RemoteError):  # noqa: N818  # A RemoteError.
-    """The server cannot say what is written."""
+    """The server cannot announce writes."""
 
 
 class Terms(NamedTuple):
-    """What to listen for, and what is told."""
+    """The settings of a listener, and the objects that it notifies."""
 
     name: str
-    """What connections are called in `CLIENT LIST`."""
+    """The name of connections in `CLIENT LIST`."""
     prefixes: Sequence[bytes]
-    """What the keys begin with."""
+    """The prefixes of the keys."""
     max_staleness: float
-    """For how many seconds copies are served after the last question that was answered."""
+    """The seconds for which copies are served after the last request with a reply was sent."""
     tracker: PushTracker
-    """What is told."""
+    """The tracker, which gets the announced writes."""
     breaker: Breaker
-    """What is closed when the server answers."""
+    """The breaker, which is closed when the server replies."""
     nonces: Nonces
-    """What copies depend on besides: those of which something is heard are looked at."""
+    """The nonces on which copies also depend. A nonce is read again when a write to it is announced."""
     must_be_told: bool
-    """Whether the server must tell what is written. Where it need not, copies have another bound."""
+    """Whether the server must announce writes. If not, `l1_ttl` limits the age of copies."""
 
 
 class Group(Protocol):
-    """The listeners of a cluster: copies are served while all of them may believe."""
+    """The listeners of a cluster. Copies are served only while all of them are up to date."""
 
     def believe_until(self, listener: Listener, moment: int) -> None:
-        """Everything written to one server before now is known, for copies that are served until a moment."""
+        """Note that all earlier writes to one server are known, so that copies may be served until `moment`."""
 
     def doubt(self, listener: Listener) -> None:
-        """What is written to one server from now on is not known."""
+        """Note that writes to one server from now on are not known."""
 
     def heard_of(self, listener: Listener, slots: Any) -> None:
-        """One server has said which of them has which keys."""
+        """Process one server's reply about the slots of all servers."""
 
 
 class Listener:
-    """A thread with a connection of its own, which keeps a tracker true.
+    """A thread with its own connection, which keeps a tracker up to date.
 
     Args:
-        client: Where connections come from.
-        terms: What to listen for, and what is told.
-        group: What it is a part of, where a cluster has several servers.
+        client: The client that makes connections.
+        terms: The settings, and the objects to notify.
+        group: The group of the listener, if the server is part of a cluster.
     """
 
     def __init__(self, client: Client, terms: Terms, group: Group | None = None) -> None:
@@ -103,42 +103,42 @@ class Listener:
         self._max_staleness = terms.max_staleness
         self._tracker, self._breaker, self._nonces = terms.tracker, terms.breaker, terms.nonces
         self.offset: float | None = None
-        """Milliseconds since 1970 of the server's clock, less those of the tracker's."""
+        """The difference in milliseconds between the server's clock, since 1970, and the tracker's clock."""
         self.error: Exception | None = None
-        """Why there is no connection."""
+        """The error because of which there is no connection."""
         self.connects = self.flushes = self._invalidations = 0
         self._told: tuple[int, NewsReader] | None = None
-        """How many keys were told to the tracker of earlier connections without this thread, and what tells it now."""
+        """The number of keys that readers of earlier connections passed to the tracker, and the current reader."""
         self.id = 0
-        """The number of the connection on the server."""
+        """The id of the connection on the server."""
         self._stopped = False
         self._socket: Any = None
         self._begin()
         _LISTENERS.add(self)
 
     def _begin(self) -> None:
-        # A handler of a signal may use the cache while its thread has it.
+        # Reentrant, because a signal handler may use the cache while its thread holds the lock.
         self._starting = threading.RLock()
         self._thread: threading.Thread | None = None
         self._changed = threading.Event()
 
     @property
     def invalidations(self) -> int:
-        """How many keys the server said were written."""
+        """The number of keys whose writes the server announced."""
         told = self._told
         return self._invalidations + (told[0] + told[1].invalidated if told else 0)
 
     def after_fork(self) -> None:
-        """Start over in a child, which must not use its parent's connection."""
-        # Not through the group, whose lock a thread of the parent may have held.
+        """Reset the state in a forked child, which must not use its parent's connection."""
+        # Do not call the group, whose lock a thread of the parent may have held.
         self._tracker.doubt()
-        # What the parent knew last, too, since nobody listens for the child before its first use.
+        # Also drop what the parent knew, because the child does not listen before its first use.
         self._tracker.start_generation()
         self._socket = None
         self._begin()
 
     def ensure(self) -> None:
-        """Start the thread, unless it runs. A child starts one of its own at its first use."""
+        """Start the thread, unless it runs. A forked child starts its own thread at its first use."""
         if self._thread is not None or self._stopped:
             return
         with self._starting:
@@ -151,12 +151,12 @@ class Listener:
                     raise
 
     def wait(self, timeout: float) -> bool:
-        """Wait until copies may be served, or it is known why not. Whether they may."""
+        """Wait until copies may be served, which returns True, or until there is an error."""
         self._changed.wait(timeout)
         return self._tracker.is_believed()
 
     def stop_soon(self) -> None:
-        """Have the thread end, without waiting for it."""
+        """Tell the thread to end, without waiting for it."""
         self._stopped = True
         self._doubt()
         sock, self._socket = self._socket, None
@@ -196,18 +196,18 @@ class Listener:
 
     def _listen(self) -> None:
         """Connect, and listen until the connection ends."""
-        # The handshake has a deadline too: a server that is stopped accepts connections.
+        # The handshake needs a deadline too, because a suspended server still accepts connections.
         connection = self._client.connect(max(self._max_staleness, 0.1))
         try:
             sock = self._socket = connection._sock
             reader = NewsReader(sock, self._tracker, self._terms.prefixes[0])
-            # In one step, for those who ask meanwhile.
+            # Assign both at once, because other threads read them.
             self._told = (self._told[0] + self._told[1].invalidated, reader) if self._told else (0, reader)
             early = self._introduce(sock, reader)
             if self.connects:
-                # The connection of before may have been to another server, as those for commands may still be.
+                # The server may have changed, so connections for commands may still lead to the old one.
                 self._client.renew()
-            # Every write from here on is heard of. Stamps from before mean nothing.
+            # From here on every write is announced. Earlier stamps are invalid.
             self._tracker.start_generation()
             self.connects += 1
             asked = _Asked()
@@ -219,7 +219,7 @@ class Listener:
             connection.disconnect()
 
     def _introduce(self, sock: Any, reader: NewsReader) -> list[Any]:
-        """Ask to be told what is written. What is told before the last reply."""
+        """Request announcements of writes. Returns those that arrive before the last reply."""
         prefixes = [part for prefix in self._terms.prefixes for part in ("PREFIX", prefix)]
         seconds = max(self._max_staleness, 0.1)
         sock.settimeout(seconds)
@@ -263,10 +263,10 @@ class Listener:
                 if asked.is_late(now, staleness):
                     message = f"the server did not answer within {self._max_staleness} seconds"
                     raise RemoteTimeoutError(message)
-                # The moment of sending, not of the answer: what was written before it may be told after the answer.
+                # Take the time of sending, not of the reply: a write before the reply may be announced after it.
                 questions = _QUESTIONS
                 if self._group is not None:
-                    # First: the other answers let copies be served.
+                    # Ask for the slots first, because the other replies allow copies to be served.
                     asked.questions.append(("slots", None))
                     questions = _QUESTION_OF_CLUSTER + questions
                 asked.questions += (("role", now), ("time", None))
@@ -296,7 +296,7 @@ class Listener:
             raise ProtocolError(message)
         self._answered(*asked.questions.popleft(), reply, asked)
         if asked.belief and not asked.nonces:
-            # Not while it is unknown whether copies have ended that depend on a nonce.
+            # Wait for pending nonces first, because copies may depend on a nonce that was replaced.
             if self._group is None:
                 self._tracker.believe_until(asked.belief)
             else:
@@ -321,7 +321,7 @@ class Listener:
             self._nonces.looked_at(about[0], reply, about[1])
 
     def _invalidate(self, keys: list[bytes] | None, asked: _Asked, sock: Any) -> None:
-        """Something was written: to these keys, or to all of them."""
+        """Process an announced write to some keys, or to all keys if `keys` is None."""
         if keys is None:
             self._tracker.start_generation()
             self.flushes += 1

@@ -1,4 +1,4 @@
-"""What listens to all primaries of a cluster."""
+"""Listens to all primaries of a cluster."""
 
 from __future__ import annotations
 
@@ -15,73 +15,73 @@ if TYPE_CHECKING:
     from flexcache_rs.remote.listener import Terms
 
 _FOR_LONG = 10.0
-"""Seconds for which a server is listened to that a command was sent on to, and of which no other server speaks."""
+"""Seconds for which we listen to the target of a redirection that no other server names as a primary."""
 
 
 class Listening(Protocol):
-    """A listener, or several."""
+    """The interface of one listener or several."""
 
     @property
     def offset(self) -> float | None:
-        """Milliseconds since 1970 of the server's clock, less those of the tracker's."""
+        """The difference in milliseconds between the server's clock, since 1970, and the tracker's clock."""
         ...
 
     @property
     def error(self) -> Exception | None:
-        """Why there is no connection."""
+        """The error because of which there is no connection."""
         ...
 
     @property
     def connects(self) -> int:
-        """How often listening began."""
+        """The number of times that listening began."""
         ...
 
     @property
     def flushes(self) -> int:
-        """How often no copy of before was served any more."""
+        """The number of times that all copies became invalid."""
         ...
 
     @property
     def invalidations(self) -> int:
-        """Keys that the server said were written."""
+        """The number of keys whose writes the server announced."""
         ...
 
     def ensure(self) -> None:
-        """Start to listen, unless it does."""
+        """Start listening, unless it has started."""
 
     def wait(self, timeout: float) -> bool:
-        """Wait until copies may be served, or it is known why not. Whether they may."""
+        """Wait until copies may be served, which returns True, or until there is an error."""
         ...
 
     def stop(self) -> None:
-        """End."""
+        """Stop listening."""
 
 
 class ClusterListener:
-    """A listener for each primary of a cluster.
+    """Listeners for all primaries of a cluster.
 
-    Copies are served while every server that may have keys is listened to: those that any of them says have slots, and
-    those that a command was sent on to. Each of them is asked for the slots as often as for anything else.
+    Copies are served only while we listen to every server that may have keys. These are all servers that any of them
+    names as an owner of slots, and the targets of redirections. Each server is regularly asked for the slots.
     """
 
     def __init__(self, client: ClusterClient, terms: Terms) -> None:
         self._client, self._terms = client, terms
-        # A handler of a signal may use the cache while its thread has it.
+        # Reentrant, because a signal handler may use the cache while its thread holds the lock.
         self._lock = threading.RLock()
         self._members: dict[Address, Listener] = {}
         self._until: dict[Listener, int] = {}
-        """Until when copies may be served, by each of them."""
+        """For each listener, the time until which copies may be served."""
         self._said: dict[Listener, frozenset[Address]] = {}
-        """Which servers have slots, by each of them."""
+        """For each listener, the servers that have slots according to its server."""
         self._sent_on: dict[Address, float] = {}
-        """Where commands were sent on to, and when."""
+        """The targets of redirections, and the times."""
         self._stopped = False
         self._past = [0, 0, 0]
         client.on_redirection, client.on_primaries = self._send_on, self._learned
         _CLUSTERS.add(self)
 
     def after_fork(self) -> None:
-        """Start over in a child. A thread of the parent may have held the lock."""
+        """Reset the state in a forked child. A thread of the parent may have held the lock."""
         self._lock = threading.RLock()
         self._members, self._until, self._said, self._sent_on = {}, {}, {}, {}
         self._client.after_fork()
@@ -89,20 +89,20 @@ class ClusterListener:
         self._terms.tracker.start_generation()
 
     def _send_on(self, address: Address) -> None:
-        """A command is about to be sent to a server that may be listened to by nobody."""
+        """Listen to the target of a redirection, before the command is sent there."""
         with self._lock:
             self._sent_on[address] = time.monotonic()
         self._listen_to({address})
 
     def _learned(self, primaries: set[Address]) -> None:
-        """Commands are about to be sent to these servers."""
+        """Listen to these primaries, before commands are sent to them."""
         with self._lock:
-            # Whichever other server does not speak of them yet.
+            # The other servers may not name them as primaries yet.
             self._sent_on |= dict.fromkeys(primaries - self._members.keys(), time.monotonic())
         self._listen_to(primaries)
 
     def _listen_to(self, addresses: set[Address]) -> None:
-        """Listen to these servers too. No copy is served until all of them are heard."""
+        """Listen to these servers too. No copy is served until all of their listeners are up to date."""
         started: list[Listener] = []
         with self._lock:
             for address in addresses - self._members.keys():
@@ -117,10 +117,10 @@ class ClusterListener:
         for member in started:
             member.ensure()
 
-    # What its listeners say
+    # Calls of the listeners
 
     def believe_until(self, listener: Listener, moment: int) -> None:
-        """Everything written to one server before now is known, for copies that are served until a moment."""
+        """Note that all earlier writes to one server are known, so that copies may be served until `moment`."""
         with self._lock:
             if listener in self._until:
                 self._until[listener] = moment
@@ -129,7 +129,7 @@ class ClusterListener:
                     self._terms.tracker.believe_until(until)
 
     def doubt(self, listener: Listener) -> None:
-        """What is written to one server from now on is not known."""
+        """Note that writes to one server from now on are not known."""
         with self._lock:
             self._said.pop(listener, None)
             if listener in self._until:
@@ -137,7 +137,7 @@ class ClusterListener:
                 self._terms.tracker.doubt()
 
     def heard_of(self, listener: Listener, slots: Any) -> None:
-        """One server has said which of them has which keys."""
+        """Process one server's reply about the slots of all servers."""
         host = next((address[0] for address, member in list(self._members.items()) if member is listener), "")
         primaries = frozenset(self._client.learn(slots, host))
         with self._lock:
@@ -145,7 +145,7 @@ class ClusterListener:
                 return
             self._said[listener] = primaries
             old = time.monotonic() - _FOR_LONG
-            # From now on it counts what the servers say of those that it speaks of.
+            # A server names these as primaries now, so they no longer count as mere targets of redirections.
             self._sent_on = {
                 address: sent for address, sent in self._sent_on.items() if sent > old and address not in primaries
             }
@@ -158,20 +158,20 @@ class ClusterListener:
             member.stop_soon()
 
     def _forget(self, member: Listener) -> None:
-        """Believe without one. What was read of it is served no more."""
+        """Remove a listener. Copies of its server's values become invalid."""
         del self._until[member]
         self._said.pop(member, None)
         self._terms.tracker.start_generation()
         for place, count in enumerate((member.connects, member.flushes, member.invalidations)):
             self._past[place] += count
 
-    # As one
+    # The interface of one listener
 
     def ensure(self) -> None:
-        """Start to listen, unless it does.
+        """Start listening, unless it has started.
 
         Raises:
-            RemoteConnectionError: No server says which of them has which keys.
+            RemoteConnectionError: No server replies which server has which keys.
         """
         if self._stopped:
             return
@@ -182,7 +182,7 @@ class ClusterListener:
             member.ensure()
 
     def wait(self, timeout: float) -> bool:
-        """Wait until copies may be served, or it is known why not. Whether they may."""
+        """Wait until copies may be served, which returns True, or until there is an error."""
         end = time.monotonic() + timeout
         for member in list(self._members.values()):
             member.wait(max(end - time.monotonic(), 0))
@@ -200,27 +200,27 @@ class ClusterListener:
 
     @property
     def offset(self) -> float | None:
-        """Milliseconds since 1970 of a server's clock, less those of the tracker's."""
+        """The difference in milliseconds between a server's clock, since 1970, and the tracker's clock."""
         return next((member.offset for member in list(self._members.values()) if member.offset is not None), None)
 
     @property
     def error(self) -> Exception | None:
-        """Why there is no connection to one of them."""
+        """The error because of which there is no connection to one of the servers."""
         return next((member.error for member in list(self._members.values()) if member.error is not None), None)
 
     @property
     def connects(self) -> int:
-        """How often listening to any of them began."""
+        """The number of times that listening to any server began."""
         return self._past[0] + sum(member.connects for member in list(self._members.values()))
 
     @property
     def flushes(self) -> int:
-        """How often no copy of before was served any more."""
+        """The number of times that all copies became invalid."""
         return self._past[1] + sum(member.flushes for member in list(self._members.values()))
 
     @property
     def invalidations(self) -> int:
-        """Keys that they said were written."""
+        """The number of keys whose writes the servers announced."""
         return self._past[2] + sum(member.invalidations for member in list(self._members.values()))
 
 

@@ -24,33 +24,33 @@ if TYPE_CHECKING:
     from flexcache_rs.remote.store import RemoteStore
 
 _SHORTEST, _LONGEST = 0.002, 0.1
-"""Seconds between two questions whether a lock is free."""
+"""The shortest and the longest time in seconds between two attempts to acquire a lock."""
 
 
 _ALGORITHMS = ("gcra", "sliding_window")
 
 _MOST_IN_WINDOW = 100_000
-"""The server keeps the time of each use, and finds the old ones in one step."""
+"""The largest limit of a sliding window. The server stores the time of each use, and removes old ones in one step."""
 
 
 def _end(timeout: float | timedelta | None) -> float:
-    """The moment when a caller stops waiting.
+    """Return the time at which a caller stops waiting.
 
     Raises:
-        TypeError, ValueError: `timeout` is no time.
+        TypeError, ValueError: `timeout` is not a valid duration.
     """
     return float("inf") if timeout is None else time.monotonic() + seconds_in("timeout", timeout)
 
 
 class _Attempt:
-    """One question for a lock. Its thread and its caller share it."""
+    """One attempt to acquire a lock, shared by its thread and its caller."""
 
     def __init__(self) -> None:
         self.token = os.urandom(16)
         self.fence = 0
-        """The number of the holder, once the server has given the lock."""
+        """The number of the holder, after the server has granted the lock."""
         self.is_abandoned = False
-        """Whether the caller is gone: nobody would give the lock back."""
+        """Whether the caller was cancelled, so that the thread must give the lock back."""
 
 
 @suggesting
@@ -61,7 +61,7 @@ class RemoteLock(LockBlock):
     """A number that is larger for each later holder. None while the lock is not held."""
 
     def __init__(self, store: RemoteStore, name: Any, ttl: float, timeout: float | timedelta | None) -> None:
-        _end(timeout)  # Refuses what is no time, before anybody waits.
+        _end(timeout)  # Refuse an invalid timeout at once.
         self._store, self._name, self._timeout = store, name, timeout
         self._places = store.keys.lock(name)
         self._milliseconds = max(int(ttl * 1000), 1)
@@ -69,23 +69,23 @@ class RemoteLock(LockBlock):
         self._process = os.getpid()
 
     def _ask(self, attempt: _Attempt) -> float:
-        """Ask for the lock. Returns how many seconds it is held for, 0 if the attempt has it."""
+        """Request the lock. Returns 0 if the attempt acquired it, else the seconds for which it is held."""
         number, left = self._store.run(scripts.LOCK, *self._places, attempt.token, self._milliseconds)
         if not number:
             return max(int(left), 1) / 1000
-        # In this order: `_atry` writes and reads them in the other one.
+        # First set `fence`, then read `is_abandoned`. `_atry` accesses them in the opposite order.
         attempt.fence = int(number)
         if attempt.is_abandoned:
             self._give_back(attempt)
         return 0.0
 
     def _give_back(self, attempt: _Attempt) -> None:
-        """Give back what an attempt got, or may have got. Without the server it becomes free when `ttl` is over."""
+        """Release the lock if an attempt may have acquired it. If that fails, the lock becomes free after `ttl`."""
         with contextlib.suppress(RemoteError):
             self._store.run(scripts.UNLOCK, self._places[0], attempt.token)
 
     def _try(self) -> float:
-        """Ask for the lock. Returns how many seconds it is held for, 0 if we have it."""
+        """Request the lock. Returns 0 if this object acquired it, else the seconds for which it is held."""
         attempt = _Attempt()
         try:
             held = self._ask(attempt)
@@ -94,7 +94,7 @@ class RemoteLock(LockBlock):
         except RemoteError:
             raise
         except BaseException:
-            # A signal may come after the server has given the lock.
+            # A signal handler may raise after the server has granted the lock.
             self._token = self.fence = None
             self._give_back(attempt)
             raise
@@ -115,7 +115,7 @@ class RemoteLock(LockBlock):
             if attempt.fence:
                 given_back = begin_in_thread(self._give_back, attempt)
                 if not isinstance(error, GeneratorExit):
-                    # Others find the lock free once this caller has ended.
+                    # Wait, so that the lock is free for others when this caller ends.
                     await wait((given_back,))
             raise
         return held
@@ -193,7 +193,7 @@ class RemoteLock(LockBlock):
         except RemoteError:
             self._token = self.fence = None
             raise
-        # Not before the server has replied: if a signal's handler raises until then, it can be released again.
+        # Only after the reply of the server: if a signal handler raises before, release() can be called again.
         self._token = self.fence = None
         return was_held
 
@@ -233,9 +233,18 @@ class RemoteLimiter:
         if algorithm not in _ALGORITHMS:
             message = f"algorithm must be one of {', '.join(map(repr, _ALGORITHMS))}, not {algorithm!r}"
             raise (ValueError if isinstance(algorithm, str) else TypeError)(message)  # pyright: ignore[reportUnnecessaryIsInstance]
-        self._store, self._limit = store, limit
+        self._store, self._name, self._limit = store, name, limit
         self._is_window = algorithm == "sliding_window"
         self._place = store.keys.window(name) if self._is_window else store.keys.limiter(name)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._name!r}>"
+
+    def __reduce__(self) -> Any:
+        message = (
+            "a RemoteLimiter has connections and cannot be copied or pickled: make one in each process, by its cache"
+        )
+        raise TypeError(message)
 
     def hit(self, uses: int = 1) -> Hit:
         """Take uses if enough are available.

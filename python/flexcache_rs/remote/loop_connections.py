@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from flexcache_rs._core import WriteInFlight
 
 _MOST_READ = 1 << 16
-"""Bytes of one read. A record of TLS has fewer, so none of it is left where the loop does not see it."""
+"""The largest number of bytes of one read. A TLS record is smaller, so one read never leaves a part of it behind."""
 
 _BETWEEN_ATTEMPTS = 1.0
-"""Seconds after an attempt to connect that has failed."""
+"""Seconds before another attempt to connect after a failure."""
 
 _NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-"""What a socket raises that would have to wait."""
+"""Exceptions of a socket operation that would block."""
 
 _UNSENT = {"timeout": "unsent_timeout", "lost": "unsent"}
-"""The words for failures of what was not sent."""
+"""The kinds of failures for commands that were not sent."""
 
 
 class _Asked(NamedTuple):
@@ -44,9 +44,9 @@ class _Asked(NamedTuple):
     future: asyncio.Future[Any]
     until: float
     known: Any
-    """What is known for reading the reply as an entry, or None."""
+    """The known nonces for reading the reply as an entry, or None."""
     start: int
-    """Where its bytes begin, counted from the beginning of the connection."""
+    """The position of its first byte in the stream of the connection."""
     heard: int
     """How often something had come before it was asked."""
     wanted: int
@@ -60,16 +60,16 @@ class _Asked(NamedTuple):
 class LoopConnection:
     """A connection of one event loop, used in its thread only.
 
-    It must not refer to its loop while nothing is asked, or neither of them would ever go.
+    While no command is pending, it must not refer to its loop, or neither of them would ever be collected.
 
     Args:
-        connection: One of the client's package, which nobody else uses.
-        failed: Makes the exceptions, of a word and a text. See `failures.failed`.
-        timeout: How many seconds an answer may take.
+        connection: A connection of the client's package, which is not used elsewhere.
+        failed: Makes an exception from its kind and text. See `failures.failed`.
+        timeout: The largest number of seconds for a reply.
     """
 
     def __init__(self, connection: Any, failed: Callable[[str, str], Exception], timeout: float) -> None:
-        # Closes its socket when it goes.
+        # The connection closes its socket when it is collected, so keep a reference.
         self._connection, self._failed, self._timeout = connection, failed, timeout
         self._socket: Any = connection._sock
         self._socket.setblocking(False)
@@ -77,19 +77,19 @@ class LoopConnection:
         self._waiting: deque[_Asked] = deque()
         self._heard = 0
         self._held: list[bytes] = []
-        """What waits for the end of the loop's iteration, or for the socket."""
+        """Commands that wait for the end of the loop's iteration, or for the socket."""
         self._unsent: bytes | memoryview = b""
-        """What the socket has not taken yet."""
+        """Bytes that the socket has not accepted yet."""
         self._queued = self._sent = 0
-        """Bytes since the beginning of the connection."""
+        """Numbers of bytes since the beginning of the connection."""
         self._is_held = self._is_full = self._is_timed = False
         self.is_open = True
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have the loop read it.
+        """Let the event loop read the connection.
 
         Raises:
-            NotImplementedError: The loop cannot.
+            NotImplementedError: The loop cannot read sockets.
         """
         loop.add_reader(self._socket.fileno(), self._read)
 
@@ -101,10 +101,10 @@ class LoopConnection:
         before: Sequence[tuple[Any, ...]] | None = None,
         write: WriteInFlight | None = None,
     ) -> asyncio.Future[Any]:
-        """Send a command, or put it in line. The future of its reply.
+        """Send a command, or queue it. Returns the future of its reply.
 
         Args:
-            known: What is known for reading the reply as an entry, or None.
+            known: The known nonces for reading the reply as an entry, or None.
             parts: The command.
             before: Commands that are sent before it. If they are given, the future returns a list of all replies, in
                 which a refusal is an exception. Otherwise, it raises a refusal.
@@ -136,13 +136,13 @@ class LoopConnection:
                 loop.call_later(self._timeout, self._look)
                 self._is_timed = True
         except BaseException:
-            # A handler of a signal has raised: it is not known which replies are whose.
+            # A signal handler has raised, so replies can no longer be assigned to commands.
             self._end("sending a command was interrupted")
             raise
         return future
 
     def _has_ended(self) -> bool:
-        """Whether something has come though nothing was asked, such as the end. False with TLS, which hides it."""
+        """Whether unexpected data has arrived, such as the end of the connection. TLS hides this, so then False."""
         if type(self._socket) is not socket.socket:
             return False
         try:
@@ -155,12 +155,12 @@ class LoopConnection:
 
     def _flush(self) -> None:
         self._is_held = False
-        # Otherwise the loop calls `_write` when the socket takes more.
+        # If the socket is full, the loop calls `_write` when it accepts more.
         if not self._is_full:
             self._write()
 
     def _write(self) -> None:
-        """Send what is in line, as far as the socket takes it."""
+        """Send queued bytes until the socket accepts no more."""
         loop = asyncio.get_running_loop()
         try:
             while self._unsent or self._held:
@@ -231,7 +231,7 @@ class LoopConnection:
             future.set_exception(error)
 
     def _look(self) -> None:
-        """Fail what was not answered in time, and look again when the next may be late."""
+        """Fail commands whose replies are late, and schedule the next check."""
         self._is_timed = False
         loop = asyncio.get_running_loop()
         now = loop.time()
@@ -241,10 +241,10 @@ class LoopConnection:
                 self._is_timed = True
                 return
             if asked.heard == self._heard:
-                # Nothing has come since, so the connection may be dead.
+                # Nothing has arrived since the command was sent, so the connection may be dead.
                 self._end("the server did not answer in time", now)
                 return
-            # Its reply is dropped in its turn: one slow command is no reason to fail those of others.
+            # Other replies arrive, so keep the connection. The late reply is dropped when it arrives.
             self._fail(asked, "timeout", "the server did not answer in time")
 
     def _fail(self, asked: _Asked, word: str, text: str) -> None:
@@ -252,7 +252,7 @@ class LoopConnection:
             asked.future.set_exception(self._failed(word, text))
 
     def _end(self, why: str, now: float = float("-inf")) -> None:
-        """The connection is of no use any more. Those whose time is over now get a timeout."""
+        """End the connection, and fail all pending commands. Those that are late get a timeout."""
         loop = asyncio.get_running_loop()
         if self.is_open:
             self.is_open = False
@@ -269,17 +269,22 @@ class LoopConnection:
             self._fail(asked, word if asked.start < self._sent else _UNSENT[word], why)
 
     def shut_down(self) -> None:
-        """Have the loop notice that the connection is of no use. For any thread."""
+        """Shut the socket down, which the event loop notices. Any thread may call this."""
         shut_down(self._socket)
+
+    def disconnect(self) -> None:
+        """Close it, where no loop reads it."""
+        self.is_open = False
+        self._connection.disconnect()
 
 
 class LoopConnections:
     """The connections of a client to one server, one for each event loop.
 
     Args:
-        connect: Makes one, as long as its client lives.
-        failed: Makes the exceptions, of a word and a text. See `failures.failed`.
-        timeout: How many seconds a connection attempt, or an answer, may take.
+        connect: Makes a connection, as long as its client lives.
+        failed: Makes an exception from its kind and text. See `failures.failed`.
+        timeout: The largest number of seconds for a connection attempt or a reply.
     """
 
     def __init__(
@@ -289,21 +294,24 @@ class LoopConnections:
         timeout: float,
     ) -> None:
         self._make, self._failed, self._timeout = connect, failed, timeout
-        self._shut_downs = 0
+        self._shut_downs, self._is_closed = 0, False
         self._begin()
         _ALL.add(self)
 
     def _begin(self) -> None:
         self._of: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopConnection] = weakref.WeakKeyDictionary()
         self._next: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, float] = weakref.WeakKeyDictionary()
-        """When a loop without a connection may try to make one."""
+        """For each loop, the time at which it may try to connect."""
 
     def after_fork(self) -> None:
-        """Start over in a child, which must not read what is its parent's."""
+        """Reset the state in a forked child, which must not read its parent's connections."""
         self._begin()
 
     def current(self) -> LoopConnection | None:
-        """The connection of the running loop. The second call has it made: a loop may end after one."""
+        """Return the connection of the running loop, or None.
+
+        Only the second call starts to make one, because some loops end after one call.
+        """
         loop = asyncio.get_running_loop()
         found = self._of.get(loop)
         if found is not None and found.is_open:
@@ -321,7 +329,9 @@ class LoopConnections:
             other = reference()
             if other is not None and other.is_closed():
                 # What was not answered refers to the loop.
-                self._of.pop(other, None)
+                left = self._of.pop(other, None)
+                if left is not None:
+                    left.disconnect()
         connect = self._make()
         if connect is not None:
             making = loop.run_in_executor(None, connect, self._timeout)
@@ -334,7 +344,7 @@ class LoopConnections:
         if loop is None:
             return
         if making.cancelled() or making.exception() is not None:
-            # Calls go through threads meanwhile, which say what is wrong.
+            # Calls go through threads meanwhile, and raise the error there.
             self._next[loop] = loop.time() + _BETWEEN_ATTEMPTS
             return
         made = LoopConnection(making.result(), self._failed, self._timeout)
@@ -342,20 +352,30 @@ class LoopConnections:
             made.begin(loop)
         except NotImplementedError:
             # Such as the one of Windows that waits for completions. Its calls go through threads.
+            made.disconnect()
             return
         self._next[loop] = 0.0
         self._of[loop] = made
-        if shut_downs != self._shut_downs:
+        if shut_downs != self._shut_downs or self._is_closed:
             # It may lead to a server that was replaced meanwhile, or the cache was closed.
             made.shut_down()
 
     def shut_down(self) -> None:
-        """End all connections, for any thread: the loops notice it."""
-        # First: a connection that is being made is either among those, or sees this.
+        """Shut all connections down, which the loops notice. Any thread may call this."""
+        # Count first. A connection that is just being made is then either in `_of`, or sees the new count.
         self._shut_downs += 1
         of, self._of = self._of, weakref.WeakKeyDictionary()
-        for connection in list(of.values()):
-            connection.shut_down()
+        for loop, connection in list(of.items()):
+            if loop.is_closed():
+                # It notices nothing any more.
+                connection.disconnect()
+            else:
+                connection.shut_down()
+
+    def close(self) -> None:
+        """End all connections, and those that are made later."""
+        self._is_closed = True
+        self.shut_down()
 
 
 _ALL: weakref.WeakSet[LoopConnections] = weakref.WeakSet()

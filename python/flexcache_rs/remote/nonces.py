@@ -21,60 +21,60 @@ if TYPE_CHECKING:
     from flexcache_rs.remote.keys import Keys
 
 _MOST = 100_000
-"""Tags that are known at a time."""
+"""The largest number of tags that are known at a time."""
 
 NAMESPACE = ""
-"""The namespace is a tag which every value has. It is the name of no tag of the user's, which are marked."""
+"""The name of the namespace's own tag, which every value has. Names of the user's tags begin with `MARK`."""
 
 
 MARK = "t"
-"""Before the names of tags, so that none is the namespace's."""
+"""The prefix of the user's tags, so that none equals `NAMESPACE`."""
 
 
 class Nonces:
-    """The nonces that are known."""
+    """The known nonces."""
 
     def __init__(self, client: Client, keys: Keys, tracker: PushTracker) -> None:
         self._client, self._keys, self._tracker = client, keys, tracker
         self._known: dict[str, tuple[bytes, int]] = {}
-        """What was read last, and the stamp of that."""
+        """For each tag, the nonce that was read last, and its stamp."""
         self._seen: dict[str, bytes] = {}
-        """What copies may depend on."""
+        """For each tag, the nonce on which copies may depend."""
         self._places: dict[bytes, str] = {}
-        """Where those are that copies may depend on, and whose."""
+        """The tags on whose nonces copies may depend, by the places of the nonces."""
         self.is_told = True
-        """Whether the server tells what is written. Where it does not, nonces are read at each use."""
+        """Whether the server announces writes. If not, nonces are read at each use."""
         self.checked: list[int] = []
-        """The process that has seen how values are written; none after everything was removed."""
+        """The id of the process that has checked the format of values. Empty after everything was removed."""
 
     def heard(self, keys: list[bytes] | None) -> list[bytes]:
-        """The tracker was told that something was written, to these keys or to all. Returns those to look at."""
+        """Note an announced write to some keys, or to all if None. Returns the places of nonces that must be read."""
         if keys is None:
             self.checked.clear()
             return []
-        # A process that stores the first value with a tag also writes one, which invalidates no copy.
+        # Only read them again. A new nonce need not invalidate copies: the first value with a tag also writes one.
         return [] if self._places.keys().isdisjoint(keys) else [key for key in keys if key in self._places]
 
     def looked_at(self, place: bytes, nonce: bytes | None, stamp: int) -> None:
-        """Note what is in a place of which something was heard."""
+        """Note the nonce in a place, which was read again after an announced write."""
         tag = self._places.get(place)
         if tag is not None:
             self.learn(tag, nonce, stamp)
 
     def place(self, tag: str) -> bytes:
-        """Where a nonce is."""
+        """Return the place of a tag's nonce."""
         return self._keys.epoch if tag == NAMESPACE else self._keys.tag(tag[1:])
 
     def known(self, tag: str) -> bytes | None:
-        """A nonce, if it is known for sure."""
+        """Return a nonce if it is certainly current, else None."""
         found = self._known.get(tag)
         return found[0] if self.is_told and found is not None and self._tracker.is_live(found[1]) else None
 
     def all_known(self, tags: Iterable[str]) -> dict[str, bytes]:
-        """The same as `current`, without asking.
+        """The same as `current`, without asking the server.
 
         Raises:
-            LookupError: One of them is not known for sure.
+            LookupError: One of the nonces may be outdated.
         """
         nonces: dict[str, bytes] = {}
         for tag in tags:
@@ -85,40 +85,40 @@ class Nonces:
         return nonces
 
     def watch(self, tag: str) -> int:
-        """Have copies end when the nonce is replaced, from now on. The stamp of what is read of it after this."""
+        """Invalidate copies from now on if the nonce is replaced. Returns the stamp for a later read of the nonce."""
         place = self.place(tag)
         if len(self._places) >= _MOST and place not in self._places:
             self.forget()
         while True:
-            # Before it is read, so that no replacement goes unnoticed.
+            # Register the place before the nonce is read, so that no replacement is missed.
             self._places[place] = tag
             stamp = self._tracker.stamp(place)
             if place in self._places:
-                # Another thread that forgets it from now on ends what has this stamp.
+                # If another thread forgets the place after this, it also invalidates this stamp.
                 return stamp
 
     def learn(self, tag: str, nonce: bytes | None, stamp: int) -> None:
-        """Note what was read in the place of a nonce."""
+        """Note a nonce that was read from the server."""
         if nonce is None:
             self._known.pop(tag, None)
             if self._seen.pop(tag, None) is not None:
                 self._tracker.start_generation()
             return
         if self._seen.setdefault(tag, nonce) != nonce:
-            # Before others can depend on it without ending those copies.
+            # Invalidate copies first. Otherwise another thread could use the new nonce while old copies are valid.
             self._tracker.start_generation()
             self._seen[tag] = nonce
         self._known[tag] = nonce, stamp
 
     def forget(self) -> None:
-        """Forget all nonces, and end all copies."""
+        """Forget all nonces, and invalidate all copies."""
         self._places.clear()
         self._known.clear()
         self._seen.clear()
         self._tracker.start_generation()
 
     def current(self, tags: Iterable[str], *, anew: Container[str] = ()) -> dict[str, bytes | None]:
-        """The nonces of tags, None for those that have none. Of those in `anew`, what is known does not count."""
+        """Return the nonces of tags, None for a tag without one. Those in `anew` are read even if they are known."""
         nonces: dict[str, bytes | None] = {}
         asked: list[tuple[str, int]] = []
         for tag in tags:
@@ -133,7 +133,7 @@ class Nonces:
         return nonces
 
     def ensured(self, tags: Iterable[str]) -> dict[str, bytes]:
-        """The nonces of tags. Those that have none get one."""
+        """Return the nonces of tags. Creates missing ones on the server."""
         nonces = self.current(tags)
         missing = [tag for tag, nonce in nonces.items() if nonce is None]
         if missing:
@@ -151,7 +151,7 @@ class Nonces:
         return {tag: nonce or b"" for tag, nonce in nonces.items()}
 
     def replaced(self, tag: str) -> None:
-        """Somebody may have replaced a nonce."""
+        """Note that a nonce may have been replaced."""
         self._known.pop(tag, None)
         self._tracker.invalidate([self.place(tag)])
         self._tracker.start_generation()

@@ -1,4 +1,4 @@
-"""Arguments of a `RemoteCache`, looked at before anything is sent."""
+"""Checks of the arguments of a `RemoteCache`, before anything is sent."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MOST_IN_MEMORY = 100_000
-"""Entries in memory where nothing else is said."""
+"""The default limit of entries in memory."""
 
 L1_TTL = 60.0
-"""Seconds for which memory keeps a copy where nothing else is said."""
+"""The default time in seconds for which memory keeps a copy."""
 
 _ON_ERROR = ("raise", "miss", "stale")
 
@@ -22,11 +22,11 @@ _NOT_OF_NEAR = frozenset(("store", "coherence", "negative_ttl", "default_ttl", "
 
 
 def positive(argument: str, value: Any, *, zero: bool = False) -> float:
-    """Seconds.
+    """Convert a positive duration to seconds.
 
     Raises:
-        TypeError: They are none.
-        ValueError: They are out of range.
+        TypeError: The value is not a duration.
+        ValueError: The value is out of range.
     """
     seconds = seconds_in(argument, value)
     if not (seconds >= 0 if zero else seconds > 0) or seconds > 1e9:
@@ -38,17 +38,17 @@ def positive(argument: str, value: Any, *, zero: bool = False) -> float:
 
 
 def check_on_error(on_error: Any) -> None:
-    """Raises for what is no value of `on_error`."""
+    """Check the argument `on_error`."""
     if on_error not in _ON_ERROR:
         message = f"on_error must be one of {', '.join(map(repr, _ON_ERROR))}, not {on_error!r}"
         raise ValueError(message)
 
 
 def near_options(near: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The options of the cache in memory.
+    """Return the options of the cache in memory.
 
     Raises:
-        ValueError: One of them is not its user's to set.
+        ValueError: One of them is an option that the user cannot set.
     """
     options = dict(near or {"max_items": 1})
     if wrong := sorted(_NOT_OF_NEAR & options.keys()):
@@ -58,7 +58,7 @@ def near_options(near: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def check_compression(compression: Any) -> str | None:
-    """The argument `compression`, which is that of `disk.Cache`. Raises for what is none."""
+    """Check the argument `compression`, which is the same as for `disk.Cache`."""
     if compression is not None:
         from flexcache_rs.disk.checks import check_compression as check
 
@@ -68,10 +68,10 @@ def check_compression(compression: Any) -> str | None:
 
 
 def jitter(value: Any) -> float:
-    """The argument `ttl_jitter`.
+    """Check the argument `ttl_jitter`.
 
     Raises:
-        TypeError: It is no number.
+        TypeError: It is not a number.
         ValueError: It is not from 0 to 1.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):

@@ -22,28 +22,28 @@ if TYPE_CHECKING:
 _NEVER = 1 << 63
 
 _MOST_ADDED = 1000
-"""Leases that may wait for the thread to look at them. Most of them have ended by then."""
+"""The largest number of leases that the thread has not looked at yet. Most of them end before it does."""
 
 _SHORTEST = 10_000_000
-"""Nanoseconds between two renewals of a lease, at least."""
+"""The shortest time in nanoseconds between two renewals of a lease."""
 
 _BETWEEN_RETURNS = 250_000_000
 """Nanoseconds between two attempts to give a lease back."""
 
 _now = PushTracker.now
-"""The time in nanoseconds, also where a test has stopped Python's clocks."""
+"""Returns the time in nanoseconds, even if a test has frozen Python's clocks."""
 
 
 class _Held(NamedTuple):
-    """A lease that is to be renewed."""
+    """A lease to renew."""
 
     lease: weakref.ref[Lease]
-    """It lives as long as its load."""
+    """The lease, which lives as long as its load."""
     period: int
     due: int
 
     def attended(self, now: int) -> list[_Held]:
-        """The lease as it is held from now on. Nothing, if it is held no more."""
+        """Renew the lease. Returns its new state, or None if it is no longer held."""
         lease = self.lease()
         if lease is None:
             return []
@@ -53,16 +53,16 @@ class _Held(NamedTuple):
 
 
 class _Owed(NamedTuple):
-    """A lease whose load is over, and which could not be given back."""
+    """A lease whose load has ended, and which could not be given back."""
 
     lease: Lease
     failure: bytes | None
     due: int
     end: int
-    """When it has expired, whatever happens."""
+    """The time at which the lease has expired in any case."""
 
     def attended(self, now: int) -> list[_Owed]:
-        """The lease as it is owed from now on. Nothing, if it was given back or has expired."""
+        """Try to give the lease back. Returns its new state, or None if it was given back or has expired."""
         if now < self.due:
             return [self]
         if now >= self.end or self.lease.is_released(self.failure):
@@ -73,15 +73,15 @@ class _Owed(NamedTuple):
 class Renewals:
     """The leases of this process, and the thread that renews them.
 
-    Adding one takes no lock, so that the handler of a signal may do it at any moment. It wakes the thread only where
-    that would sleep for too long.
+    Adding a lease takes no lock, so that a signal handler may do it at any time. It wakes the thread only if the thread
+    would sleep for too long.
     """
 
     def __init__(self) -> None:
         self.begin()
 
     def begin(self) -> None:
-        """Start over, in a child too: what its parent holds is none of its business."""
+        """Initialize the state. A forked child does so too, because its parent's leases are not its own."""
         self._starting = threading.RLock()
         self._thread: threading.Thread | None = None
         self._added: deque[_Held | _Owed] = deque()
@@ -90,12 +90,12 @@ class Renewals:
         self._asleep_until = _NEVER
 
     def add(self, lease: Lease, seconds: float) -> None:
-        """Renew a lease from now on. A lease for which no thread can be started expires."""
+        """Renew a lease from now on. If no thread can be started, the lease expires."""
         period = max(int(seconds * 1e9) // 3, _SHORTEST)
         self._add(_Held(weakref.ref(lease), period, _now() + period))
 
     def give_back(self, lease: Lease, failure: bytes | None) -> None:
-        """Give a lease back as soon as the server allows. One for which no thread can be started expires."""
+        """Give a lease back as soon as the server responds. If no thread can be started, the lease expires."""
         now = _now()
         self._add(_Owed(lease, failure, now + _BETWEEN_RETURNS, now + lease.milliseconds * 1_000_000))
 
@@ -108,7 +108,7 @@ class Renewals:
             self._wake.set()
 
     def _start(self) -> None:
-        # One that an exception has ended is replaced.
+        # Also replace a thread that ended with an exception.
         if self._thread is None or not self._thread.is_alive():
             thread = threading.Thread(target=self._run, name="flexcache-renewals", daemon=True)
             thread.start()

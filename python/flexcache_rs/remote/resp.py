@@ -1,4 +1,4 @@
-"""The replies of a server (RESP3), as far as a connection that listens gets them."""
+"""Encodes commands, and decodes the replies (RESP3) that a listening connection gets."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from flexcache_rs._core import PushTracker, RemoteSocket
 
 _NATIVE: Any = getattr(_core, "RemoteSocket", None)
-"""None on Windows."""
+"""The native class, or None on Windows."""
 
 
 def native_socket(sock: Any, failed: Callable[[str, str], Exception]) -> RemoteSocket | None:
-    """A socket for native code, or None if Python must use it.
+    """Return a socket for native code, or None if only Python can use it.
 
     Args:
         sock: A connected socket.
-        failed: Makes the exceptions, of a word and a text.
+        failed: Makes an exception from its kind and text.
     """
-    # Bytes of TLS sockets are encrypted.
+    # Native code would get the encrypted bytes of a TLS socket.
     if _NATIVE is None or type(sock) is not socket.socket:
         return None
     native: RemoteSocket = _NATIVE(sock.fileno(), failed)
@@ -36,7 +36,7 @@ def native_socket(sock: Any, failed: Callable[[str, str], Exception]) -> RemoteS
 
 
 class ProtocolError(Exception):
-    """These bytes are no reply."""
+    """The bytes are not a valid reply."""
 
 
 class ErrorReply(Exception):  # noqa: N818  # It is a reply.
@@ -44,11 +44,11 @@ class ErrorReply(Exception):  # noqa: N818  # It is a reply.
 
 
 class Push(list[Any]):
-    """What the server sends without having been asked."""
+    """A message that the server sends without a request."""
 
 
 command = _remote_command
-"""The bytes of a command."""
+"""Encodes a command as bytes."""
 
 commands = _remote_commands
 """The bytes of several commands."""
@@ -59,29 +59,29 @@ def _failed(kind: str, text: str) -> Exception:
 
 
 class ReplyReader:
-    """Takes bytes as they come, and gives replies when they are complete."""
+    """An incremental parser of replies."""
 
     def __init__(self) -> None:
         self._native = RemoteReplies(Push, _failed)
 
     def feed(self, data: bytes) -> list[Any]:
-        """Take bytes. Return each reply that is complete: an `ErrorReply` and a `Push` too.
+        """Parse bytes, and return the replies that are complete, including each `ErrorReply` and `Push`.
 
         Raises:
-            ProtocolError: They are none.
+            ProtocolError: The bytes are not valid.
         """
         return self._native.feed(data)
 
 
 class NewsReader:
-    """What comes over the socket of a connection that listens.
+    """Reads the socket of a listening connection.
 
-    Keys of values that were written are told to the tracker, without the interpreter's lock where that can be.
+    It passes the keys of announced writes to the tracker, without the GIL if possible.
 
     Args:
         sock: The socket.
-        tracker: What is told.
-        start: What the keys of values begin with.
+        tracker: The tracker.
+        start: The prefix of the keys of values.
     """
 
     def __init__(self, sock: Any, tracker: PushTracker, start: bytes) -> None:
@@ -91,16 +91,18 @@ class NewsReader:
 
     @property
     def invalidated(self) -> int:
-        """How many keys were told to the tracker, and not returned."""
+        """The number of keys that were passed directly to the tracker."""
         return 0 if self._native is None else self._native.invalidated
 
     def receive(self, seconds: float) -> list[Any]:
-        """Wait for replies: an `ErrorReply` and a `Push` too, unless the tracker was told. There may be none yet.
+        """Wait for data, and return the complete replies, possibly none.
+
+        An `ErrorReply` is returned too, and so is a `Push` that was not passed to the tracker.
 
         Raises:
             TimeoutError: Nothing has come for `seconds` seconds.
             OSError: The connection has ended.
-            ProtocolError: What has come are no replies.
+            ProtocolError: The data is not valid.
         """
         if self._native is not None:
             return self._native.receive(seconds, self._tracker, self._start, Push)

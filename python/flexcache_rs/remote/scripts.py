@@ -1,4 +1,4 @@
-"""Scripts that the server runs in one step. Each is sent as its hash, and as its text where the server has it not."""
+"""Scripts that the server runs in one step. Each is sent as its hash, or as its text if the server does not have it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Script:
 
     Args:
         text: In Lua.
-        keys: How many keys it takes, before its other arguments.
+        keys: The number of its keys, which come before its other arguments.
     """
 
     def __init__(self, text: str, keys: int) -> None:
@@ -28,7 +28,7 @@ class Script:
         return ("EVALSHA", self.hash, self._keys, *arguments)
 
     def run(self, client: Client, *arguments: Any) -> Any:
-        """Run it with its keys and arguments."""
+        """Run the script with its keys and arguments."""
         try:
             return client.execute(*self.command(*arguments))
         except RemoteError as error:
@@ -45,7 +45,7 @@ return 1
 """,
     1,
 )
-"""Replaces a value that begins with some bytes. Whether it did."""
+"""Replaces a value that begins with some bytes. Returns whether it did."""
 
 _TAKE = """
 if redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) ~= ARGV[1] then return -1 end
@@ -53,7 +53,7 @@ return redis.call('DEL', unpack(KEYS))
 """
 
 TAKE = Script(_TAKE, 2)
-"""Removes a value that begins with some bytes, and the lease of its key. How many keys there were, or -1."""
+"""Removes a value that begins with some bytes, and the lease of its key. Returns the number of removed keys, or -1."""
 
 TAKE_ALONE = Script(_TAKE, 1)
 """The same without the lease."""
@@ -67,7 +67,7 @@ return 1
 """,
     1,
 )
-"""Gives a value that begins with some bytes another deadline. Whether it did."""
+"""Changes the deadline of a value that begins with some bytes. Returns whether it did."""
 
 ADD_TO = Script(
     """
@@ -85,7 +85,7 @@ return text
 """,
     1,
 )
-"""Adds to an int without tags. The sum, or nothing where it is none, or too large for the server."""
+"""Adds to an int without tags. Returns the sum, or nothing if it is not an int or too large for the server."""
 
 
 def is_exact(number: int) -> bool:
@@ -105,37 +105,47 @@ return {'held', redis.call('GETRANGE', KEYS[1], 0, 21)}
 """,
     2,
 )
-"""Takes a lease, or says who has it, or how the load has failed that is asked for. A lease is `L`, its token, which the
-last argument may call void, and the nonces it was given with."""
+"""Takes a lease, or returns its holder, or the failure of the awaited load. A lease is stored as `L`, its token and its
+nonces. The last argument is a token that counts as void."""
+
+END_LEASE = """
+local function finish(lease)
+  local ended = redis.pcall('DEL', lease)
+  if type(ended) == 'table' then redis.call('SET', lease, '', 'PX', 1) end
+end
+"""
+"""Ends a lease. A user who may take one can set it, but not everybody may delete keys."""
 
 STORE_WITH_LEASE = Script(
-    """
+    END_LEASE
+    + """
 if string.sub(redis.call('GET', KEYS[2]) or '', 1, 17) ~= 'L' .. ARGV[1] then return 0 end
-redis.call('DEL', KEYS[2])
+finish(KEYS[2])
 if redis.call('GETRANGE', KEYS[1], 0, 21) ~= ARGV[2] then return 0 end
 if ARGV[4] == '0' then redis.call('SET', KEYS[1], ARGV[3]) else redis.call('SET', KEYS[1], ARGV[3], 'PXAT', ARGV[4]) end
 return 1
 """,
     2,
 )
-"""Stores a value if its lease is there and nothing was written since it was taken. Whether it did."""
+"""Stores a value if its lease is still held and the key was not written since. Returns whether it did."""
 
 RELEASE = Script(
-    """
+    END_LEASE
+    + """
 if string.sub(redis.call('GET', KEYS[1]) or '', 1, 17) ~= 'L' .. ARGV[1] then return 0 end
-if ARGV[2] == '' then redis.call('DEL', KEYS[1])
+if ARGV[2] == '' then finish(KEYS[1])
 else redis.call('SET', KEYS[1], 'F' .. ARGV[1] .. ARGV[2], 'PX', 1000) end
 return 1
 """,
     1,
 )
-"""Gives a lease back, and leaves word of a failure for a second."""
+"""Gives a lease back, and stores a failure of its load for a second."""
 
 TELL = Script(
     "if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('SET', KEYS[1], '') redis.call('DEL', KEYS[1]) end return 1",
     1,
 )
-"""Has everybody told of a key that is not there."""
+"""Makes the server announce a write of an absent key."""
 
 LOCK = Script(
     """
@@ -144,10 +154,10 @@ return {redis.call('INCR', KEYS[2]), 0}
 """,
     2,
 )
-"""Takes a lock. Its number, or 0 and the milliseconds that it is held for."""
+"""Takes a lock. Returns its number, or 0 and the milliseconds for which it is held."""
 
 UNLOCK = Script("if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0", 1)
-"""Gives a lock back. Whether it was held."""
+"""Releases a lock. Returns whether it was held."""
 
 RENEW = Script(
     """
@@ -156,7 +166,7 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 """,
     1,
 )
-"""Holds a lock or a lease, which begins with some bytes, for longer. Whether it is held."""
+"""Extends a lock or a lease that begins with some bytes. Returns whether it is held."""
 
 LIMIT = Script(
     """
@@ -175,7 +185,7 @@ return {1, math.floor((period - (new - now)) / step + 0.000001), 0}
 """,
     1,
 )
-"""Takes uses of a limiter by GCRA: whether they were taken, how many are left, microseconds to wait."""
+"""Takes uses of a limiter by GCRA. Returns whether they were taken, how many are left, and the microseconds to wait."""
 
 LIMIT_WINDOW = Script(
     """
@@ -196,4 +206,4 @@ return {1, limit - used - cost, 0}
 """,
     1,
 )
-"""The same with the times of all uses of the last period."""
+"""The same with a sliding window, which has the times of all uses of the last period."""

@@ -1,4 +1,4 @@
-"""Commands to the primary that Sentinel names, which may be another one at any time."""
+"""Commands to the primary that Sentinel names, which may change at any time."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 
 class SentinelClient(Client):
-    """Commands to the primary of a service.
+    """Sends commands to the primary of a service.
 
-    After a failover the old primary may answer for a while as if nothing had happened. So a thread asks Sentinel as
-    often as the connection that listens asks the server, and ends the connections to the old one.
+    After a failover the old primary may still reply for a while. A thread therefore asks Sentinel as often as the
+    listening connection asks the server, and ends the connections to an old primary.
     """
 
     def __init__(self, given: Given, timeout: float, name: str) -> None:
         super().__init__(given, timeout, name)
         self._address: tuple[str, int] | None = None
-        """Of the pool's connections."""
+        """The address of the pool's connections."""
         self._is_known = False
         module = given.module
         self._sentinel: Any = module.sentinel.Sentinel([], min_other_sentinels=given.sentinel.min_other_sentinels)
@@ -42,12 +42,12 @@ class SentinelClient(Client):
             self._sentinel.sentinels.append(client(connection_pool=connections))
 
     def _ask(self) -> tuple[str, int]:
-        """The address of the primary.
+        """Ask Sentinel for the address of the primary.
 
         Raises:
             RemoteConnectionError: No Sentinel names one.
         """
-        # Of its own: it puts the one that answered in front.
+        # Copy the client, because it reorders its list of Sentinels.
         sentinel = copy.copy(self._sentinel)
         sentinel.sentinels = list(self._sentinel.sentinels)
         kinds = self.exceptions
@@ -56,10 +56,13 @@ class SentinelClient(Client):
         except (kinds.ConnectionError, kinds.TimeoutError, kinds.ResponseError, OSError, *CLOSED_MEANWHILE) as error:
             message = f"Sentinel names no primary of {self._given.service!r}: {error}"
             raise RemoteConnectionError(message) from error
+        finally:
+            if self._is_closed:
+                self._disconnect_sentinels()
         return host, int(port)
 
     def _move(self, address: tuple[str, int]) -> None:
-        """Use an address from now on. Nothing that is read of another one counts."""
+        """Use another address from now on. Results of the old server no longer count."""
         if address == self._address:
             self._is_known = True
             return
@@ -67,9 +70,9 @@ class SentinelClient(Client):
         self._arguments |= {"host": address[0], "port": address[1]}
         self._pool = self._make_pool()
         self._address = address
-        # Now: others may use the pool from here on.
+        # Set this here, because other threads may use the pool from now on.
         self._is_known = True
-        # Those in use as well: calls to the old primary fail instead of succeeding there.
+        # Also end connections that are in use, so that calls to the old primary fail instead of succeeding there.
         old.disconnect()
         self._shut_down_loops()
 
@@ -84,7 +87,7 @@ class SentinelClient(Client):
             raise
 
     def translated(self, error: Exception) -> Exception:
-        """The error of the package as one of ours. That a server is no primary any more is a lost connection."""
+        """Convert an error of the package to one of ours. A server that is no longer the primary counts as lost."""
         if isinstance(error, self.exceptions.ReadOnlyError):
             self._is_known = False
             return RemoteConnectionError(f"the server is no primary any more: {error}")
@@ -93,19 +96,19 @@ class SentinelClient(Client):
         return super().translated(error)
 
     def connect(self, timeout: float) -> Any:
-        """A connection of its own to the primary, as Sentinel says now."""
+        """Return a new connection to the primary that Sentinel names now."""
         self._move(self._ask())
         return super().connect(timeout)
 
     @contextlib.contextmanager
     def watched(self, connection: Any, period: float) -> Generator[None]:
-        """While a connection listens: ends it when Sentinel names another primary."""
+        """Watch a listening connection during a `with` block, and end it when Sentinel names another primary."""
         ended = threading.Event()
         address = self._address
 
         def watch() -> None:
             while not ended.wait(period):
-                # While no Sentinel answers, nothing is known that speaks against this server.
+                # If no Sentinel replies, keep the connection.
                 with contextlib.suppress(RemoteConnectionError):
                     named = self._ask()
                     if named != address and not ended.is_set():
@@ -125,5 +128,8 @@ class SentinelClient(Client):
     def close(self) -> None:
         """Close all connections."""
         super().close()
+        self._disconnect_sentinels()
+
+    def _disconnect_sentinels(self) -> None:
         for client in self._sentinel.sentinels:
             client.connection_pool.disconnect()

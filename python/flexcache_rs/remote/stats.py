@@ -70,7 +70,7 @@ class RemoteStats(NamedTuple):
         max_staleness: float,
         l1_ttl: float,
     ) -> RemoteStats:
-        """The counts at this moment."""
+        """Return the current statistics."""
         memory, counts = near.stats(), store.counts
         return cls(
             l1_hits=memory.hits,

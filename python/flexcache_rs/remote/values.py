@@ -1,4 +1,4 @@
-"""Values as the server has them: a header, the versions of its tags, and a body.
+"""The format of values on the server: a header, the nonces of the tags, and a body.
 
 | bytes | what |
 | --- | --- |
@@ -40,18 +40,18 @@ _HEAD = struct.Struct("<BBq4s8s")
 _LENGTH = struct.Struct("<H")
 
 HEAD_BYTES = _HEAD.size
-"""How much of a value tells it from every other."""
+"""The length of the first bytes of a value, which are unique to it."""
 
 NONCE_BYTES = 8
 
 MOST_HEAD = 1024
-"""So much of a value is read first where only its header matters."""
+"""The number of bytes that are read first if only the header of a value matters."""
 
 DEADLINE_AT = 2
-"""Where in a value its deadline is."""
+"""The position of the deadline in a value."""
 
 _LEAST_COMPRESSED = 256
-"""Bytes of a body below which compression gains less than it costs."""
+"""The length of a body in bytes below which compression is not worth its cost."""
 
 _MAGIC = 0xFC
 _HAS_TAGS = 16
@@ -61,10 +61,10 @@ _MARKS_OF_ALL = _HAS_TAGS | 32 | 64
 _SERIALIZED, _BYTES, _TEXT, _INT, _FLOAT, _NONE = range(6)
 
 _MOST_TAG_BYTES = 65_535
-"""What the lengths in a header can say."""
+"""The largest length that a header can store."""
 
 _MOST_DIGITS = 4000
-"""Longer ints, which Python refuses to read from text, are left to the serializer."""
+"""The largest number of digits of an int that is stored as text. Python refuses to parse much longer ones."""
 
 
 class _Pickle:
@@ -80,10 +80,10 @@ class _Pickle:
 
 
 def serializer_of(given: Any) -> Serializer:
-    """The serializer that the argument `serializer` means.
+    """Return the serializer for the argument `serializer`.
 
     Raises:
-        TypeError: It is none.
+        TypeError: The argument is not a serializer.
         ValueError: No serializer has that name.
     """
     if given is None or given == "pickle":
@@ -105,26 +105,26 @@ def serializer_of(given: Any) -> Serializer:
 
 
 class Head(NamedTuple):
-    """What stands before the body of a value."""
+    """The header of a value."""
 
     kind: int
     deadline: int
-    """Milliseconds of the server's clock, 0 for never."""
+    """The deadline in milliseconds of the server's clock, 0 for never."""
     epoch: bytes
     tags: tuple[tuple[str, bytes], ...]
-    """Names and nonces."""
+    """The names and nonces of the tags."""
     size: int
-    """Where the body begins."""
+    """The position at which the body begins."""
     compression: str | None
 
 
 def unreadable(key: Any, why: str) -> RemoteValueError:
-    """An error that names the key."""
+    """Return an error that names the key."""
     return RemoteValueError(f"the server has something under the key {key!r} that is no value of this cache: {why}")
 
 
 def head_bytes(raw: bytes) -> int:
-    """How many bytes the header has of which the first ones are given."""
+    """Return the length of a header, given its first bytes."""
     if len(raw) < HEAD_BYTES + 2 or not raw[1] & _HAS_TAGS:
         return HEAD_BYTES
     return HEAD_BYTES + 2 + int(_LENGTH.unpack_from(raw, HEAD_BYTES)[0])
@@ -136,10 +136,10 @@ def is_cut(raw: bytes) -> bool:
 
 
 def read_head(key: Any, raw: bytes) -> Head:
-    """The header of a value.
+    """Decode the header of a value.
 
     Raises:
-        RemoteValueError: It is none.
+        RemoteValueError: The bytes are not a value.
     """
     if len(raw) < HEAD_BYTES:
         raise unreadable(key, f"it has {len(raw)} bytes, fewer than a header")
@@ -167,16 +167,16 @@ def read_head(key: Any, raw: bytes) -> Head:
 
 
 class Values:
-    """Makes bytes of values, and values of bytes."""
+    """Encodes and decodes values."""
 
     def __init__(self, serializer: Serializer, compression: str | None = None) -> None:
         self.serializer, self._compression = serializer, compression
         name = getattr(serializer, "name", None) or type(serializer).__qualname__
         self.format = f"flexcache 1 {name}".encode()
-        """What the server says of a namespace whose values are written like this."""
+        """The description of this format, which the server stores for the namespace."""
 
     def write(self, value: Any, deadline: int, epoch: bytes, tags: tuple[tuple[str, bytes], ...]) -> bytes:
-        """The bytes of a value. What the serializer raises is raised."""
+        """Encode a value. An exception of the serializer propagates."""
         kind, body = self._body(value)
         if self._compression is not None and kind <= _TEXT and len(body) >= _LEAST_COMPRESSED:
             smaller = _compress(body, self._compression)
@@ -217,7 +217,7 @@ class Values:
         return _SERIALIZED, self.serializer.dumps(value, pickle.HIGHEST_PROTOCOL)
 
     def read(self, key: Any, head: Head, raw: bytes) -> Any:
-        """The value of such bytes.
+        """Decode a value.
 
         Raises:
             RemoteValueError: The body is not what the header says, or the serializer cannot read it.

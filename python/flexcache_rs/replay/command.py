@@ -1,4 +1,4 @@
-"""The command ``replay``: its options and what it does with them."""
+"""The command ``replay``: its options and its steps."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ examples:
 
 
 class _UnusableError(Exception):
-    """What went wrong, for a line on standard error."""
+    """An error whose message becomes a line on standard error."""
 
 
 def _size(text: str) -> float:
-    """A size: an int as it is, a float as a part of the whole."""
+    """Parse a size: an int is a number of entries, and a float is a share of the whole."""
     factor = UNITS.get(text[-1:].lower())
     try:
         if text.endswith("%"):
@@ -106,7 +106,7 @@ def _plot_file(text: str) -> Path:
 def add_to(
     commands: argparse._SubParsersAction[argparse.ArgumentParser],  # pyright: ignore[reportPrivateUsage]
 ) -> None:
-    """Adds the command to the program's."""
+    """Add the command to the program's."""
     parser = commands.add_parser(
         "replay",
         help="replay an access trace through every policy at several sizes",
@@ -167,7 +167,7 @@ def add_to(
 
 
 def run(options: argparse.Namespace) -> int:
-    """Replays, and prints what came of it; the exit status."""
+    """Replay the traces and print the results. Returns the exit status."""
     _refuse_what_does_not_fit(options)
     try:
         _run(options)
@@ -178,7 +178,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _refuse_what_does_not_fit(options: argparse.Namespace) -> None:
-    """Ends the program where an option would be ignored, or a size is beyond what any trace has."""
+    """Exit with an error if an option would be ignored, or if a size is larger than any trace."""
     given = [f"--{name}" for name in MADE_UP if getattr(options, name) is not None]
     if options.traces and given:
         options.refuse(f"{', '.join(given)}: only for the generated workload, without a TRACE")
@@ -217,12 +217,12 @@ def _print(trace: Trace, results: Sequence[Result], *, by_size: bool) -> None:
     print(report.table(results, colour=wants_colour(sys.stdout), by_size=by_size))
     if (advice := report.advice(results)) is not None:
         print(advice)
-    # Standard output is None where it is closed, which printing allows for.
+    # sys.stdout may be None, which print() accepts.
     print(end="", flush=True)
 
 
 def _check_plot(path: Path) -> None:
-    """Finds out before the work that it would be in vain."""
+    """Check that the plot can be written, before the long work begins."""
     if find_spec("matplotlib") is None:
         raise _UnusableError("--plot needs matplotlib: pip install 'flexcache-rs[plot]'")
     if not path.parent.is_dir():
@@ -236,7 +236,7 @@ def _traces(options: argparse.Namespace) -> Iterable[Trace]:
         yield zipf(seed=options.seed, **made_up)
     for path in options.traces:
         files = [path]
-        # pathlib takes "" for the current folder.
+        # pathlib treats "" as the current directory.
         if path not in ("", "-") and Path(path).is_dir():
             try:
                 found = sorted(file for file in Path(path).iterdir() if file.suffix in {".gz", *SUFFIXES})
@@ -258,7 +258,7 @@ def _replay(trace: Trace, options: argparse.Namespace) -> list[Result]:
         raise _UnusableError(f"{trace.name}: --by-size needs a trace with sizes, a key and a size a line")
     whole = trace.footprint if options.by_size else trace.distinct
     sizes = sorted({_absolute(size, whole) for size in options.sizes})
-    # What is best where sizes differ is not known.
+    # The optimum for entries of different sizes is not known.
     policies = [policy for policy in options.policies if not options.by_size or policy != OPTIMUM]
     progress = Progress(shown=not options.no_progress)
     try:
@@ -276,5 +276,5 @@ def _replay(trace: Trace, options: argparse.Namespace) -> list[Result]:
 
 
 def _absolute(size: float, whole: int) -> int:
-    """A size in entries or units of size; at least 1."""
+    """Return a size in entries or in units of size, at least 1."""
     return size if isinstance(size, int) else min(max(1, round(whole * size)), LARGEST_SIZE)

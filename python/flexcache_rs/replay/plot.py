@@ -1,4 +1,4 @@
-"""Drawing hit ratio against size, with matplotlib."""
+"""Draws hit ratio against size, with matplotlib."""
 
 from __future__ import annotations
 

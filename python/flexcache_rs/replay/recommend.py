@@ -1,4 +1,4 @@
-"""Which policy and which size a trace asks for."""
+"""Recommends a policy and a size for a trace."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def recommend(results: Sequence[Result]) -> Recommendation | None:
     curve = curves[policy]
     gains = {size: _gain(curve, size) for size in sorted(curve)}
     flat = [size for size, gain in gains.items() if gain is not None and gain < FLAT]
-    # A plateau before a rise is no place to stay.
+    # Skip a plateau that is followed by another rise.
     while flat and any(gain is not None and gain >= FLAT for size, gain in gains.items() if size > flat[0]):
         flat.pop(0)
     size = flat[0] if flat else max(curve)
@@ -62,7 +62,7 @@ def recommend(results: Sequence[Result]) -> Recommendation | None:
 
 
 def _gain(curve: dict[int, float], size: int) -> float | None:
-    """What twice the size adds, by a straight line between the sizes (their logarithms) that were replayed."""
+    """Return the gain in hit ratio of twice the size, interpolated linearly over the logarithm of the size."""
     larger = [other for other in sorted(curve) if other > size]
     before = size
     for after in larger:

@@ -1,4 +1,4 @@
-"""What is shown of results: a table for people, JSON for programs."""
+"""Prints the results: a table for people, JSON for programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running a trace through the eviction policies, in Rust and on all cores."""
+"""Runs a trace through the eviction policies, in Rust and on all cores."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Result:
         """Accesses a second, each a `get` and, where it misses, a `put`; None where that was not measured."""
         if self.seconds is None:
             return None
-        # A clock may be too coarse for a handful of requests.
+        # The clock may be too coarse for a few requests, and show no time at all.
         return self.requests / max(self.seconds, 1e-9)
 
 

@@ -1,4 +1,4 @@
-"""Traces: sequences of accesses, read from files or made up."""
+"""Traces: sequences of accesses, which are read from files or generated."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ SUFFIXES = {
 }
 """The formats of files, by the ends of their names, before any `.gz`."""
 RECORD = struct.Struct("<IQIq")
-"""Of libCacheSim's oracleGeneral: time, key, size, and when the key comes next."""
+"""A record of libCacheSim's oracleGeneral: time, key, size, and the time of the next access to the key."""
 LARGEST_SIZE = 2**63 - 1
-"""Of an entry and of a cache, so that both together fit the 64 bits in which a cache adds up."""
+"""The largest size of an entry and of a cache. The sum of both fits the 64 bits in which a cache adds sizes."""
 MOST_ENTRIES = 2**32 - 1
-"""No trace has more different keys: they are numbered in 32 bits."""
+"""The largest number of different keys of a trace, because keys are numbered in 32 bits."""
 MOST_MADE_UP = 10**8
-"""Requests or keys of a made-up workload, which lies in memory as a whole."""
+"""The largest number of requests or keys of a generated workload, all of which is in memory."""
 MOST_BLOCKS = 1 << 20
-"""So many blocks a line of a `.lis` trace may name."""
+"""The largest number of blocks in a line of a `.lis` trace."""
 PIECE = 1 << 20
-"""So many bytes are read at once."""
+"""The number of bytes that are read at once."""
 REPORTED = 5
-"""So many malformed lines are named; the others are counted."""
+"""The number of malformed lines that are reported one by one. Further ones are only counted."""
 
 
 Access = tuple[bytes | int, int | None]
-"""A key, and a size where there are sizes."""
+"""A key and its size. The size is None if the trace has no sizes."""
 
 
 class TraceError(Exception):
@@ -131,11 +131,11 @@ def read(path: str, *, skip_malformed: bool = False, form: Format = Format()) ->
             else:
                 _take(trace, PARSERS[kind](_unzipped(file), form), skip_malformed)
     except TraceError as error:
-        # What was found without knowing the file.
+        # Add the file's name to messages of parsers, which do not know it.
         text = str(error)
         raise (error if text.startswith(name) else TraceError(f"{name}, {text}")) from None
     except MemoryError as error:
-        # A few bytes of a compressed file can hold a thousand times as many.
+        # A small compressed file can expand a thousandfold.
         raise TraceError(f"{_printable(path)}: there is not enough memory for what it holds") from error
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -146,7 +146,7 @@ def read(path: str, *, skip_malformed: bool = False, form: Format = Format()) ->
 
 
 def _printable(text: str) -> str:
-    """A file's name, which may hold what a terminal would obey."""
+    """Escape a file name, which may contain control characters for a terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
@@ -159,7 +159,7 @@ def _unzipped(file: io.BufferedReader) -> io.BufferedIOBase:
 
 def _parse(trace: Trace, file: io.BufferedReader, skip_malformed: bool) -> None:
     whole = _unzipped(file)
-    # Piece by piece: a read of all would not notice Ctrl-C in between.
+    # Read in pieces, because a single read() of all would delay Ctrl-C.
     text = b"".join(iter(lambda: whole.read1(PIECE), b""))
     parsed = _core._parse_plain(text)  # noqa: SLF001 - this is the package it is for
     if parsed is None:
@@ -172,7 +172,7 @@ def _parse(trace: Trace, file: io.BufferedReader, skip_malformed: bool) -> None:
 
 
 def _parse_lines(trace: Trace, file: io.BytesIO, skip_malformed: bool) -> None:
-    """The same, line by line, where a line is malformed."""
+    """Parse line by line, after the fast parser has found a malformed line."""
     numbers: dict[bytes, int] = {}
     number_of = numbers.setdefault
     fields = 0
@@ -201,7 +201,7 @@ def _parse_lines(trace: Trace, file: io.BytesIO, skip_malformed: bool) -> None:
 
 
 def _oracle(file: io.BufferedIOBase, _: Format) -> Iterator[Access | str]:
-    """Records of libCacheSim's oracleGeneral."""
+    """Parse records of libCacheSim's oracleGeneral."""
     number = 0
     while piece := file.read(RECORD.size * 4096):
         whole = len(piece) - len(piece) % RECORD.size
@@ -213,7 +213,7 @@ def _oracle(file: io.BufferedIOBase, _: Format) -> Iterator[Access | str]:
 
 
 def _lis(file: io.BufferedIOBase, _: Format) -> Iterator[Access | str]:
-    """Lines of ARC's traces: the first block, how many follow one another from it on, and two more numbers."""
+    """Parse lines of ARC's traces: the first block, the number of consecutive blocks, and two more numbers."""
     for at, line in enumerate(file, 1):
         fields = line.split()
         if not fields:
@@ -227,7 +227,7 @@ def _lis(file: io.BufferedIOBase, _: Format) -> Iterator[Access | str]:
 
 
 def _csv(file: io.BufferedIOBase, form: Format) -> Iterator[Access | str]:
-    """Rows of a CSV file whose first line names the columns."""
+    """Parse rows of a CSV file whose first line names the columns."""
     rows = csv.reader(codecs.getreader("utf-8-sig")(file, "surrogateescape"), skipinitialspace=True)
     try:
         heads = [head.strip() for head in next(rows, list[str]())]
@@ -258,7 +258,7 @@ def _csv(file: io.BufferedIOBase, form: Format) -> Iterator[Access | str]:
 
 Parser = Callable[["io.BufferedIOBase", Format], Iterator["Access | str"]]
 PARSERS: dict[str, Parser] = {"oracle": _oracle, "lis": _lis, "csv": _csv}
-"""What reads each format: accesses, as key and size, and complaints."""
+"""The parser of each format. It yields accesses, as key and size, and complaints."""
 
 
 def _take(trace: Trace, accesses: Iterator[Access | str], skip_malformed: bool) -> None:
@@ -282,13 +282,13 @@ def _take(trace: Trace, accesses: Iterator[Access | str], skip_malformed: bool) 
 
 
 def _complaint(parts: list[bytes], fields: int) -> str | None:
-    """What is wrong with the fields of a line, among others of so many fields; 0 for the first line."""
+    """Return what is wrong with a line. `fields` is the number of fields of the other lines, 0 for the first line."""
     if len(parts) != fields and (fields or len(parts) > 2):
         wanted = {0: "a key, or a key and a size", 1: "a key", 2: "a key and a size"}[fields]
         return f"{len(parts)} field{'s' * (len(parts) > 1)}, not {wanted}"
     if b"\0" in parts[0]:
         return "a NUL byte: this is not text"
-    # More digits than these are not worth converting.
+    # Do not convert more digits than these.
     if len(parts) == 2 and not (parts[1].isdigit() and len(parts[1]) <= 40 and int(parts[1]) <= LARGEST_SIZE):
         return f"the size {_shown(parts[1])} is no integer from 0 to 2**63 - 1"
     return None

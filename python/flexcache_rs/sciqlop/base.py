@@ -1,4 +1,4 @@
-"""What the four kinds of store have in common."""
+"""The base class of the four kinds of store."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 _opened: weakref.WeakValueDictionary[int, StoreBase] = weakref.WeakValueDictionary()
 
 _META = "sciqlop_meta_"
-"""What the names of a program's own metadata begin with among the settings of a directory."""
+"""The prefix of a program's own metadata among the settings of a directory."""
 
 
 @atexit.register
 def _close_all() -> None:
-    # A program into which Python is embedded may keep a store for longer than Python lives.
+    # A program that embeds Python may keep a store longer than the interpreter lives, so close all stores at exit.
     for store in list(_opened.values()):
         store.close()
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What `check` found."""
+    """The findings of `check`."""
 
     ok: bool
     """Whether all is as it should be."""
@@ -59,15 +59,15 @@ class CheckResult:
 
 
 def plain_key(key: Any) -> Any:
-    """A key as it is stored. True and 1 are one key."""
+    """Return the stored form of a key. True and 1 are one key."""
     return int(key) if isinstance(key, bool) else key
 
 
 @suggesting
 class StoreBase(DiskShards):
-    """What all four kinds can do."""
+    """The common methods of all four kinds of store."""
 
-    _files: Any  # A Shard, or Shards, as `_is_one` says.
+    _files: Any  # A Shard if `_is_one`, else Shards.
     _is_one: bool
     _shards: tuple[Shard, ...]
 
@@ -157,8 +157,8 @@ class StoreBase(DiskShards):
 
         Args:
             key: The key.
-            delta: What to add.
-            default: What a key counts as that is not there.
+            delta: The number to add.
+            default: The initial value of an absent key.
             retry: Accepted without effect.
 
         Returns:
@@ -196,7 +196,7 @@ class StoreBase(DiskShards):
         """Compare database, files and counters.
 
         Args:
-            fix: Whether to mend what is found.
+            fix: Whether to repair the findings.
             retry: Accepted without effect.
         """
         del retry
@@ -205,7 +205,7 @@ class StoreBase(DiskShards):
         def total(kind: str) -> int:
             return sum(len(getattr(report, kind)) for report in reports)
 
-        # A folder without files is no fault here.
+        # A folder without files is not an error here.
         found = sum(len(report) - len(report.empty_directories) for report in reports)
         return CheckResult(
             ok=not found,

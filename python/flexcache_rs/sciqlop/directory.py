@@ -1,4 +1,4 @@
-"""How a directory of `flexcache_rs.disk` is opened for the classes with SciQLop-cache's names."""
+"""Opens a directory of `flexcache_rs.disk` for the classes with SciQLop-cache's names."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
     from flexcache_rs.sciqlop.serializers import Serializer
 
 UNLIMITED = 2**62
-"""The limit of a store that has none."""
+"""The size limit of a store without a limit."""
 
 DATABASE = "sciqlop-cache.db"
-"""SciQLop-cache's own database, by which its directories are known."""
+"""The file name of SciQLop-cache's database, which identifies its directories."""
 
 TIMEOUT = 600.0
-"""Seconds to wait for other writers, where nothing is said."""
+"""The default time in seconds to wait for other writers."""
 
 _IGNORED = frozenset(DEFAULT_SETTINGS) - {"size_limit"}
 
 
 def refuse_settings(kind: str, given: object, settings: dict[str, Any]) -> None:
-    """Refuses what is no argument. python-diskcache's settings have no effect, as in SciQLop-cache.
+    """Refuse unknown arguments. Settings of python-diskcache are accepted without effect, as in SciQLop-cache.
 
     Raises:
-        TypeError: There is such an argument.
+        TypeError: There is an unknown argument.
     """
     if given is not None:
         raise TypeError("disk= is not supported, use serializer= instead")
@@ -46,9 +46,9 @@ def refuse_settings(kind: str, given: object, settings: dict[str, Any]) -> None:
 
 
 class Shard(disk.Cache):
-    """A cache on disk that takes the serializer which its directory was made with, and has no limit of its own."""
+    """A cache on disk that uses the serializer with which its directory was made. By default it has no limit."""
 
-    # One at a time, since no more than needed leave in SciQLop-cache.
+    # One entry at a time, because SciQLop-cache evicts no more than necessary.
     default_settings: ClassVar[dict[str, Any]] = DEFAULT_SETTINGS | {
         "size_limit": UNLIMITED,
         "eviction_policy": "none",
@@ -61,7 +61,7 @@ class Shard(disk.Cache):
         wanted = made_with or "pickle" if given is None else given.name
         if made_with not in (None, wanted, READS_ALSO.get(wanted)):
             raise ValueError(f"serializer must be the one that the store was made with, {made_with!r}, not {wanted!r}")
-        # With pickle the directory is as any other.
+        # For pickle the directory records no serializer.
         used = None if wanted == "pickle" else given or DiskSerializer(get_serializer_by_name(wanted))
         if used is not None:
             merged["serializer"] = wanted
@@ -70,7 +70,7 @@ class Shard(disk.Cache):
 
     @property
     def values_serializer(self) -> Serializer:
-        """The serializer as the user has given it, or the one of the directory."""
+        """Return the serializer that the user passed, or the one of the directory."""
         used = self._given()
         return PickleSerializer() if used is None else used.serializer
 
@@ -80,7 +80,7 @@ class Shard(disk.Cache):
 
 
 class Shards(disk.FanoutCache):
-    """Several of them in one directory."""
+    """Several shards in one directory."""
 
     _class_of_shards = Shard
 
@@ -93,14 +93,14 @@ def open_shards(
     timeout: float | timedelta | None,
     max_size: int | None,
 ) -> Shard | Shards:
-    """Opens a directory; makes it if it is not there. None for `shards` is a single database.
+    """Open a directory, which is created if it does not exist. None for `shards` means a single database.
 
     Raises:
-        TypeError: The directory is neither text nor a path.
+        TypeError: The directory is neither a str nor a path.
         ValueError: The directory is SciQLop-cache's own, or was made with another serializer.
     """
     place = path_of(directory)
-    # With these names, SciQLop-cache has its shards.
+    # SciQLop-cache's own shards have these names.
     if any(os.path.exists(os.path.join(place, folder, DATABASE)) for folder in ("", "00")):  # noqa: PTH110, PTH118
         raise ValueError(
             f"{place} is a directory of SciQLop-cache itself; copy it with flexcache_rs.sciqlop.migrate.migrate"
@@ -112,7 +112,7 @@ def open_shards(
         if isinstance(serializer, PickleSerializer):
             options["disk_pickle_protocol"] = serializer.protocol
     if max_size is not None:
-        # Each shard has the whole of it.
+        # SciQLop-cache gives each shard the full limit, whereas `FanoutCache` divides it.
         options["size_limit"] = (max_size or UNLIMITED) * (shards or 1)
         options["eviction_policy"] = "least-recently-used" if max_size else "none"
     return Shard(place, **options) if shards is None else Shards(place, shards, **options)

@@ -82,7 +82,7 @@ class IndexBase(StoreBase, MutableMapping[Any, Any]):
         """
         for key in self._from_end(last):
             value = self.shard_of(key).get(key, ENOVAL)
-            # Another may have removed it meanwhile.
+            # Another process may have removed it meanwhile.
             if value is not ENOVAL:
                 return key, value
         raise KeyError("the index is empty")

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from flexcache_rs.disk.migrate.source import Source
 
 SPARE = 1.2
-"""What the new directory may need, by what the source takes."""
+"""The free space that the new directory needs, as a multiple of the size of the source."""
 
 
 class InsufficientDiskSpaceError(OSError):
-    """Too few bytes are free for the copy."""
+    """The disk has too little free space for the copy."""
 
 
 def _sizes(directory: Path) -> list[int]:
@@ -41,7 +41,7 @@ def _sizes(directory: Path) -> list[int]:
 
 def _check_room(source: Path, directory: Path, *, drop: bool) -> None:
     sizes = _sizes(source)
-    # What is copied leaves the source.
+    # With `drop`, each copied entry is removed from the source.
     needed = SPARE * (max(sizes, default=0) if drop else sum(sizes))
     there = directory.absolute()
     while not there.exists():
@@ -54,7 +54,7 @@ def _check_room(source: Path, directory: Path, *, drop: bool) -> None:
 
 
 class _Entries:
-    """The entries of a source: (key, value, seconds to live, tag); ENOVAL for a value that cannot be read."""
+    """The entries of a source: (key, value, seconds to live, tag). ENOVAL stands for an unreadable value."""
 
     shards: int | None
 
@@ -62,11 +62,11 @@ class _Entries:
         raise NotImplementedError
 
     def remove(self, key: Any) -> None:
-        """Removes an entry from the source."""
+        """Remove an entry from the source."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Closes the source."""
+        """Close the source."""
 
 
 class _OfDiskcache(_Entries):
@@ -208,7 +208,7 @@ def migrate(
 
 @suggesting
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command. Ends with 1 if an entry could not be stored, with 2 if nothing could be done."""
+    """Run the command. The exit status is 1 if an entry could not be stored, and 2 if nothing could be done."""
     parser = argparse.ArgumentParser(
         prog="python -m flexcache_rs.sciqlop.migrate", description="Copy another library's cache directory."
     )

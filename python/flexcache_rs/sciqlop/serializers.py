@@ -1,4 +1,4 @@
-"""Serializers with SciQLop-cache's names, and what they write: its bytes can be read here, and these there."""
+"""Serializers with SciQLop-cache's names and formats. Each library can read the bytes of the other."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class PickleSerializer:
 
 _ARRAY = 1
 _INSTANCE = 2
-"""Codes of MessagePack's extension types. Directories have them: a code keeps its meaning."""
+"""Codes of MessagePack's extension types. Directories contain them, so a code must keep its meaning."""
 
 
 class MsgspecSerializer:
@@ -145,7 +145,7 @@ def _class_named(name: str) -> Any:
         try:
             importlib.import_module(module)
         except ModuleNotFoundError:  # noqa: PERF203
-            # A class inside of a class.
+            # A nested class.
             module, _, outer = module.rpartition(".")
             qualified = f"{outer}.{qualified}"
     found: Any = sys.modules[module]
@@ -157,13 +157,13 @@ def _class_named(name: str) -> Any:
 
 
 def _of_integers(integers: Any, dtype: Any) -> Any:
-    """An array of times, from the numbers it was pickled as."""
+    """Make an array of times from the integers as which it was pickled."""
     return integers.view(dtype)
 
 
 class _Pickler(pickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
-        # numpy hands out the memory of numbers only, and times are numbers.
+        # numpy exports the memory of numbers but not of times, so pickle times as integers.
         numpy: Any = sys.modules.get("numpy")
         if numpy is not None and type(obj) is numpy.ndarray and obj.dtype.kind in "mM":
             return _of_integers, (obj.view("i8"), obj.dtype)
@@ -173,10 +173,10 @@ class _Pickler(pickle.Pickler):
 _RAW = 0
 _BLOSC2 = 1
 _HEAD = struct.Struct("<IQ")
-"""How many buffers there are, and the bytes of the pickle."""
+"""The number of buffers, and the length of the pickle in bytes."""
 
 _BUFFER = struct.Struct("<BQQ")
-"""Of a buffer: how it is stored, its bytes as stored, and its bytes."""
+"""For each buffer: its encoding, its stored length and its original length in bytes."""
 
 
 class PickleOOBSerializer:
@@ -200,7 +200,7 @@ class PickleOOBSerializer:
     name = "pickle-oob"
     MAGIC = b"\x00SQCOOB1"
     MIN_OOB_BUFFER = 64 * 1024
-    """Bytes from which on the memory of an array lies beside the pickle."""
+    """The size in bytes from which the memory of an array is stored beside the pickle."""
 
     @suggesting
     def __init__(self, compress: bool = True, min_ratio: float = 2.0) -> None:
@@ -272,7 +272,7 @@ _BY_NAME: dict[str, type[PickleSerializer | MsgspecSerializer | PickleOOBSeriali
 }
 
 READS_ALSO = {"pickle-oob": "pickle"}
-"""Which serializer reads what another has written: a directory may change to it."""
+"""Serializers that can also read the values of another one. A directory may change to such a serializer."""
 
 
 def get_serializer_by_name(name: str) -> Serializer:
@@ -290,25 +290,25 @@ def get_serializer_by_name(name: str) -> Serializer:
 
 
 class DiskSerializer:
-    """A serializer as `flexcache_rs.disk` wants it. Keys are pickles, whatever values are."""
+    """An adapter of a serializer for `flexcache_rs.disk`. Keys are always pickles."""
 
     def __init__(self, serializer: Serializer) -> None:
         self.serializer = serializer
         self.name = serializer.name
 
     def dumps(self, value: Any, protocol: int, /) -> bytes:
-        """The bytes for a value."""
+        """Return the bytes for a value."""
         del protocol
         return self.serializer.dumps(value)
 
     def loads(self, data: bytes, /) -> Any:
-        """The value for bytes."""
+        """Return the value for bytes."""
         return self.serializer.loads(data)
 
     def dumps_key(self, key: Any, protocol: int, /) -> bytes:
-        """The pickle of a key, as a cache without a serializer has it."""
+        """Return the pickle of a key, in the same form as in a cache without a serializer."""
         return pickletools.optimize(pickle.dumps(key, protocol))
 
     def loads_key(self, data: bytes, /) -> Any:
-        """The key of a pickle. Beside pickled values any class may be needed, beside others none is loaded."""
+        """Return the key of a pickle. Classes are loaded only if the values are pickles too."""
         return pickle.loads(data) if self.name.startswith("pickle") else load_allowed(data, frozenset())

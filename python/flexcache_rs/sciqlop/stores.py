@@ -82,7 +82,7 @@ class CacheBase(StoreBase):
         return self.shard_of(key).add(key, value, expire=_lifetime(expire), tag=tag)
 
     def _get_with(self, key: Any, default: Any, read: bool, expire_time: bool, tag: bool) -> Any:
-        """What `get` does where more than the value is asked for."""
+        """The part of `get` for callers that ask for more than the value."""
         _refuse_read(read)
         key = plain_key(key)
         value, expires, tagged = self.shard_of(key).get(key, ENOVAL, expire_time=True, tag=True)
@@ -224,7 +224,7 @@ def _refuse_read(read: bool) -> None:
 
 
 def _lifetime(expire: float | timedelta | None) -> float | None:
-    """Seconds to live. What lives for none is expired at once, not the moment after."""
+    """Return the seconds to live. With 0 seconds an entry has expired at once, not an instant later."""
     seconds = expiry(expire)
     return -1.0 if seconds is not None and seconds <= 0 else seconds
 
@@ -270,7 +270,8 @@ class Cache(CacheBase):
     Args:
         directory: The directory, which is created if it does not exist. None means `.cache/`.
         max_size: Bytes on disk, above which the least recently used entries are removed; an empty database takes
-            some 30,000 of them. 0 is no limit. Recorded in the directory, and holds when it is opened without it.
+            some 30,000 of them. 0 is no limit. The directory records it, and it applies when the
+            directory is opened without it.
         serializer: The serializer of the values. The directory records it.
         cache_path: Another name for `directory`.
         size_limit: Another name for `max_size`.

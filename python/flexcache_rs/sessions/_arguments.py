@@ -28,14 +28,14 @@ class _Keep(enum.Enum):
 
 
 KEEP: Final = _Keep.KEEP
-"""As `ttl=`: the deadline stays as it was."""
+"""Passed as `ttl=`, it keeps the deadline."""
 
 Ttl: TypeAlias = float | timedelta | datetime | str | None
 KeepType: TypeAlias = Literal[_Keep.KEEP]
 Touch: TypeAlias = tuple[str, int]
 
 MISSING: Any = object()
-"""What native calls answer where there is nothing."""
+"""The result of native calls for an absent key or element."""
 
 KEPT: Touch = ("keep", 0)
 
@@ -47,13 +47,13 @@ _LONGEST_NAME, _LONGEST_BEGINNING = 400, 200
 
 
 def seconds(argument: str, time: object) -> float:
-    """A duration in seconds: a number, a timedelta, or text such as "1h30m".
+    """Convert a duration to seconds. It is a number, a timedelta, or text such as "1h30m".
 
     Raises:
-        TypeError: It is no time.
+        TypeError: It is not a duration.
         ValueError: It is NaN, not positive, or longer than 292 years.
     """
-    time = _arguments.as_int(time)
+    time = _arguments.as_number(time)
     if isinstance(time, timedelta):
         value = time.total_seconds()
     elif isinstance(time, datetime):
@@ -67,9 +67,8 @@ def seconds(argument: str, time: object) -> float:
             raise ValueError(f'{argument} must be such as "90s", "1h30m" or "250ms", not {time!r}')
         value = sum(float(number) * _UNITS[unit] for number, unit in parts)
     else:
-        raise TypeError(
-            f'{argument} must be seconds, a timedelta, a datetime or text such as "90s", not {type(time).__name__}'
-        )
+        allowed = 'a number of seconds, a timedelta, a datetime or text such as "90s"'
+        raise TypeError(f"{argument} must be {allowed}, not {type(time).__name__}")
     if math.isnan(value) or value <= 0:
         raise ValueError(f"{argument} must be more than 0 seconds, not {time!r}")
     if value > _LONGEST and not math.isinf(value):
@@ -78,13 +77,13 @@ def seconds(argument: str, time: object) -> float:
 
 
 def micros(argument: str, time: object) -> int:
-    """The same in microseconds, at least one; 0 for a time without an end."""
+    """Convert a duration to microseconds, at least 1. Infinity becomes 0."""
     value = seconds(argument, time)
     return 0 if math.isinf(value) else max(1, math.ceil(value * 1e6))
 
 
 def touch_of_set(ttl: Ttl | KeepType) -> Touch:
-    """What storing a value does to the deadline: without `ttl` the key has none any more."""
+    """Return the change of the deadline when a value is stored. Without `ttl` the deadline is removed."""
     if ttl is None:
         return ("never", 0)
     if ttl is KEEP:
@@ -94,7 +93,7 @@ def touch_of_set(ttl: Ttl | KeepType) -> Touch:
 
 
 def touch_of_write(ttl: Ttl, ttl_if_new: Ttl) -> Touch:
-    """What a write to a container does to the deadline: without either argument it stays."""
+    """Return the change of the deadline for a write to a container. Without either argument the deadline stays."""
     if ttl is not None and ttl_if_new is not None:
         raise ValueError("ttl and ttl_if_new exclude each other")
     if ttl is not None:
@@ -106,7 +105,7 @@ def touch_of_write(ttl: Ttl, ttl_if_new: Ttl) -> Touch:
 
 
 def short(name: str) -> str:
-    """A name that is made of a call's arguments, as a key that every backend takes: a long one ends with its hash."""
+    """Shorten a key made from a call's arguments, so that every backend accepts it. A long key ends with its hash."""
     if len(name) <= _LONGEST_NAME // 4 or len(data := name.encode("utf-8", "surrogatepass")) <= _LONGEST_NAME:
         return name
     digest = hashlib.blake2b(data, digest_size=32).hexdigest()
@@ -114,17 +113,17 @@ def short(name: str) -> str:
 
 
 def whole_number(argument: str, value: object, least: int = 0) -> int:
-    """An int of at least so much, and of 64 bits.
+    """Check that a value is an int from `least` to 2**63 - 1.
 
     Raises:
-        TypeError: It is no int.
-        ValueError: It is less, or more than 2**63 - 1.
+        TypeError: It is not an int.
+        ValueError: It is out of range.
     """
     return _arguments.whole_number(argument, value, least, _MOST)
 
 
 def number(argument: str, value: object) -> float:
-    """An int or a float.
+    """Check that a value is an int or a float.
 
     Raises:
         TypeError: It is neither.
@@ -135,7 +134,7 @@ def number(argument: str, value: object) -> float:
 
 
 def mapping(argument: str, value: Any) -> dict[Any, Any]:
-    """A mapping, or pairs, as a dict of its own.
+    """Copy a mapping, or an iterable of pairs, to a new dict.
 
     Raises:
         TypeError: It is neither.
@@ -147,10 +146,10 @@ def mapping(argument: str, value: Any) -> dict[Any, Any]:
 
 
 def several(argument: str, value: Any) -> list[Any]:
-    """Several names as a list.
+    """Return several names as a list.
 
     Raises:
-        TypeError: It is a single text, whose letters would be taken for names.
+        TypeError: It is a single str, whose letters would be taken for names.
     """
     if isinstance(value, (str, bytes)):
         raise TypeError(f"{argument} must be several, as a list, not {type(value).__name__}")
@@ -158,15 +157,15 @@ def several(argument: str, value: Any) -> list[Any]:
 
 
 def index(argument: str, value: object) -> int:
-    """A place in a list; negative ones count from the end."""
+    """Check a position in a list. Negative positions count from the end."""
     return whole_number(argument, value, -_MOST - 1)
 
 
 def one_of(argument: str, value: object, allowed: Iterable[str]) -> str:
-    """One of several words.
+    """Check that a value is one of several words.
 
     Raises:
-        ValueError: It is another one; the message says which was meant.
+        ValueError: It is another word. The message suggests the one that was meant.
     """
     words = list(allowed)
     if isinstance(value, str) and value in words:
@@ -183,7 +182,7 @@ class Url(NamedTuple):
     place: str
     options: dict[str, str]
     text: str = ""
-    """All of it but its options."""
+    """The URL without its options."""
 
 
 _LATER = {
@@ -194,10 +193,10 @@ _LATER = {
 
 
 def parse_url(url: object, schemes: Iterable[str]) -> Url:
-    """Take a URL apart.
+    """Parse a URL.
 
     Raises:
-        TypeError: It is no str.
+        TypeError: It is not a str.
         ValueError: Its scheme is unknown.
         NotImplementedError: Its backend does not exist yet.
     """
@@ -224,7 +223,7 @@ def parse_url(url: object, schemes: Iterable[str]) -> Url:
 
 
 def int_option(name: str, value: object, least: int = 0) -> int:
-    """A number among the options, which is text in a URL."""
+    """Parse an option that is a number. In a URL it is text."""
     if isinstance(value, str):
         if not re.fullmatch(r"-?\d{1,19}", value):
             raise ValueError(f"{name} must be a whole number, not {value!r}")
@@ -239,14 +238,14 @@ _INSTEAD = {
     "codec": "values of the types in docs/sessions.md have one form; serializer= stores those of other types",
     "tier": "put FlexCache(store=session.store(), coherence=...) in front of a session",
 }
-"""What there is in place of some options that are looked for."""
+"""Hints for options that users look for in vain."""
 
 
 def check_options(options: Iterable[str], known: Iterable[str], scheme: str) -> None:
     """Refuse options that a backend does not have.
 
     Raises:
-        ValueError: It names the option, and which was meant.
+        ValueError: The message names the option, and the one that was meant.
     """
     words = list(known)
     for name in options:

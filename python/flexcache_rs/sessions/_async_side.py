@@ -1,4 +1,4 @@
-"""What the awaited face has to itself."""
+"""The code that only the interface with `await` has."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     R = TypeVar("R")
 
     class Memoizing(Protocol):
-        """A decorator whose functions are awaited, whatever they were before."""
+        """A decorator whose functions are coroutine functions, even if the decorated ones are not."""
 
         @overload
         def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Callable[P, Coroutine[Any, Any, R]]: ...
@@ -39,26 +39,26 @@ __all__ = ["Block", "give_back", "holder", "in_thread", "is_over", "load", "loop
 
 
 async def take(backend: Backend, call: SessionCall, undo: Undo) -> Any:
-    """Make a call that takes something. What it took is given back if the task is cancelled before it has it."""
+    """Make a call that takes an element or a lease. If the task is cancelled before it has it, `undo` gives it back."""
     return await backend.arun(call, undo)
 
 
 def loop() -> asyncio.AbstractEventLoop:
-    """The event loop that runs."""
+    """Return the running event loop."""
     return asyncio.get_running_loop()
 
 
 def is_over(running: asyncio.AbstractEventLoop) -> bool:
-    """Whether nothing goes on any more that an event loop ran."""
+    """Whether an event loop was closed, so that none of its tasks goes on."""
     return running.is_closed()
 
 
 async def give_back(backend: Backend, call: SessionCall) -> None:
-    """Give back a lease. A session that is closed has none to give back."""
+    """Give back a lease. Does nothing if the session is closed."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        # Its event loop was closed in the middle, and the garbage collector ends it.
+        # The event loop was closed during the computation, and the garbage collector closes the coroutine.
         with contextlib.suppress(RuntimeError):
             threading.Thread(target=_give_back, args=(backend, call), name="flexcache sessions release").start()
         return
@@ -72,10 +72,10 @@ def _give_back(backend: Backend, call: SessionCall) -> None:
 
 
 def holder() -> int:
-    """What tells apart who holds a lock: the task."""
+    """Return the identity of the holder of a lock: the task."""
     return id(asyncio.current_task())
 
 
 def store(_: Any) -> SessionStore:
-    """Refuse: a cache's threads cannot await."""
+    """Raise UnsupportedError, because a cache's threads cannot await."""
     raise UnsupportedError("only threads can use a store: open the session with flexcache_rs.sessions.sync.connect")

@@ -1,4 +1,4 @@
-"""Which backend a URL names, and how calls reach it."""
+"""Chooses the backend for a URL, and passes calls to it."""
 
 # pyright: reportPrivateUsage=false, reportUnnecessaryIsInstance=false
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class MemoryBackend:
-    """Keys in this process. A call is made where it is asked for: nothing waits."""
+    """The backend in this process's memory. Calls run at once in the caller's thread, because they never wait."""
 
     name = "memory"
     page = 2**63 - 1
@@ -45,7 +45,7 @@ class MemoryBackend:
 
     @property
     def fast(self) -> MemorySession | None:
-        """What gets and sets without a call object."""
+        """The object that gets and sets values without a call object."""
         return self._session
 
     @property
@@ -58,17 +58,17 @@ class MemoryBackend:
         return self._open().execute(call)
 
     async def arun(self, call: SessionCall, undo: Undo | None = None) -> Any:  # noqa: ARG002
-        """Make a call. It does not wait, so that nobody can cancel it."""
+        """Make a call. It does not wait, so it cannot be cancelled."""
         return self._open().execute(call)
 
     def version(self) -> int:
-        """Return a number that is another one after each write."""
+        """Return a number that changes with each write."""
         if self._place is None:
             raise ClosedError("the session is closed")
         return self._place.keys.writes
 
     def run_many(self, calls: list[SessionCall]) -> list[tuple[Any, BaseException | None]]:
-        """Make several calls at once. Each has its result, or what it raised."""
+        """Make several calls at once. Returns for each its result or its exception."""
         return self._open().execute_many(calls)
 
     async def arun_many(self, calls: list[SessionCall]) -> list[tuple[Any, BaseException | None]]:
@@ -84,7 +84,7 @@ class MemoryBackend:
         return MemoryTransaction(self._open().begin())
 
     def stats(self) -> dict[str, Any]:
-        """Say what is known of the store."""
+        """Return information about the store."""
         if self._place is None:
             raise ClosedError("the session is closed")
         keys = self._place.keys
@@ -99,11 +99,11 @@ class MemoryBackend:
         }
 
     def close(self) -> None:
-        """Leave the keys; those of `memory://` go with their last session."""
+        """Close the session's access. The keys of `memory://` are removed with their last session."""
         self._session = self._place = None
 
     async def aclose(self) -> None:
-        """Leave the keys."""
+        """The same as `close`, awaited."""
         self.close()
 
 
@@ -114,50 +114,50 @@ class MemoryTransaction:
         self._native = native
 
     def run(self, call: SessionCall) -> Any:
-        """Make a call in it."""
+        """Make a call in the transaction."""
         return self._native.execute(call)
 
     async def arun(self, call: SessionCall) -> Any:
-        """Make a call in it."""
+        """Make a call in the transaction."""
         return self._native.execute(call)
 
     def begin_inner(self) -> int:
-        """Begin a transaction in it. Returns how many are open."""
+        """Begin an inner transaction. Returns the number of open ones."""
         self._native.begin_inner()
         return self._native.depth()
 
     async def abegin_inner(self) -> int:
-        """Begin a transaction in it. Returns how many are open."""
+        """Begin an inner transaction. Returns the number of open ones."""
         return self.begin_inner()
 
     def commit(self) -> None:
-        """Store all of it."""
+        """Commit."""
         self._native.commit()
 
     async def acommit(self) -> None:
-        """Store all of it."""
+        """Commit."""
         self._native.commit()
 
     def roll_back(self) -> None:
-        """Forget all of it."""
+        """Roll back."""
         self._native.roll_back()
 
     async def aroll_back(self) -> None:
-        """Forget all of it."""
+        """Roll back."""
         self._native.roll_back()
 
     def end(self, level: int) -> None:
-        """Forget what is still open of the transactions from a level on."""
+        """Roll back the open transactions from a level on."""
         while self._native.depth() >= level:
             self._native.roll_back()
 
     async def aend(self, level: int) -> None:
-        """Forget what is still open of the transactions from a level on."""
+        """Roll back the open transactions from a level on."""
         self.end(level)
 
 
 _shared: weakref.WeakValueDictionary[str, MemoryPlace] = weakref.WeakValueDictionary()
-# A thread may open another store while one loads its snapshot.
+# Reentrant, because a thread may open another store while one loads its snapshot.
 _sharing = threading.RLock()
 _SNAPSHOT_OPTIONS = ("snapshot_every", "snapshot_after", "keep")
 
@@ -203,7 +203,7 @@ def _disk(url: Url, options: dict[str, Any], terms: Terms) -> Backend:
     if not url.place:
         what = "a directory, as disk:///var/cache/app" if url.scheme == "disk" else "a file, as sqlite:///data.db"
         raise ValueError(f"url must name {what}")
-    # Imported only where it is needed: it brings threads and asyncio.
+    # Imported on first use, because it imports threads and asyncio.
     from flexcache_rs.sessions._disk import DiskBackend
 
     place = Path(url.place)
@@ -221,7 +221,7 @@ def _redis(url: Url, options: dict[str, Any], terms: Terms) -> Backend:
     from flexcache_rs.sessions._redis_backend import RedisBackend
 
     text = url.text.replace("valkey+unix:", "unix:", 1)
-    # What is in a URL need not have been written as in one.
+    # Encode options that were passed as arguments, which need not be valid in a URL.
     return RedisBackend(f"{text}?{urlencode(options)}" if options else text, terms)
 
 
@@ -260,7 +260,7 @@ _BACKENDS: dict[str, Callable[[Url, dict[str, Any], Terms], Backend]] = {
 }
 
 SCHEMES = tuple(_BACKENDS)
-"""The schemes of URLs that there are."""
+"""The known schemes of URLs."""
 
 
 def open_backend(

@@ -1,4 +1,4 @@
-"""Batches: calls that are gathered and made together, and their results."""
+"""Batches: calls that are collected and made together, and their results."""
 
 # pyright: reportPrivateUsage=false
 
@@ -44,7 +44,7 @@ class Pending:
 
 
 class _Asked(NamedTuple):
-    """A call that was gathered, up to its question."""
+    """A gathered call that is suspended at its request."""
 
     pending: Pending
     coroutine: Coroutine[Any, Any, Any]
@@ -52,7 +52,7 @@ class _Asked(NamedTuple):
 
 
 class _Ask:
-    """Suspends the coroutine of a call until there is an answer to what it asks."""
+    """An awaitable that suspends the coroutine of a call until the reply to its request is there."""
 
     def __init__(self, call: SessionCall) -> None:
         self._call = call
@@ -73,7 +73,7 @@ class _Gathering(Calls):
 
 @suggesting
 class _Gathered:
-    """The calls of a session, or of a handle, which are made later."""
+    """A session or a handle whose calls are gathered and made later."""
 
     def __init__(self, target: Any, batch: Batch) -> None:
         self._target = target
@@ -83,7 +83,7 @@ class _Gathered:
         return f"<{self._target!r} in a batch>"
 
     def __getattr__(self, name: str) -> Any:
-        # Looked up only then: copying looks for special methods in an object without attributes.
+        # Do not look up private and special names: `copy` asks for special methods before `_target` exists.
         found: Any = None if name.startswith("_") else getattr(self._target.__class__, name, None)
         if not callable(found):
             raise AttributeError(f"a batch has no call {name!r}")
@@ -114,10 +114,16 @@ class Batch(_Gathered):
         self._asking: list[_Asked] = []
         self._first: Exception | None = None
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._session!r}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a batch is of a session and cannot be copied or pickled")
+
     def _gather(self, coroutine: Coroutine[Any, Any, Any]) -> Pending:
         pending = Pending()
         try:
-            # Up to its question. An argument that is wrong is told at once.
+            # Run the call up to its request. A wrong argument raises here at once.
             call: SessionCall = coroutine.send(None)
         except StopIteration as done:
             pending._value = done.value
@@ -126,12 +132,12 @@ class Batch(_Gathered):
         return pending
 
     def _take(self) -> list[_Asked]:
-        """What is asked now."""
+        """Return the gathered requests, and forget them."""
         asking, self._asking = self._asking, []
         return asking
 
     def _answer(self, asking: list[_Asked], answers: list[tuple[Any, BaseException | None]]) -> None:
-        """Go on with calls until they ask again or are done."""
+        """Pass the replies to the calls, and run each until its next request or its end."""
         for (pending, coroutine, _), answer in zip(asking, answers, strict=True):
             self._go_on(pending, coroutine, *answer)
 

@@ -1,4 +1,4 @@
-"""Handles: the calls on bits and on Bloom filters. `_sync_bits.py` is made of this file: see scripts/make_sync.py."""
+"""Handles: the calls on bits and on Bloom filters. scripts/make_sync.py generates `_sync_bits.py` from this file."""
 
 # pyright: reportPrivateUsage=false, reportUnnecessaryIsInstance=false
 

@@ -1,4 +1,4 @@
-"""Calls for servers: what Python asks for, with all values as cells. The backends of servers are written in Python."""
+"""Converts calls and their values to cells, for the backends of servers, which are written in Python."""
 
 # pyright: basic
 
@@ -21,7 +21,7 @@ Cell: TypeAlias = bytes
 Number: TypeAlias = int | float
 
 KINDS = ("", "scalar", "list", "queue", "map", "set", "sorted", "stream", "bloom", "bits")
-"""The kinds by the numbers that stores keep."""
+"""The kinds. Stores record their indices."""
 
 _WITH_ARTICLE = (
     *("nothing", "a single value", "a list", "a queue", "a map", "a set", "a sorted set", "a stream"),
@@ -34,28 +34,28 @@ _MOST = 2**63 - 1
 
 
 class Whole(NamedTuple):
-    """All of what a key is to hold."""
+    """The whole new content of a key."""
 
     kind: int
     cells: list[Cell]
-    """The cells; fields and values of a map in turn."""
+    """The cells. For a map, fields and values alternate."""
     scores: list[float]
 
 
 class Call(NamedTuple):
-    """A call that is ready to be made. `name` is that of the call, and for what is done to a container its act."""
+    """A call that is ready to be made. `name` is the name of the call, or of the act on a container."""
 
     name: str
     keys: tuple[bytes, ...]
     kind: int
-    """Of the container that the call is for; 0 for other calls."""
+    """The kind of the container, or 0 for calls without one."""
     touch: Touch
     arguments: tuple[Any, ...]
     writes: bool
 
 
 class CursorPage(list[Any]):
-    """A page of what has no order on the server, and what follows it."""
+    """A page of an unordered container, and the cursor of the next one."""
 
     def __init__(self, elements: list[Any], following: Cursor) -> None:
         super().__init__(elements)
@@ -63,9 +63,9 @@ class CursorPage(list[Any]):
 
 
 class Cursor:
-    """Where a walk through a map or a set is: what was fetched and not given out, and the server's own place.
+    """The position of an iteration over a map or a set: the fetched elements not yet returned, and the server's cursor.
 
-    The server may show an element twice while it rearranges its table, so hashes of all that were seen are kept.
+    The server may return an element twice while it resizes its table, so the hashes of all returned ones are kept.
     """
 
     def __init__(self) -> None:
@@ -74,9 +74,9 @@ class Cursor:
         self.seen: set[int] = set()
 
 
-# By name: what each argument is, and whether the call may change something. c: a cell; C: cells; m: a member; M:
+# By name: the type of each argument, and whether the call writes. c: a cell; C: cells; m: a member; M:
 # members; o: a member, a cursor or MISSING; p: pairs; s: members with scores; f: a score; n: a number; a: a member and
-# its score, or None; b: items of a Bloom filter, with its bits and hashes; r: as it is.
+# its score, or None; b: items of a Bloom filter, with its bits and hashes; r: passed unchanged.
 _ACTS: dict[str, tuple[str, bool]] = {
     "len": ("", False),
     "push": ("Crr", True),
@@ -129,19 +129,21 @@ CREATING = frozenset(
         *("bits_set", "bits_toggle", "bloom_add"),
     )
 )
-"""The acts that make a key that is absent."""
+"""The acts that create an absent key."""
 
 _READING = frozenset(("get", "kind", "ttl", "combine", "keys", "expiring", "count", "count_expired"))
 
 
 def logged(log: Sequence[tuple[int, int]], now: int, limit: int, cost: int) -> tuple[bool, float, int]:
-    """What the calls of a sliding window say of another one: whether it may go on, when it may, how many may after it.
+    """Decide about a call by the log of a sliding window.
+
+    Returns whether the call is allowed, when it would be, and how many further calls are allowed.
 
     Args:
-        log: Of each call that counts, until when, the oldest first, and for how many it counts.
-        now: The time of the call, in microseconds as those of the log.
-        limit: How many may count at once.
-        cost: For how many the call counts.
+        log: For each call that counts, the oldest first: until when it counts, and its cost.
+        now: The time of the call in microseconds, like those of the log.
+        limit: The largest sum of costs in the window.
+        cost: The cost of the call.
     """
     counted = sum(count for _, count in log)
     excess = counted + cost - limit
@@ -156,7 +158,7 @@ def logged(log: Sequence[tuple[int, int]], now: int, limit: int, cost: int) -> t
 
 
 def elements(call: Call) -> int:
-    """How many elements of containers a call stores at most."""
+    """Return an upper bound of the number of container elements that a call stores."""
     if call.kind:
         first = call.arguments[0] if call.arguments else None
         return len(first) if isinstance(first, (list, dict)) else 1
@@ -166,7 +168,7 @@ def elements(call: Call) -> int:
 
 
 def key_cell(key: object) -> bytes:
-    """The bytes of a key."""
+    """Return the bytes of a key."""
     if not isinstance(key, str):
         raise TypeError(f"key must be a str, not {type(key).__name__}")
     try:
@@ -176,7 +178,7 @@ def key_cell(key: object) -> bytes:
 
 
 def parse_number(cell: Cell) -> Number | None:
-    """The number that a cell is the one text of: an int of 64 bits, or a float as `repr` writes it."""
+    """Parse a number in its canonical text: an int of 64 bits, or a float as `repr` writes it."""
     if not cell or len(cell) > 24 or cell[:1] not in b"-0123456789in":
         return None
     try:
@@ -195,10 +197,10 @@ def parse_number(cell: Cell) -> Number | None:
 
 
 def add(cell: Cell | None, by: Number) -> Number:
-    """The sum of what a cell holds, or 0, and a number.
+    """Return the sum of the number in a cell, 0 if there is no cell, and another number.
 
     Raises:
-        TypeError: The cell is no number of 64 bits.
+        TypeError: The cell is not a number of 64 bits.
         OverflowError: The sum does not fit 64 bits, or is NaN.
     """
     old = 0 if cell is None else parse_number(cell)
@@ -213,34 +215,34 @@ def add(cell: Cell | None, by: Number) -> Number:
 
 
 def number_cell(number: Number) -> Cell:
-    """The one text of a number."""
+    """Return the canonical text of a number."""
     return repr(number).encode()
 
 
 def wrong_kind(key: bytes, held: int, wanted: int) -> KindError:
-    """What is raised where a key holds something of another kind."""
+    """Return the exception for a key that holds another kind."""
     return KindError(f'"{key.decode("utf-8", "replace")}" holds {_WITH_ARTICLE[held]}, not {_WITH_ARTICLE[wanted]}')
 
 
 def wrong_shape() -> ValueError:
-    """What is raised where a filter was made otherwise."""
+    """Return the exception for a filter that was made with another capacity or error rate."""
     return ValueError("the Bloom filter was made with another capacity or error rate")
 
 
 def no_element(index: int) -> IndexError:
-    """What is raised where a list has nothing at a place."""
+    """Return the exception for a position at which a list has no element."""
     return IndexError(f"the list has no element {index}")
 
 
 def bounds(start: int, stop: int, length: int) -> tuple[int, int]:
-    """The first and the end of a range, both of its ends included; negative ones count from the end."""
+    """Convert an inclusive range, whose negative ends count from the end, to the first position and the end."""
     first = min(max(0, start + length if start < 0 else start), length)
     end = min(max(0, (stop + length if stop < 0 else stop) + 1), length)
     return first, max(first, end)
 
 
 def plain_score(score: float) -> float:
-    """A score, of which zero has one form."""
+    """Normalize a score: -0.0 becomes 0.0."""
     return 0.0 if score == 0 else score
 
 
@@ -266,7 +268,7 @@ def _number(value: object) -> Number:
 
 
 class Codec:
-    """Makes calls for one session, and objects of the cells that servers answer."""
+    """Encodes the calls of one session, and decodes the cells of replies to objects."""
 
     def __init__(self, serializer: Any) -> None:
         native = SessionCodec(serializer, MISSING)
@@ -311,7 +313,7 @@ class Codec:
 
     @staticmethod
     def _places(cells: list[Cell], bits: int, hashes: int) -> list[list[int]]:
-        """The bits of each item of a filter."""
+        """Return the positions of the bits of each item of a Bloom filter."""
         found: list[list[int]] = []
         for cell in cells:
             digest = hashlib.blake2b(cell, digest_size=16).digest()
@@ -325,7 +327,7 @@ class Codec:
         return self._encode(value, True)
 
     def act(self, kind: str, key: str, touch: Touch, name: str, *values: Any) -> Call:
-        """A call on the container of one key."""
+        """Return a call on the container of one key."""
         what, writes = _ACTS[name]
         if what == "b":
             items, bits, hashes = values
@@ -335,7 +337,7 @@ class Codec:
         return Call(name, (key_cell(key),), KINDS.index(kind), touch, made, writes)
 
     def call(self, name: str, *values: Any) -> Call:
-        """A call that is not on the container of one key."""
+        """Return any other call."""
         keys: tuple[bytes, ...] = ()
         touch = KEPT
         rest: tuple[Any, ...] = values
@@ -363,18 +365,21 @@ class Codec:
                 pass
         return Call(name, keys, 0, touch, rest, name not in _READING)
 
-    # What servers answer, as Python's objects.
+    # Decoding of replies.
 
     def objects(self, cells: Iterable[Cell]) -> list[Any]:
-        """The objects of cells."""
+        """Decode cells to objects."""
         return list(map(self.decode, cells))
 
     def optional(self, cell: Cell | None) -> Any:
-        """The object of a cell, or MISSING."""
+        """Decode a cell, or return MISSING for None."""
         return MISSING if cell is None else self.decode(cell)
 
     def whole(self, kind: int, parts: Any) -> Any:
-        """All of what a key holds. `parts` are cells, pairs, pairs of members and scores, entries, or positions."""
+        """Decode the whole content of a key.
+
+        `parts` are cells, pairs, pairs of members and scores, entries, or positions.
+        """
         match kind:
             case 2:
                 return self.objects(parts)

@@ -1,4 +1,4 @@
-"""The backend in a directory: calls at once, and awaited calls through one worker that gathers them."""
+"""The backend in a directory. Calls run at once, and one worker collects awaited calls."""
 
 # pyright: reportPrivateUsage=false, reportUnnecessaryIsInstance=false
 
@@ -52,33 +52,33 @@ def _deliver(answers: Answers) -> None:
 
 
 def _hand_over(answers: Answers) -> None:
-    """Give results to the loops of their callers."""
+    """Deliver results to the event loops of their callers."""
     by_loop: dict[asyncio.AbstractEventLoop, Answers] = {}
     for answer in answers:
         by_loop.setdefault(answer[0].loop, []).append(answer)
     for loop, of_loop in by_loop.items():
-        # A closed event loop has no task that waits.
+        # A closed event loop raises RuntimeError. No task of it waits any more.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(_deliver, of_loop)
 
 
 def _another(raised: BaseException) -> BaseException:
-    """An exception of its own for each caller."""
+    """Return a copy of an exception, so that each caller gets its own."""
     return type(raised)(*raised.args)
 
 
 class _Worker:
-    """Makes the awaited calls of a session, all that have come while it was busy at once.
+    """Makes the awaited calls of a session. Calls that arrive while it is busy are made together.
 
-    Writes share one transaction, and each that fails undoes only itself. Nobody gets a result before the commit. If
-    others write, the worker does not sleep in SQLite: reads go on, and writes are tried again after a pause.
+    Writes share one transaction, and a write that fails undoes only itself. Results are delivered after the commit. If
+    another process writes, the worker does not sleep in SQLite: reads go on, and writes are repeated after a pause.
     """
 
     def __init__(self, native: DiskSession, timeout: float) -> None:
         self._native = native
         self._timeout = timeout
         self._asked: deque[_Asked] = deque()
-        # What was taken from there and is not answered yet.
+        # The calls that the thread has taken from `_asked` and has not finished.
         self._waiting: list[_Asked] = []
         self._is_running = False
         self._came = threading.Event()
@@ -86,17 +86,17 @@ class _Worker:
         self._process = os.getpid()
 
     def ask(self, call: SessionCall) -> asyncio.Future[Any]:
-        """Have a call made."""
+        """Queue a call."""
         loop = asyncio.get_running_loop()
         asked = _Asked(call, loop.create_future(), loop, monotonic() + self._timeout)
         try:
-            # In this order: `_make_all` writes and reads them in the other one. To start the work twice does no harm.
+            # Append first, then check. `_make_all` does both in the opposite order. Starting twice is harmless.
             self._asked.append(asked)
             if not self._is_running:
                 self._is_running = True
                 self._threads.submit(self._work)
         except BaseException:
-            # Nobody waits for it. The next call starts the work.
+            # No task waits for this call. The next call starts the work.
             asked.future.cancel()
             self._is_running = False
             raise
@@ -112,7 +112,7 @@ class _Worker:
             _hand_over([(asked, None, _another(raised)) for asked in left])
 
     def _taken(self) -> list[_Asked]:
-        """What was asked, which the thread has from now on."""
+        """Move the queued calls to the thread, and return them."""
         taken: list[_Asked] = []
         with contextlib.suppress(IndexError):
             while True:
@@ -135,7 +135,7 @@ class _Worker:
             writes = [asked for asked in self._waiting if asked.call.writes]
             if not writes or self._make(writes, True):
                 writes, pause = [], _SHORTEST_PAUSE
-            # Reads come after the commit of the writes that came with them.
+            # Make reads after the commit of the writes that arrived with them.
             if reads:
                 self._make(reads, False)
             self._waiting = self._give_up(writes)
@@ -144,7 +144,7 @@ class _Worker:
                 pause = min(pause * 2, _LONGEST_PAUSE)
 
     def _make(self, batch: list[_Asked], writes: bool) -> bool:
-        """Make calls. Returns False if others were writing."""
+        """Make calls. Returns False if another process was writing."""
         batch = [asked for asked in batch if not asked.future.cancelled()]
         try:
             results = self._native.execute_many([asked.call for asked in batch], writes)
@@ -157,7 +157,7 @@ class _Worker:
         return True
 
     def _give_up(self, writes: list[_Asked]) -> list[_Asked]:
-        """Tell those whose time is over, and return the others."""
+        """Fail the calls whose timeout is over, and return the others."""
         now = monotonic()
         late = [asked for asked in writes if asked.deadline <= now]
         message = f"the write lock was not acquired within {self._timeout:g} seconds; nothing was changed"
@@ -165,12 +165,12 @@ class _Worker:
         return [asked for asked in writes if asked.deadline > now]
 
     def end(self) -> None:
-        """Wait until all is done that was asked, and end the thread."""
+        """Wait until all queued calls are done, and end the thread."""
         self._threads.shutdown()
 
 
 class DiskBackend:
-    """Keys in a directory."""
+    """The backend in a directory."""
 
     name = "disk"
     page = 1000
@@ -194,7 +194,7 @@ class DiskBackend:
         native = self._open()
         worker = self._worker
         if worker is None or self._process != os.getpid():
-            # The threads of a parent process are not here.
+            # A forked child does not have the parent's threads.
             worker = self._worker = _Worker(native, self._timeout)
             self._process = os.getpid()
         return worker
@@ -204,12 +204,12 @@ class DiskBackend:
         return self._open().execute(call)
 
     async def arun(self, call: SessionCall, undo: Undo | None = None) -> Any:
-        """Make a call together with those of other tasks. `undo` gives back what it took if the task is cancelled."""
+        """Make a call together with calls of other tasks. If the task is cancelled, `undo` gives back what it took."""
         ask = self._gather().ask
         return await taken(ask(call), undo, ask)
 
     def run_many(self, calls: list[SessionCall]) -> list[tuple[Any, BaseException | None]]:
-        """Make several calls in one transaction. Each has its result, or what it raised."""
+        """Make several calls in one transaction. Returns for each its result or its exception."""
         native, deadline, pause = self._open(), monotonic() + self._timeout, _SHORTEST_PAUSE
         writes = any(call.writes for call in calls)
         while True:
@@ -226,7 +226,7 @@ class DiskBackend:
         return await asyncio.to_thread(self.run_many, calls)
 
     def version(self) -> int:
-        """Return a number that is another one after anybody has written."""
+        """Return a number that changes with each write of any process."""
         return self._open().version()
 
     def begin(self) -> DiskTransaction:
@@ -236,7 +236,7 @@ class DiskBackend:
         return transaction
 
     async def abegin(self) -> DiskTransaction:
-        """Begin a transaction, which has a thread of its own."""
+        """Begin a transaction, which has its own thread."""
         transaction = DiskTransaction(self._open(), ThreadPoolExecutor(1, "flexcache transaction"))
         try:
             await transaction.abegin_inner()
@@ -246,7 +246,7 @@ class DiskBackend:
         return transaction
 
     def stats(self) -> dict[str, Any]:
-        """Say what is known of the store."""
+        """Return information about the store."""
         self._open()
         return {"backend": self.name, "database": str(self._database), "bytes": self._database.stat().st_size}
 
@@ -260,15 +260,15 @@ class DiskBackend:
             native.close()
 
     async def aclose(self) -> None:
-        """Close the database in a thread: the last one to close it writes the log back."""
+        """Close the database in a thread, because the last connection to close writes the log back."""
         if self._native is not None:
             await asyncio.to_thread(self.close)
 
 
 class DiskTransaction:
-    """A transaction, which belongs to one thread: the caller's, or for an event loop one of its own.
+    """A transaction. It belongs to the caller's thread, or for an event loop to a separate thread.
 
-    If that thread ends, it is rolled back.
+    If the thread ends, the transaction is rolled back.
     """
 
     def __init__(self, native: DiskSession, thread: ThreadPoolExecutor | None = None) -> None:
@@ -276,7 +276,7 @@ class DiskTransaction:
         self._thread = thread
 
     def abandon(self) -> None:
-        """Let the thread end, which rolls back what is open."""
+        """End the thread, which rolls back an open transaction."""
         if self._thread is not None:
             self._thread.shutdown(wait=False)
 
@@ -284,54 +284,54 @@ class DiskTransaction:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
     def run(self, call: SessionCall) -> Any:
-        """Make a call in it."""
+        """Make a call in the transaction."""
         if not self._native.depth():
             raise ClosedError("the transaction belongs to another thread")
         return self._native.execute(call)
 
     async def arun(self, call: SessionCall) -> Any:
-        """Make a call in it."""
+        """Make a call in the transaction."""
         return await self._there(self.run, call)
 
     def begin_inner(self) -> int:
-        """Begin a transaction in it. Returns how many are open."""
+        """Begin an inner transaction. Returns the number of open ones."""
         before = self._native.depth()
         try:
             self._native.begin()
         except BaseException:
-            # A signal's handler may have raised after it began.
+            # A signal handler may have raised after the inner transaction had begun.
             self.end(before + 1)
             raise
         return before + 1
 
     async def abegin_inner(self) -> int:
-        """Begin a transaction in it. Returns how many are open."""
+        """Begin an inner transaction. Returns the number of open ones."""
         level: int = await self._there(self.begin_inner)
         return level
 
     def commit(self) -> None:
-        """Store all of it."""
+        """Commit."""
         self._native.commit()
 
     async def acommit(self) -> None:
-        """Store all of it."""
+        """Commit."""
         await self._leave(self.commit)
 
     def roll_back(self) -> None:
-        """Forget all of it."""
+        """Roll back."""
         self._native.roll_back()
 
     async def aroll_back(self) -> None:
-        """Forget all of it."""
+        """Roll back."""
         await self._leave(self.roll_back)
 
     def end(self, level: int) -> None:
-        """Forget what is still open of the transactions from a level on."""
+        """Roll back the open transactions from a level on."""
         while self._native.depth() >= level:
             self._native.roll_back()
 
     async def aend(self, level: int) -> None:
-        """Forget what is still open of the transactions from a level on."""
+        """Roll back the open transactions from a level on."""
         if level == 1:
             self.abandon()
         else:

@@ -1,4 +1,4 @@
-"""`on_unavailable="miss"`: a backend that cannot be reached is one that has nothing and stores nothing."""
+"""`on_unavailable="miss"`: replaces a backend that cannot be reached. Reads find nothing, and writes store nothing."""
 
 # pyright: reportPrivateUsage=false
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from flexcache_rs.sessions._taking import Undo
 
 _OPEN_FOR = 0.05
-"""For how many seconds nobody asks a backend that has failed."""
+"""The seconds for which no call is made to a backend that has failed."""
 
 
 class ForgivingBackend:
-    """A backend whose reads answer as if there were nothing, and whose writes store nothing, while it is unavailable.
+    """A wrapper of a backend. While the backend is unavailable, reads find nothing and writes store nothing.
 
-    After a failure it is not asked for 50 ms, then by one call. Transactions, locks, limiters and calls that have no
-    such answer, as `incr`, raise. So does a write that may have been made.
+    After a failure no call is made for 50 ms, and then a single one as a test. Transactions, locks, limiters and calls
+    without a neutral result, such as `incr`, raise. So does a write that may have taken place.
     """
 
     fast = None
@@ -31,22 +31,22 @@ class ForgivingBackend:
         self._backend = backend
         self.codec = backend.codec
         self.name = backend.name
-        # The first one to see that the time is over moves it on, and asks.
+        # The first call after this time moves it on, and tests the backend.
         self._closed_until = 0.0
 
     def __getattr__(self, name: str) -> Any:
-        # What only some backends have. Batches must come by `run`.
+        # Pass optional attributes of backends on, except batches: each of their calls must go through `run`.
         if name in ("run_many", "arun_many"):
             raise AttributeError(name)
         return getattr(self._backend, name)
 
     @property
     def page(self) -> int:
-        """How many keys or elements are asked for at a time."""
+        """The number of keys or elements per page."""
         return self._backend.page
 
     def _answer(self, call: SessionCall, error: Unavailable | None) -> Any:
-        """What is answered to a call that was not made. Raises if there is nothing to answer."""
+        """Return the neutral result of a call that was not made. Raises the error if there is none."""
         nothing = None if isinstance(error, OutcomeUnknown) else getattr(call, "nothing", None)
         answer = None if nothing is None else nothing(self.codec)
         if answer is None:
@@ -58,7 +58,7 @@ class ForgivingBackend:
         if now < self._closed_until:
             return False
         if self._closed_until:
-            # Until the answer is there, others do not ask.
+            # Other calls are not made until this one has its reply.
             self._closed_until = now + _OPEN_FOR
         return True
 
@@ -78,7 +78,7 @@ class ForgivingBackend:
         return answer
 
     async def arun(self, call: SessionCall, undo: Undo | None = None) -> Any:
-        """Make a call. `undo` gives back what it took if the task is cancelled."""
+        """Make a call. If the task is cancelled, `undo` gives back what the call took."""
         if not self._may_ask():
             return self._answer(call, None)
         try:
@@ -97,7 +97,7 @@ class ForgivingBackend:
         return await self._backend.abegin()
 
     def stats(self) -> dict[str, Any]:
-        """Say what is known of the store."""
+        """Return information about the store."""
         return self._backend.stats()
 
     def close(self) -> None:

@@ -63,7 +63,7 @@ class Limiter:
     ) -> None:
         self._session = session
         self._name = name
-        # Whatever is in the name and in the keys, two of them are never taken for two others.
+        # Escape the name, so that different pairs of name and key never give the same text.
         self._prefix = name.replace("%", "%25").replace(":", "%3A") + ":"
         self._limit = arguments.whole_number("limit", limit)
         self._burst = self._limit if burst is None else arguments.whole_number("burst", burst)
@@ -76,6 +76,9 @@ class Limiter:
             raise ValueError(f'burst must be None with algorithm="sliding_window", not {burst}')
         if self._is_window and self._limit > _MOST_IN_WINDOW:
             raise ValueError(f'limit must be at most {_MOST_IN_WINDOW} with algorithm="sliding_window", not {limit}')
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._name!r}>"
 
     async def hit(self, key: str = "", cost: int = 1) -> Hit:
         """Count a call. Only allowed calls count.
@@ -91,7 +94,7 @@ class Limiter:
         name = f"{self._prefix}{key}"
         fast = session._fast
         if fast is not None and not self._is_window:
-            # As `Hit(...)`, without the arguments of its `__new__`.
+            # The same as `Hit(...)`, but faster.
             hit: Hit = _new_hit(Hit, fast.gate(name, self._interval, self._interval * self._burst, price))
             return hit
         if self._is_window:
@@ -132,10 +135,13 @@ class Lock(side.Block):
         self._session = session
         self._name = name
         self._micros = arguments.micros("ttl", ttl) or 2**62
-        # By holder: a token of its own for each.
+        # The token of each holder.
         self._tokens: dict[int, bytes] = {}
-        # The same of those that begin or end a block, and may hold the lock.
+        # The same for holders that are entering or leaving a block, and may hold the lock.
         self._uncertain: dict[int, bytes] = {}
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._name!r}>"
 
     async def acquire(self, timeout: float | None = None) -> bool:
         """Acquire the lock. Returns False if it was not free within `timeout` seconds. 0 means a single attempt."""
@@ -194,14 +200,14 @@ class Lock(side.Block):
         try:
             await self.release()
         except SessionError:
-            # It ends with its time to live. To ask again would be to wait for the same error.
+            # The lease ends with its time to live. Another request would probably fail in the same way.
             self._tokens.pop(holder, None)
             self._uncertain.pop(holder, None)
             raise
         self._uncertain.pop(holder, None)
 
     async def _aend(self, own: bytes | None) -> None:
-        """Release what was acquired by a block that was interrupted as it began or ended."""
+        """Release the lock of a block that was interrupted while it was entered or left."""
         holder = side.holder()
         token = self._uncertain.get(holder) or self._tokens.get(holder)
         if token is not None and token != own:

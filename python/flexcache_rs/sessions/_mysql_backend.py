@@ -39,9 +39,10 @@ if TYPE_CHECKING:
     from flexcache_rs.sessions._terms import Terms
 
 _NO_WAIT = "others were writing for {0:g} seconds; nothing has changed"
+_ABOUT_LEASES = ("lease", "release")
 _LOCK_TIMEOUT = 1205
 _AGAIN = (1213, 1062, 1020)
-"""A deadlock, a key that somebody else has made meanwhile, a row that somebody else has changed."""
+"""Errors after which a call is repeated: a deadlock, a key or a row that another session has just written."""
 
 _BEGIN: list[Statement] = [("START TRANSACTION", ())]
 _BEGIN_SERIALIZABLE: list[Statement] = [
@@ -60,7 +61,7 @@ _GARBAGE_PER_ELEMENT = 2
 _OWED_AT_MOST = 500
 _MOST_PACKET = 2**30
 _LOST = frozenset((1053, 1152, 1158, 1159, 1160, 1161, 1184, 1927, 4031))
-"""Errors of the server's that end the connection: it shuts down, somebody kills the connection, its network fails."""
+"""Server errors that end the connection: a shutdown, a killed connection, a network failure."""
 
 
 def _driver() -> Any:
@@ -71,7 +72,7 @@ def _driver() -> Any:
 
 
 class Link:
-    """A connection. After an error that leaves it in doubt it is closed, and never used again."""
+    """A connection. After an error that leaves its state unknown it is closed, and not used again."""
 
     def __init__(self, driver: Any, arguments: dict[str, Any], timeout: float) -> None:
         self._errors = driver.err
@@ -80,7 +81,7 @@ class Link:
             self._connection = driver.connect(**arguments)
             self.is_whole = True
             wait = max(1, math.ceil(timeout))
-            # Whatever the server's own settings are: what is stored is what was sent, or it is refused.
+            # Override the server's settings, so that it stores exactly the sent values or refuses them.
             packet = self.send(
                 [
                     ("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", ()),
@@ -95,15 +96,15 @@ class Link:
 
     @property
     def in_transaction(self) -> bool:
-        """Whether the server has a transaction of it."""
+        """Whether a transaction is open on the connection."""
         return bool(self._connection.server_status & _IN_TRANSACTION)
 
     def send(self, statements: Sequence[Statement]) -> list[Result]:
-        """Send statements in one round trip and return what each answered.
+        """Send statements in one round trip, and return the result of each.
 
         Raises:
-            MySQLError: The driver's. Statements after the one that failed were not run.
-            ValueError: They are longer than the server takes.
+            MySQLError: A statement failed. Those after it were not run.
+            ValueError: The statements are longer than the server's limit.
         """
         if not statements:
             return []
@@ -114,7 +115,7 @@ class Link:
             )
         self.is_whole = False
         try:
-            # A cursor would copy each result once more.
+            # Read results directly, because a cursor would copy each one again.
             connection, results = self._connection, []
             connection.query(data)
             while True:
@@ -124,14 +125,14 @@ class Link:
                     break
                 connection.next_result()
         except self._errors.MySQLError as error:
-            # What the server has answered leaves the connection as it is.
+            # An error that the server itself reported leaves the connection usable.
             self.is_whole = not self.is_lost(error)
             raise
         self.is_whole = True
         return results
 
     def is_lost(self, error: Any) -> bool:
-        """Whether an error is one of the connection."""
+        """Whether an error means that the connection is lost."""
         code = error.args[0] if error.args else 0
         return (
             isinstance(error, self._errors.InterfaceError)
@@ -142,7 +143,7 @@ class Link:
         )
 
     def is_quiet(self) -> bool:
-        """Whether nothing has come that nobody asked for, such as the end."""
+        """Whether the connection has received nothing unexpected, such as its end."""
         try:
             if self._poll is None:
                 self._poll = select.poll()
@@ -152,19 +153,19 @@ class Link:
             return False
 
     def roll_back(self) -> None:
-        """Roll back what is open."""
+        """Roll back an open transaction."""
         if self.is_whole and self.in_transaction:
             with contextlib.suppress(self._errors.MySQLError):
                 self.send([_ROLL_BACK])
 
     def close(self) -> None:
-        """Close it without a word: the server rolls back."""
+        """Close the socket without a QUIT command. The server then rolls back."""
         with contextlib.suppress(Exception):
             self._connection._force_close()
 
 
 def _literal(value: bytes | int | None) -> str:
-    """A value as SQL. Bytes are digits: whatever they are, and whatever the server's settings, they end nothing."""
+    """Format a value as SQL. Bytes become hexadecimal digits, so no content or server setting can end the literal."""
     if value is None:
         return "NULL"
     return str(value) if isinstance(value, int) else f"X'{value.hex()}'"
@@ -175,12 +176,12 @@ def _text(error: BaseException) -> str:
 
 
 def _is_late(error: BaseException) -> bool:
-    """Whether the driver gave up waiting."""
+    """Whether the driver's timeout was reached."""
     return "timed out" in _text(error)
 
 
 def _next(plan: Plan, results: list[Result] | None) -> tuple[Any, list[Statement] | None]:
-    """The next statements of a plan, or what it returns."""
+    """Advance a plan. Returns its next statements, or its result."""
     try:
         return None, (next(plan) if results is None else plan.send(results))
     except StopIteration as stop:
@@ -188,14 +189,14 @@ def _next(plan: Plan, results: list[Result] | None) -> tuple[Any, list[Statement
 
 
 def _send_after(link: Link, before: list[Statement], statements: Sequence[Statement]) -> list[Result]:
-    """Send statements with those of `before`, which is empty from then on. Returns what the statements answered."""
+    """Send statements after those of `before`, which is then emptied. Returns the results of the former only."""
     results = link.send([*before, *statements])[len(before) :]
     before.clear()
     return results
 
 
 class MysqlBackend:
-    """Keys in tables of a database."""
+    """The backend in tables of a database."""
 
     name = "mysql"
     page = 1000
@@ -214,7 +215,7 @@ class MysqlBackend:
             "autocommit": True,
             "client_flag": self._driver.constants.CLIENT.MULTI_STATEMENTS,
             "connect_timeout": max(1, math.ceil(terms.timeout)),
-            # Waiting for others that write is told from waiting for the server.
+            # One second longer than the lock timeout, so that a wait for another writer ends first, with its own error.
             "read_timeout": max(1, math.ceil(terms.timeout)) + 1,
             "write_timeout": max(1, math.ceil(terms.timeout)) + 1,
             "max_allowed_packet": _MOST_PACKET,
@@ -223,15 +224,17 @@ class MysqlBackend:
         self._is_open = True
         self._checked = 0
         self._connections = connections
-        self._threads: ThreadPoolExecutor | None = None
+        # Of calls about leases, and of others.
+        self._threads: tuple[ThreadPoolExecutor, ThreadPoolExecutor] | None = None
         self._process = os.getpid()
-        self._starting = threading.Lock()
+        # A handler of a signal may use the session while its thread has it.
+        self._starting = threading.RLock()
         # For how many elements of keys that are gone others have paid, and how far the names were looked through.
         self._owed = _OWED_AT_MOST
         self._places = {"fx_gate": b"", "fx_log": b"", "fx_lease": b""}
 
     def take(self) -> Link:
-        """A connection to a database that has our tables."""
+        """Return a connection to the database, which has our tables."""
         if not self._is_open:
             raise ClosedError("the session is closed")
         idle = self._idle.take()
@@ -244,17 +247,17 @@ class MysqlBackend:
         return link
 
     def give_back(self, link: Link) -> None:
-        """Let others use a connection, unless it is in doubt."""
+        """Put a connection back for other calls, or close it if its state is unknown."""
         if link.is_whole and not link.in_transaction and self._is_open:
             self._idle.put(link)
         else:
             link.close()
 
     def _check(self, link: Link) -> None:
-        """Makes the tables if nobody has, and adds what those of an earlier version lack.
+        """Create missing tables, and upgrade those of an earlier version.
 
         Raises:
-            SessionError: They are of a later version.
+            SessionError: The tables are of a later version.
         """
         try:
             try:
@@ -283,7 +286,7 @@ class MysqlBackend:
             )
 
     def failed(self, error: Any, link: Link, is_sent_write: bool) -> Exception:
-        """The error of a session for one of the driver's."""
+        """Convert an error of the driver to an error of sessions."""
         text = _text(error)
         if link.is_lost(error):
             if is_sent_write:
@@ -294,22 +297,22 @@ class MysqlBackend:
         return SessionError(f"the server refused a statement: {text}")
 
     def run(self, call: Any) -> Any:
-        """Make a call, again if others got in its way, and one that only reads also if its connection broke."""
+        """Make a call. Repeat it after a conflict, and a reading call also after a lost connection."""
         reply = self._run(call)
         if call.writes:
             self.owe(elements(call))
         return reply
 
     def owe(self, stored: int) -> None:
-        """Some writes, each of which has stored so many elements, remove what has expired, and what is left of keys.
+        """Count a write of `stored` elements. Every few writes, remove expired keys and elements of removed keys.
 
-        So does the first one of a session.
+        The first write of a session does so too.
         """
         self._owed += _GARBAGE_PER_WRITE + stored * _GARBAGE_PER_ELEMENT
         if self._owed < _OWED_AT_MOST:
             return
         most, self._owed = self._owed, 0
-        # What was asked for is done: if this fails, another write will try.
+        # The call itself has succeeded. If the cleanup fails, a later write tries again.
         with contextlib.suppress(SessionError, ValueError):
             self._run(Call("tidy", (), 0, KEPT, (most, self._places), True))
 
@@ -323,7 +326,7 @@ class MysqlBackend:
             except self.errors.MySQLError as error:
                 link.roll_back()
                 lost = link.is_lost(error)
-                # Who waited once for an answer does not wait again.
+                # Do not repeat a call after a timeout, because its caller has already waited.
                 if lost and not call.writes and is_first and not _is_late(error):
                     is_first = False
                     continue
@@ -340,7 +343,7 @@ class MysqlBackend:
             pause = min(pause * 2, 0.05)
 
     def _make(self, link: Link, call: Call, commits: list[bool]) -> Any:
-        """Follow the plan of a call. `commits` says whether what was sent may have stored something."""
+        """Follow the plan of a call. `commits[0]` is True while statements are sent that may commit a write."""
         plan = Plans(self._namespace, self.codec).plan(call)
         begin = list(_BEGIN) if call.writes else []
         reply, statements = _next(plan, None)
@@ -358,29 +361,33 @@ class MysqlBackend:
         results = _send_after(link, begin if last else [], [*last, *([_COMMIT] if ends else [])])
         return reply.answer(results[: len(last)]) if isinstance(reply, Last) else reply
 
-    def _executor(self) -> ThreadPoolExecutor:
+    def _executor(self, call: Any) -> ThreadPoolExecutor:
+        """The threads for a call. One makes all calls about leases, so that giving back never overtakes asking."""
         if self._process != os.getpid():
-            # The threads of a parent process are not here.
+            # A forked child does not have the parent's threads.
             self._threads, self._process = None, os.getpid()
         if self._threads is None:
+            leases = others = ThreadPoolExecutor(1, "flexcache sessions")
+            if self._connections > 1:
+                others = ThreadPoolExecutor(self._connections - 1, "flexcache sessions")
             with self._starting:
-                self._threads = self._threads or ThreadPoolExecutor(self._connections, "flexcache sessions")
-        return self._threads
+                self._threads = self._threads or (leases, others)
+        return self._threads[call.name not in _ABOUT_LEASES]
 
     def _ask(self, call: Any) -> asyncio.Future[Any]:
         if not self._is_open:
             raise ClosedError("the session is closed")
-        return asyncio.get_running_loop().run_in_executor(self._executor(), self.run, call)
+        return asyncio.get_running_loop().run_in_executor(self._executor(call), self.run, call)
 
     async def arun(self, call: Any, undo: Undo | None = None) -> Any:
-        """Make a call in one of some threads, which have a connection each.
+        """Make a call in a thread of a pool. Each thread uses its own connection.
 
-        `undo` gives back what it took if the task is cancelled.
+        If the task is cancelled, `undo` gives back what the call took.
         """
         return await taken(self._ask(call), undo, self._ask)
 
     def begin(self) -> MysqlTransaction:
-        """Begin a transaction, which has a connection of its own."""
+        """Begin a transaction, which has its own connection."""
         link = self.take()
         transaction = MysqlTransaction(self, link, Plans(self._namespace, self.codec, locks=True))
         try:
@@ -397,7 +404,7 @@ class MysqlBackend:
         """Begin a transaction. Its calls are made in threads."""
         if not self._is_open:
             raise ClosedError("the session is closed")
-        # A thread for each, as one that waits for a lock must not keep its holder from going on.
+        # A separate thread for each transaction: in a shared one, a wait for a lock could block the lock's holder.
         threads = ThreadPoolExecutor(1, "flexcache transaction")
         begun = asyncio.get_running_loop().run_in_executor(threads, self.begin)
         try:
@@ -413,7 +420,7 @@ class MysqlBackend:
         return transaction
 
     def stats(self) -> dict[str, Any]:
-        """Say what is known of the store."""
+        """Return information about the store."""
         if not self._is_open:
             raise ClosedError("the session is closed")
         return {"backend": self.name, "database": self._database}
@@ -422,12 +429,13 @@ class MysqlBackend:
         """Close the connections."""
         threads, self._threads = self._threads, None
         if threads is not None and self._process == os.getpid():
-            threads.shutdown()
+            for each in threads:
+                each.shutdown()
         self._is_open = False
         self._idle.close()
 
     async def aclose(self) -> None:
-        """Close the connections, in a thread: calls may still be answered."""
+        """Close the connections in a thread, because this waits for running calls."""
         if self._is_open:
             await asyncio.to_thread(self.close)
 
@@ -438,7 +446,7 @@ def _give_up(begun: asyncio.Future[MysqlTransaction]) -> None:
 
 
 class MysqlTransaction:
-    """A transaction, serializable. What it reads by key it locks: others that want to write it wait for its end."""
+    """A serializable transaction. It locks the keys that it reads. Other writers of these keys wait for its end."""
 
     def __init__(self, backend: MysqlBackend, link: Link, plans: Plans) -> None:
         self._backend, self._plans = backend, plans
@@ -467,7 +475,7 @@ class MysqlTransaction:
             raise self._failed(error, link, commits) from error
 
     def _failed(self, error: Any, link: Link, commits: bool) -> Exception:
-        """After a conflict or a lost connection nothing of the transaction is left."""
+        """Convert an error. After a conflict or a lost connection the whole transaction is lost."""
         code = error.args[0] if error.args else 0
         if not link.is_lost(error) and (code in _AGAIN or code == _LOCK_TIMEOUT):
             self._lose()
@@ -477,13 +485,14 @@ class MysqlTransaction:
         return self._backend.failed(error, link, commits)
 
     def run(self, call: Any) -> Any:
-        """Make a call in it. If it fails, only this call is undone."""
+        """Make a call in the transaction. If it fails, only this call is undone."""
         with self._lock:
             link = self._open()
             plan = self._plans.plan(call)
             self._stored += elements(call) if call.writes else 0
             errors = self._backend.errors
-            # Not sent before the call has something to send: an older one of that name would be rolled back to.
+            # Sent with the call's first statements. `before` tells whether it was sent: otherwise a rollback would go
+            # to an older savepoint of the same name.
             before: list[Statement] = [("SAVEPOINT fx_call", ())]
             try:
                 reply, statements = _next(plan, None)
@@ -500,7 +509,7 @@ class MysqlTransaction:
                 self._undo(link, not before)
                 raise
             except BaseException:
-                # Nobody knows how much of the call was made.
+                # It is unknown how much of the call was made.
                 link.is_whole = False
                 raise
 
@@ -512,23 +521,23 @@ class MysqlTransaction:
         return await asyncio.get_running_loop().run_in_executor(self.threads, function, *arguments)
 
     async def arun(self, call: Any) -> Any:
-        """Make a call in it."""
+        """Make a call in the transaction."""
         return await self._there(self.run, call)
 
     def begin_inner(self) -> int:
-        """Begin a transaction in it. Returns how many are open."""
+        """Begin an inner transaction. Returns the number of open ones."""
         with self._lock:
             self._send([(f"SAVEPOINT fx_inner_{self._depth}", ())])
             self._depth += 1
             return self._depth
 
     async def abegin_inner(self) -> int:
-        """Begin a transaction in it. Returns how many are open."""
+        """Begin an inner transaction. Returns the number of open ones."""
         level: int = await self._there(self.begin_inner)
         return level
 
     def commit(self) -> None:
-        """Store all of it."""
+        """Commit."""
         with self._lock:
             if self._depth > 1:
                 self._send([(f"RELEASE SAVEPOINT fx_inner_{self._depth - 1}", ())])
@@ -541,11 +550,11 @@ class MysqlTransaction:
         self._backend.owe(self._stored)
 
     def roll_back(self) -> None:
-        """Forget all of it."""
+        """Roll back."""
         with self._lock:
             if self._depth > 1:
                 self._depth -= 1
-                # Where nothing is left of it, there is nothing to forget.
+                # If the connection is lost, the server has already rolled back.
                 if self._link is not None and self._link.is_whole:
                     self._send([(f"ROLLBACK TO SAVEPOINT fx_inner_{self._depth}", ())])
                 return
@@ -554,12 +563,12 @@ class MysqlTransaction:
         self._rest()
 
     def _rest(self) -> None:
-        """Let the thread end."""
+        """End the thread."""
         if self.threads is not None:
             self.threads.shutdown(wait=False)
 
     def end(self, level: int) -> None:
-        """Forget what is still open of the transactions from a level on."""
+        """Roll back the open transactions from a level on."""
         with self._lock:
             while self._depth >= max(level, 2):
                 self.roll_back()
@@ -570,14 +579,14 @@ class MysqlTransaction:
             self._rest()
 
     async def acommit(self) -> None:
-        """Store all of it."""
+        """Commit."""
         await self._there(self.commit)
 
     async def aroll_back(self) -> None:
-        """Forget all of it."""
+        """Roll back."""
         await self._there(self.roll_back)
 
     async def aend(self, level: int) -> None:
-        """Forget what is still open of the transactions from a level on."""
-        # After the last commit the thread takes nothing more.
+        """Roll back the open transactions from a level on."""
+        # Use another thread, because the transaction's own accepts no calls after the last commit.
         await asyncio.to_thread(self.end, level)

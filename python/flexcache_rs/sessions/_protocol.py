@@ -1,4 +1,4 @@
-"""What a session asks of a backend. Each call is there twice: as it is, and awaited."""
+"""The interface of a backend. Each call exists twice: without and with `await`."""
 
 # pyright: reportPrivateUsage=false, reportUnnecessaryIsInstance=false
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def following(page: Any, last: Any) -> Any:
-    """What a walk goes on after: `last`, or a place of the backend's own where it has no order."""
+    """Return the position after which an iteration continues: `last`, or a cursor of an unordered backend."""
     return getattr(page, "following", last)
 
 
@@ -33,7 +33,7 @@ class BackendTransaction(Protocol):
 
 
 class Owner(Protocol):
-    """What makes the calls of handles: a session, a transaction or a batch. Of those that are awaited the calls are."""
+    """The object that makes the calls of handles: a session, a transaction or a batch, with or without `await`."""
 
     _codec: SessionCodec
 
@@ -43,23 +43,23 @@ class Owner(Protocol):
 
 
 class Backend(Protocol):
-    """What keeps the data of a session."""
+    """The store of a session's data."""
 
     codec: SessionCodec
 
     @property
     def name(self) -> str:
-        """The scheme of its URL."""
+        """The scheme of the backend's URL."""
         ...
 
     @property
     def page(self) -> int:
-        """How many keys or elements are asked for at a time."""
+        """The number of keys or elements per page."""
         ...
 
     @property
     def fast(self) -> MemorySession | None:
-        """What gets and sets without a call object, where there is such a thing."""
+        """An object that gets and sets values without a call object, or None."""
         ...
 
     def run(self, call: SessionCall) -> Any: ...

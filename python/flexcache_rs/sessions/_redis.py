@@ -39,7 +39,7 @@ _MARK = b"\xffK"
 _BEFORE_BITS = 24
 _BEFORE_BLOOM = 48 * 8
 _MOST_BITS = 2**32
-"""The server's own limit for one string."""
+"""The server's limit for one string, in bits."""
 
 _MOST_ELEMENTS = 2**32
 _SCANNED = 1000
@@ -47,45 +47,45 @@ _LONGEST = 2**52
 
 
 class Names:
-    """Where everything is, of one namespace."""
+    """The names of all server keys of one namespace."""
 
     def __init__(self, namespace: str) -> None:
-        # Quoted, it has no character that means something in a name or a pattern.
+        # After quoting, the namespace has no character with a special meaning in names and patterns.
         self.base = b"sessions:" + quote(namespace, safe="").encode()
         self._begin = self.base + b":{"
 
     def data(self, key: bytes) -> bytes:
-        """Where the value of a key is. In a cluster, what is in braces decides on the slot."""
+        """Return the name of a key's value. In a cluster, the part in braces determines the slot."""
         return b"%b%b}" % (self._begin, key)
 
     def key(self, name: bytes) -> bytes:
-        """The key that has its value there."""
+        """Return the key for the name of a value."""
         return name[len(self._begin) : -1]
 
     @property
     def pattern(self) -> bytes:
-        """What the names of all values are like."""
+        """The pattern that matches the names of all values."""
         return self._begin + b"*"
 
     def gate(self, name: bytes) -> bytes:
-        """Where the number of a limiter is."""
+        """Return the name of a limiter's number."""
         return b"%b#gate:{%b}" % (self.base, name)
 
     def log(self, name: bytes) -> bytes:
-        """Where the calls are that a sliding window counts."""
+        """Return the name of a sliding window's log of calls."""
         return b"%b#log:{%b}" % (self.base, name)
 
     def lease(self, name: bytes) -> bytes:
-        """Where the holder of a lease is."""
+        """Return the name of a lease's holder."""
         return b"%b#lease:{%b}" % (self.base, name)
 
     def copy(self, transaction: bytes, level: int, key: bytes) -> bytes:
-        """Where the copy is with which a transaction works."""
+        """Return the name of a transaction's working copy of a key."""
         return b"%b#copy:%b:%d:{%b}" % (self.base, transaction, level, key)
 
     @property
     def transactions(self) -> bytes:
-        """Which transactions are open, and until when."""
+        """The name of the set of open transactions and their deadlines."""
         return self.base + b"#transactions"
 
     @property
@@ -95,7 +95,7 @@ class Names:
 
     @property
     def version(self) -> bytes:
-        """How the values are kept."""
+        """The name of the version of the format."""
         return self.base + b"#version"
 
 
@@ -116,7 +116,7 @@ def _entries(parts: Sequence[Any]) -> list[tuple[str, bytes]]:
 
 
 def _positions(text: bytes, before: int) -> list[int]:
-    """The numbers of the bits that are set, the first of a byte being its highest."""
+    """Return the positions of the bits that are 1. The first bit of a byte is its highest."""
     return [
         (at * 8 + bit) - before
         for at in range(before // 8, len(text))
@@ -127,7 +127,7 @@ def _positions(text: bytes, before: int) -> list[int]:
 
 
 def _whole(codec: Codec, found: Any) -> Any:
-    """All of what a key holds, of what the scripts answer."""
+    """Decode the whole content of a key from the reply of a script."""
     if found is None:
         return MISSING
     if isinstance(found, bytes):
@@ -139,7 +139,7 @@ def _whole(codec: Codec, found: Any) -> Any:
         return codec.whole(kind, ())
     kind, parts = found
     if kind == MAP:
-        # In the order of the fields' bytes, as the other backends have it.
+        # In the order of the fields' bytes, as on the other backends.
         return codec.whole(kind, sorted(_pairs(parts)))
     if kind == SORTED:
         return codec.whole(kind, _floats(parts))
@@ -170,7 +170,7 @@ def _text(value: object) -> str:
     return "" if value is None else str(int(value) if isinstance(value, bool) else value)
 
 
-# What the scripts of acts get, besides the deadline and the kind.
+# The arguments of the scripts of acts, after the deadline and the kind.
 _ARGUMENTS: dict[str, Callable[..., Sequence[Any]]] = {
     "len": lambda: (),
     "push": lambda elements, left, most: (_text(left), _text(most), *elements),
@@ -210,7 +210,7 @@ def _job(codec: Codec, found: Any) -> Any:
     return None if found is None else (found[0], codec.decode(found[1]))
 
 
-# What becomes of their answers.
+# The decoders of their replies.
 _ANSWERS: dict[str, Callable[[Codec, Any], Any]] = {
     "pop": lambda codec, found: codec.objects(found),
     "at": lambda codec, found: codec.optional(found),
@@ -239,16 +239,16 @@ class Plans:
     """The plans of calls.
 
     Args:
-        names: Where everything is.
-        codec: Makes objects of the answers.
-        data: Where the value of a key is: a transaction has copies.
+        names: The names of server keys.
+        codec: Decodes the replies.
+        data: Returns the name of a key's value. A transaction has working copies.
     """
 
     def __init__(self, names: Names, codec: Codec, data: Callable[[bytes], bytes]) -> None:
         self._names, self._codec, self._data = names, codec, data
 
     def plan(self, call: Call) -> Plan:
-        """The plan of a call."""
+        """Return the plan of a call."""
         if call.kind:
             of_act: Callable[[Call], Plan] = getattr(self, f"_act_{call.name}", self._act)
             return of_act(call)
@@ -256,17 +256,17 @@ class Plans:
         return plan
 
     def plain(self, call: Call) -> Command | None:
-        """The plain command of a call, or None. If the server refuses it, the plan has to be followed."""
+        """Return the plain command of a call, or None. If the server refuses the command, follow the plan."""
         return plain_command(call, self._data)
 
     def answer(self, call: Call, reply: Any) -> Any:
-        """What a call answers, of the reply to its plain command."""
+        """Return the result of a call from the reply to its plain command."""
         if call.kind:
             answer = _ANSWERS.get(call.name)
             return reply if answer is None else answer(self._codec, reply)
         return [_whole(self._codec, reply)] if call.name == "get" else reply
 
-    # What is done to the container of a key.
+    # Acts on the container of a key.
 
     def _script(self, call: Call, name: str, *arguments: Any) -> Plan:
         mode, millis = _millis(call.touch)
@@ -302,7 +302,7 @@ class Plans:
     def _act_bits_get(self, call: Call) -> Plan:
         number = call.arguments[0]
         if number + _BEFORE_BITS >= _MOST_BITS:
-            # There cannot be such a bit. The kind is looked at all the same.
+            # The server cannot have such a bit. Any script checks the kind.
             yield from self._script(call, "bits_count")
             return False
         return bool((yield from self._script(call, "bits_get", _bit(number))))
@@ -356,7 +356,7 @@ class Plans:
             page = self._codec.objects(page)
         return CursorPage(page, cursor)
 
-    # What is done to keys.
+    # Calls on keys.
 
     def _get(self, call: Call) -> Plan:
         if not call.keys:
@@ -441,10 +441,10 @@ class Plans:
             raise cells.wrong_kind(call.keys[reply[2] - 1], reply[1], SET)
         return self._codec.objects(reply[1])
 
-    # What is done to all keys.
+    # Calls on all keys.
 
     def _found(self) -> Plan:
-        """The names of all values, each once."""
+        """Find the names of all values, each once."""
         found: dict[bytes, None] = {}
         place = b"0"
         while True:
@@ -463,7 +463,7 @@ class Plans:
         return len((yield from self._found()))
 
     def _count_expired(self, _: Call) -> Plan:
-        # The server shows none of them.
+        # The server never returns expired keys.
         yield []
         return 0
 
@@ -489,7 +489,7 @@ class Plans:
         return removed
 
     def _purge(self, _: Call) -> Plan:
-        # The server removes what has expired itself. What is left is of transactions that nobody ended.
+        # The server removes expired keys itself. Only copies of abandoned transactions remain.
         yield [script("BEGIN", [self._names.transactions], "")]
         return 0
 

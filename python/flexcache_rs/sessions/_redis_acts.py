@@ -1,4 +1,4 @@
-"""What Valkey and Redis do to the container of one key: a script in Lua for each act. `_redis.py` has the keys' forms.
+"""Operations on the container of one key, as Lua scripts for Valkey and Redis. `_redis.py` has the form of the keys.
 
 `ARGV` begins with the change of the deadline, its milliseconds, and the kind that is wanted. A script answers
 `{1, ...}`, or `{0, kind}` where the key holds something of another kind.
@@ -47,7 +47,7 @@ local function many(command, key, from, first, step)
 end
 """
 
-# What most calls find, before all that the others need is made: a list or a queue with elements, whose deadline stays.
+# Fast paths for the most frequent case: a non-empty list or queue whose deadline stays. The general code comes later.
 _QUICK = {
     "push": """
 if ARGV[1] == 'keep' and ARGV[4] ~= '1' and ARGV[5] == '' and #ARGV < 1000 then
@@ -208,7 +208,7 @@ local low, high = ARGV[4], ARGV[5]
 if ARGV[7] == '1' then return {1, call('ZREVRANGEBYSCORE', K, high, low, 'WITHSCORES', 'LIMIT', 0, ARGV[6])} end
 return {1, call('ZRANGEBYSCORE', K, low, high, 'WITHSCORES', 'LIMIT', 0, ARGV[6])}
 """,
-    # The place after a member that may be gone: it is found by putting the member there for this moment.
+    # The rank after a member that may have been removed. Inserting the member for a moment finds it.
     "sorted_page": """
 if have == 0 or empty then return {1, {}} end
 local first = 0
@@ -346,7 +346,7 @@ return finish(many('HSET', K, ARGV, 4, 1000), true)
 call('HSETNX', K, ARGV[4], ARGV[5])
 return finish(call('HGET', K, ARGV[4]), true)
 """,
-    # An int is added here. Of floats the client adds, and stores the sum if nobody has changed the cell meanwhile.
+    # The script adds ints. The client adds floats, and stores the sum if the cell has not changed meanwhile.
     "map_incr": """
 local old = have ~= 0 and call('HGET', K, ARGV[4])
 if ARGV[6] ~= '' then

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from flexcache_rs.sessions._terms import Terms
 
 _VERSION = b"1"
-"""The version of what `_redis.py` says."""
+"""The version of the format that `_redis.py` describes."""
 
 _RENEWED_AFTER = 10.0
 _OVER_AFTER = 50.0
@@ -49,7 +49,7 @@ _OF_KEYSPACE = ("keys", "count", "count_expired", "expiring", "clear", "purge")
 
 
 def _go_on(plan: Plan, replies: list[Any] | None, sender: Sender) -> tuple[list[Command] | None, Result]:
-    """The next commands of a plan, or its result."""
+    """Advance a plan. Returns its next commands, or its result."""
     try:
         for reply in replies or ():
             if isinstance(reply, Exception):
@@ -62,7 +62,7 @@ def _go_on(plan: Plan, replies: list[Any] | None, sender: Sender) -> tuple[list[
 
 
 class RedisBackend:
-    """Keys on a Valkey or Redis server."""
+    """The backend on a Valkey or Redis server."""
 
     name = "redis"
     page = 2**63 - 1
@@ -82,10 +82,11 @@ class RedisBackend:
         self._wakes: Wakes | None = None
         self._threads: ThreadPoolExecutor | None = None
         self._process = os.getpid()
-        self._starting = threading.Lock()
+        # A handler of a signal may use the session while its thread has it.
+        self._starting = threading.RLock()
 
     def _open(self) -> Sender:
-        """What sends. Once the session is being closed, only calls that were asked before still get it."""
+        """Return the sender. Calls that were queued before the session was closed can still use it."""
         if self._sender is None:
             raise ClosedError("the session is closed")
         return self._sender
@@ -95,7 +96,7 @@ class RedisBackend:
             raise ClosedError("the session is closed")
 
     def _connected(self, shares: bool = False) -> tuple[Sender, Any]:
-        """A connection to a server whose values are kept as this release keeps them, which others may share or not."""
+        """Return a connection to a server that has the format of this release. With `shares`, threads may share it."""
         sender = self._open()
         if shares and self._client.lane == "direct" and self._checked == os.getpid():
             return sender, LANE
@@ -123,7 +124,7 @@ class RedisBackend:
             )
 
     def run(self, call: Any) -> Any:
-        """Make a call. One that only reads is made again over a new connection if the first one broke."""
+        """Make a call. If the connection breaks, a call that only reads is repeated over a new one."""
         self._check_open()
         return self._run(call)
 
@@ -180,7 +181,7 @@ class RedisBackend:
         return results
 
     def _again(self, call: Call, error: Unavailable) -> Result:
-        """The result of a call whose connection failed: one that only reads is made again, unless nobody answered."""
+        """Return the result of a call whose connection failed. Repeats a reading call, except after a timeout."""
         if call.writes:
             return None, OutcomeUnknown(*error.args)
         if isinstance(error.__cause__, RemoteTimeoutError):
@@ -191,19 +192,20 @@ class RedisBackend:
             return None, raised
 
     def _here(self) -> None:
-        """Forget the threads of a parent process: they are not here."""
+        """Forget the threads of a parent process, which a forked child does not have."""
         if self._process != os.getpid():
             self._gatherer = self._threads = self._wakes = None
             self._process = os.getpid()
 
     async def arun(self, call: Any, undo: Undo | None = None) -> Any:
-        """Make a call together with those of other tasks. `undo` gives back what it took if the task is cancelled."""
+        """Make a call together with calls of other tasks. If the task is cancelled, `undo` gives back what it took."""
         self._check_open()
         self._here()
         gatherer = self._gatherer
         if gatherer is None:
+            made = Gatherer(self._run_all)
             with self._starting:
-                gatherer = self._gatherer = self._gatherer or Gatherer(self._run_all)
+                gatherer = self._gatherer = self._gatherer or made
         # A call must not overtake those that were asked before the event loop had a connection.
         if self._checked == os.getpid() and gatherer.is_idle:
             ask = self._client.asker(b"")
@@ -212,7 +214,7 @@ class RedisBackend:
         return await taken(gatherer.ask(call), undo, gatherer.ask)
 
     def begin(self) -> RedisTransaction:
-        """Begin a transaction, which has a connection of its own."""
+        """Begin a transaction, which has its own connection."""
         self._check_open()
         sender, connection = self._connected()
         transaction = RedisTransaction(sender, connection, self._names, self.codec)
@@ -224,14 +226,15 @@ class RedisBackend:
         return transaction
 
     def waiting(self, key: str, is_lease: bool) -> Waker:
-        """The waiting of a call for an element of a key, or for a lease. The server says when there is one."""
+        """Return the object with which a call waits for an element of a key, or for a lease. The server notifies it."""
         self._check_open()
         sender = self._open()
         self._here()
         wakes = self._wakes
         if wakes is None:
+            made = Wakes(sender.connect, self._names.wakes)
             with self._starting:
-                wakes = self._wakes = self._wakes or Wakes(sender.connect, self._names.wakes)
+                wakes = self._wakes = self._wakes or made
         return Waker(wakes, (self._names.lease if is_lease else self._names.data)(key_cell(key)))
 
     async def abegin(self) -> RedisTransaction:
@@ -239,26 +242,27 @@ class RedisBackend:
         self._check_open()
         self._here()
         if self._threads is None:
+            made = ThreadPoolExecutor(8, "flexcache transaction")
             with self._starting:
-                self._threads = self._threads or ThreadPoolExecutor(8, "flexcache transaction")
+                self._threads = self._threads or made
         threads = self._threads
         begun = asyncio.get_running_loop().run_in_executor(threads, self.begin)
         try:
             transaction = await asyncio.shield(begun)
         except asyncio.CancelledError:
-            # It begins all the same, and is given back then.
+            # The transaction still begins in its thread, and is then rolled back.
             begun.add_done_callback(_give_up)
             raise
         transaction.threads = threads
         return transaction
 
     def stats(self) -> dict[str, Any]:
-        """Say what is known of the store."""
+        """Return information about the store."""
         self._check_open()
         return {"backend": self.name, "namespace": self._names.base.decode()}
 
     def close(self) -> None:
-        """Close the connections, once the awaited calls that were asked are answered."""
+        """Close the connections after the queued awaited calls are done."""
         self._is_open = False
         gatherer, self._gatherer = self._gatherer, None
         threads, self._threads = self._threads, None
@@ -276,7 +280,7 @@ class RedisBackend:
             self._client.close()
 
     async def aclose(self) -> None:
-        """Close the connections, in a thread: calls may still be answered."""
+        """Close the connections in a thread, because this waits for queued calls."""
         if self._is_open:
             self._is_open = False
             await self._lane.finish()
@@ -289,15 +293,15 @@ def _give_up(begun: asyncio.Future[RedisTransaction]) -> None:
 
 
 class RedisTransaction:
-    """A transaction: a copy of each key that it touches, which it watches.
+    """A transaction. It watches each key that it uses, and works on a copy of it.
 
-    The copies of a client that dies are removed by transactions that begin a minute later, and by `purge`.
+    If a client dies, its copies are removed by `purge`, or by a transaction that begins at least a minute later.
     """
 
     def __init__(self, sender: Sender, connection: Any, names: Names, codec: Codec) -> None:
         self._sender, self._connection, self._names = sender, connection, names
         self._id = os.urandom(8).hex().encode()
-        # By level: the keys that were touched, and whether they were written.
+        # By level: the keys that were used, and whether they were written.
         self._levels: list[dict[bytes, bool]] = []
         self._plans = Plans(names, codec, self._copy)
         self._renewed = monotonic()
@@ -306,7 +310,7 @@ class RedisTransaction:
         self.threads: ThreadPoolExecutor | None = None
 
     def start(self) -> None:
-        """Say to the server that it has begun."""
+        """Register the transaction on the server."""
         self._send([script("BEGIN", [self._names.transactions], self._id)], False)
         self._levels.append({})
 
@@ -318,7 +322,7 @@ class RedisTransaction:
         return replies
 
     def _source(self, key: bytes, below: int) -> bytes | None:
-        """The topmost copy of a key under a level."""
+        """Return the name of a key's copy on the highest level up to `below`, or None."""
         for level in range(below, 0, -1):
             if key in self._levels[level - 1]:
                 return self._names.copy(self._id, level, key)
@@ -331,7 +335,7 @@ class RedisTransaction:
         return script(name, [self._names.transactions, *keys], self._id)
 
     def run(self, call: Any) -> Any:
-        """Make a call in it."""
+        """Make a call in the transaction."""
         if call.name in _OF_KEYSPACE and not call.kind:
             raise UnsupportedError(f"{call.name}() cannot be part of a transaction on this backend")
         with self._lock:
@@ -339,12 +343,12 @@ class RedisTransaction:
             try:
                 return self._follow(call)
             except Unavailable as error:
-                # What it has watched is not watched any more.
+                # With its connection, the transaction has lost its watches.
                 self._lose()
                 raise type(error)(f"{error}; the transaction is rolled back") from error
 
     def _follow(self, call: Call) -> Any:
-        """Follow the plan of a call, whose first commands come after those that copy the keys that are new."""
+        """Follow the plan of a call. The commands that copy keys which are new to the transaction come first."""
         passed = monotonic() - self._renewed
         if passed > _OVER_AFTER:
             raise TimedOut("the transaction was not continued for a minute")
@@ -355,7 +359,7 @@ class RedisTransaction:
         try:
             commands = next(plan)
             while True:
-                # If anything is raised before it is known what was done, the transaction is lost.
+                # If sending raises, it is unknown which commands were run, and the transaction is lost.
                 self._is_whole = False
                 replies = self._send([*before, *commands], False)
                 if before and not replies[len(before) - 1]:
@@ -375,7 +379,7 @@ class RedisTransaction:
         sources = [(key, self._source(key, len(self._levels) - 1)) for key in new]
         watched = [self._names.data(key) for key, source in sources if source is None]
         names = [name for key, source in sources for name in (source or self._names.data(key), self._copy(key))]
-        # With its text: what follows it at once would not wait until the server has it.
+        # With the script's text, because the commands after it could not wait until the server has the script.
         copying: Command = ("EVAL", TOUCH, 1 + len(names), self._names.transactions, *names, self._id)
         return [("WATCH", *watched), copying] if watched else [copying]
 
@@ -396,18 +400,18 @@ class RedisTransaction:
         return await self._there(self.run, call)
 
     def begin_inner(self) -> int:
-        """Begin a transaction in it. Returns how many are open."""
+        """Begin an inner transaction. Returns the number of open ones."""
         with self._lock:
             self._check()
             self._levels.append({})
             return len(self._levels)
 
     async def abegin_inner(self) -> int:
-        """Begin a transaction in it. Returns how many are open."""
+        """Begin an inner transaction. Returns the number of open ones."""
         return self.begin_inner()
 
     def commit(self) -> None:
-        """Store all of it."""
+        """Commit."""
         with self._lock:
             self._check()
             if len(self._levels) > 1:
@@ -450,10 +454,10 @@ class RedisTransaction:
         self._give_back()
 
     def roll_back(self) -> None:
-        """Forget all of it."""
+        """Roll back."""
         with self._lock:
             if len(self._levels) > 1:
-                # What it has touched is still watched: what the program does next may depend on it.
+                # The keys stay watched, because the program may have read them and depend on their values.
                 inner = self._levels.pop()
                 names = [self._names.copy(self._id, len(self._levels) + 1, key) for key in inner]
                 if names and self._connection is not None and self._is_whole:
@@ -465,7 +469,7 @@ class RedisTransaction:
             self._leave()
 
     def _leave(self) -> None:
-        """Let the server forget what it has of the transaction. If that fails, the server does it in a minute."""
+        """Remove the transaction's copies from the server. If that fails, a transaction removes them after a minute."""
         connection = self._connection
         if connection is None:
             return
@@ -476,7 +480,7 @@ class RedisTransaction:
                 self._send([forget, ("UNWATCH",)], False)
                 self._is_whole = True
             else:
-                # There may be replies that nobody has read.
+                # The connection may have unread replies, so use another one.
                 self._lose()
                 other = self._sender.borrow()
                 try:
@@ -486,7 +490,7 @@ class RedisTransaction:
         self._give_back()
 
     def _give_back(self) -> None:
-        """Let another transaction use the connection."""
+        """Put the connection back for other calls, or close it if its state is unknown."""
         connection, self._connection = self._connection, None
         if connection is not None and self._is_whole:
             self._sender.give_back(connection)
@@ -494,7 +498,7 @@ class RedisTransaction:
             connection.disconnect()
 
     def end(self, level: int) -> None:
-        """Forget what is still open of the transactions from a level on."""
+        """Roll back the open transactions from a level on."""
         with self._lock:
             while len(self._levels) >= max(level, 2):
                 self.roll_back()
@@ -503,13 +507,13 @@ class RedisTransaction:
                 self._leave()
 
     async def acommit(self) -> None:
-        """Store all of it."""
+        """Commit."""
         await self._there(self.commit)
 
     async def aroll_back(self) -> None:
-        """Forget all of it."""
+        """Roll back."""
         await self._there(self.roll_back)
 
     async def aend(self, level: int) -> None:
-        """Forget what is still open of the transactions from a level on."""
+        """Roll back the open transactions from a level on."""
         await self._there(self.end, level)

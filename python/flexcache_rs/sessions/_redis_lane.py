@@ -30,22 +30,22 @@ if TYPE_CHECKING:
 
 
 class _TellsUnsent(Client):
-    """A client whose connections tell what was not sent."""
+    """A client whose connections report commands that were not sent."""
 
     @staticmethod
     def failed(kinds: Any, kind: str, text: str) -> Exception:
-        """The exception for a command that has no reply. Nothing can have happened if it was not sent."""
+        """Return the exception for a command without a reply. If the command was not sent, nothing has happened."""
         if kind == "unsent_timeout":
             return TimedOut(text)
         return Unavailable(text) if kind == "unsent" else failed(kinds, kind, text)
 
 
 class _DirectClient(_TellsUnsent, DirectClient):
-    """The same, where all threads share one native connection."""
+    """The same for a client whose threads share one native connection."""
 
 
 def client_of(url: str, timeout: float, name: str) -> Client:
-    """The client for a URL. Its threads share a connection if all that the URL says can be said on it, as not TLS."""
+    """Return the client for a URL. Its threads share one connection unless the URL needs more, such as TLS."""
     given = Given(url)
     return (_TellsUnsent if why_not(given) else _DirectClient)(given, timeout, name)
 
@@ -56,7 +56,7 @@ def is_script_missing(reply: Any) -> bool:
 
 
 def _is_broken(error: Exception) -> bool:
-    """Whether there was no reply for want of a connection."""
+    """Whether there was no reply because the connection failed."""
     return isinstance(error, (RemoteConnectionError, Unavailable)) and not isinstance(error, TimedOut)
 
 
@@ -65,7 +65,7 @@ class AwaitedLane:
 
     Args:
         plans: The plans of calls.
-        failed: The error of a session for one of the client's; whether what was sent may have stored something.
+        failed: Converts an error of the client to one of sessions. It is told whether a write may have taken place.
     """
 
     def __init__(self, plans: Plans, failed: Callable[[Exception, bool], Exception]) -> None:
@@ -75,12 +75,12 @@ class AwaitedLane:
     async def run(
         self, call: Call, ask: _Ask, undo: Undo | None, elsewhere: Callable[[Any], asyncio.Future[Any]]
     ) -> Any:
-        """Make a call. One that only reads is made elsewhere if the connection broke.
+        """Make a call. If the connection breaks, a call that only reads is made by `elsewhere`.
 
         Args:
             call: The call.
             ask: The connection of this event loop.
-            undo: Gives back what it took if the task is cancelled; None for a call that takes nothing.
+            undo: Gives back what the call took if the task is cancelled. None for a call that takes nothing.
             elsewhere: Makes a call without the connection.
         """
         try:
@@ -116,7 +116,7 @@ class AwaitedLane:
     async def _take(
         self, plan: Plan, command: Command, ask: _Ask, undo: Undo, elsewhere: Callable[[Any], asyncio.Future[Any]]
     ) -> Any:
-        """The reply to the one command of a call that takes something."""
+        """Return the reply to the single command of a call that takes something."""
 
         def undo_reply(reply: Any) -> Any:
             try:
@@ -128,7 +128,7 @@ class AwaitedLane:
         return await self._scripted(ask, command, lambda future: taken(future, undo_reply, elsewhere))
 
     async def _scripted(self, ask: _Ask, command: Command, wait: _Wait | None = None) -> Any:
-        """The reply to a command, which is sent again with its script if the server does not have that."""
+        """Return the reply to a command. If the server lacks its script, send the command again with the script."""
         try:
             return await self._reply(ask, command, wait)
         except RemoteError as error:
@@ -145,7 +145,7 @@ class AwaitedLane:
             self._asked.discard(future)
 
     async def finish(self) -> None:
-        """Wait until the calls of this event loop are answered."""
+        """Wait until the calls of this event loop have their replies."""
         loop = asyncio.get_running_loop()
         asked: Sequence[asyncio.Future[Any]] = [one for one in tuple(self._asked) if one.get_loop() is loop]
         if asked:

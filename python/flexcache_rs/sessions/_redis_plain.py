@@ -1,4 +1,4 @@
-"""Calls that are one plain command of the server's if the key holds what they expect.
+"""Calls that are one plain command of the server if the key holds what they expect.
 
 A plain command takes the server a small part of the time of a script. The server refuses it, and changes nothing, if
 the key holds anything else: a container without elements, another kind, a number that it cannot add to. Then the plan
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def scored_arguments(scores: dict[bytes, float]) -> list[Any]:
-    """Scores and members in turn."""
+    """Return scores and members alternately."""
     return [part for member, score in scores.items() for part in (repr(score), member)]
 
 
@@ -38,7 +38,7 @@ def _sorted_add(name: bytes, scores: dict[bytes, float], if_absent: bool, greate
     return ("ZADD", name, *option, *scored_arguments(scores))
 
 
-# None of them takes away elements: a container that has none any more would be gone.
+# None of these commands removes elements, because the server deletes a container that becomes empty.
 _OF_ACT: dict[str, _Make] = {
     "map_get": lambda name, fields: ("HMGET", name, *fields),
     "map_set": lambda name, pairs: ("HSET", name, *pairs),
@@ -50,18 +50,18 @@ _OF_ACT: dict[str, _Make] = {
     "sorted_scores": lambda name, members: ("ZMSCORE", name, *members),
     "sorted_rank": lambda name, member, reverse: ("ZREVRANK" if reverse else "ZRANK", name, member),
 }
-# A list of the server's may be a queue.
+# Without lists: a list on the server may be a queue, whose first elements are not values.
 _LENGTHS = {MAP: "HLEN", SET: "SCARD", SORTED: "ZCARD", STREAM: "XLEN"}
 
 
 def plain_command(call: Call, data: Callable[[bytes], bytes]) -> Command | None:
-    """The plain command of a call, or None if it has none.
+    """Return the plain command of a call, or None if it has none.
 
     Args:
         call: The call.
-        data: Where the value of a key is.
+        data: Returns the name of a key's value.
     """
-    # A plain command leaves the deadline as it is.
+    # A plain command cannot change the deadline.
     if len(call.keys) != 1 or call.touch != KEPT:
         return None
     name = data(call.keys[0])

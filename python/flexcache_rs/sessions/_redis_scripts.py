@@ -1,10 +1,10 @@
-"""What Valkey and Redis run in one step: a script for each call. `_redis.py` says how keys are kept."""
+"""Scripts that Valkey and Redis run in one step, one for each call. `_redis.py` has the form of the keys."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flexcache_rs.remote.scripts import Script
+from flexcache_rs.remote.scripts import END_LEASE, Script
 from flexcache_rs.sessions._redis_acts import ACTS, KIND
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ call('DEL', KEYS[1])
 return {found}
 """,
     "kind": "return (kind_of(KEYS[1]))",
-    # ARGV: mode, change of the deadline, milliseconds, and for each key its kind, how many cells, and the cells. In
-    # sorted sets scores and members come in turn.
+    # ARGV: mode, change of the deadline, milliseconds, and for each key its kind, the number of cells, and the cells.
+    # The cells of a sorted set are scores and members alternately.
     "set": """
 local at, stored = 4, 0
 local commands = {'', 'RPUSH', 'RPUSH', 'HSET', 'SADD', 'ZADD'}
@@ -78,8 +78,8 @@ return 1
 if ARGV[1] == 'never' then call('PERSIST', KEYS[1]) end
 return call('EXISTS', KEYS[1])
 """,
-    # ARGV: change of the deadline, milliseconds, the int to add or '', what a new key becomes, and to store a sum of
-    # floats: the sum and what was there.
+    # ARGV: change of the deadline, milliseconds, the int to add or '', the value of a new key, and to store a sum of
+    # floats: the sum and the expected old value.
     "incr": """
 local have = kind_of(KEYS[1])
 if have > 1 then return {0, have} end
@@ -119,7 +119,7 @@ end
 local commands = {union = 'SUNION', intersection = 'SINTER', difference = 'SDIFF'}
 return {1, call(commands[ARGV[1]], unpack(there))}
 """,
-    # As on disk. Where the clock was set back by more than a gate can owe, it begins anew.
+    # The same as on disk. If the clock was set back by more than a limiter can be ahead, the limiter starts again.
     "gate": """
 local now, interval, burst, cost = micros(), tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local tat = tonumber(call('GET', KEYS[1]) or now)
@@ -129,8 +129,8 @@ if following - now > burst then return {0, string.format('%.0f', following - now
 call('SET', KEYS[1], string.format('%.0f', following), 'PX', math.max(1, math.ceil((following - now) / 1000)))
 return {1, '0', math.floor((burst - (following - now)) / interval)}
 """,
-    # A sorted set: for each call that counts, until when, and as its member for how many it counts and what is its own.
-    # One that would count for longer than those of now was counted before the clock was set back.
+    # A sorted set with a member for each call that counts. The score is the time until which it counts, and the member
+    # has its cost and a unique part. A score later than that of a call now is from before the clock was set back.
     "log": """
 local now, limit, window, cost = micros(), tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local last = string.format('%.0f', now + window)
@@ -157,10 +157,12 @@ if held and held ~= ARGV[1] then return call('PTTL', KEYS[1]) end
 call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return -1
 """,
-    "release": """
+    "release": END_LEASE
+    + """
 if call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 wake(KEYS[1])
-return call('DEL', KEYS[1])
+finish(KEYS[1])
+return 1
 """,
 }
 
@@ -183,7 +185,7 @@ if ARGV[1] ~= '' then redis.call('ZADD', KEYS[1], now + 60000, ARGV[1]) end
 return 1
 """
 )
-"""Begins a transaction, and forgets the copies of those that nobody has continued for a minute."""
+"""Begins a transaction, and removes the copies of transactions that were not continued for a minute."""
 
 TOUCH = (
     _TRANSACTION
@@ -199,7 +201,7 @@ end
 return 1
 """
 )
-"""Goes on with a transaction for a minute, and copies keys for it. 0 if it was over."""
+"""Prolongs a transaction by a minute, and copies keys for it. Returns 0 if it had ended."""
 
 COMMIT = (
     KIND
@@ -218,7 +220,7 @@ forget(ARGV[1])
 return 1
 """
 )
-"""Gives the copies that a transaction has written the names of what they are copies of. 0 if it was over."""
+"""Renames the copies that a transaction has written to the original names. Returns 0 if it had ended."""
 
 JOIN = (
     _TRANSACTION
@@ -231,7 +233,7 @@ end
 return 1
 """
 )
-"""Gives the copies of an inner transaction to the outer one."""
+"""Renames the copies of an inner transaction to those of the outer one."""
 
 FORGET = _TRANSACTION + "forget(ARGV[1]) return 1"
 """Removes all copies of a transaction."""
@@ -249,10 +251,10 @@ _BY_HASH = {script.hash: script for script in _SCRIPTS.values()}
 
 
 def script(name: str, keys: Sequence[bytes], *arguments: Any) -> tuple[Any, ...]:
-    """The command that runs a script."""
+    """Return the command that runs a script."""
     return ("EVALSHA", _SCRIPTS[name].hash, len(keys), *keys, *arguments)
 
 
 def with_text(command: Sequence[Any]) -> tuple[Any, ...]:
-    """The same command with the script's text, for a server that does not have it."""
+    """Return the same command with the script's text, for a server that does not have the script."""
     return ("EVAL", _BY_HASH[command[1]].text, *command[2:])

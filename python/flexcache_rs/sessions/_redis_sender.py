@@ -1,4 +1,4 @@
-"""Commands to a Valkey or Redis server from threads, and what becomes of them where they fail."""
+"""Commands of threads to a Valkey or Redis server, and the handling of those that fail."""
 
 # pyright: basic
 
@@ -23,7 +23,7 @@ LANE: Any = object()
 
 
 def _is_quiet(connection: Any) -> bool:
-    """Whether nothing can be read. What can be read, though nothing was asked, is the end."""
+    """Whether an idle connection has nothing to read. Unexpected data is the end of the connection."""
     try:
         return not connection.can_read(0)
     except Exception:  # noqa: BLE001 - whatever the package raises: it cannot be used.
@@ -31,10 +31,10 @@ def _is_quiet(connection: Any) -> bool:
 
 
 class Sender:
-    """Commands over connections, which are used again.
+    """Sends commands over connections that are reused.
 
-    The package's own pool would keep a connection, and fail with it, that a signal's handler has interrupted while it
-    was made. One that is lost here is closed by the collector of garbage.
+    The package's own pool would keep, and later fail with, a connection that a signal handler interrupted while it was
+    made. Here such a connection is lost, and the garbage collector closes it.
     """
 
     def __init__(self, client: Client, timeout: float) -> None:
@@ -42,7 +42,7 @@ class Sender:
         self._idle: Idle[Any] = Idle(_is_quiet, lambda connection: connection.disconnect())
 
     def failed(self, error: Exception, is_sent_write: bool) -> Exception:
-        """The error of a session for one of the client's."""
+        """Convert an error of the client to an error of sessions."""
         if is_sent_write and isinstance(error, (RemoteTimeoutError, RemoteConnectionError)):
             return OutcomeUnknown(f"{error}; the call may have been made")
         if isinstance(error, RemoteTimeoutError):
@@ -52,24 +52,24 @@ class Sender:
         return SessionError(str(error)) if isinstance(error, RemoteError) else error
 
     def borrow(self) -> Any:
-        """A connection, to which nothing was sent."""
+        """Return a connection, idle or new."""
         connection = self._idle.take()
         return self.connect() if connection is None else connection
 
     def connect(self) -> Any:
-        """A new connection."""
+        """Return a new connection."""
         try:
             return self._client.connect(self._timeout)
         except RemoteError as error:
             raise self.failed(error, False) from error
 
     def give_back(self, connection: Any) -> None:
-        """Let others use a connection, unless it broke."""
+        """Put a connection back for other calls, unless it broke."""
         if connection is not LANE and connection._sock is not None:
             self._idle.put(connection)
 
     def close(self) -> None:
-        """Close the connections that nobody uses."""
+        """Close the idle connections."""
         self._idle.close()
 
     def _ask(self, connection: Any, commands: Sequence[Command]) -> list[Any]:
@@ -78,12 +78,12 @@ class Sender:
         return self._client.exchange(connection, commands)
 
     def exchange(self, connection: Any, commands: Sequence[Command], writes: bool) -> list[Any]:
-        """Send commands, those with a script again that the server does not have."""
+        """Send commands, and return their replies. Commands whose script the server lacks are sent again with it."""
         try:
             replies = self._ask(connection, commands)
             missing = [number for number, reply in enumerate(replies) if is_script_missing(reply)]
             if missing:
-                # Where one lacks all that follow it may rest on it.
+                # Send them in their order, because a later one may depend on an earlier one.
                 again = [with_text(commands[number]) for number in missing]
                 for number, reply in zip(missing, self._ask(connection, again), strict=True):
                     replies[number] = reply
@@ -92,7 +92,7 @@ class Sender:
         return replies
 
     def run(self, connection: Any, plan: Plan, writes: bool) -> Any:
-        """Follow a plan."""
+        """Follow a plan, and return its result."""
         try:
             commands = next(plan)
             while True:

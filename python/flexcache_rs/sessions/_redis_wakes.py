@@ -1,4 +1,4 @@
-"""Waiting on Valkey and Redis: the server says when a list or a queue gets its first element.
+"""Waiting on Valkey and Redis. The server notifies the session when a list or a queue gets its first element.
 
 The scripts that put one there publish the name of its value on the channel of the namespace. One connection and one
 thread of a session listen for all of its calls that wait. Where the server refuses that, calls look again by pauses.
@@ -24,22 +24,23 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _LONGEST_REST = 1.0
-"""After so many seconds a call looks again unasked: jobs whose time is over come back without anybody writing."""
+"""Seconds after which a call looks again without a notification. Jobs whose time is over return without a write."""
 
 _RETRIED_AFTER = 1.0
 
 
 class Wakes:
-    """What the server says of the keys of one namespace.
+    """Receives the server's notifications for the keys of one namespace.
 
     Args:
-        connect: Makes a connection of its own.
-        channel: Where the names of values are published that got an element.
+        connect: Makes a separate connection.
+        channel: The channel on which the names of values that got an element are published.
     """
 
     def __init__(self, connect: Callable[[], Any], channel: bytes) -> None:
         self._connect, self._channel = connect, channel
-        self._lock = threading.Lock()
+        # A handler of a signal may wait for something while its thread has it.
+        self._lock = threading.RLock()
         self._waiting: dict[bytes, list[Callable[[], None]]] = {}
         self._thread: threading.Thread | None = None
         self._process = os.getpid()
@@ -49,13 +50,13 @@ class Wakes:
         self.is_live = False
 
     def add(self, name: bytes, wake: Callable[[], None]) -> None:
-        """Call `wake` whenever the value of that name gets an element, and when this begins or ends to be heard."""
+        """Call `wake` when the value of a name gets an element, and when listening begins or ends."""
         with self._lock:
             self._waiting.setdefault(name, []).append(wake)
         self.listen()
 
     def remove(self, name: bytes, wake: Callable[[], None]) -> None:
-        """Call it no more."""
+        """Stop calling `wake`."""
         with self._lock:
             wakes = self._waiting.get(name, [])
             if wake in wakes:
@@ -64,14 +65,18 @@ class Wakes:
                 self._waiting.pop(name, None)
 
     def listen(self) -> None:
-        """Listen, unless that is done or has just failed."""
+        """Start listening, unless it has started or has just failed."""
         if self.is_live:
             return
         with self._lock:
             if self._thread is not None or self._is_closed or monotonic() < self._failed_at + _RETRIED_AFTER:
                 return
             self._thread = threading.Thread(target=self._run, name="flexcache wakes", daemon=True)
-            self._thread.start()
+            try:
+                self._thread.start()
+            except BaseException:
+                self._thread = None
+                raise
 
     def _wake(self, name: bytes | None = None) -> None:
         with self._lock:
@@ -91,7 +96,7 @@ class Wakes:
                 if self._is_closed:
                     return
                 self._connection, self.is_live = connection, True
-            # What came before is looked for once more.
+            # Elements may have arrived before listening began, so let all calls look again.
             self._wake()
             while True:
                 kind, _, name = connection.read_response()
@@ -114,7 +119,7 @@ class Wakes:
             self._is_closed = True
             connection, thread = self._connection, self._thread
         if self._process != os.getpid():
-            # The thread is the parent's, and so is the connection.
+            # The thread and the connection belong to the parent process.
             return
         if connection is not None:
             with contextlib.suppress(Exception):
@@ -139,9 +144,9 @@ class Waker:
             self._wakes.remove(self._name, self._wake)
 
     def _add(self, wake: Callable[[], None]) -> bool:
-        """Begin to be told. Returns True if that is so now: what came since the last look must be looked for first.
+        """Subscribe `wake`. Returns True if the session is listening. The call must then look again before it waits.
 
-        Where it is not so yet, there is a wake when it is.
+        If it is not listening yet, `wake` is called when it is.
         """
         self._wake = wake
         self._wakes.add(self._name, wake)
@@ -152,23 +157,23 @@ class Waker:
         return min(most, _LONGEST_REST if self._wakes.is_live else self._pauses.next())
 
     def rest(self, most: float) -> None:
-        """Wait until it is worth another look, and at most so many seconds."""
+        """Wait until the call should look again, for at most `most` seconds."""
         if self._wake is None:
             self._woken = threading.Event()
             if self._add(self._woken.set):
                 return
         self._woken.wait(self._most(most))
-        # Before the look: what comes after it wakes again.
+        # Clear before the look, so that a later element wakes the call again.
         self._woken.clear()
 
     async def arest(self, most: float) -> None:
-        """Wait until it is worth another look, and at most so many seconds."""
+        """Wait until the call should look again, for at most `most` seconds."""
         if self._wake is None:
             loop, event = asyncio.get_running_loop(), asyncio.Event()
             self._awoken = event
 
             def wake() -> None:
-                # The loop may be closed.
+                # The event loop may be closed.
                 with contextlib.suppress(RuntimeError):
                     loop.call_soon_threadsafe(event.set)
 

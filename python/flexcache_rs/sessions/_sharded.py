@@ -1,4 +1,4 @@
-"""Shards: a backend made of backends, of which each has the keys that rendezvous hashing gives it."""
+"""Shards: a backend that consists of several backends. Rendezvous hashing assigns each key to one of them."""
 
 # pyright: basic
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 def urls_of(url: object) -> dict[str, str] | None:
-    """The URLs of shards by name; None for a single URL.
+    """Return the URLs of shards by name, or None for a single URL.
 
     Raises:
-        TypeError: They are no text.
-        ValueError: There is none, or two have one name.
+        TypeError: A URL or a name is not a str.
+        ValueError: There is no URL, or two have the same name.
     """
     if isinstance(url, dict):
         pairs = list(url.items())
@@ -54,7 +54,7 @@ def urls_of(url: object) -> dict[str, str] | None:
 
 
 def name_of(url: object) -> str:
-    """The name of a shard, by which keys are given to it: its URL without user, password and TLS options."""
+    """Return the name of a shard, which is hashed with keys: its URL without user, password and TLS options."""
     if not isinstance(url, str):
         raise TypeError(f"url of a shard must be a str, not {type(url).__name__}")
     parts = urlsplit(url)
@@ -63,13 +63,13 @@ def name_of(url: object) -> str:
 
 
 def _hashed(key: str) -> bytes:
-    """What of a key decides on its shard: all, or what is in braces."""
+    """Return the part of a key that determines its shard: the part in braces, or the whole key."""
     tag, end, _ = key.partition("{")[2].partition("}")
     return (tag if end and tag else key).encode("utf-8", "surrogatepass")
 
 
 class _Call(NamedTuple):
-    """A call before it is known which shard makes it."""
+    """A call that was not assigned to a shard yet."""
 
     method: str
     name: str
@@ -81,19 +81,19 @@ class _Call(NamedTuple):
 
 
 class _Codec:
-    """Notes calls. The codec of a shard makes them."""
+    """Records calls. The codecs of the shards encode them later."""
 
     def call(self, name: str, *values: Any) -> _Call:
-        """Note a call."""
+        """Record a call."""
         return _Call("call", name, values)
 
     def act(self, kind: str, key: str, touch: Any, name: str, *values: Any) -> _Call:
-        """Note what is to be done to a container."""
+        """Record an act on a container."""
         return _Call("act", name, (kind, key, touch, name, *values))
 
 
 class _Part(NamedTuple):
-    """What one shard does of a call."""
+    """The part of a call that one shard makes."""
 
     shard: str
     call: Any
@@ -110,7 +110,7 @@ _OF_ALL = ("keys", "count", "count_expired", "expiring", "clear", "purge")
 
 
 class ShardedBackend:
-    """Keys on several backends. The order in which they are named does not matter."""
+    """The backend over several backends. Their order does not matter."""
 
     name = "shards"
     fast = None
@@ -123,21 +123,21 @@ class ShardedBackend:
 
     @property
     def page(self) -> int:
-        """How many keys or elements are asked for at a time."""
+        """The number of keys or elements per page."""
         return min(shard.page for shard in self._shards.values())
 
     def shard_of(self, key: object) -> str:
-        """The shard that has a key: the one whose name gives the greatest hash with it."""
+        """Return the shard of a key: the one whose name, hashed with the key, gives the greatest hash."""
         if not isinstance(key, str):
             raise TypeError(f"key must be a str, not {type(key).__name__}")
         what = _hashed(key)
         return max(self._salts, key=lambda name: hashlib.blake2b(what, key=self._salts[name], digest_size=8).digest())
 
     def only_shard_of(self, call: _Call) -> str:
-        """The shard of a call whose keys must all be on one.
+        """Return the shard of a call whose keys must all be on the same one.
 
         Raises:
-            CrossShardError: They are on several.
+            CrossShardError: The keys are on several shards.
         """
         name, values = call.name, call.values
         if call.method == "act":
@@ -157,7 +157,7 @@ class ShardedBackend:
         return next(iter(shards), next(iter(self._shards)))
 
     def made(self, shard: str, call: _Call) -> Any:
-        """The call for one shard."""
+        """Encode a call for one shard."""
         make: Callable[..., Any] = getattr(self._shards[shard].codec, call.method)
         return make(*call.values) if call.method == "act" else make(call.name, *call.values)
 
@@ -181,7 +181,7 @@ class ShardedBackend:
         parts = []
         for shard, own in by_shard.items():
             some: Any = {key: keys[key] for key in own} if call.name == "set" else own
-            # All are made before the first is sent: a bad value changes nothing.
+            # Encode all parts before sending the first, so that an invalid value changes nothing.
             parts.append(_Part(shard, self.made(shard, _Call("call", call.name, (some, *rest))), own))
         if call.name != "get":
             return _Plan(parts, sum)
@@ -212,7 +212,7 @@ class ShardedBackend:
         raise ShardError(f"{len(raised)} of {len(outcomes)} shards failed: {raised[0]}", done, failed) from raised[0]
 
     def waiting(self, key: str, is_lease: bool) -> Waiting:
-        """The waiting of a call, on the shard of its key."""
+        """Return the object with which a call waits, on the shard of its key."""
         return waiting(self._shards[self.shard_of(key)], key, is_lease)
 
     def run(self, call: Any) -> Any:
@@ -227,7 +227,7 @@ class ShardedBackend:
         return self._end(plan, outcomes)
 
     async def arun(self, call: Any, undo: Undo | None = None) -> Any:
-        """Make a call, on all its shards at once. `undo` gives back what it took if the task is cancelled."""
+        """Make a call, on all its shards at once. If the task is cancelled, `undo` gives back what it took."""
         plan = self._plan(call)
         if len(plan.parts) == 1:
             shard = plan.parts[0].shard
@@ -256,7 +256,7 @@ class ShardedBackend:
         return self.begin()
 
     def stats(self) -> dict[str, Any]:
-        """Say what is known of each shard."""
+        """Return information about each shard."""
         return {"backend": self.name, "shards": {name: shard.stats() for name, shard in self._shards.items()}}
 
     def close(self) -> None:
@@ -281,7 +281,7 @@ def _merged(call: _Call, results: list[Any]) -> Any:
 
 
 class ShardedTransaction:
-    """A transaction of one shard, which begins there with its first call."""
+    """A transaction on one shard. The first call chooses the shard and begins the transaction there."""
 
     def __init__(self, backend: ShardedBackend, shards: dict[str, Backend]) -> None:
         self._backend, self._shards = backend, shards
@@ -299,7 +299,7 @@ class ShardedTransaction:
         return shard
 
     def run(self, call: Any) -> Any:
-        """Make a call in it."""
+        """Make a call in the transaction."""
         shard = self._wanted(call)
         made = self._backend.made(shard, call)
         if self._of_shard is None:
@@ -310,7 +310,7 @@ class ShardedTransaction:
         return self._of_shard.run(made)
 
     async def arun(self, call: Any) -> Any:
-        """Make a call in it."""
+        """Make a call in the transaction."""
         shard = self._wanted(call)
         made = self._backend.made(shard, call)
         if self._of_shard is None:
@@ -321,51 +321,51 @@ class ShardedTransaction:
         return await self._of_shard.arun(made)
 
     def begin_inner(self) -> int:
-        """Begin a transaction in it. Returns how many are open."""
+        """Begin an inner transaction. Returns the number of open ones."""
         if self._of_shard is not None:
             self._of_shard.begin_inner()
         self._depth += 1
         return self._depth
 
     async def abegin_inner(self) -> int:
-        """Begin a transaction in it. Returns how many are open."""
+        """Begin an inner transaction. Returns the number of open ones."""
         if self._of_shard is not None:
             await self._of_shard.abegin_inner()
         self._depth += 1
         return self._depth
 
     def commit(self) -> None:
-        """Store all of it."""
+        """Commit."""
         self._depth -= 1
         if self._of_shard is not None:
             self._of_shard.commit()
 
     async def acommit(self) -> None:
-        """Store all of it."""
+        """Commit."""
         self._depth -= 1
         if self._of_shard is not None:
             await self._of_shard.acommit()
 
     def roll_back(self) -> None:
-        """Forget all of it."""
+        """Roll back."""
         self._depth -= 1
         if self._of_shard is not None:
             self._of_shard.roll_back()
 
     async def aroll_back(self) -> None:
-        """Forget all of it."""
+        """Roll back."""
         self._depth -= 1
         if self._of_shard is not None:
             await self._of_shard.aroll_back()
 
     def end(self, level: int) -> None:
-        """Forget what is still open of the transactions from a level on."""
+        """Roll back the open transactions from a level on."""
         self._depth = min(self._depth, level - 1)
         if self._of_shard is not None:
             self._of_shard.end(level)
 
     async def aend(self, level: int) -> None:
-        """Forget what is still open of the transactions from a level on."""
+        """Roll back the open transactions from a level on."""
         self._depth = min(self._depth, level - 1)
         if self._of_shard is not None:
             await self._of_shard.aend(level)

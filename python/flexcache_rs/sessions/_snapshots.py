@@ -46,7 +46,7 @@ _PAUSE_AFTER_FAILURE = 5.0
 _log = logging.getLogger("flexcache_rs")
 
 _used_here: set[str] = set()
-# As a garbage collection may end a store anywhere, all locks here may be taken again by the thread that has them.
+# All locks here are reentrant, because the garbage collector may end a store at any point of a thread.
 _choosing = threading.RLock()
 
 
@@ -55,11 +55,11 @@ class SnapshotOptions(NamedTuple):
 
     directory: Path
     every: float
-    """After how many seconds with a change; infinity for never."""
+    """The seconds after which a snapshot is taken if there was a change. Infinity means never."""
     after: int
-    """After how many changes; 0 for no such number."""
+    """The number of changes after which a snapshot is taken. 0 means that their number does not matter."""
     keep: int
-    """How many files there are at most."""
+    """The largest number of files."""
 
 
 def write_file(file: BinaryIO, blocks: list[bytes], count: int) -> None:
@@ -85,7 +85,7 @@ def read_file(data: bytes) -> tuple[list[bytes], int]:
     """Return the blocks of a snapshot and the number of entries.
 
     Raises:
-        ValueError: It is damaged, or no snapshot.
+        ValueError: The data is damaged, or not a snapshot.
     """
     end = len(data) - _TRAILER.size
     if not data.startswith(_MAGIC) or end < len(_MAGIC) + _BLOCK.size:
@@ -107,7 +107,7 @@ def _blocks(data: bytes, end: int) -> Iterator[bytes]:
         place += packed_length
         if place > end or zlib.crc32(packed) != crc:
             break
-        # Never more memory than is claimed, nor than is there.
+        # Limit the output to the recorded length, so that damaged data cannot take all memory.
         try:
             block = zlib.decompressobj().decompress(packed, length + 1)
         except zlib.error:
@@ -119,7 +119,7 @@ def _blocks(data: bytes, end: int) -> Iterator[bytes]:
 
 
 def files(directory: Path) -> list[Path]:
-    """The snapshots of a directory, the newest first."""
+    """Return the snapshots of a directory, the newest first."""
     return sorted(directory.glob(f"*{_SUFFIX}"), key=_number, reverse=True)
 
 
@@ -130,7 +130,7 @@ def _number(path: Path) -> int:
 
 @suggesting
 class Snapshots:
-    """The snapshots of one store in memory: of a thread, of the program, and one more when the store ends."""
+    """Takes the snapshots of one store in memory: periodically in a thread, on request, and when the store ends."""
 
     def __init__(self, keys: MemoryKeys, options: SnapshotOptions) -> None:
         self._keys = keys
@@ -170,7 +170,7 @@ class Snapshots:
             _used_here.discard(self._place)
 
     def _load(self) -> None:
-        """Load the newest snapshot that is whole."""
+        """Load the newest complete snapshot."""
         for leftover in self._options.directory.glob("*.tmp"):
             leftover.unlink(missing_ok=True)
         for path in files(self._options.directory):
@@ -186,8 +186,8 @@ class Snapshots:
         """Write a snapshot of all live entries as of one moment. Returns the file.
 
         Raises:
-            OSError: It cannot be written. Those before are there.
-            UnsupportedError: The store is that of a parent process.
+            OSError: The file cannot be written. Earlier snapshots are kept.
+            UnsupportedError: The store belongs to a parent process.
         """
         if self._process != os.getpid():
             raise UnsupportedError("the snapshots belong to the parent process: open a session in this process")
@@ -239,7 +239,7 @@ class Snapshots:
                     return
 
     def end(self) -> None:
-        """Take the last snapshot, and let others use the directory."""
+        """Take the last snapshot, and release the directory."""
         if self._process != os.getpid() or self._ends.is_set():
             return
         self._ends.set()
@@ -262,7 +262,7 @@ def _sync_directory(directory: Path) -> None:
 
 @suggesting
 class MemoryPlace:
-    """A store in memory and its snapshots. It ends with the last session that has it, or with the process."""
+    """A store in memory and its snapshots. It ends with its last session, or with the process."""
 
     def __init__(self, keys: MemoryKeys, options: SnapshotOptions | None) -> None:
         self.keys = keys

@@ -1,4 +1,4 @@
-"""Calls as statements of MySQL and MariaDB: keys, and what becomes of them. `_sql_acts.py` has the containers.
+"""Operations on keys as statements of MySQL and MariaDB. `_sql_acts.py` has the containers.
 
 A plan is a generator: it yields statements, which are sent in one round trip, gets their results, and returns the
 result of the call, or a `Last`: statements that can be sent together with the commit.
@@ -31,7 +31,7 @@ _SNAPSHOT: list[Statement] = [
     ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", ()),
     ("START TRANSACTION READ ONLY", ()),
 ]
-# The driver takes longer for a column than for what is in it.
+# One column with all numbers, because the driver spends more time per column than on its contents.
 _HEAD = "SELECT k, v, CONCAT_WS(' ', id, kind, n, lo, hi, seq, COALESCE(expire, '')"
 _OF_HEADS = "FROM fx_key WHERE ns = %s AND k"
 _VALUE = f"SELECT v, id, kind {_OF_HEADS} = %s AND (expire IS NULL OR expire > {NOW})"
@@ -39,10 +39,10 @@ _ID = "SELECT id FROM fx_key WHERE ns = %s AND k = %s"
 _MOST = 2**63 - 1
 _LONGEST = 2**61
 _LOGGED = struct.Struct("<qq")
-"""A call that a sliding window counts: until when, and for how many."""
+"""A call in the log of a sliding window: the time until which it counts, and its cost."""
 
 _TIMED = {"fx_gate": "tat", "fx_log": "until", "fx_lease": "expire"}
-"""What is kept by name until a time."""
+"""The tables of entries with a name and a deadline, and the columns of the deadlines."""
 
 _NAMES_AT_ONCE = 100
 
@@ -51,9 +51,9 @@ class Plans(PageActs):
     """The plans of calls.
 
     Args:
-        namespace: What separates keys.
-        codec: Makes objects of the answers.
-        locks: Whether calls that only read lock what they read, as in transactions.
+        namespace: The namespace of the keys.
+        codec: Decodes the results.
+        locks: Whether calls that only read lock the read rows, as in transactions.
     """
 
     def __init__(self, namespace: str, codec: Codec, locks: bool = False) -> None:
@@ -62,7 +62,7 @@ class Plans(PageActs):
         self._begin_act()
 
     def plan(self, call: Call) -> Plan:
-        """The plan of a call.
+        """Return the plan of a call.
 
         Raises:
             ValueError: A key is longer than the server's index allows.
@@ -90,14 +90,14 @@ class Plans(PageActs):
         asks: Sequence[Statement] = (),
         ends: bool = False,
     ) -> Plan:
-        """The heads of keys, those included that have expired.
+        """Read the heads of keys, including expired ones.
 
         Args:
             keys: The keys.
-            locks: Whether others that want to write them wait.
-            begins: Whether what follows is of the same state.
-            asks: Questions that are asked together with it. `_answers` has the answers then.
-            ends: Whether nothing follows.
+            locks: Whether to lock the rows against other writers.
+            begins: Whether to begin a snapshot, so that later reads of the plan see the same state.
+            asks: Queries that are sent together with this one. `_answers` then has their results.
+            ends: Whether the plan sends nothing after this.
         """
         wanted = list(dict.fromkeys(keys))
         locks = locks or self._locks
@@ -109,7 +109,7 @@ class Plans(PageActs):
         count = len(statements)
         statements += asks
         if locks:
-            # The time is read once the rows are ours, for which others may have been waited.
+            # Read the time after the rows are locked, because waiting for the locks may have taken long.
             statements.append((f"SELECT {NOW}", ()))
         before = _SNAPSHOT if begins and not locks else []
         after: list[Statement] = [("COMMIT", ())] if before and ends else []
@@ -142,7 +142,7 @@ class Plans(PageActs):
         return {key: head for key, head in found.items() if self._is_live(head)}
 
     def _deadline(self, touch: Touch, head: Head | None) -> int | None:
-        """The deadline that a write leaves."""
+        """Return the deadline after a write."""
         mode, micros = touch
         if mode == "never":
             return None
@@ -152,7 +152,7 @@ class Plans(PageActs):
 
     @staticmethod
     def _removing(heads: Sequence[Head]) -> list[Statement]:
-        """Removes keys. Their elements go later."""
+        """Return statements that remove keys. Their elements are removed later."""
         statements: list[Statement] = []
         with_elements = [(head.id, head.kind) for head in heads if OF_KIND[head.kind]]
         statements += inserted("INSERT INTO fx_garbage (id, kind)", with_elements)
@@ -162,7 +162,7 @@ class Plans(PageActs):
         return statements
 
     def _make(self, old: Head | None, key: bytes, kind: int, value: bytes | None, expire: int | None) -> Plan:
-        """Makes a key in place of what it held, dead or alive. Its id is a new one."""
+        """Create a key with a new id, in place of its old content, expired or not."""
         results = yield self._making(old, key, kind, value, expire)
         return Head(results[-1].last_id, key, kind, value, expire=expire)
 
@@ -210,9 +210,9 @@ class Plans(PageActs):
         return self._last([*self._later, self._saving(head)], reply)
 
     def _questions(self, call: Call) -> tuple[list[Statement], bool]:
-        """What an act asks first if its key holds something, whatever that is, and whether it asks nothing else.
+        """Return the first queries of an act, and whether it has no others.
 
-        It is asked together with the head.
+        They do not depend on the content of the key, so they are sent together with the query for the head.
         """
         if call.name not in ASKING:
             return [], False
@@ -231,13 +231,13 @@ class Plans(PageActs):
         return questions, False
 
     def _of_key(self, question: Statement, key: bytes) -> Statement:
-        """A question on what lies under an id, for the id of a key."""
+        """Rewrite a query on an id, so that it looks up the id of a key itself."""
         sql, (_, *values) = question
         return sql.replace("id = %s", f"id = ({_ID})", 1), (self._ns, key, *values)
 
     @staticmethod
     def _of_nothing(plan: Plan) -> Any:
-        """What a plan answers that finds nothing."""
+        """Return the result of a plan whose queries find nothing."""
         try:
             asked = next(plan)
             while True:
@@ -248,7 +248,7 @@ class Plans(PageActs):
     # Keys.
 
     def _one(self, key: bytes) -> Plan:
-        """The head of a key as far as its value needs it: this takes the driver less time than a whole one."""
+        """Read only the part of a key's head that its value needs, which is faster than the whole head."""
         ((rows, *_),) = yield [(_VALUE, (self._ns, key))]
         if not rows:
             return {}
@@ -260,13 +260,13 @@ class Plans(PageActs):
         heads = yield from (self._one(call.keys[0]) if is_one else self._live(call.keys))
         wholes = yield from self._wholes(heads)
         while wholes is None:
-            # Somebody has put something else there meanwhile.
+            # Another session has replaced the content of a key meanwhile.
             heads = yield from self._live(call.keys)
             wholes = yield from self._wholes(heads)
         return [wholes.get(key, MISSING) for key in call.keys]
 
     def _wholes(self, heads: dict[bytes, Head]) -> Plan:
-        """All of what some keys hold, of one state; None if they do not hold it any more."""
+        """Read the whole content of keys, all from one state. Returns None if a key was replaced meanwhile."""
         containers = [head for head in heads.values() if head.kind != SCALAR]
         rows: dict[int, Any] = {}
         if containers:
@@ -301,7 +301,7 @@ class Plans(PageActs):
             (result,) = yield self._set_scalar(call.keys[0], wholes[0].cells[0], call.touch)
             if result.changed:
                 return 1
-            # The key holds a container, whose elements are to be removed.
+            # The key holds a container, whose elements must be removed.
         heads = yield from self._heads(call.keys, True)
         stored = 0
         statements: list[Statement] = []
@@ -319,9 +319,9 @@ class Plans(PageActs):
         return self._last(statements, stored)
 
     def _set_scalar(self, key: bytes, cell: bytes, touch: Touch) -> Alone:
-        """Stores a single value unless the key holds a container. It changes a row if it is stored.
+        """Store a single value unless the key holds a container. The number of changed rows is 0 if it was not stored.
 
-        `seq`, which single values do not need, changes even where the value and the deadline stay.
+        The statement also increments `seq`, so that a row changes even if value and deadline stay the same.
         """
         new, old = ("NULL", "NULL") if touch[0] == "never" else (f"{NOW} + {touch[1]}", f"{LATER} + {touch[1]}")
         store = (
@@ -459,7 +459,7 @@ class Plans(PageActs):
         return self._last(old, len(heads))
 
     def _sweep(self, garbage: Sequence[Any], left: int) -> Plan:
-        """Removes up to so many elements of keys that are gone."""
+        """Remove up to `left` elements of removed keys."""
         for number, kind in garbage:
             for table in OF_KIND[kind]:
                 (gone,) = yield [(f"DELETE FROM {table} WHERE id = %s LIMIT %s", (number, max(left, 0)))]
@@ -469,10 +469,10 @@ class Plans(PageActs):
             yield [("DELETE FROM fx_garbage WHERE id = %s", (number,))]
 
     def _tidy(self, call: Call) -> Plan:
-        """What some writes do for those that come after them, in two round trips where there is nothing to do.
+        """Clean up after earlier writes. If there is nothing to do, this takes two round trips.
 
-        Whether what is kept by name is over is looked at by turns: there is no index of it, which each call would have
-        to change.
+        The tables of limiters and leases have no index of deadlines, which each call would have to update. They are
+        scanned a part at a time.
         """
         most, places = call.arguments
         looks: list[Statement] = [
@@ -512,7 +512,7 @@ class Plans(PageActs):
     def _gate(self, call: Call) -> Plan:
         interval, burst, cost = call.arguments
         name, price = self._full(call.keys[0]), interval * cost
-        # Where the clock was set back by more than a gate can owe, it begins anew.
+        # If the clock was set back by more than a limiter can be ahead, the limiter starts again.
         base = f"IF(tat > {LATER} + %s, {LATER}, GREATEST(tat, {LATER}))"
         double = 2 * burst
         yield from ()
@@ -524,8 +524,8 @@ class Plans(PageActs):
             start = now if tat > now + double else max(tat, now)
             return False, (start + price - now - burst) / 1e6, 0
 
-        # The time is read once the row is ours. A time from before others were waited for would be taken for that of
-        # a clock that was set back.
+        # LATER is read after the row is locked. A time from before the wait for the lock would look like the time of a
+        # clock that was set back.
         let_through = (
             f"INSERT INTO fx_gate (k, tat) VALUES (%s, {NOW} + %s) ON DUPLICATE KEY UPDATE "
             f"tat = IF({base} + %s - {LATER} <= %s, {base} + %s, tat)"
@@ -539,14 +539,14 @@ class Plans(PageActs):
     def _log(self, call: Call) -> Plan:
         limit, window, cost = call.arguments
         name = self._full(call.keys[0])
-        # The row is there, and ours until the commit: others that call wait. The time is read after that, or what was
-        # counted meanwhile would look like what was counted before the clock was set back.
+        # Create the row if needed, and lock it until the commit. Read the time after that. Otherwise calls that were
+        # counted during the wait would look as if they were counted before the clock was set back.
         own = "INSERT INTO fx_log (k, until, v) VALUES (%s, 0, '') ON DUPLICATE KEY UPDATE k = VALUES(k)"
         results = yield [(own, (name,)), SET_NOW, ("SELECT v, @fx_now FROM fx_log WHERE k = %s FOR UPDATE", (name,))]
         cell, now = results[-1].rows[0]
         now = int(now)
         end = now + window
-        # A call that would count for longer than those of now was counted before the clock was set back.
+        # Drop calls that would count for longer than a call now. They are from before the clock was set back.
         log = [(until, count) for until, count in _LOGGED.iter_unpack(cell) if now < until <= end]
         answer = cells.logged(log, now, limit, cost)
         if not answer[0]:
@@ -564,7 +564,7 @@ class Plans(PageActs):
             held, left = results[-1].rows[0]
             return None if bytes(held) == token else max(0, int(left)) / 1e6
 
-        # The token is assigned before the deadline: the second looks at the first.
+        # Assign the token before the deadline, whose expression uses the new token.
         take = (
             f"INSERT INTO fx_lease (k, token, expire) VALUES (%s, %s, {NOW} + %s) ON DUPLICATE KEY UPDATE "
             f"token = IF(expire <= {LATER}, VALUES(token), token), "

@@ -1,4 +1,4 @@
-"""What is done to containers, as statements of MySQL and MariaDB: a row for each element, as in a directory."""
+"""Operations on containers as statements of MySQL and MariaDB. Each element has a row, as in a directory."""
 
 # pyright: basic
 
@@ -27,7 +27,7 @@ ONE_QUESTION = frozenset(
         *("stream_range", "bits_get", "bloom_has"),
     )
 )
-"""The acts that only read, and whose answer follows from one question."""
+"""The acts that only read, with a single query."""
 
 ASKING = ONE_QUESTION | frozenset(
     (
@@ -36,10 +36,10 @@ ASKING = ONE_QUESTION | frozenset(
         *("bits_set", "bits_toggle", "bloom_add"),
     )
 )
-"""The acts whose first question does not depend on what the key holds."""
+"""The acts whose first query does not depend on the content of the key."""
 
 OF_HEAD = frozenset(("len", "bits_count"))
-"""The acts that the head answers."""
+"""The acts that need only the head."""
 
 _MANY = frozenset(("map_get", "map_delete", "set_add", "set_discard", "set_has", "sorted_scores", "sorted_remove"))
 _ONE = frozenset(("map_default", "map_incr", "sorted_incr", "sorted_rank"))
@@ -52,17 +52,17 @@ _ALL_OF = (
     "SELECT ms, seq, v FROM fx_stream WHERE id = %s ORDER BY ms, seq",
     *(("SELECT page, v FROM fx_page WHERE id = %s ORDER BY page",) * 2),
 )
-"""By kind: the question for all elements."""
+"""By kind: the query for all elements."""
 
 
 def score_cell(score: float) -> bytes:
-    """A score as bytes in the order of the numbers."""
+    """Encode a score as bytes that sort like the numbers."""
     (bits,) = struct.unpack(">Q", struct.pack(">d", score))
     return struct.pack(">Q", bits ^ (2**64 - 1 if bits >> 63 else 1 << 63))
 
 
 def score_of(cell: bytes) -> float:
-    """The score of such bytes."""
+    """Decode the bytes of a score."""
     (bits,) = struct.unpack(">Q", cell)
     score: float
     (score,) = struct.unpack(">d", struct.pack(">Q", bits ^ (1 << 63 if bits >> 63 else 2**64 - 1)))
@@ -78,15 +78,15 @@ def _check_lengths(members: Iterable[bytes]) -> None:
 
 
 class Acts:
-    """Plans of what is done to a container. They change the head, which is stored afterwards."""
+    """The plans of acts on a container. They change the head, which is stored afterwards."""
 
     _codec: Codec
     now: int
 
     def _begin_act(self) -> None:
-        # Questions that were asked together with the head, by text and values but the id.
+        # The results of queries that were sent together with the head, by SQL and values without the id.
         self._known: dict[tuple[Any, ...], Sequence[Any]] = {}
-        # What is sent with the last statements.
+        # Statements to send together with the last ones.
         self._later: list[Statement] = []
 
     def _know(self, questions: Sequence[Statement], answers: Sequence[Result]) -> None:
@@ -112,7 +112,7 @@ class Acts:
 
     @staticmethod
     def _filling(head: Head, whole: Whole) -> list[Statement]:
-        """Stores all of a container that is new."""
+        """Return statements that store the whole content of a new container."""
         id_, elements = head.id, whole.cells
         if whole.kind in (LIST, QUEUE):
             head.n = head.hi = len(elements)
@@ -136,11 +136,11 @@ class Acts:
 
     @staticmethod
     def _all_of(head: Head) -> Statement:
-        """The question for all elements of a container."""
+        """Return the query for all elements of a container."""
         return _ALL_OF[head.kind], (head.id,)
 
     def _whole(self, head: Head, rows: Sequence[Any]) -> Any:
-        """All of what a key holds, whose elements are in these rows."""
+        """Decode the whole content of a key, whose elements are in these rows."""
         kind = head.kind
         if kind == SCALAR:
             return self._codec.decode(head.value or b"")
@@ -183,7 +183,7 @@ class Acts:
         return inserted("INSERT INTO fx_list (id, pos, v)", rows)
 
     def _drop(self, head: Head, left: bool, count: int) -> Plan:
-        """Removes the first or the last elements, and returns them, those of the end first."""
+        """Remove the first or the last elements, and return them, starting from that end."""
         if count <= 0 or not head.n:
             return []
         order, compare = ("ASC", "<=") if left else ("DESC", ">=")
@@ -228,7 +228,7 @@ class Acts:
 
     @staticmethod
     def _asking(answer: Callable[[Sequence[Any]], Any], sql: str, *values: Any) -> Last:
-        """The last question of an act that only reads."""
+        """Return the last query of an act that only reads."""
         return Last([(sql, values)], lambda results: answer(results[0].rows))
 
     def _act_pop(self, head: Head, left: bool, count: int) -> Plan:
@@ -306,7 +306,7 @@ class Acts:
     # Jobs that are reserved.
 
     def _reclaim(self, head: Head) -> Plan:
-        """Puts jobs back whose time is over, in their order, before those that wait."""
+        """Return jobs whose time is over to the front of the queue, in their order."""
         rows = yield from self._rows(
             f"SELECT job, v FROM fx_job WHERE id = %s AND until <= {NOW} ORDER BY job DESC", head.id
         )
@@ -316,7 +316,7 @@ class Acts:
                 (f"DELETE FROM fx_job WHERE id = %s AND job IN ({marks(jobs)})", (head.id, *jobs)),
                 *self._push_rows(head, [cell for _, cell in rows], True),
             ]
-            # What was asked before does not hold any more.
+            # The results of earlier queries are outdated now.
             self._known.clear()
 
     def _act_reserve(self, head: Head, micros: int) -> Plan:
@@ -347,7 +347,7 @@ class Acts:
     # Maps.
 
     def _fields(self, table: str, column: str, wanted: str, head: Head, members: Sequence[bytes]) -> Plan:
-        """What the rows of some members have, by member."""
+        """Read a column of the rows of some members. Returns a dict by member."""
         found: dict[bytes, Any] = {}
         for start in range(0, len(members), CHUNK):
             some = members[start : start + CHUNK]
@@ -356,7 +356,7 @@ class Acts:
         return found
 
     def _remove(self, table: str, column: str, head: Head, members: Sequence[bytes]) -> Plan:
-        """Removes those members that are there. Returns how many."""
+        """Remove the present ones of some members. Returns how many."""
         there = list((yield from self._fields(table, column, "1", head, members)))
         self._remove_there(table, column, head, there)
         return len(there)
@@ -373,7 +373,7 @@ class Acts:
         return [self._codec.optional(found.get(field)) for field in fields]
 
     def _put_pairs(self, head: Head, pairs: dict[bytes, bytes], there: Sequence[bytes]) -> int:
-        """Puts pairs in a map, of whose fields some are there. Returns how many are new."""
+        """Store pairs in a map. `there` are the fields that exist already. Returns how many are new."""
         rows = [(head.id, field, value) for field, value in pairs.items()]
         head.n += len(pairs) - len(there)
         self._later += inserted("INSERT INTO fx_map (id, f, v)", rows, " ON DUPLICATE KEY UPDATE v = VALUES(v)")

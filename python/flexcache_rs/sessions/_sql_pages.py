@@ -1,4 +1,4 @@
-"""What is done to bits and Bloom filters, as statements of MySQL and MariaDB: pages of 4 KiB, a row each."""
+"""Operations on bits and Bloom filters as statements of MySQL and MariaDB. Each page of 4 KiB has a row."""
 
 # pyright: basic
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class PageActs(Acts):
-    """Plans of what is done to a container, bits and Bloom filters among them."""
+    """The plans of all acts on a container, including those on bits and Bloom filters."""
 
     def _pages(self, head: Head, bits: Iterable[int]) -> Plan:
         numbers = sorted({bit // (PAGE_BITS) for bit in bits})

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 VERSION = 2
-"""The version of the tables, which `fx_meta` has."""
+"""The version of the tables, which `fx_meta` records."""
 
 MOST_KEY_BYTES = 512
 MOST_MEMBER_BYTES = 2048
 MOST_NAME_BYTES = 700
 
 NOW = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
-"""Microseconds since 1970 on the server's clock, when the statement began, whatever its time zone does."""
+"""Microseconds since 1970 (UTC) on the server's clock at the beginning of the statement."""
 
 LATER = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', SYSDATE(6))"
-"""The same when it is computed: in what changes a row, once the row is ours. The session's time zone is UTC."""
+"""The same at the moment of evaluation: in an update, after the row is locked. The session's time zone is UTC."""
 
-# One row of `fx_key` for each key; its elements lie in the table for its kind under an `id` that is never given twice.
-# Text is bytes everywhere: a collation would take different keys for one. Scores are bytes in the order of the numbers,
-# since DOUBLE has no infinity here.
+# `fx_key` has one row for each key. Its elements are in the table for its kind, under an `id` that is never reused.
+# Text is stored as bytes, because a collation would treat different keys as equal. Scores are bytes that sort like the
+# numbers, because DOUBLE has no infinity here.
 _TABLES = f"""
 fx_meta (one TINYINT PRIMARY KEY, version INT NOT NULL)
 
@@ -55,7 +55,7 @@ def _create(tables: str) -> tuple[str, ...]:
 
 
 TABLES = (*_create(_TABLES), "INSERT IGNORE INTO fx_meta (one, version) VALUES (1, 1)")
-"""Makes the tables of version 1. Each statement may be repeated, and sessions may run them at the same time."""
+"""Statements that create the tables of version 1. Sessions may repeat them, and may run them at the same time."""
 
 UPGRADES = (
     (
@@ -65,7 +65,7 @@ UPGRADES = (
         "UPDATE fx_meta SET version = 2 WHERE version = 1",
     ),
 )
-"""What each version added to the tables of the one before, first version 2. The same holds for these."""
+"""For each version from 2 on, statements that upgrade the tables of the previous one. They may be repeated too."""
 
 OF_KIND = (
     *((), (), ("fx_list",), ("fx_list", "fx_job"), ("fx_map",), ("fx_set",), ("fx_sorted",), ("fx_stream",)),

@@ -1,4 +1,4 @@
-"""What the plans for MySQL and MariaDB consist of: statements, their results, and the head of a key."""
+"""The parts of the plans for MySQL and MariaDB: statements, their results, and the head of a key."""
 
 # pyright: basic
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
 CHUNK = 500
-"""How many rows, or names, a statement has at most."""
+"""The largest number of rows or names in a statement."""
 
 Statement: TypeAlias = "tuple[str, tuple[Any, ...]]"
 
 
 class Result(NamedTuple):
-    """What a statement answered."""
+    """The result of a statement."""
 
     rows: Sequence[Any]
     changed: int
@@ -25,11 +25,11 @@ class Result(NamedTuple):
 
 
 class Alone(list[Statement]):
-    """A statement that is a transaction of its own, outside of one that is open."""
+    """Statements that are sent without a transaction, unless one is open already. Each commits itself."""
 
 
 class Last(NamedTuple):
-    """The last statements of a call, and what its result is, by their results."""
+    """The last statements of a call, and a function that makes the call's result from their results."""
 
     statements: list[Statement]
     answer: Callable[[list[Result]], Any]
@@ -40,7 +40,7 @@ Plan: TypeAlias = "Generator[list[Statement], list[Result], Any]"
 
 @dataclass
 class Head:
-    """What a key holds, but for its elements."""
+    """The row of a key: all of its content except the elements."""
 
     id: int
     key: bytes
@@ -54,12 +54,12 @@ class Head:
 
 
 def marks(values: Sequence[Any]) -> str:
-    """The places of values in a statement."""
+    """Return the placeholders of values in a statement."""
     return ", ".join(["%s"] * len(values))
 
 
 def inserted(into: str, rows: Sequence[tuple[Any, ...]], end: str = "") -> list[Statement]:
-    """Statements that insert rows, some hundred with each."""
+    """Return statements that insert rows, up to `CHUNK` each."""
     statements: list[Statement] = []
     for start in range(0, len(rows), CHUNK):
         some = rows[start : start + CHUNK]

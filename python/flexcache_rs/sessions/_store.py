@@ -13,25 +13,25 @@ from flexcache_rs.sessions._errors import UnsupportedError
 
 
 def _name(key: object) -> str:
-    """The key of a session for a key of a cache: a str is itself."""
+    """Return the key of a session for a key of a cache. A str stays itself."""
     return key if isinstance(key, str) else "\0" + _canonical_key((key,))
 
 
 class SessionStore:
-    """What `FlexCache(store=...)` asks. The values of the cache are those of the session's keys.
+    """A store for `FlexCache(store=...)`. The values of the cache are those of the session's keys.
 
-    A list, dict, set or deque is a container in the session, and the cache's copy of it is what `get` has returned.
+    A list, dict, set or deque is a container in the session. The cache keeps the object that `get` returned.
     """
 
     def __init__(self, session: Any) -> None:
         self._session = session
-        # A cache looks for the method at once, so that it must not be there where there is no such number.
+        # Set the method only if the backend has a version, because the cache checks whether the method exists.
         version: Any = getattr(session._backend, "version", None)
         if version is not None:
             self.version = version
 
     def load(self, key: object) -> tuple[Any, float | None, tuple[str, ...]] | None:
-        """Value, seconds left to live and tags of a live key."""
+        """Return value, seconds left to live and tags of a live key, or None."""
         session, name = self._session, _name(key)
         calls = [session._codec.call("get", (name,)), session._codec.call("ttl", name)]
         many = getattr(session._backend, "run_many", None)

@@ -41,7 +41,7 @@ class Calls:
         raise NotImplementedError
 
     def _take(self, call: SessionCall, undo: Undo) -> Any:  # noqa: ARG002
-        """Make a call that takes something, which `undo` gives back if the task is cancelled before it has it."""
+        """Make a call that takes something. If the task is cancelled before it has it, `undo` gives it back."""
         return self._run(call)
 
     @property
@@ -49,7 +49,7 @@ class Calls:
         raise NotImplementedError
 
     def _waiting(self, key: str) -> Waiting:  # noqa: ARG002
-        """How a call waits for an element of a key."""
+        """Return the object with which a call waits for an element of a key."""
         return Pauses()
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -111,7 +111,7 @@ class Calls:
     def pop(self, key: str, default: Any = MISSING) -> Any:
         """Remove a key and return its value. If several callers do this, exactly one gets the value.
 
-        A task that is cancelled meanwhile may have removed the key.
+        If the task is cancelled during the call, the key may have been removed.
 
         Raises:
             KeyError: The key is absent, and no default was given.

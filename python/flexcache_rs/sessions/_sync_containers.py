@@ -50,16 +50,16 @@ class Handle:
         return owner._run(owner._codec.act(self._kind, self._key, touch, name, *values))
 
     def _undo(self, taken: Any, name: str, *values: Any) -> Any:
-        """The call that gives back what another one has taken; None if that was nothing."""
+        """Return the call that gives back what another one has taken, or None if it took nothing."""
         return self._owner._codec.act(self._kind, self._key, KEPT, name, *values) if taken else None
 
     def _take(self, undo: Undo, name: str, *values: Any) -> Any:
-        """Make a call that takes something. A task that is cancelled before it has it gives it back."""
+        """Make a call that takes something. If the task is cancelled before it has it, it is given back."""
         owner = self._owner
         return owner._take(owner._codec.act(self._kind, self._key, KEPT, name, *values), undo)
 
     def _wait(self, timeout: Ttl, look: Callable[[], Any]) -> Any:
-        """Look until something is found, for at most so long."""
+        """Call `look` repeatedly until it finds something, for at most `timeout` seconds."""
         most = math.inf if timeout is None else 0.0 if timeout == 0 else arguments.seconds("timeout", timeout)
         deadline = time.monotonic() + most
         found = look()
@@ -482,7 +482,7 @@ class Sorted(Handle):
 
     def _pop(self, n: int, largest: bool) -> list[tuple[Any, float]]:
         def undo(found: list[tuple[Any, float]] | None) -> Any:
-            # A score that somebody has given it meanwhile stays.
+            # If another caller has set a score meanwhile, that one stays.
             return self._undo(found, "sorted_add", dict(found or ()), True, False)
 
         found: list[tuple[Any, float]] = self._take(undo, "sorted_pop", arguments.whole_number("n", n), largest)

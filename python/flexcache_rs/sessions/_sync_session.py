@@ -93,11 +93,11 @@ class Session(KeyspaceCalls):
         self._backend = backend
         self._codec = backend.codec
         self._fast = backend.fast
-        # Whether there ever was one.
+        # Whether the session has ever had a transaction.
         self._has_transactions = False
         # The computations of `get_or_set` in progress. It keeps no values.
         self._loads: FlexCache[str, Any] = FlexCache(max_items=1)
-        # Those that have the lease of their key.
+        # The computations that hold the lease of their key.
         self._computing: set[_Computation] = set()
 
     def __repr__(self) -> str:
@@ -118,7 +118,7 @@ class Session(KeyspaceCalls):
         """Close the session. The data stays, except with `memory://`."""
         self._fast = None
         for computation in tuple(self._computing):
-            # It stores nothing any more: others need not wait for it.
+            # The computation can no longer store its result, so other sessions need not wait for it.
             with contextlib.suppress(SessionError):
                 computation._give_back()
         self._backend.close()
@@ -128,7 +128,7 @@ class Session(KeyspaceCalls):
         return self._backend.page
 
     def _current(self) -> Transaction | None:
-        """The transaction of this session that the task is in."""
+        """Return the transaction of this session that the task is in, or None."""
         for transaction in reversed(_open.get()):
             if transaction._session is self and transaction._is_open:
                 return transaction
@@ -143,7 +143,7 @@ class Session(KeyspaceCalls):
 
     def _take(self, call: SessionCall, undo: Undo) -> Any:
         if self._has_transactions and self._current() is not None:
-            # What a transaction has taken goes back as it is rolled back.
+            # A rollback of the transaction gives back what the call took.
             return self._run(call)
         return side.take(self._backend, call, undo)
 
@@ -251,7 +251,7 @@ class Session(KeyspaceCalls):
             return self._compute_once(key, factory, touch)
 
         value = side.load(self._loads, key, compute)
-        # A value that may be changed is not shared with callers that wait.
+        # Copy a mutable value, because waiting callers get the same object.
         return value if isinstance(value, _UNCHANGING) else copy.deepcopy(value)
 
     def _compute(self, key: str, factory: Callable[[], Any], touch: Touch) -> Any:
@@ -266,11 +266,11 @@ class Session(KeyspaceCalls):
         return value
 
     def _compute_once(self, key: str, factory: Callable[[], Any], touch: Touch) -> Any:
-        """Compute while this session has the lease of the key, unless another one has stored a value."""
+        """Compute the value under the lease of the key, unless another session has stored one."""
         with _Computation(self, key) as computation:
             found = computation.found
             if found is MISSING:
-                # Another session may have stored one between the look and the lease.
+                # Another session may have stored a value between the look and the lease.
                 found = self.get(key, MISSING)
             return self._compute(key, factory, touch) if found is MISSING else found
 
@@ -357,12 +357,12 @@ class Session(KeyspaceCalls):
 
 
 class _Computation(side.Block):
-    """The lease of a key, whose holder computes."""
+    """A computation of a value, and its lease of the key."""
 
     found: Any = MISSING
-    """What another session has stored while this one waited for the lease."""
+    """The value that another session has stored while this one waited for the lease."""
     _has_ended = False
-    """Whether it should have been given back. If it was not, the server was not there or refused."""
+    """Whether giving back the lease was tried. If it failed, the computation is still in `_computing`."""
 
     def __init__(self, session: Session, key: str) -> None:
         self._session, self._key = session, key
@@ -415,6 +415,9 @@ class Transaction(side.Block, Calls):
         self._level = 1
         self._is_open = False
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._session!r}>"
+
     @property
     def _page(self) -> int:
         return self._session._page
@@ -447,7 +450,7 @@ class Transaction(side.Block, Calls):
         _open.set(tuple(transaction for transaction in _open.get() if transaction._is_open))
 
     def _end(self, _: None) -> None:
-        """Roll back what is still open of it, if anything is."""
+        """Roll back the transaction if it is still open."""
         self._is_open = False
         if self._native is not None:
             self._native.end(self._level)

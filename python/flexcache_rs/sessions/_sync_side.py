@@ -1,4 +1,4 @@
-"""What the face without `await` has to itself."""
+"""The code that only the interface without `await` has."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 
 def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function here: nobody else waits for this thread."""
+    """Call a function in this thread, which may block."""
     return function(*arguments)
 
 
 def take(backend: Backend, call: SessionCall, undo: Undo) -> Any:
-    """Make a call that takes something. What can be given back without its result is, if a signal's handler raises."""
+    """Make a call that takes something. If a signal handler raises, give it back where this needs no result."""
     try:
         return backend.run(call)
     except Exception:
@@ -51,23 +51,23 @@ def take(backend: Backend, call: SessionCall, undo: Undo) -> Any:
 
 
 def loop() -> object:
-    """There is none."""
+    """Return None, because there is no event loop."""
     return None
 
 
 def is_over(_: object) -> bool:
-    """Whether nothing goes on any more that an event loop ran."""
+    """Return False, because there is no event loop that could have been closed."""
     return False
 
 
 def give_back(backend: Backend, call: SessionCall) -> None:
-    """Give back a lease. A session that is closed has none to give back."""
+    """Give back a lease. Does nothing if the session is closed."""
     with contextlib.suppress(ClosedError):
         backend.run(call)
 
 
 def holder() -> int:
-    """What tells apart who holds a lock: the thread."""
+    """Return the identity of the holder of a lock: the thread."""
     return get_ident()
 
 

@@ -1,4 +1,4 @@
-"""Awaited calls that take something: an element, a job, a lease. A task that is cancelled meanwhile gives it back."""
+"""Awaited calls that take an element, a job or a lease. If the task is cancelled, it is given back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a session is opened with."""
+"""The options of a session."""
 
 from __future__ import annotations
 

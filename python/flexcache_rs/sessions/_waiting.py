@@ -1,4 +1,4 @@
-"""How a call waits for others: for an element that they put under a key, or for a lease that they give back."""
+"""Waiting for other calls: for an element that they store under a key, or for a lease that they release."""
 
 from __future__ import annotations
 

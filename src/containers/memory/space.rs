@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::operation::{Act, Cell, Combine, Key, Kind, Mode, Op, Reply, Touch, logged};
 use crate::weight;
 
-/// Where the entries of one namespace are looked up and changed: in the store, or in a transaction.
+/// One namespace of a store, or of a transaction.
 pub(super) struct Space<'a, V, P: Policy, C> {
     pub(super) store: &'a mut MemoryStore<V, P>,
     pub(super) transaction: Option<&'a mut MemoryTransaction<V>>,
@@ -46,7 +46,7 @@ impl<V: Held, P: Policy, C: Clock> Space<'_, V, P, C> {
         touched.entry.as_mut()
     }
 
-    /// Leaves an entry under a key, or none.
+    /// Stores an entry under a key, or removes it.
     fn leave(&mut self, key: &[u8], value: Option<(Value<V>, Option<Nanos>)>) -> Result<()> {
         if self.transaction.is_some() {
             self.entry(key);
@@ -75,7 +75,8 @@ impl<V: Held, P: Policy, C: Clock> Space<'_, V, P, C> {
         }
     }
 
-    /// An entry was changed in place, and has this deadline now. It may be heavier than before, but not too heavy.
+    /// Completes a change of an entry in place, which has this deadline now. The entry may have become
+    /// heavier, but not too heavy.
     fn changed(&mut self, key: &[u8], deadline: Option<Nanos>) -> Result<()> {
         let version = self.store.next_version();
         let in_transaction = self.transaction.is_some();
@@ -212,7 +213,7 @@ impl<V: Held, P: Policy, C: Clock> Space<'_, V, P, C> {
         })
     }
 
-    /// What concerns all keys of the namespace. A transaction does not see its own writes here.
+    /// Operations on all keys of the namespace. A transaction does not see its own writes here.
     fn all(&mut self, op: &Op) -> Reply {
         let now = self.clock.now();
         let namespace = Arc::clone(self.namespace);
@@ -287,7 +288,7 @@ impl<V: Held, P: Policy, C: Clock> Space<'_, V, P, C> {
         let reply = if admits(limit, own + container.bytes() + act.bytes()).is_ok() {
             Arc::make_mut(container).write(act, moment)?
         } else {
-            // Whether it becomes too heavy shows on a copy.
+            // Changes a copy first, as it may become too heavy.
             let mut changed = Container::clone(container);
             let reply = changed.write(act, moment)?;
             admits(limit, own + changed.bytes())?;

@@ -1,16 +1,16 @@
-//! What is kept by name until a time: gates, logged calls and leases.
+//! Values that are kept by name until a time: gates, logged calls and leases.
 
 use std::collections::HashMap;
 
 use super::FullKey;
 
-/// From how many on it is looked whether some are over.
+/// The number of values from which on expired ones are searched for.
 const FEW: usize = 1024;
 
-/// Values by name. Those whose time is over are removed as others come, at a constant cost for each.
+/// Values by name. Expired ones are removed as others are inserted, at a constant amortized cost.
 pub(super) struct Timed<T> {
     by_name: HashMap<FullKey, T>,
-    /// How many there are when those that are over are removed next.
+    /// The number of values at which expired ones are removed next.
     most: usize,
 }
 

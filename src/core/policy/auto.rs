@@ -1,11 +1,11 @@
-//! The policy to recommend: one structure that finds out by itself whether recency, frequency or
-//! ghosts predict best what will be needed.
+//! The recommended policy: one structure that finds out by itself whether recency, frequency or ghosts best
+//! predict which entries will be needed.
 //!
-//! Beside three windows, as [`TinyLfu`](super::TinyLfu) has them, it has two configurations in which not frequency
-//! decides which entry enters the main space, but whether it was hit at least twice in the window, or comes
-//! back while its ghost is remembered: as in S3-FIFO, ARC and 2Q. It starts with one of these, which suits most
-//! workloads before anything is known of them.
-//! A change of configuration moves entries between window and main space, and forgets nothing.
+//! It has five configurations. Three admit entries to the main space by frequency, with windows of different
+//! sizes, as [`TinyLfu`](super::TinyLfu) does. The other two admit an entry that was hit at least twice in
+//! the window, or that comes back while its ghost is remembered, as S3-FIFO, ARC and 2Q do. The policy starts
+//! with one of these two, which suits most workloads before anything is known of them. A change of
+//! configuration moves entries between window and main space. It forgets nothing.
 
 use super::tinylfu::window;
 use super::tuner::{Admission, Configuration};
@@ -36,7 +36,7 @@ impl Configurations for OneWindow {
         WindowsAndGhosts::CONFIGURATIONS.split_at(1).1.split_at(1).0;
 }
 
-/// Only the last.
+/// Only the last configuration.
 #[cfg(feature = "untuned")]
 #[derive(Clone, Copy, Debug)]
 pub struct OneWithGhosts;
@@ -46,7 +46,7 @@ impl Configurations for OneWithGhosts {
     const CONFIGURATIONS: &'static [Configuration] = WindowsAndGhosts::CONFIGURATIONS.split_at(4).1;
 }
 
-/// [`Auto`] without its tuner, to measure what that costs; without ghosts.
+/// [`Auto`] without its tuner and without ghosts, to measure what the tuner costs.
 #[cfg(feature = "untuned")]
 pub type UntunedWindow = Windowed<OneWindow>;
 
@@ -54,5 +54,5 @@ pub type UntunedWindow = Windowed<OneWindow>;
 #[cfg(feature = "untuned")]
 pub type UntunedGhosts = Windowed<OneWithGhosts>;
 
-/// Evicts by recency, by frequency or by ghosts, as suits the workload best.
+/// Evicts by recency, by frequency or by ghosts, whichever suits the workload best.
 pub type Auto = Windowed<WindowsAndGhosts>;

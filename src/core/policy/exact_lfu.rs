@@ -1,8 +1,8 @@
 //! Least frequently used, with exact counts and without aging: a chain of buckets in order of their counts,
-//! each with a list of the entries that were used so often.
+//! each with a list of the entries that have this count.
 //!
-//! Among equal counts the entry that has had this count for the longest time leaves first. A count never falls, so
-//! an entry that was once hot stays; [`Lfu`](super::Lfu) forgets.
+//! Among equal counts, the entry that has had its count for the longest time is evicted first. A count never
+//! falls, so an entry that was once hot stays; [`Lfu`](super::Lfu) ages its counts.
 
 use super::{Entries, Policy};
 use crate::column::Column;
@@ -27,7 +27,7 @@ pub struct ExactLfu {
     links: Column<Links>,
     /// The bucket that each entry is in.
     bucket_of: Column<usize>,
-    /// A ring through `HEAD`. What is vacant is a chain through `next`.
+    /// A ring through `HEAD`. Vacant buckets are a chain through `next`.
     buckets: Vec<Bucket>,
     /// The first vacant bucket, or `HEAD`.
     vacant: usize,
@@ -35,7 +35,8 @@ pub struct ExactLfu {
 }
 
 impl ExactLfu {
-    /// A bucket for a count, behind another one: the next if it has that count, otherwise a new one.
+    /// The bucket for a count, which belongs behind `previous`: the next one if it has that count, otherwise
+    /// a new one.
     #[inline]
     fn bucket_behind(&mut self, previous: usize, count: u64) -> usize {
         let next = self.buckets[previous].next;
@@ -65,7 +66,7 @@ impl ExactLfu {
         self.buckets[bucket].entries.push_back(&mut self.links, slot);
     }
 
-    /// Takes an entry out, and its bucket too where it was the last one.
+    /// Takes an entry out, and its bucket too if that is empty then.
     #[inline]
     fn unlink(&mut self, slot: Slot) {
         let at = self.bucket_of.get(slot);
@@ -152,7 +153,7 @@ impl Policy for ExactLfu {
         self.buckets[self.bucket_of.get(slot)].count
     }
 
-    /// O(1) where the rank is the highest so far, as in a copy that is made in order of eviction.
+    /// O(1) if the rank is the highest so far, as in a copy that is made in order of eviction.
     fn restore(&mut self, slot: Slot, _hash: u64, rank: u64) {
         self.unlink(slot);
         let rank = rank.max(1);

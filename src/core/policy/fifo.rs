@@ -7,7 +7,7 @@ use crate::slot::Slot;
 /// Evicts the entry that was inserted first; replacing a value does not make its entry newer.
 #[derive(Debug)]
 pub struct Fifo {
-    /// The same list as least-recently-used keeps; only accesses do not reach it.
+    /// The same list as that of least-recently-used, but accesses are not passed on to it.
     order: Lru,
 }
 

@@ -1,14 +1,15 @@
-//! Ghosts: the hashes of entries that were evicted lately, first in, first out.
+//! Ghosts: the hashes of entries that were evicted lately, forgotten first in, first out.
 //!
-//! A table of buckets, each a cache line of sixteen places. A ghost is a fingerprint and the tick at which it came in,
-//! in 32 bits. It enters its bucket in front, and the oldest of the bucket leaves at the end, so that both remembering
-//! and recalling look at one line. For each tick there is the number of its ghosts that are still remembered, so that it
-//! is known which tick is to be forgotten when there are too many. What is forgotten stays in its bucket until it leaves at
-//! the end; every few ticks some buckets are swept, so that nothing is there for long enough that its tick comes again.
+//! The table consists of buckets, each a cache line of sixteen places. A ghost is a fingerprint and the tick
+//! at which it came in, in 32 bits. It enters its bucket at the front, and pushes out the oldest one at the
+//! end; so both remembering and recalling read one cache line. For each tick, the table counts the ghosts
+//! that are still remembered. When there are too many ghosts, it forgets those of the oldest tick. A
+//! forgotten ghost stays in its bucket until it is pushed out. Tick numbers repeat, so every few ticks some
+//! buckets are swept, and no forgotten ghost stays until its tick comes again.
 //!
-//! The order is exact but for buckets that overflow: with nine ghosts a bucket on average, one ghost in four hundred leaves
-//! too soon. Fingerprints have 20 bits: one key in a hundred thousand is taken for a ghost that it is not. Which one, only
-//! the seed decides.
+//! The order is exact except where a bucket overflows: with nine ghosts in a bucket on average, one ghost in
+//! four hundred is forgotten too soon. Fingerprints have 20 bits, so one key in a hundred thousand is
+//! mistaken for a ghost. The secret seed decides which one.
 
 use super::seed::place;
 use crate::memory::{OutOfMemory, TryClone, copied, filled};
@@ -19,10 +20,10 @@ const PLACES: usize = 16;
 /// Ghosts for each bucket, on average.
 const LOAD: usize = 9;
 
-/// Buckets that a table that is being made gets with each ghost.
+/// The buckets that each new ghost adds to a table that is not complete.
 const BUCKETS_A_STEP: usize = 64;
 
-/// About so many ticks for as many ghosts as are remembered.
+/// The number of ticks, about, in which as many ghosts come in as are remembered.
 const TICKS: usize = 500;
 
 /// The bits of a tick.
@@ -30,20 +31,20 @@ const TICK_BITS: u32 = 12;
 const TICK_MASK: u32 = (1 << TICK_BITS) - 1;
 const PRINT_MASK: u32 = u32::MAX >> TICK_BITS;
 
-/// Of so many ticks ghosts can be remembered at once. After as many again they are swept away, long before a tick comes
-/// again.
+/// The most ticks whose ghosts can be remembered at the same time. Half of all tick numbers: forgotten ghosts
+/// are swept away before their tick comes again.
 const MOST_TICKS: usize = 1 << (TICK_BITS - 1);
 
-/// Buckets are swept at one tick in so many.
+/// Buckets are swept once in this many ticks.
 const TICKS_A_SWEEP: u32 = 8;
 
-/// So many ghosts may be of one tick.
+/// The most ghosts of one tick.
 const MOST_OF_A_TICK: usize = u16::MAX as usize;
 
-/// More are not remembered: ticks would come again too soon.
+/// The most ghosts that can be remembered. With more, tick numbers would repeat too soon.
 const LIMIT: usize = MOST_OF_A_TICK * (MOST_TICKS / 2 - 1);
 
-/// A table for so many times as many ghosts as there may be is made anew.
+/// A table is replaced by a smaller one if it is for this many times as many ghosts as are allowed.
 const OUTGROWN: usize = 16;
 
 /// Ghosts, the latest first. A place without one is 0, and behind all others.
@@ -60,7 +61,7 @@ impl Bucket {
         self.0.iter().fold(0, |found, ghost| found | u32::from(ghost >> TICK_BITS == print)) != 0
     }
 
-    /// Puts a ghost in front, and returns what leaves at the end.
+    /// Puts a ghost at the front, and returns the one that is pushed out at the end.
     #[inline]
     fn push(&mut self, ghost: u32) -> u32 {
         let last = self.0[PLACES - 1];
@@ -77,18 +78,19 @@ impl Bucket {
 
 #[derive(Debug)]
 pub(super) struct Ghosts {
-    /// As many as there are yet; what belongs to others is not remembered.
+    /// The buckets that are allocated so far. Ghosts of the others are not remembered.
     buckets: Vec<Bucket>,
-    /// As many as there will be.
+    /// The number of buckets that there will be.
     planned: usize,
-    /// The ghosts that this is for.
+    /// The number of ghosts that the table is made for.
     capacity: usize,
-    /// Ghosts remembered of each tick from `first` to `now`, in a ring whose length is a power of two.
+    /// The number of remembered ghosts of each tick from `first` to `now`, in a ring whose length is a power
+    /// of two.
     of_tick: Box<[u16]>,
-    /// So many are remembered at most.
+    /// The most ghosts that are remembered.
     most: usize,
     len: usize,
-    /// The oldest tick of which ghosts are remembered.
+    /// The oldest tick whose ghosts are remembered.
     first: u32,
     now: u32,
     /// Ghosts that came in since the clock ticked.
@@ -114,19 +116,20 @@ impl Ghosts {
         }
     }
 
-    /// How many are remembered.
+    /// The most ghosts that are remembered.
     pub(super) fn most(&self) -> usize {
         self.most
     }
 
-    /// Another number of hashes. Forgets all where that changes anything.
+    /// Changes the number of hashes that are remembered. If that is a change, forgets all.
     pub(super) fn resize(&mut self, most: usize) {
         if most.min(LIMIT) != self.most {
             *self = Self::new(most);
         }
     }
 
-    /// What is kept of a hash; its bucket is chosen by the highest bits, keys are sampled by the lowest.
+    /// The fingerprint of a hash. It uses neither the highest bits, which choose the bucket, nor the lowest,
+    /// by which keys are sampled.
     #[inline(always)]
     fn print(mixed: u64) -> u32 {
         #[expect(clippy::cast_possible_truncation, reason = "twenty bits are wanted")]
@@ -139,16 +142,17 @@ impl Ghosts {
         self.buckets.get_mut(place(mixed, self.planned))
     }
 
-    /// Ticks from one to another, in a circle.
+    /// The number of ticks from one to another, as tick numbers wrap around.
     #[inline(always)]
     fn since(from: u32, to: u32) -> u32 {
         to.wrapping_sub(from) & TICK_MASK
     }
 
-    /// Whether a place has a ghost that is remembered.
+    /// Whether a place holds a ghost that is remembered.
     #[inline(always)]
     fn is_remembered(&self, ghost: u32) -> bool {
-        // Whether a place is empty cannot be foreseen, so nothing branches on that: it is older than all ghosts.
+        // The processor could not predict a branch on whether a place is empty. So there is none: an empty
+        // place counts as older than all ghosts.
         let age = Self::since(ghost, self.now) + (u32::from(ghost == 0) << TICK_BITS);
         age <= Self::since(self.first, self.now)
     }
@@ -159,13 +163,13 @@ impl Ghosts {
         &mut self.of_tick[at]
     }
 
-    /// Ghosts between two ticks, where so many are remembered.
+    /// The number of ghosts in one tick, if at most `most` are remembered.
     #[inline(always)]
     fn period(most: usize) -> usize {
         most.div_ceil(TICKS).min(MOST_OF_A_TICK)
     }
 
-    /// Allocates an empty table for so many ghosts, which gets its buckets with the ghosts that come in.
+    /// Makes an empty table for `capacity` ghosts. Its buckets are added as ghosts come in.
     #[cold]
     pub(super) fn try_make(&mut self, capacity: usize) -> Result<(), OutOfMemory> {
         let mut made = Self::new(self.most);
@@ -179,8 +183,8 @@ impl Ghosts {
         Ok(())
     }
 
-    /// Remembers a hash, and forgets the oldest where there are more than `limit`, or than there is memory
-    /// for. O(1), over many calls.
+    /// Remembers a hash. If there are then more than `limit`, or more than there is memory for, forgets the
+    /// oldest. Amortized O(1).
     #[inline]
     pub(super) fn remember(&mut self, mixed: u64, limit: usize) {
         let most = self.most.min(limit);
@@ -208,17 +212,18 @@ impl Ghosts {
         }
     }
 
-    /// Whether the table is neither too small for so many ghosts nor far too large.
+    /// Whether the table is neither too small for `most` ghosts nor far too large.
     #[inline(always)]
     fn fits(&self, most: usize) -> bool {
         most <= self.capacity && self.capacity / OUTGROWN <= most.max(TICKS)
     }
 
-    /// Makes a table for so many ghosts, or goes on with making it. Without memory there is none.
+    /// Makes a table for `most` ghosts, or adds buckets to one that is not complete. Without memory, there is
+    /// no table.
     #[cold]
     fn fit(&mut self, most: usize) {
         if most > 0 && !self.fits(most) {
-            // A limit that grows is met in few steps.
+            // If the limit grows, the table doubles, so that it is replaced only a few times.
             let capacity = if most > self.capacity && self.capacity > 0 { 2 * most } else { most };
             if self.try_make(capacity).is_err() {
                 *self = Self::new(self.most);
@@ -244,7 +249,8 @@ impl Ghosts {
         self.first = (self.first + 1) & TICK_MASK;
     }
 
-    /// Empties the places of what is forgotten in some buckets, in all of them in a quarter of the ticks that there are.
+    /// Empties the places of forgotten ghosts in some buckets. All buckets are swept once in a quarter of all
+    /// ticks.
     fn sweep(&mut self) {
         let buckets = self.planned.div_ceil(MOST_TICKS / 2 / TICKS_A_SWEEP as usize);
         for _ in 0..buckets {
@@ -259,14 +265,14 @@ impl Ghosts {
         }
     }
 
-    /// Whether the hash is remembered; it is forgotten with this. O(1).
+    /// Returns whether the hash is remembered, and forgets it. O(1).
     #[inline]
     pub(super) fn recall(&mut self, mixed: u64) -> bool {
         let Some(bucket) = self.bucket(mixed) else { return false };
         bucket.has(Self::print(mixed)) && self.take(mixed)
     }
 
-    /// Takes the latest ghost with a fingerprint that there is out of its bucket. Returns whether it was remembered.
+    /// Takes the latest ghost with this fingerprint out of its bucket. Returns whether it was remembered.
     #[inline(never)]
     fn take(&mut self, mixed: u64) -> bool {
         let print = Self::print(mixed);
@@ -286,7 +292,7 @@ impl Ghosts {
         self.buckets.capacity() * size_of::<Bucket>() + self.of_tick.len() * size_of::<u16>()
     }
 
-    /// Whether buckets are in order, and as many ghosts there as were counted.
+    /// Checks that buckets are in order, and that the number of ghosts is right.
     pub(super) fn check(&self) -> Result<(), String> {
         let age = |ghost: u32| if ghost == 0 { u32::MAX } else { Self::since(ghost, self.now) };
         if let Some(bucket) =

@@ -1,12 +1,12 @@
 //! Least frequently used, with aging: one list for each frequency, the coldest entry in front.
 //!
-//! A frequency counts to [`TOP`] and no further. After every ten accesses an entry (on average,
-//! and at least [`LEAST_PERIOD`] in all) all frequencies are halved, so that what was once hot
-//! and is no longer asked for can leave. Halving is O(1): list 2k and list 2k + 1 become list k
-//! in this order, which leaves the order of eviction as it was, and an entry's frequency is read
-//! as what it was when last touched, halved once for every halving since.
+//! A frequency counts to [`TOP`] and no further. After ten accesses for each entry on average, but at least
+//! [`LEAST_PERIOD`] accesses, all frequencies are halved, so that entries that were once hot and are no
+//! longer used can be evicted. Halving is O(1): lists 2k and 2k + 1 are joined to list k in this order, which
+//! keeps the order of eviction. An entry records its frequency and the number of halvings when it was last
+//! touched; its current frequency is that, halved once for every halving since.
 //!
-//! Among equal frequencies the entry that has had this frequency for the longest time leaves first.
+//! Among equal frequencies, the entry that has had its frequency for the longest time is evicted first.
 
 use super::{Entries, Policy};
 use crate::column::Column;
@@ -19,11 +19,12 @@ const LISTS: usize = TOP + 1;
 const PERIOD_PER_ENTRY: usize = 10;
 const LEAST_PERIOD: usize = 1_000;
 
-/// What is kept of an entry. An access reads and writes both, so they are in one place.
+/// The data on an entry. An access reads and writes both fields, so they are kept together.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counted {
     links: Links,
-    /// The frequency when last touched in the lowest 8 bits, above them the number of halvings then.
+    /// The lowest 8 bits are the frequency when last touched. The bits above are the number of halvings at
+    /// that time.
     mark: u64,
 }
 
@@ -39,7 +40,7 @@ impl Linked for Counted {
     }
 }
 
-/// Evicts the entry that was used least often, lately.
+/// Evicts the entry that was used least often, with older uses counting less.
 #[derive(Debug)]
 pub struct Lfu {
     entries: Column<Counted>,

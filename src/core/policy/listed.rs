@@ -1,5 +1,5 @@
-//! A policy whose entries are shown in the order of their insertion, as a `dict` shows them, whatever
-//! the order of eviction is.
+//! A policy that lists its entries in the order of insertion, as a `dict` does, whatever the order of
+//! eviction is.
 
 use super::{Entries, Lru, Policy};
 use crate::memory::{OutOfMemory, TryClone};
@@ -9,7 +9,7 @@ use crate::slot::Slot;
 #[derive(Debug)]
 pub struct Listed<P> {
     policy: P,
-    /// The list that least-recently-used keeps; only accesses do not reach it.
+    /// The same list as that of least-recently-used, but accesses are not passed on to it.
     inserted: Lru,
 }
 

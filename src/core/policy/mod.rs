@@ -1,10 +1,10 @@
 //! Eviction policies: which entry is evicted when there is no room.
 //!
-//! A policy sees slots and hashes, never keys or values, and keeps what it has to know of each
-//! entry in columns of its own. Every call is O(1). Each policy has a file. The store is generic over
-//! the policy; a program that chooses one at run time makes a policy of several. Several policies share parts, which have
+//! A policy sees slots and hashes, never keys or values, and keeps its data on each entry in columns of its
+//! own. Every call is O(1). Each policy has a file. The store is generic over the policy; a program that
+//! chooses one at run time writes a policy that dispatches to several. Parts that several policies share have
 //! files of their own: `ghosts` and `sketch` remember keys that are not present, `slru` is a window before a
-//! segmented main space, `tuner` finds the best size of the window by miniature simulations.
+//! segmented main space, and `tuner` finds the best configuration by miniature simulations.
 
 mod auto;
 mod exact_lfu;
@@ -45,35 +45,35 @@ use crate::slot::Slot;
 pub trait Entries {
     /// The hash of its key.
     fn hash(&self, slot: Slot) -> u64;
-    /// What it weighs.
+    /// Its weight.
     fn weight(&self, slot: Slot) -> u64;
     /// Whether there may be entries of different weights.
     fn are_weighted(&self) -> bool;
 }
 
-/// What a policy makes the most of, where weights limit the store and entries differ in theirs.
+/// What a policy maximizes, in a store whose entries have different weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Goal {
     /// The number of hits: many light entries rather than few heavy ones.
     #[default]
     Hits,
-    /// The sum of the weights of what is hit.
+    /// The sum of the weights of the entries that are hit.
     Bytes,
 }
 
 /// Decides which entry is evicted next.
 ///
-/// The store promises that every slot it names is present, that [`on_insert`](Self::on_insert)
-/// comes first and [`on_remove`](Self::on_remove) or [`on_evict`](Self::on_evict) last for each
-/// entry, and that it alone removes. Slots are small numbers, given out from 0 on and again after
-/// they have become free. Hashes are as the caller made them. A policy that remembers them mixes
-/// in its seed, so that no user of the cache can choose hashes that collide.
+/// The store promises that every slot it passes has an entry, and that for each entry it calls
+/// [`on_insert`](Self::on_insert) first and [`on_remove`](Self::on_remove) or [`on_evict`](Self::on_evict)
+/// last. Only the store removes entries. Slots are small numbers, given out from 0 on and reused once they
+/// are vacant. Hashes are those of the caller. A policy that remembers hashes mixes in its seed, so that no
+/// user of the cache can choose hashes that collide.
 pub trait Policy {
-    /// A policy for an empty store. What it keeps of each entry may be contiguous for up to `capacity`
-    /// entries (0: none); `seed` feeds its random choices. Allocates nothing: memory grows with the entries.
+    /// A policy for an empty store. Its data on the first `capacity` entries may be contiguous (0: none).
+    /// `seed` seeds its random choices. Allocates nothing: memory grows with the entries.
     fn new(capacity: usize, seed: u64) -> Self;
 
-    /// Forgets everything: it is the policy of an empty store again, as [`new`](Self::new) makes it.
+    /// Forgets everything, so that the policy is as [`new`](Self::new) makes it.
     fn reset(&mut self, capacity: usize, seed: u64)
     where
         Self: Sized,
@@ -81,9 +81,9 @@ pub trait Policy {
         *self = Self::new(capacity, seed);
     }
 
-    /// Makes room for what the policy keeps of an entry at `slot`, so that [`on_insert`](Self::on_insert)
-    /// cannot fail. What a policy remembers of keys that are not present is not included: without
-    /// memory for it, the policy remembers less.
+    /// Makes room for the policy's data on an entry at `slot`, so that [`on_insert`](Self::on_insert) cannot
+    /// fail. This does not include what a policy remembers of keys that are not present: if there is no
+    /// memory for that, the policy remembers less.
     ///
     /// # Errors
     ///
@@ -93,17 +93,17 @@ pub trait Policy {
         Ok(())
     }
 
-    /// The store holds at most `entries` from now on (`usize::MAX`: any number).
+    /// From now on the store holds at most `entries` entries (`usize::MAX`: any number).
     fn set_bound(&mut self, entries: usize) {
         let _ = entries;
     }
 
-    /// What to make the most of; most policies know nothing of weights, and ignore it.
+    /// Sets what to maximize. Most policies ignore weights, and this.
     fn set_goal(&mut self, goal: Goal) {
         let _ = goal;
     }
 
-    /// An entry came in. *Policy leaves:* `slot` known.
+    /// An entry was inserted. *Policy leaves:* `slot` in its structure.
     fn on_insert(&mut self, slot: Slot, hash: u64);
 
     /// An entry was read. *Policy leaves:* the order changed as the policy says.
@@ -116,7 +116,7 @@ pub trait Policy {
         true
     }
 
-    /// Whether accesses with no other call in between may be told in any order, because what they leave is the same.
+    /// Whether accesses lead to the same state in any order, as long as no other call comes in between.
     fn accesses_commute(&self) -> bool {
         false
     }
@@ -140,10 +140,10 @@ pub trait Policy {
         self.on_access(slot, hash);
     }
 
-    /// An entry leaves after this call, not for want of room. *Policy leaves:* no trace of `slot`.
+    /// The store removes an entry after this call, not to make room. *Policy leaves:* no trace of `slot`.
     fn on_remove(&mut self, slot: Slot);
 
-    /// An entry makes room for another. *Policy leaves:* no trace of `slot`; it may remember
+    /// The store evicts an entry after this call. *Policy leaves:* no trace of `slot`; it may remember
     /// `hash`.
     #[inline(always)]
     fn on_evict(&mut self, slot: Slot, hash: u64) {
@@ -151,27 +151,29 @@ pub trait Policy {
         self.on_remove(slot);
     }
 
-    /// The entry at `slot` made room for another, whose hash is `hash`, at the same slot.
+    /// The entry at `slot`, whose hash was `evicted`, was evicted for another with hash `hash`, which takes
+    /// the same slot.
     #[inline(always)]
     fn on_reuse(&mut self, slot: Slot, evicted: u64, hash: u64) {
         self.on_evict(slot, evicted);
         self.on_insert(slot, hash);
     }
 
-    /// Chooses the next victim; the same until something changes. `None` only when empty. O(1), over many calls.
+    /// Chooses the next victim, which stays the same until something changes. `None` only when the store is
+    /// empty. Amortized O(1).
     fn victim(&mut self, entries: &impl Entries) -> Option<Slot>;
 
-    /// Every entry once, the next victim first, and the others about as they would follow if
-    /// nothing else happened. O(n) in all.
+    /// Every entry once: the next victim first, and the others in about the order in which they would be
+    /// evicted if nothing else happened. O(n) in all.
     fn order(&self, entries: impl Entries) -> impl Iterator<Item = Slot>;
 
-    /// Every entry once, in the order in which they are shown to the user. O(n) in all.
+    /// Every entry once, in the order in which a user sees them. O(n) in all.
     fn listing(&self, entries: impl Entries) -> impl Iterator<Item = Slot> {
         self.order(entries)
     }
 
-    /// How well established an entry is, for [`restore`](Self::restore); 0 where the order says
-    /// all there is to say.
+    /// What the policy knows of an entry beyond its place in the order, such as its frequency, for
+    /// [`restore`](Self::restore); 0 if there is nothing else.
     fn rank(&self, slot: Slot, hash: u64) -> u64 {
         let _ = (slot, hash);
         0
@@ -182,7 +184,7 @@ pub trait Policy {
         let _ = (slot, hash, rank);
     }
 
-    /// The entry of a rank, where no two entries have the same.
+    /// The entry with a rank, if no two entries have the same one.
     fn at_rank(&self, rank: u64) -> Option<Slot> {
         let _ = rank;
         None
@@ -195,6 +197,6 @@ pub trait Policy {
     ///
     /// # Errors
     ///
-    /// What was found to be wrong, in words.
+    /// A description of the inconsistency that was found.
     fn check(&self, len: usize) -> Result<(), String>;
 }

@@ -1,10 +1,10 @@
 //! Random replacement: the slots side by side, a victim drawn with equal chances.
 //!
-//! Removing swaps the last slot into the gap. The draw is made ahead, so that the next victim can
-//! be named without changing anything.
+//! Removing an entry swaps the last slot into the gap. The random number for the next victim is drawn ahead,
+//! so that the next victim can be named without changing anything.
 //!
-//! Until an entry is removed, each stands at the place that its slot names, since slots are given out in order and an
-//! eviction gives the victim's to the new entry. The row is not read then.
+//! Slots are given out in order, and an eviction gives the victim's slot to the new entry. So until an entry
+//! is removed, each slot is at the place of the same number, and the row of slots is not read.
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -18,9 +18,9 @@ use crate::slot::Slot;
 #[derive(Debug)]
 pub struct Random {
     slots: Column<Slot>,
-    /// Where in the row each slot stands.
+    /// The place of each slot in the row.
     places: Column<Slot>,
-    /// Whether each slot stands at the place of the same number.
+    /// Whether each slot is at the place of the same number.
     in_order: bool,
     len: usize,
     rng: SmallRng,
@@ -95,7 +95,7 @@ impl Policy for Random {
         self.draw = self.rng.next_u64();
     }
 
-    /// The newcomer stands where its predecessor stood: no other entry moves.
+    /// The new entry takes the place of its predecessor, so no other entry moves.
     #[inline(always)]
     fn on_reuse(&mut self, _slot: Slot, _evicted: u64, _hash: u64) {
         self.draw = self.rng.next_u64();
@@ -106,7 +106,7 @@ impl Policy for Random {
         (self.len > 0).then(|| self.at(self.drawn()))
     }
 
-    /// Any fixed order does: around the row, from the drawn place on.
+    /// Around the row, from the drawn place on; any fixed order would do.
     fn order(&self, _entries: impl Entries) -> impl Iterator<Item = Slot> {
         let drawn = self.drawn();
         (drawn..self.len).chain(0..drawn).map(|place| self.slots.get(Slot::new(place)))
@@ -117,7 +117,8 @@ impl Policy for Random {
         self.places.get(slot).index() as u64
     }
 
-    /// Swaps the entry with the one at the place, so that every entry is at its own once all were restored.
+    /// Swaps the entry with the one at the place `rank`, so that every entry is at its place once all were
+    /// restored.
     fn restore(&mut self, slot: Slot, _hash: u64, rank: u64) {
         if let Some(other) = self.at_rank(rank) {
             let (from, to) = (self.places.get(slot), self.places.get(other));

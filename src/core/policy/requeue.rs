@@ -1,4 +1,4 @@
-//! First in, first out, where a replaced value is as good as a new one. A read changes nothing.
+//! First in, first out, where a replaced value counts as a new entry. A read changes nothing.
 
 use super::{Entries, Lru, Policy};
 use crate::memory::{OutOfMemory, TryClone};
@@ -7,7 +7,7 @@ use crate::slot::Slot;
 /// Evicts the entry that was not written for the longest time.
 #[derive(Debug)]
 pub struct Requeue {
-    /// The same list as least-recently-used keeps; only reads do not reach it.
+    /// The same list as that of least-recently-used, but reads are not passed on to it.
     order: Lru,
 }
 

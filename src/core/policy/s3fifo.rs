@@ -1,10 +1,10 @@
-//! S3-FIFO (Yang et al., SOSP 2023): three queues, all first in, first out. Newcomers enter a small one, a
-//! tenth of the cache; those hit twice there go on to the main one, the others leave and are remembered as
-//! ghosts. Who comes back while its ghost is remembered enters the main queue. The main queue gives each entry
-//! another round for each hit, up to three.
+//! S3-FIFO (Yang et al., SOSP 2023): three queues, all first in, first out. New entries enter the small
+//! queue, a tenth of the cache. Those that are hit twice there go on to the main queue; the others are
+//! evicted and remembered as ghosts. An entry that comes back while its ghost is remembered enters the main
+//! queue. The main queue gives each entry another round for each hit, up to three.
 //!
-//! A hit only counts. Queues are measured in entries, whatever these weigh, so that no entry is too
-//! heavy for the small one.
+//! A hit only increments a counter. The length of a queue is its number of entries, whatever they weigh, so
+//! no entry is too heavy for the small queue.
 
 use super::ghosts::Ghosts;
 use super::seed::Seed;
@@ -20,10 +20,11 @@ const MOST_HITS: u8 = 3;
 const MAIN: u8 = 4;
 /// Hits in the small queue that lead to the main one.
 const PROMOTED: u8 = 2;
-/// Without a bound, ghosts are made for so many entries at first.
+/// Without a bound, the ghosts are for this many entries at first.
 const LEAST_GHOSTS: usize = 64;
 
-/// Evicts what was not hit while it was new, then what was not hit since its last round.
+/// Evicts entries that were not hit while they were new, then entries that were not hit since their last
+/// round.
 #[derive(Debug)]
 pub struct S3Fifo {
     links: Column<Links>,
@@ -36,12 +37,12 @@ pub struct S3Fifo {
     ghosts: Ghosts,
     /// The most entries there may be; `usize::MAX` for any number.
     bound: usize,
-    /// Whether there was no room at least once.
+    /// Whether a victim was ever needed.
     was_full: bool,
 }
 
 impl S3Fifo {
-    /// How many entries there are when the cache is full: as far as that is known.
+    /// The number of entries when the cache is full, as far as that is known.
     #[inline]
     fn full(&self) -> usize {
         if self.bound == usize::MAX { self.small_len + self.main_len } else { self.bound }
@@ -52,7 +53,8 @@ impl S3Fifo {
         (self.full() / 10).max(1)
     }
 
-    /// Whether the next victim is looked for in the main queue, once `more` have come into it.
+    /// Whether the next victim comes from the main queue, once `more` entries have moved there from the small
+    /// one.
     #[inline]
     fn main_is_over(&self, more: usize) -> bool {
         self.small_len == more || self.main_len + more > self.full() - self.small_share().min(self.full())
@@ -87,12 +89,13 @@ impl S3Fifo {
         if self.bound == usize::MAX && (full > 2 * self.ghosts.most() || full < self.ghosts.most() / 4) {
             self.ghosts.resize(full.max(LEAST_GHOSTS));
         }
-        // Where weights limit the cache, a bound may be far away: what is present says how much to remember.
+        // Where weights limit the cache, it may hold far fewer entries than the bound, so the number present
+        // decides how many ghosts to remember.
         let limit = if self.bound == usize::MAX { usize::MAX } else { self.small_len + self.main_len };
         self.ghosts.remember(self.seed.mix(hash), limit.max(LEAST_GHOSTS));
     }
 
-    /// Of a queue, in order, those that were hit from `least` to `most` times.
+    /// The entries of a queue that were hit from `least` to `most` times, in order.
     fn hit(&self, list: List, least: u8, most: u8) -> impl Iterator<Item = Slot> + '_ {
         list.iter(&self.links).filter(move |&slot| (least..=most).contains(&self.hits(slot)))
     }
@@ -127,7 +130,7 @@ impl Policy for S3Fifo {
 
     #[inline]
     fn on_insert(&mut self, slot: Slot, hash: u64) {
-        // A cache that is not full yet has a whole main queue to fill.
+        // A cache that is not full yet fills its main queue, too.
         let fills = !self.was_full && self.small_len >= self.small_share();
         if self.ghosts.recall(self.seed.mix(hash)) || fills {
             self.push_main(slot, 0);
@@ -172,7 +175,7 @@ impl Policy for S3Fifo {
     fn on_reuse(&mut self, slot: Slot, evicted: u64, hash: u64) {
         self.remember(slot, evicted);
         let is_main = self.marks.get(slot) & MAIN != 0;
-        // The cache was full, so only who is remembered enters the main queue.
+        // The cache was full, so only an entry with a ghost enters the main queue.
         match (is_main, self.ghosts.recall(self.seed.mix(hash))) {
             (false, false) => {
                 self.marks.set(slot, 0);
@@ -208,7 +211,7 @@ impl Policy for S3Fifo {
             self.marks.set(slot, MAIN | (hits - 1));
             self.main.move_to_back(&mut self.links, slot);
         }
-        // Nothing was in the main queue: the small one is all there is.
+        // The main queue was empty.
         self.small.front()
     }
 

@@ -1,12 +1,12 @@
-//! What keeps remembered hashes from being foreseen.
+//! A seed for remembered hashes, so that an attacker cannot foresee which of them collide.
 
-/// A secret of one cache's own.
+/// A secret of one cache.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seed(u64);
 
 impl Seed {
     pub(super) fn new(seed: u64) -> Self {
-        // Seeds come from anywhere, also from 0, 1, 2.
+        // Callers may pass small seeds, such as 0, 1, 2.
         Self(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 

@@ -1,8 +1,8 @@
 //! SIEVE (Zhang et al., NSDI 2024): a queue in order of insertion and a hand that goes round it, from old to new. A hit
 //! only marks its entry; the hand takes marks away and evicts the first entry that has none.
 //!
-//! The queue is two lists: what the hand has passed in this round, and what lies ahead of it.
-//! When nothing is ahead, they change places. Something is ahead unless the cache is empty.
+//! The queue is two lists: the entries that the hand has passed in this round, and those ahead of it. When
+//! none is ahead, the two lists change places. So some entry is ahead unless the cache is empty.
 
 use super::{Entries, Policy};
 use crate::column::Column;
@@ -11,25 +11,25 @@ use crate::memory::{OutOfMemory, TryClone};
 use crate::slot::Slot;
 
 const VISITED: u8 = 1;
-/// Which list an entry is in; what that means changes with every round.
+/// Which list an entry is in. Its meaning is swapped in every round.
 const SIDE: u8 = 2;
 
-/// Evicts the oldest entry that was not used since the hand came by.
+/// Evicts the oldest entry that was not hit since the hand last passed it.
 #[derive(Debug)]
 pub struct Sieve {
     links: Column<Links>,
     marks: Column<u8>,
-    /// From the hand to the newest entry.
+    /// The entries from the hand to the newest one.
     ahead: List,
-    /// From the oldest entry to the hand.
+    /// The entries from the oldest one to the hand.
     passed: List,
-    /// The side of what is ahead: 0 or [`SIDE`].
+    /// The side of the entries in `ahead`: 0 or [`SIDE`].
     side: u8,
 }
 
 impl Sieve {
-    /// Begins a new round where nothing is ahead of the hand: who comes in then is the last of the
-    /// new round, not the first.
+    /// Begins a new round if no entry is ahead of the hand. This is not put off to the next eviction, so that
+    /// a new entry is the last of the new round, not the first.
     #[inline]
     fn turn(&mut self) {
         if self.ahead.is_empty() {
@@ -38,7 +38,7 @@ impl Sieve {
         }
     }
 
-    /// The marked or the unmarked of a list, in order.
+    /// The marked or the unmarked entries of a list, in order.
     fn some_of(&self, list: List, visited: u8) -> impl Iterator<Item = Slot> + '_ {
         list.iter(&self.links).filter(move |&slot| self.marks.get(slot) & VISITED == visited)
     }
@@ -102,7 +102,7 @@ impl Policy for Sieve {
         None
     }
 
-    /// Exactly the order in which they would leave.
+    /// Exactly the order in which the entries would be evicted.
     fn order(&self, _entries: impl Entries) -> impl Iterator<Item = Slot> {
         (self.some_of(self.ahead, 0).chain(self.some_of(self.passed, 0)))
             .chain(self.some_of(self.ahead, VISITED))

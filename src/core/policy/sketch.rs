@@ -1,10 +1,10 @@
-//! How often each hash was seen lately, estimated in eight bytes an entry: a count-min sketch of
-//! four-bit counters that is halved now and then.
+//! Estimates how often each hash was seen lately, in eight bytes for each entry: a count-min sketch of
+//! four-bit counters, which are halved regularly.
 //!
-//! The four counters of a hash lie in one block of 64 bytes, which is one cache line. An estimate is
-//! the least of the four, never less than the count while that is below 15 and nothing was halved.
-//! After five increments an entry all counters are halved; a block does so when it is next looked at,
-//! so that no call waits for all of them.
+//! The four counters of a hash lie in one block of 64 bytes, which is one cache line. An estimate is the
+//! least of the four. Before the first halving, it is never less than the true count, up to 15. After five
+//! increments for each entry, all counters are halved. A block halves its counters when it is next used, so
+//! that no call has to halve all of them.
 
 use std::ops::Range;
 
@@ -17,14 +17,15 @@ const ROWS: usize = 4;
 /// Entries that share a block.
 const ENTRIES_PER_BLOCK: usize = 8;
 const INCREMENTS_PER_ENTRY: usize = 5;
-/// The most a counter can count.
+/// The highest count of a counter.
 pub(super) const TOP: u8 = 15;
 
-/// Blocks that a growing sketch gets in a step, and slots whose entries it takes over in one.
+/// A growing sketch allocates this many blocks in a step, and then takes over the counts of this many slots
+/// in a step.
 const BLOCKS_A_STEP: usize = 64;
 const SLOTS_A_STEP: usize = 32;
 
-/// The counters, and the halvings that each block has been through, modulo 256.
+/// The counters, and the number of halvings of each block, modulo 256.
 #[derive(Debug, Default)]
 struct Counters {
     blocks: Vec<[u64; BLOCK]>,
@@ -39,7 +40,7 @@ impl Counters {
         Ok(counters)
     }
 
-    /// Word and shift of a row's counter.
+    /// The word and the shift of a hash's counter in a row.
     #[inline(always)]
     fn place_in_block(mixed: u64, row: usize) -> (usize, u32) {
         #[expect(clippy::cast_possible_truncation, reason = "five bits are wanted")]
@@ -47,7 +48,7 @@ impl Counters {
         (2 * row + (bits & 1) as usize, (bits >> 1 & 15) * 4)
     }
 
-    /// The block of a hash, after so many halvings.
+    /// The block of a hash, halved up to the `halvings`-th halving.
     #[inline(always)]
     fn block(&mut self, mixed: u64, halvings: u8) -> Option<&mut [u64; BLOCK]> {
         let at = place(mixed, self.blocks.len());
@@ -66,13 +67,13 @@ impl Counters {
         self.halved[at] = halvings;
     }
 
-    /// How often a block is still to be halved, as far as that matters.
+    /// How many halvings a block has to catch up on; 4 stands for all that are more, as they leave 0.
     #[inline]
     fn behind(&self, at: usize, halvings: u8) -> u8 {
         halvings.wrapping_sub(self.halved[at]).min(4)
     }
 
-    /// Returns whether there are counters.
+    /// Adds to the counters of a hash. Returns false if there are no counters.
     #[inline(always)]
     fn add(&mut self, mixed: u64, count: u8, halvings: u8) -> bool {
         let Some(block) = self.block(mixed, halvings) else { return false };
@@ -84,7 +85,7 @@ impl Counters {
         true
     }
 
-    /// Lets the estimate of a hash be at least this.
+    /// Raises the estimate of a hash to at least `count`.
     fn raise(&mut self, mixed: u64, count: u8, halvings: u8) {
         let Some(block) = self.block(mixed, halvings) else { return };
         for row in 0..ROWS {
@@ -110,17 +111,18 @@ impl Counters {
     }
 }
 
-/// A larger sketch that is being made, a step at a time.
+/// A larger sketch that is being built, one step at a time.
 #[derive(Debug, Default)]
 struct Successor {
     counters: Counters,
-    /// The blocks it will have; 0 while none is being made.
+    /// The number of blocks it will have; 0 while no sketch is being built.
     blocks: usize,
-    /// The slots up to which entries have been taken over.
+    /// The counts of all entries at slots below this number have been taken over.
     slots: usize,
 }
 
-/// Counts nothing until it has been given a [size](Self::try_resize).
+/// The sketch. It has no counters until [`try_resize`](Self::try_resize) or
+/// [`try_begin_growth`](Self::try_begin_growth) allocates some.
 #[derive(Debug)]
 pub(super) struct Sketch {
     seed: Seed,
@@ -144,16 +146,16 @@ impl Sketch {
         }
     }
 
-    /// Halves the counters after five increments for each of so many entries.
+    /// From now on, halves the counters after five increments for each of `entries` entries.
     pub(super) fn age_after(&mut self, entries: usize) {
         self.period = entries.max(1).saturating_mul(INCREMENTS_PER_ENTRY);
         self.increments = self.increments.min(self.period - 1);
     }
 
-    /// Makes the sketch as large as so many entries need; what was counted stays counted. O(n).
+    /// Makes the sketch as large as `entries` entries need. Counts are kept. O(n).
     ///
-    /// A hash has the same counters in whatever block it is. A block that takes the place of several
-    /// has the largest of their counts, so that no estimate falls.
+    /// The counters of a hash are at the same places in every block. A block that replaces several takes the
+    /// larger of their counts, so no estimate falls.
     pub(super) fn try_resize(&mut self, entries: usize) -> Result<(), OutOfMemory> {
         let (from, to) = (self.counters.blocks.len(), blocks_for(entries));
         if from == to {
@@ -180,14 +182,14 @@ impl Sketch {
         Ok(())
     }
 
-    /// Begins to make the sketch as large as so many entries need. O(1).
+    /// Begins to make the sketch as large as `entries` entries need. O(1).
     pub(super) fn try_begin_growth(&mut self, entries: usize) -> Result<(), OutOfMemory> {
         let blocks = blocks_for(entries);
         self.successor = Successor { counters: Counters::try_with_capacity(blocks)?, blocks, slots: 0 };
         Ok(())
     }
 
-    /// Gives up what was made of a larger sketch.
+    /// Discards a larger sketch that is not complete.
     pub(super) fn abandon_growth(&mut self) {
         self.successor = Successor::default();
     }
@@ -197,9 +199,9 @@ impl Sketch {
         self.successor.blocks > 0
     }
 
-    /// Goes on with making the sketch larger, with the counts of those present alone, and returns whether it has
-    /// grown. A step is O(1), so that no insertion waits for all of them. `hashes` has those of the entries in a
-    /// range of slots, of which there are `slots`.
+    /// Does one step of making the sketch larger, and returns whether it is complete. Only the counts of keys
+    /// that are present are taken over. A step is O(1), so that no insertion does all the work. `slots` is
+    /// the number of slots; `hashes` returns the hashes of the entries in a range of them.
     pub(super) fn grow_on<H: Iterator<Item = u64>>(
         &mut self,
         slots: usize,
@@ -225,18 +227,18 @@ impl Sketch {
         true
     }
 
-    /// How many entries this is made for, in whole blocks.
+    /// The number of entries that the sketch is made for, in whole blocks.
     pub(super) fn entries(&self) -> usize {
         self.counters.blocks.len() * ENTRIES_PER_BLOCK
     }
 
-    /// The hash as the other methods want it.
+    /// The mixed hash, which the other methods take.
     #[inline(always)]
     pub(super) fn mix(&self, hash: u64) -> u64 {
         self.seed.mix(hash)
     }
 
-    /// Counts a hash so many times. O(1).
+    /// Adds `count` to the counters of a hash. O(1).
     #[inline(always)]
     pub(super) fn add(&mut self, mixed: u64, count: u8) {
         if !self.counters.add(mixed, count, self.halvings) {
@@ -252,7 +254,8 @@ impl Sketch {
         }
     }
 
-    /// What is counted before all blocks are there is taken over with the entry.
+    /// Before the successor has all its blocks, nothing is added: the count is taken over with its entry
+    /// later.
     #[cold]
     fn add_in_successor(&mut self, mixed: u64, count: u8) {
         if self.successor.counters.blocks.len() == self.successor.blocks {
@@ -272,7 +275,7 @@ impl Sketch {
 }
 
 impl TryClone for Sketch {
-    /// A copy begins anew to grow.
+    /// The copy does not include a larger sketch that is being built.
     fn try_clone(&self) -> Result<Self, OutOfMemory> {
         let Counters { blocks, halved } = &self.counters;
         let counters = Counters { blocks: copied(blocks)?, halved: copied(halved)? };
@@ -280,12 +283,12 @@ impl TryClone for Sketch {
     }
 }
 
-/// The blocks that so many entries need.
+/// The number of blocks that `entries` entries need.
 fn blocks_for(entries: usize) -> usize {
     entries.div_ceil(ENTRIES_PER_BLOCK).max(1)
 }
 
-/// Sixteen counters, each halved so often.
+/// Sixteen counters, each halved `times` times.
 fn halved(word: u64, times: u8) -> u64 {
     word >> times & (u64::from(TOP >> times) * 0x1111_1111_1111_1111)
 }

@@ -1,5 +1,5 @@
-//! A window of newcomers before a segmented LRU (SLRU). All lists are in order of use. A hit moves an
-//! entry from probation to the protected segment; what that has no room for goes back to probation.
+//! A window of new entries before a segmented LRU (SLRU). All lists are in order of use. A hit moves an entry
+//! from probation to the protected segment; when that is full, its coldest entry goes back to probation.
 
 use crate::column::Column;
 use crate::list::{Links, List};
@@ -15,7 +15,7 @@ pub(super) enum Segment {
 }
 
 const SEGMENT: u8 = 3;
-/// In place of a segment, where there is no entry.
+/// The mark of a slot without an entry.
 const ABSENT: u8 = 3;
 /// What a hit in the window adds to a mark.
 const HIT: u8 = 4;
@@ -28,7 +28,7 @@ pub(super) struct Slru {
     marks: Column<u8>,
     lists: [List; 3],
     lens: [usize; 3],
-    /// Slots up to here have been taken at some time.
+    /// All slots below this number have had an entry at some time.
     slots: usize,
 }
 
@@ -59,7 +59,7 @@ impl Slru {
         }
     }
 
-    /// Hits since the entry came into the window.
+    /// The number of hits since the entry came into the window.
     #[inline]
     pub(super) fn hits(&self, slot: Slot) -> u8 {
         self.marks.get(slot) / HIT
@@ -81,7 +81,7 @@ impl Slru {
         self.lists[segment as usize].front()
     }
 
-    /// The entry that would leave the main space first.
+    /// The entry of the main space that would be evicted first.
     #[inline]
     pub(super) fn coldest_of_main(&self) -> Option<Slot> {
         self.coldest(Segment::Probation).or_else(|| self.coldest(Segment::Protected))
@@ -92,18 +92,18 @@ impl Slru {
         self.lists[segment as usize].iter(&self.links)
     }
 
-    /// The main space's entries, in the order in which they would leave it.
+    /// The entries of the main space, in the order in which they would be evicted.
     pub(super) fn main(&self) -> impl Iterator<Item = Slot> + '_ {
         self.iter(Segment::Probation).chain(self.iter(Segment::Protected))
     }
 
-    /// How many slots there have been at most: where a sweep turns back.
+    /// The number of slots that have ever had an entry, at which a sweep wraps around.
     #[inline]
     pub(super) fn slots(&self) -> usize {
         self.slots
     }
 
-    /// So many slots from a place on, those among them that have entries. Slots come in a circle.
+    /// The entries among the next `slots` slots from `from` on, wrapping around at the end.
     pub(super) fn sweep(&self, from: usize, slots: usize) -> impl Iterator<Item = Slot> + '_ {
         let around = (from..self.slots).chain(0..from.min(self.slots));
         self.present(around.take(slots))
@@ -141,14 +141,14 @@ impl Slru {
         self.push(slot, segment);
     }
 
-    /// Another entry takes the place of one in the window, as its newest entry.
+    /// A new entry takes the slot of one in the window, and is the newest of the window.
     #[inline]
     pub(super) fn renew(&mut self, slot: Slot) {
         self.marks.set(slot, Segment::Window as u8);
         self.lists[Segment::Window as usize].move_to_back(&mut self.links, slot);
     }
 
-    /// An entry is used; at most `protected` may be protected.
+    /// An entry is used. The protected segment holds at most `protected` entries.
     #[inline(always)]
     pub(super) fn access(&mut self, slot: Slot, protected: usize) {
         match self.segment(slot) {
@@ -175,15 +175,15 @@ impl Slru {
             *len += 1;
             self.lens[Segment::Probation as usize] -= 1;
         } else if let Some(coldest) = protection.front() {
-            // It takes the place of the coldest.
+            // The entry takes the place of the coldest one.
             protection.unlink(&mut self.links, coldest);
             probation.push_back(&mut self.links, coldest);
             self.marks.set(coldest, Segment::Probation as u8);
         }
     }
 
-    /// Puts the coldest of a segment on probation, at most so many at once, where it has more entries
-    /// than that.
+    /// While a segment has more than `entries` entries, puts its coldest on probation, at most `at_once` of
+    /// them.
     #[inline]
     pub(super) fn shrink(&mut self, segment: Segment, entries: usize, at_once: usize) {
         if self.len(segment) > entries {

@@ -1,12 +1,12 @@
-//! W-TinyLFU (Einziger, Friedman, Manes, 2017): a window of newcomers, and a segmented main space
-//! that admits an entry only if it was requested more often, lately, than the entry that would be
-//! evicted for it. A [sketch](super::sketch) estimates how often.
+//! W-TinyLFU (Einziger, Friedman, Manes, 2017): a window of new entries, and a segmented main space that
+//! admits an entry only if it was requested more often, lately, than the entry that would be evicted for it.
+//! A [sketch](super::sketch) estimates how often.
 //!
-//! Here the window is not moved step by step, uphill, but chosen from five sizes by miniature
-//! simulations, which see the top from afar: "Adaptive software cache management" (2018) compares
-//! both. Where weights differ, the one that leaves is the least seen for what it weighs, of the
-//! coldest and some others. A hit moves its entry and counts it; an eviction compares two
-//! estimates, or, with weights, at most 64.
+//! The size of the window is not adjusted step by step (hill climbing), but chosen from five sizes by
+//! miniature simulations, which are not caught in a local optimum; "Adaptive software cache management"
+//! (2018) compares both. Where weights differ, the victim is the entry that was seen least often for its
+//! weight, among the coldest and some others. A hit moves its entry and counts it. An eviction compares two
+//! estimates or, with weights, at most 64.
 
 use super::tuner::{Admission, Configuration};
 use super::windowed::{Configurations, Windowed};
@@ -15,7 +15,7 @@ use super::windowed::{Configurations, Windowed};
 #[derive(Clone, Copy, Debug)]
 pub struct Windows;
 
-/// A window of so many thousandths, with admission by frequency.
+/// A window of `window` thousandths of the entries, with admission by frequency.
 pub(super) const fn window(window: usize) -> Configuration {
     Configuration { window, admission: Admission::Frequency }
 }
@@ -25,6 +25,6 @@ impl Configurations for Windows {
         &[window(8), window(100), window(300), window(600), window(990)];
 }
 
-/// Evicts what was not asked for often, lately; a window, of the size that suits the workload, gives
-/// newcomers time to show what they are worth.
+/// Evicts entries that were seldom requested lately. A window, whose size suits the workload, gives new
+/// entries time to collect hits.
 pub type TinyLfu = Windowed<Windows>;

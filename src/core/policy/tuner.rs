@@ -1,11 +1,11 @@
-//! Choosing a configuration by miniature simulations (Waldspurger et al., ATC 2017): a cache many times
-//! smaller for each configuration, all fed with the same small sample of the keys. The tuner takes the
-//! configuration whose miniature has had the most hits lately.
+//! Chooses a configuration by miniature simulations (Waldspurger et al., ATC 2017). For each configuration
+//! there is a much smaller cache, the *miniature*; all are fed with the same small sample of the keys. The
+//! tuner takes the configuration whose miniature has had the most hits lately.
 //!
-//! One more miniature changes its configuration whenever the cache does. If it falls behind the best of the
-//! constant ones, over a period five times as long, changing does not pay: the best configuration seems to
-//! change, as with accesses that go back and forth, but each change costs more than it gains. The tuner then
-//! takes the configuration that is best in the long run.
+//! One more miniature changes its configuration whenever the cache does. If it has fewer hits than the best
+//! of the constant ones, over a period five times as long, changing does not pay: with some workloads, such
+//! as accesses that go back and forth, the best configuration seems to change, but each change costs more
+//! hits than it gains. The tuner then takes the configuration that is best in the long run.
 
 use hashbrown::HashTable;
 
@@ -18,10 +18,10 @@ use crate::slot::Slot;
 /// Which entries move from the window into the main space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// Those seen more often than the victim in the main space.
+    /// Entries that were seen more often than the victim in the main space.
     Frequency,
-    /// Those hit twice in the window, and those that come back while their ghost is remembered. The number is
-    /// ghosts per ten entries.
+    /// Entries that were hit twice in the window, and entries that come back while their ghost is remembered.
+    /// The number is ghosts for each ten entries.
     Ghosts(usize),
 }
 
@@ -34,13 +34,13 @@ pub struct Configuration {
 }
 
 impl Configuration {
-    /// The entries of the window of a cache of so many.
+    /// The number of entries of the window, in a cache of `full` entries.
     #[inline]
     pub(super) fn window_of(self, full: usize) -> usize {
         share(full, self.window, 1000).clamp(1, full.saturating_sub(1).max(1))
     }
 
-    /// How many entries may be protected.
+    /// The number of entries that may be protected.
     #[inline]
     pub(super) fn protected_of(self, full: usize) -> usize {
         share(full - self.window_of(full).min(full), 8, 10)
@@ -54,40 +54,41 @@ impl Configuration {
     }
 }
 
-/// `part / of` of a number, without overflow.
+/// `full * part / of`, without overflow.
 #[inline]
 fn share(full: usize, part: usize, of: usize) -> usize {
     full / of * part + full % of * part / of
 }
 
 /// Whether to admit a candidate, given how often it and the victim were seen. The candidate was seen just
-/// now; in a loop, the victim is about to be. So among frequent entries a lead of one is not enough.
+/// now; in a loop over the keys, the victim is about to be seen. So among frequent entries a lead of one is
+/// not enough.
 #[inline]
 pub(super) fn outweighs(candidate: u8, victim: u8, lucky: bool) -> bool {
     candidate > victim + victim / 4 || (lucky && candidate >= WARM)
 }
 
-/// A candidate seen so often is admitted by luck now and then, so that an attacker cannot keep it out
-/// for good by making others look warmer.
+/// A candidate that was seen at least this often is admitted by chance now and then. Otherwise an attacker
+/// could keep it out for good by making others look more frequent.
 const WARM: u8 = 6;
 
-/// The most entries of a miniature. Eight times as many choose no better.
+/// The most entries of a miniature. Eight times as many do not choose better.
 const LARGEST_MINIATURE: usize = 128;
 /// The number of sampled requests between two decisions.
 const SAMPLED_BETWEEN: u32 = 64;
 /// The least number of requests from one settlement of the credit to the next.
 const LEAST_BETWEEN: usize = 500;
-/// What part of a score is kept from one decision to the next.
+/// The part of a score that is kept from one decision to the next.
 const KEPT: f64 = 0.95;
 /// The same of a score in the long run.
 const KEPT_LONG: f64 = 0.99;
-/// By which part of the sampled requests a configuration must be ahead to be taken.
+/// To be taken, a configuration must be ahead by this part of the sampled requests,
 const MARGIN: f64 = 0.0025;
-/// And by how many hits for each entry of a miniature: after a change some of the contents must be
-/// fetched again before the new configuration pays.
+/// and by this many hits for each entry of a miniature: after a change, some of the contents must be fetched
+/// again before the new configuration pays.
 const COST: f64 = 0.1;
 
-/// A miniature: the cache in one configuration, of hashes only.
+/// A miniature: a small cache of hashes, without values, in one configuration.
 #[derive(Debug)]
 struct Miniature {
     configuration: Configuration,
@@ -99,13 +100,13 @@ struct Miniature {
     index: HashTable<Slot>,
     hashes: Vec<u64>,
     hits: u32,
-    /// Hits, as far as they still count.
+    /// The recent hits: older ones count less.
     lately: f64,
     in_the_long_run: f64,
 }
 
 impl Miniature {
-    /// On this configuration, with so many ghosts.
+    /// An empty miniature of `full` entries, which remembers at most `ghosts` ghosts.
     fn new(configuration: Configuration, full: usize, ghosts: usize) -> Result<Self, OutOfMemory> {
         let mut miniature = Self {
             configuration,
@@ -120,8 +121,8 @@ impl Miniature {
             lately: 0.0,
             in_the_long_run: 0.0,
         };
-        // All at once, so that no request fails. A table that is at most half full does not grow
-        // when entries have come and gone.
+        // Everything is allocated now, so that no request can fail. The index is at most half full; such a
+        // table does not grow when entries come and go.
         miniature.slru.try_reserve(Slot::new(full - 1))?;
         miniature.hashes.try_reserve_exact(full)?;
         miniature.index.try_reserve(2 * full + 1, |_| 0)?;
@@ -226,11 +227,12 @@ impl Miniature {
     }
 }
 
-/// The miniatures and what they have found out.
+/// The miniatures and their scores.
 ///
-/// A simulated request costs several times what it costs the cache itself, so the tuner simulates on
-/// credit: a fixed amount at first, then one request per few misses, which cost the user of the cache far
-/// more, and next to nothing for hits. Without credit, or without misses, the miniatures rest.
+/// A simulated request takes several times as long as the request itself, so the tuner simulates on credit.
+/// It has a fixed credit at first. Then a few misses earn the credit for one simulated request, since a miss
+/// costs the user of the cache far more; hits earn next to nothing. Without credit, or without misses,
+/// nothing is simulated: the miniatures rest.
 #[derive(Debug)]
 pub(super) struct Tuner {
     configurations: &'static [Configuration],
@@ -238,37 +240,37 @@ pub(super) struct Tuner {
     /// Made with the first entry: one for each configuration, and one that changes configuration as the cache does.
     miniatures: Vec<Miniature>,
     current: usize,
-    /// Keys are sampled whose mixed hash has its lowest bits below this.
+    /// A key is sampled if the lowest bits of its mixed hash are below this.
     sampled_below: u64,
     /// The same, or 0 while the miniatures rest.
     feeding_below: u64,
     /// Requests until the credit is settled.
     remaining: usize,
     between: usize,
-    /// What was sampled since then, and since the last decision.
+    /// The requests that were sampled since then (`sampled`), and since the last decision (`undecided`).
     sampled: u32,
     undecided: u32,
-    /// The last sampled key that was looked up and not found, until it is stored: one request, which counts once.
+    /// The last sampled key that was looked up and not found. If it is stored next, both are one request and
+    /// count once.
     missed: Option<u64>,
-    /// Sampled requests, as far as they still count.
+    /// The recent sampled requests: older ones count less.
     lately: f64,
     in_the_long_run: f64,
     /// Sampled requests that may still be simulated.
     credit: usize,
-    /// What was missed since the credit was settled.
+    /// The misses since the credit was settled.
     misses: usize,
 }
 
 /// The bits of a hash by which keys are sampled; the sketch uses others.
 const SAMPLING: u64 = (1 << 20) - 1;
 
-/// Sampled requests that may be simulated before there was any other request; and the most there is
-/// ever credit for.
+/// The credit at the start, and the highest credit.
 const MOST_CREDIT: usize = 1 << 16;
 
-/// In the long run, one request may be simulated for so many misses,
+/// In the long run, one request may be simulated for this many misses,
 const MISSES_PER_CREDIT: usize = 4;
-/// and one for so many requests.
+/// and one for this many requests.
 const REQUESTS_PER_CREDIT: usize = 64;
 
 impl Tuner {
@@ -295,7 +297,7 @@ impl Tuner {
         }
     }
 
-    /// Fits the tuner to another size of the cache. The configuration stays. The scores stay if the
+    /// Adapts the tuner to another size of the cache. The configuration stays. The scores stay if the
     /// miniatures keep their size.
     pub(super) fn resize(&mut self, full: usize) {
         let fresh = Self::new(self.configurations, full);
@@ -318,7 +320,7 @@ impl Tuner {
     pub(super) fn insertion(&mut self) {
         self.misses += 1;
         if self.miniatures.is_empty() && self.begin().is_err() {
-            // Without memory nothing is simulated, until there is some.
+            // Without memory, nothing is simulated until there is some.
             self.miniatures.clear();
         }
     }
@@ -370,8 +372,9 @@ impl Tuner {
         is_counted && self.decide()
     }
 
-    /// Counts a key that was looked up and is not in the cache; it may be in a miniature. Not every program stores what
-    /// it did not find, so this is a request of its own. Returns whether the configuration changed. O(1).
+    /// Counts a key that was looked up and is not in the cache. It may be in a miniature. This counts as a
+    /// request, as not every program stores the key afterwards. Returns whether the configuration changed.
+    /// O(1).
     #[inline(always)]
     pub(super) fn miss(&mut self, mixed: u64) -> bool {
         mixed & SAMPLING < self.feeding_below && self.simulate_miss(mixed)
@@ -393,7 +396,7 @@ impl Tuner {
         self.undecided == SAMPLED_BETWEEN && self.choose()
     }
 
-    /// Settles the credit, and with it whether the miniatures are fed until it is settled again.
+    /// Settles the credit, and decides whether the miniatures are fed until it is settled again.
     #[cold]
     fn settle(&mut self) {
         self.remaining = self.between;
@@ -401,13 +404,13 @@ impl Tuner {
         let misses = std::mem::take(&mut self.misses);
         let earned = misses / MISSES_PER_CREDIT + self.between / REQUESTS_PER_CREDIT;
         self.credit = (self.credit + earned).min(MOST_CREDIT).saturating_sub(sampled as usize);
-        // About as many as the next requests will cost.
+        // About the number of requests that will be sampled until then.
         let expected = (self.between as u64).saturating_mul(self.sampled_below) / (SAMPLING + 1);
         let affordable = self.credit as u64 >= expected || expected <= earned as u64;
         self.feeding_below = if misses > 0 && affordable { self.sampled_below } else { 0 };
     }
 
-    /// Takes the best configuration, and returns whether it is another one.
+    /// Takes the best configuration, and returns whether that is a change.
     fn choose(&mut self) -> bool {
         let sampled = std::mem::take(&mut self.undecided);
         self.lately = self.lately * KEPT + f64::from(sampled);
@@ -420,7 +423,7 @@ impl Tuner {
         let Some((changing, constant)) = self.miniatures.split_last_mut() else { return false };
         #[expect(clippy::cast_precision_loss, reason = "a miniature has few entries")]
         let cost = self.full as f64 * COST;
-        // The first of the best, but rather the present one.
+        // The best configuration; among equals the current one, then the first.
         let best = |score: fn(&Miniature) -> f64, sampled: f64| {
             let mut best = self.current;
             for (at, miniature) in constant.iter().enumerate() {

@@ -20,17 +20,19 @@ pub trait Configurations {
     const CONFIGURATIONS: &'static [Configuration];
 }
 
-/// A sketch for few entries forgets too soon: it is made for so many more than there are.
+/// The sketch is made for this many more entries than there are, as one for few entries would forget too
+/// soon.
 const MORE_IN_SKETCH: usize = 96;
-/// Without a bound, a sketch is made for so many entries at first.
+/// Without a bound, the sketch is made for this many entries at first.
 const LEAST_ENTRIES: usize = 512;
-/// Where weights differ, so many of the coldest of window and main space each are compared.
+/// Where weights differ, an eviction compares this many of the coldest entries of the window, as many of the
+/// main space,
 const COLDEST_COMPARED: usize = 16;
-/// And so many of all the slots, others for every victim.
+/// and the entries of this many slots, which are others at every eviction.
 const SLOTS_COMPARED: usize = 32;
-/// One candidate in so many is lucky.
+/// One candidate in this many is lucky.
 const LUCK: u32 = 128;
-/// Entries that move from a segment that has become too large when one comes in.
+/// The most entries that an insertion moves out of a segment that is too large.
 const MOVED: usize = 8;
 
 /// A windowed, segmented cache in the configuration that its miniature simulations find best.
@@ -42,33 +44,34 @@ pub struct Windowed<C> {
     tuner: Tuner,
     configuration: Configuration,
     bound: usize,
-    /// How many entries there are when the cache is full, as far as that is known.
+    /// The number of entries when the cache is full, as far as that is known.
     full: usize,
-    /// For how many entries tuner, ghosts and the sketch's aging are made.
+    /// The number of entries for which tuner, ghosts and the sketch's aging are made.
     made_for: usize,
     /// The number of entries at which the sketch grows.
     grows_at: usize,
     window: usize,
     protected: usize,
     rng: SmallRng,
-    /// Whether the next candidate is lucky. Drawn ahead, so that naming the next victim changes nothing.
+    /// Whether the next candidate is lucky. This is drawn ahead, so that naming the next victim changes
+    /// nothing.
     lucky: bool,
-    /// Where weights differ, the slot from which on the next victim is looked for, too.
+    /// Where weights differ, the first of the slots that the next eviction compares.
     hand: usize,
-    /// Where weights differ, what counts.
+    /// What to maximize where weights differ.
     goal: Goal,
     configurations: PhantomData<C>,
 }
 
 impl<C: Configurations> Windowed<C> {
-    /// Fits all but the sketch to `full` entries, and keeps what was counted.
+    /// Adapts everything but the size of the sketch to `full` entries, and keeps the counts.
     fn make_for(&mut self, full: usize) {
         (self.full, self.made_for) = (full, full);
         let most = full.saturating_add(MORE_IN_SKETCH);
         self.sketch.abandon_growth();
         self.sketch.age_after(most);
         if self.sketch.entries() > most {
-            // Without memory it stays larger than it has to be.
+            // Without memory, the sketch stays larger than necessary.
             let _ = self.sketch.try_resize(most);
         }
         self.plan_growth();
@@ -78,7 +81,7 @@ impl<C: Configurations> Windowed<C> {
         self.follow_configuration();
     }
 
-    /// Makes the sketch larger, as there are more entries than it is made for: a step at each insertion.
+    /// Makes the sketch larger, one step at each insertion, as there are more entries than it is made for.
     #[cold]
     fn grow(&mut self, present: &impl Entries) {
         if self.sketch.is_growing() {
@@ -93,11 +96,11 @@ impl<C: Configurations> Windowed<C> {
         let most = self.made_for.saturating_add(MORE_IN_SKETCH);
         let wanted = if self.bound == usize::MAX { most } else { 2 * entries };
         if self.sketch.try_begin_growth(wanted.max(least).min(most)).is_err() {
-            // Without memory the counters are shared by more.
+            // Without memory, more entries share the counters.
             self.grows_at = total + total / 2 + 1;
             return;
         }
-        // The first one counts from the first entry on.
+        // The first sketch is completed at once, so that it counts from the first entry on.
         while entries == 0 && total <= LEAST_ENTRIES && self.sketch.is_growing() {
             self.go_on_growing(present);
         }
@@ -110,21 +113,21 @@ impl<C: Configurations> Windowed<C> {
         }
     }
 
-    /// Settles at how many entries the sketch is to grow.
+    /// Computes the number of entries at which the sketch will grow.
     fn plan_growth(&mut self) {
         let entries = self.sketch.entries();
         self.grows_at = if self.bound == usize::MAX {
-            // One that never evicts needs none.
+            // A cache that never evicts needs no sketch.
             if entries == 0 { 0 } else { 2 * entries + 1 }
         } else if entries < self.made_for.saturating_add(MORE_IN_SKETCH) {
-            // What is overestimated in a small sketch stays so in a larger one, so it is not filled to the brim.
+            // Overestimates of a small sketch are carried over to a larger one, so it grows when half full.
             entries / 2
         } else {
             usize::MAX
         };
     }
 
-    /// Only weights limit how many entries there are: there is room for as many as there are now.
+    /// Adapts to the number of entries that are present, where only weights limit it.
     #[cold]
     fn adapt(&mut self, total: usize) {
         if total / 2 > self.made_for || (total < self.made_for / 2 && self.made_for > LEAST_ENTRIES) {
@@ -152,14 +155,14 @@ impl<C: Configurations> Windowed<C> {
         self.sketch.estimate(self.sketch.mix(entries.hash(slot)))
     }
 
-    /// Notes what is to be known of an entry that is evicted.
+    /// Updates everything but the segments before an entry is evicted.
     #[inline]
     fn prepare_eviction(&mut self, slot: Slot, hash: u64) {
         let total = self.slru.total();
         if total.abs_diff(self.full) > self.full / 8 && total <= self.bound {
             self.adapt(total);
         }
-        // Those from the main space had their time: if they came back to it at once, they would push out others.
+        // Entries from the main space leave no ghost: if they came back at once, they would push out others.
         if self.slru.segment(slot) == Segment::Window {
             self.ghosts.remember(self.sketch.mix(hash), usize::MAX);
         }
@@ -172,7 +175,7 @@ impl<C: Configurations> Windowed<C> {
         }
     }
 
-    /// Counts a key that comes in. Returns whether it enters the main space.
+    /// Counts a key that is inserted. Returns whether it enters the main space at once.
     #[inline]
     fn prepare_insertion(&mut self, hash: u64) -> bool {
         if C::CONFIGURATIONS.len() > 1 {
@@ -180,13 +183,13 @@ impl<C: Configurations> Windowed<C> {
         }
         let mixed = self.sketch.mix(hash);
         self.count(mixed);
-        // With an empty probation segment, newcomers would have to compete with the warmest entries.
+        // With an empty probation segment, new entries would have to compete with the warmest ones.
         self.slru.shrink(Segment::Protected, self.protected, MOVED);
         self.ghosts.recall(mixed) && self.configuration.admission != Admission::Frequency
     }
 
-    /// Whether the candidate, the coldest of the window, may enter the main space in place of
-    /// the victim, the coldest there.
+    /// Whether `candidate`, the coldest entry of the window, may enter the main space in place of `victim`,
+    /// the coldest entry there.
     fn admits(&self, candidate: Slot, victim: Slot, entries: &impl Entries) -> bool {
         match self.configuration.admission {
             Admission::Ghosts(_) => self.slru.hits(candidate) >= 2,
@@ -196,15 +199,16 @@ impl<C: Configurations> Windowed<C> {
         }
     }
 
-    /// Of those that might leave next, the one that was seen least often for what it weighs. Being
-    /// seen counts twice, so that a heavy entry in great demand stays. Beside the coldest there are
-    /// some from anywhere, so that the heavy and worthless do not stay until they are cold.
+    /// The entry with the lowest value for its weight, among the coldest and some others. The value is the
+    /// square of the number of times it was seen, so that a heavy entry that is often used stays. The others
+    /// come from any slot, so that a heavy entry that is never used need not become one of the coldest first.
     fn least_worth(&self, entries: &impl Entries) -> Option<Slot> {
         let value = |slot: Slot| {
             let seen = u128::from(self.seen(slot, entries)) + 1;
             let weight = match self.goal {
                 Goal::Hits => u128::from(entries.weight(slot).max(1)),
-                // Of a heavy entry as many bytes are hit as of all the light ones that would fit in its place.
+                // A hit of a heavy entry brings as many bytes as hits of all the light ones that would fit in
+                // its place.
                 Goal::Bytes => 1,
             };
             (seen * seen, weight)

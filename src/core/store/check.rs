@@ -8,7 +8,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
     ///
     /// # Errors
     ///
-    /// What was found to be wrong, in words: a bug in this crate.
+    /// A description of the inconsistency that was found: a bug in this crate.
     pub fn check(&self) -> Result<(), String> {
         if self.is_over() {
             return Err("the limits do not hold".into());

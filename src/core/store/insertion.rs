@@ -1,4 +1,4 @@
-//! How entries enter a store, and how room is made for them.
+//! Insertion of entries into a store, and making room for them.
 
 use super::{Cause, EntryStore, Present, RemovalSink, Removed};
 use crate::clock::{Clock, Nanos};
@@ -11,7 +11,7 @@ use crate::slot::Slot;
 use crate::tags::{Prepared, Tags};
 use crate::wheel::Wheel;
 
-/// How many expired entries a call removes on the way to what it was asked for.
+/// The most expired entries that a call which makes room removes first.
 const EXPIRED_A_CALL: usize = 64;
 
 /// An entry to store.
@@ -21,13 +21,14 @@ pub struct New<K, V> {
     pub key: K,
     /// The value.
     pub value: V,
-    /// What it adds to the sum of weights.
+    /// Its weight.
     pub weight: u64,
-    /// When it expires.
+    /// When it expires; `None` for never.
     pub deadline: Option<Nanos>,
 }
 
-/// Where an entry is to be stored, and whether that is a vacant slot; otherwise it is the victim's.
+/// The slot at which an entry will be stored, and whether that slot is vacant. If it is not, it is the
+/// victim's.
 #[derive(Debug)]
 #[must_use]
 pub struct PlainPlace(Slot, bool);
@@ -44,7 +45,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
             return Err(Error::TooHeavy { weight, limit: self.most_weight });
         }
         if self.most_weight == u64::MAX {
-            // Nothing will be evicted for its weight, so the sum itself must hold.
+            // Without a limit of weight nothing is evicted for it, so the sum itself must fit.
             self.weights.admit(weight, found.map_or(0, |slot| self.weights.get(slot)))?;
         }
         if found.is_none() && self.len() >= Slot::LIMIT && self.most_items >= Slot::LIMIT {
@@ -68,8 +69,8 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
     ///
     /// # Errors
     ///
-    /// [`Error`] and the entry itself, where it is refused; nothing has changed then. Only where the sink
-    /// has no memory for all that is evicted, what it took stays evicted.
+    /// [`Error`] and the entry itself, if it is refused; nothing has changed. There is one exception: if the
+    /// sink runs out of memory while entries are evicted, those that it took stay evicted.
     #[inline]
     pub fn put(
         &mut self,
@@ -101,7 +102,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         let live = found.filter(|&slot| !self.has_expired(slot, clock));
         let prepared = self.admit(found, new.weight).and_then(|()| {
             if found.is_some() {
-                // For what has expired or is replaced.
+                // Room for the entry at `found`, which has expired or will be replaced.
                 sink.try_reserve()?;
             }
             self.prepare(live, hash, new.weight, new.deadline, tags, clock)
@@ -226,7 +227,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         self.index.try_reserve(short(hash), |moved| hashes.get(moved))
     }
 
-    /// Adds a slot under a hash, for which there is room.
+    /// Adds a slot under a hash. There must be room.
     #[inline(always)]
     fn insert_in_index(&mut self, slot: Slot, hash: u64) {
         self.hashes.set(slot, short(hash));
@@ -267,7 +268,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         self.change_deadline(slot, new.deadline);
     }
 
-    /// Changes the weight of an entry, and evicts others where it has become heavier.
+    /// Changes the weight of an entry, and evicts others if the limit is exceeded.
     #[cold]
     fn reweigh(
         &mut self,
@@ -277,7 +278,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         sink: &mut impl RemovalSink<K, V>,
     ) -> Result<(), OutOfMemory> {
         let (old, deadline) = (self.weights.get(slot), self.deadline(slot));
-        // Without a deadline it cannot expire while room is made for it.
+        // Without a deadline the entry cannot expire while room is made.
         self.change_deadline(slot, None);
         self.weights.remove(slot);
         let room = if self.weights.total() > self.most_weight - weight {
@@ -290,13 +291,13 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         room
     }
 
-    /// Changes the weight of the live entry at `slot`, whose value was changed in place, and evicts others where it becomes
-    /// heavier. It does not count as accessed. O(1) for each entry that is removed.
+    /// Changes the weight of the live entry at `slot`, whose value was changed in place, and evicts others if
+    /// the limit is exceeded. This does not count as an access. O(1) for each entry that is removed.
     ///
     /// # Errors
     ///
-    /// [`Error`]; the entry has the weight it had. Only where the sink has no memory for all that is evicted, what it took
-    /// stays evicted.
+    /// [`Error`]; the entry keeps its weight. If the sink runs out of memory while entries are evicted, those
+    /// that it took stay evicted.
     pub fn set_weight(
         &mut self,
         slot: Slot,
@@ -313,8 +314,8 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         Ok(())
     }
 
-    /// Replaces the value of the live entry at `slot`, which is under `hash`, and returns the old value. Weight and
-    /// deadline stay, tags are removed. O(1).
+    /// Replaces the value of the live entry at `slot`, whose key has the hash `hash`, and returns the old
+    /// value. The entry keeps its weight and deadline, and loses its tags. O(1).
     #[inline(always)]
     pub fn exchange(&mut self, slot: Slot, hash: u64, value: V) -> V {
         // Nobody lives to see it overflow.
@@ -333,8 +334,9 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         self.wheel.is_none() && self.weights.all_one() && self.len() < Slot::LIMIT
     }
 
-    /// Finds a place for an entry under a key that is absent, in a [plain](Self::is_plain) store: a vacant slot,
-    /// or the next victim's. To be handed to [`insert_plain`](Self::insert_plain) before anything else. O(1).
+    /// Finds a place for an entry whose key is absent, in a [plain](Self::is_plain) store: a vacant slot, or
+    /// the next victim's. The caller passes it to [`insert_plain`](Self::insert_plain) before any other call.
+    /// O(1).
     ///
     /// # Errors
     ///
@@ -352,8 +354,8 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         }
     }
 
-    /// Stores an entry in its place, of weight 1 and without deadline or tags. O(1); what
-    /// [`put`](Self::put) does, in fewer steps. Returns the victim whose place it was.
+    /// Stores an entry of weight 1, without deadline or tags, at its place. Returns the victim whose place it
+    /// takes. Does what [`put`](Self::put) does, in fewer steps. O(1).
     #[inline(always)]
     pub fn insert_plain(
         &mut self,
@@ -390,7 +392,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
     ///
     /// # Errors
     ///
-    /// [`OutOfMemory`]; the entry has the deadline it had.
+    /// [`OutOfMemory`]; the entry keeps its deadline.
     #[inline]
     pub fn set_deadline(
         &mut self,
@@ -405,7 +407,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         Ok(())
     }
 
-    /// [`set_deadline`](Self::set_deadline), for a slot whose deadline was prepared or is there.
+    /// [`set_deadline`](Self::set_deadline), for a slot that has room for a deadline.
     #[inline]
     fn change_deadline(&mut self, slot: Slot, deadline: Option<Nanos>) {
         if let Some(wheel) = &mut self.wheel {
@@ -413,8 +415,8 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         }
     }
 
-    /// Removes entries until `items` more of `weight` fit: first those that have expired, then victims.
-    /// Never removes `kept`.
+    /// Removes entries until `items` more entries, of weight `weight` together, fit: first expired ones, then
+    /// victims. Never evicts `kept`.
     #[inline]
     fn make_room(
         &mut self,

@@ -4,13 +4,14 @@ use std::num::NonZeroU64;
 
 use crate::slot::Slot;
 
-/// Of stores of at most so many entries, what belongs to each entry is contiguous.
+/// In stores bounded to at most this many entries, the data of all entries are contiguous.
 const LARGEST_PIECE: usize = 1 << 22;
 
-/// Of other stores, that of the first entries: most have no more, and a lookup beyond the first piece costs more.
+/// In other stores, the data of this many first entries are contiguous. Most stores have no more, and a
+/// lookup beyond the first piece costs more.
 const FIRST_PIECE: usize = 1 << 15;
 
-/// What a store of few entries is ready for, as its bound may be raised.
+/// The least that a bounded store keeps contiguous, as its bound may be raised later.
 const LEAST: usize = 1 << 12;
 
 /// How much a store may hold.
@@ -43,14 +44,14 @@ impl Limits {
         if self.items.is_some() { self.most_items() } else { usize::MAX }
     }
 
-    /// The bound as the index wants it: 0 for any number. The room for an entry is reserved before its victim is
-    /// removed, so there is one slot more than there are entries.
+    /// The bound for the index: 0 for any number. The store reserves room for an entry before it removes the
+    /// victim, so there is one slot more than there are entries.
     pub(super) fn bound_of_index(&self) -> usize {
         if self.items.is_some() { self.most_items() + 1 } else { 0 }
     }
 
-    /// How much of what belongs to each entry is contiguous. A slot may be claimed before room is made, so
-    /// there is one slot more than there are entries.
+    /// For how many entries the data are contiguous. A slot may be claimed before room is made, so there is
+    /// one slot more than there are entries.
     pub(super) fn capacity(&self) -> usize {
         match self.items {
             Some(_) if self.most_items() <= LARGEST_PIECE => (self.most_items() + 1).max(LEAST),

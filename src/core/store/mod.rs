@@ -2,18 +2,18 @@
 //!
 //! # How it works
 //!
-//! *Lookup.* The caller brings the hash, of which the lowest 32 bits count, and decides equality in a closure that
-//! may fail with an error of its own. [`EntryStore::find`] returns a [`Slot`]. All calls that change something take that
-//! slot, so an error in a comparison leaves the store unchanged.
+//! *Lookup.* The caller passes the hash, of which the store uses the lowest 32 bits, and a closure that
+//! compares keys. The closure may fail with an error of its own. [`EntryStore::find`] returns a [`Slot`]. All
+//! calls that change something take that slot. So an error in a comparison leaves the store unchanged.
 //!
 //! *Removal.* One private function, `remove_entry`, removes entries. It keeps the counters and pushes the
 //! entry into the caller's [`RemovalSink`]. The store itself never drops a key or a value: the caller
 //! decides when destructors run.
 //!
-//! *Bounds.* Room is made before an entry comes in: expired entries are removed first, then the
-//! policy's victims. A call that refuses an entry has changed nothing.
+//! *Bounds.* The store makes room before it inserts an entry: it removes expired entries first, then the
+//! policy's victims. A call that refuses an entry changes nothing.
 //!
-//! *Time.* The caller brings a clock. It is read only where an entry has a deadline.
+//! *Time.* The caller passes a clock. The store reads it only where an entry has a deadline.
 
 mod check;
 mod insertion;
@@ -39,7 +39,7 @@ pub use removal::{Cause, Drained, RemovalSink, Removed};
 
 type FoundNode<'a, K, V> = (Slot, &'a Node<K, V>);
 
-/// Whether the hash of a key that was found is the one that is looked for.
+/// Tells whether a candidate entry has the hash that is looked up.
 #[derive(Debug)]
 pub struct HashCheck<'a> {
     hashes: &'a Column<u32>,
@@ -48,7 +48,7 @@ pub struct HashCheck<'a> {
 }
 
 impl HashCheck<'_> {
-    /// Looks at the hash. O(1).
+    /// Whether the candidate's hash equals the one that is looked up. O(1).
     #[inline(always)]
     #[must_use]
     pub fn agrees(&self) -> bool {
@@ -59,15 +59,15 @@ impl HashCheck<'_> {
 /// What [`EntryStore::hit_if`] found.
 #[derive(Debug)]
 pub enum Lookup<'a, V> {
-    /// The value, of which a hit was counted.
+    /// The value. A hit was counted.
     Hit(&'a V),
-    /// An entry that may not be served. Nothing was counted.
+    /// There is an entry, but `is_live` rejected it. Nothing was counted.
     NotServed,
     /// No entry.
     Absent,
 }
 
-/// What a policy may ask about: the hashes and weights of a store.
+/// The hashes and weights of a store, for a policy to ask about.
 struct Present<'a>(&'a Column<u32>, &'a Weights);
 
 impl Entries for Present<'_> {
@@ -91,7 +91,7 @@ impl Entries for Present<'_> {
 #[derive(Debug)]
 pub struct EntryStore<K, V, P: Policy> {
     nodes: Arena<Node<K, V>>,
-    /// What is kept of the hash of each entry's key.
+    /// The lowest 32 bits of the hash of each entry's key.
     hashes: Column<u32>,
     index: Index,
     policy: P,
@@ -104,7 +104,7 @@ pub struct EntryStore<K, V, P: Policy> {
     tags: Option<TryBox<Tags>>,
     /// Made with the first stamp.
     stamps: Option<TryBox<Column<u64>>>,
-    /// Made with the first time that an entry was fetched at.
+    /// Made with the first [fetch time](Self::set_fetched).
     fetched: Option<TryBox<Column<Nanos>>>,
     stats: Stats,
     limits: Limits,
@@ -115,7 +115,7 @@ pub struct EntryStore<K, V, P: Policy> {
 }
 
 impl<K, V, P: Policy> EntryStore<K, V, P> {
-    /// An empty store. O(1). Allocates nothing: memory grows with what is stored, whatever the limits are.
+    /// An empty store. O(1). Allocates nothing: memory grows with the entries, whatever the limits are.
     #[must_use]
     pub fn new(limits: Limits, seed: u64) -> Self {
         Self::with_policy(limits, seed, P::new(limits.capacity(), seed))
@@ -146,7 +146,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         }
     }
 
-    /// The number of entries, those included that have expired and were not removed yet.
+    /// The number of entries, including expired ones that were not removed yet.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
@@ -165,7 +165,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         self.weights.total()
     }
 
-    /// Says what the policy is to make the most of, where it can choose.
+    /// Sets what the policy maximizes, where it takes weights into account.
     pub fn set_goal(&mut self, goal: Goal) {
         self.goal = goal;
         self.policy.set_goal(goal);
@@ -188,7 +188,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         self.stats = Stats::default();
     }
 
-    /// Bytes allocated for tables, nodes and policy, without what keys and values own.
+    /// Bytes allocated for tables, nodes and policy. Memory that keys and values own is not included.
     #[must_use]
     pub fn allocated_bytes(&self) -> usize {
         self.nodes.allocated_bytes()
@@ -215,8 +215,9 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         self.find_by_key(hash, |key, hash| if hash.agrees() { eq(key) } else { Ok(false) })
     }
 
-    /// Like [`find`](Self::find), for an `eq` that is as quick as a look at the hash: of the keys that it is asked about,
-    /// one in a hundred has another hash. It looks at the hash where equal keys may have different ones. O(1).
+    /// Like [`find`](Self::find), for an `eq` that costs no more than comparing hashes. `eq` is also called
+    /// for keys with another hash, about one call in a hundred. Where equal keys may have different hashes,
+    /// `eq` must ask the [`HashCheck`]. O(1).
     ///
     /// # Errors
     ///
@@ -231,8 +232,8 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         Ok(found.map(|(slot, _)| slot))
     }
 
-    /// [`find_by_key`](Self::find_by_key), with the node: all of the store but these three can be changed while that is
-    /// borrowed.
+    /// [`find_by_key`](Self::find_by_key), which also returns the node. It borrows only these three fields,
+    /// so the caller can change the rest of the store while it holds the node.
     #[inline(always)]
     fn find_node<'a, E>(
         index: &Index,
@@ -286,7 +287,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         &mut self.nodes.get_mut(slot).value
     }
 
-    /// The key at `slot`, if an entry is there at all.
+    /// The key at `slot`, or `None` if the slot is vacant.
     #[must_use]
     pub fn key_at(&self, slot: Slot) -> Option<&K> {
         self.nodes.try_get(slot).map(|node| &node.key)
@@ -298,7 +299,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         self.weights.get(slot)
     }
 
-    /// When an entry expires.
+    /// When an entry expires; `None` if never.
     #[inline(always)]
     #[must_use]
     pub fn deadline(&self, slot: Slot) -> Option<Nanos> {
@@ -343,13 +344,14 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         self.value(slot)
     }
 
-    /// Finds an entry and counts a hit if it may be served, in one: [`find_by_key`](Self::find_by_key) and [`hit`](Self::hit), where
-    /// `is_live` says of the slot that was found what [`has_expired`](Self::has_expired) and others say. Counts a miss,
-    /// too, if `counts_misses`. O(1).
+    /// Finds an entry and counts a hit if it may be served: [`find_by_key`](Self::find_by_key) and
+    /// [`hit`](Self::hit) in one call. `is_live` decides whether the entry at a slot may be served, for
+    /// example by [`has_expired`](Self::has_expired). If there is no entry and `counts_misses` is true,
+    /// counts a miss. O(1).
     ///
     /// # Errors
     ///
-    /// The first that `eq` returns. Nothing has changed then.
+    /// The first that `eq` returns; nothing has changed.
     #[inline(always)]
     pub fn hit_if<E>(
         &mut self,
@@ -381,33 +383,35 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         Ok(Lookup::Hit(&node.value))
     }
 
-    /// Whether the policy has to be told of an [access](Self::access) of this entry. O(1).
+    /// Whether an [access](Self::access) of this entry would change anything in the policy. If not, the call
+    /// may be left out. O(1).
     #[inline(always)]
     #[must_use]
     pub fn notices_access(&self, slot: Slot) -> bool {
         self.policy.notices_access(slot)
     }
 
-    /// Whether the policy has to be told of a [miss](Self::miss).
+    /// Whether a [miss](Self::miss) may change anything in the policy.
     #[inline(always)]
     #[must_use]
     pub fn notices_misses(&self) -> bool {
         self.policy.notices_misses()
     }
 
-    /// Whether accesses with no other call in between may be told in any order.
+    /// Whether the order of accesses does not matter, as long as no other call comes in between.
     #[must_use]
     pub fn accesses_commute(&self) -> bool {
         self.policy.accesses_commute()
     }
 
-    /// Tells the policy of an access that [`count`](Self::count) counts, or has counted. O(1).
+    /// Tells the policy of an access, without counting a hit: the caller counts it with
+    /// [`count`](Self::count). O(1).
     #[inline(always)]
     pub fn access(&mut self, slot: Slot) {
         self.policy.on_access(slot, self.hash(slot));
     }
 
-    /// Counts hits and misses of reads that were made elsewhere.
+    /// Adds to the hit and miss counters, for reads that did not go through [`get`](Self::get).
     pub fn count(&mut self, hits: u64, misses: u64) {
         self.stats.hits += hits;
         self.stats.misses += misses;
@@ -420,7 +424,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         self.policy.on_miss(u64::from(short(hash)));
     }
 
-    /// Returns the slot found, unless its entry has expired: then removes the entry. O(1).
+    /// Returns the slot that was found. If its entry has expired, removes the entry and returns `None`. O(1).
     #[inline(always)]
     pub fn live(
         &mut self,
@@ -441,7 +445,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         self.tags.iter().flat_map(move |tags| tags.of(slot))
     }
 
-    /// How many entries have a tag, those included that have expired and were not removed yet. O(1).
+    /// The number of entries that have a tag, including expired ones that were not removed yet. O(1).
     #[must_use]
     pub fn count_tagged(&self, tag: &str) -> usize {
         self.tags.as_ref().and_then(|tags| Some(tags.len(tags.find(tag)?))).unwrap_or(0)
@@ -454,14 +458,14 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         self.wheel.is_some()
     }
 
-    /// When to call [`expire`](Self::expire) next: within a millisecond of the next deadline
-    /// where that is near, earlier where it is far. O(1).
+    /// When to call [`expire`](Self::expire) next: within about a millisecond of the next deadline if that is
+    /// near, earlier if it is far. O(1).
     #[must_use]
     pub fn next_expiry(&self) -> Option<Nanos> {
         self.wheel.as_ref()?.next_event()
     }
 
-    /// The next victim, the first of [`slots`](Self::slots). O(1), over many calls.
+    /// The next victim, which is the first of [`slots`](Self::slots). Amortized O(1).
     #[must_use]
     pub fn victim(&mut self) -> Option<Slot> {
         self.policy.victim(&Present(&self.hashes, &self.weights))
@@ -472,13 +476,14 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         self.policy.order(Present(&self.hashes, &self.weights))
     }
 
-    /// The slots of all entries in the order in which they are shown: that of [`slots`](Self::slots), unless
-    /// the policy keeps another. O(n) in all.
+    /// The slots of all entries in the order in which a user sees them: that of [`slots`](Self::slots),
+    /// unless the policy keeps another for this. O(n) in all.
     pub fn listing(&self) -> impl Iterator<Item = Slot> {
         self.policy.listing(Present(&self.hashes, &self.weights))
     }
 
-    /// How well established an entry is, for [`restore`](Self::restore).
+    /// What the policy knows of an entry beyond its place in the order, such as its frequency, for
+    /// [`restore`](Self::restore) to put back.
     #[must_use]
     pub fn rank(&self, slot: Slot) -> u64 {
         self.policy.rank(slot, self.hash(slot))
@@ -489,25 +494,25 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         self.policy.restore(slot, self.hash(slot), rank);
     }
 
-    /// The entry of a [`rank`](Self::rank), where the policy gives each entry its own. O(1).
+    /// The entry with a [`rank`](Self::rank), if the policy gives each entry a different one. O(1).
     #[must_use]
     pub fn at_rank(&self, rank: u64) -> Option<Slot> {
         self.policy.at_rank(rank)
     }
 
-    /// The number that the owner keeps with an entry; 0 where there is none. O(1).
+    /// The number that the owner of the store keeps with an entry; 0 if it set none. O(1).
     #[inline]
     #[must_use]
     pub fn stamp(&self, slot: Slot) -> u64 {
         self.stamps.as_ref().map_or(0, |stamps| stamps.get(slot))
     }
 
-    /// Keeps a number with an entry until the entry is removed. A slot that is used again has the old
+    /// Keeps a number with an entry until the entry is removed. A slot that is reused still has the old
     /// number, so set one for each new entry. O(1).
     ///
     /// # Errors
     ///
-    /// [`OutOfMemory`]; the entry has the number it had.
+    /// [`OutOfMemory`]; the entry keeps its number.
     pub fn set_stamp(&mut self, slot: Slot, stamp: u64) -> Result<(), OutOfMemory> {
         let stamps = match &mut self.stamps {
             Some(stamps) => stamps,
@@ -518,19 +523,19 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         Ok(())
     }
 
-    /// When the entry was fetched, see [`set_fetched`](Self::set_fetched); 0 if that was never said. O(1).
+    /// When the entry was fetched, see [`set_fetched`](Self::set_fetched); 0 if that was never set. O(1).
     #[inline]
     #[must_use]
     pub fn fetched(&self, slot: Slot) -> Nanos {
         self.fetched.as_ref().map_or(0, |fetched| fetched.get(slot))
     }
 
-    /// Keeps the time at which an entry was fetched from elsewhere, under the same terms as
-    /// [`set_stamp`](Self::set_stamp). O(1).
+    /// Keeps the time at which an entry was fetched from another store. Like a [stamp](Self::set_stamp), it
+    /// must be set for each new entry. O(1).
     ///
     /// # Errors
     ///
-    /// [`OutOfMemory`]; the entry has the time it had.
+    /// [`OutOfMemory`]; the entry keeps its time.
     pub fn set_fetched(&mut self, slot: Slot, time: Nanos) -> Result<(), OutOfMemory> {
         let fetched = match &mut self.fetched {
             Some(fetched) => fetched,
@@ -546,11 +551,11 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         self.nodes.iter().map(|(_, node)| (&node.key, &node.value))
     }
 
-    /// The same store, with the keys and values that the closure makes of the old ones. O(n).
+    /// A copy of the store whose keys and values `convert` makes from the old ones. O(n).
     ///
     /// # Errors
     ///
-    /// [`OutOfMemory`]; what the closure made is dropped.
+    /// [`OutOfMemory`]; the keys and values that `convert` made are dropped.
     pub fn try_map<L, W>(
         &self,
         mut convert: impl FnMut(&K, &V) -> (L, W),
@@ -574,7 +579,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
             goal: self.goal,
             shrinking: self.shrinking,
             seed: self.seed,
-            // Last, so that what was made is not dropped for want of memory elsewhere.
+            // Last, so that no converted entry is dropped because another allocation fails.
             nodes: self.nodes.try_map(|node| {
                 let (key, value) = convert(&node.key, &node.value);
                 Ok(Node { key, value })

@@ -15,7 +15,7 @@ use crate::weights::Weights;
 /// Why an entry was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// It made room for another.
+    /// It was evicted to make room for another.
     Evicted,
     /// Its deadline came.
     Expired,
@@ -44,8 +44,9 @@ pub struct Removed<K, V> {
 
 /// Takes the entries that a store removes.
 pub trait RemovalSink<K, V> {
-    /// Makes room for one more entry. Called before each entry is removed, but not where a call removes a
-    /// single entry that it was asked for, or found expired. Where it fails, no more are removed.
+    /// Makes room for one more entry. The store calls this before it removes each entry, except where a call
+    /// removes only the entry that it was given or found expired. If this fails, the call removes no more
+    /// entries.
     ///
     /// # Errors
     ///
@@ -54,7 +55,7 @@ pub trait RemovalSink<K, V> {
         Ok(())
     }
 
-    /// Takes one entry. The store is in the middle of a call: keep the entry and look at it later.
+    /// Takes one entry. The store is in the middle of a call, so only keep the entry, and process it later.
     fn push(&mut self, removed: Removed<K, V>);
 }
 
@@ -118,8 +119,8 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         }
     }
 
-    /// Removes at most `most` entries that have a tag, the ones first that have had it longest, and returns
-    /// how many. The cause of an entry that has expired is [`Cause::Expired`]. O(1) for each.
+    /// Removes at most `most` entries that have a tag, those first that have had it longest, and returns
+    /// their number. The cause of an entry that has expired is [`Cause::Expired`]. O(1) for each.
     pub fn evict_tag(
         &mut self,
         tag: &str,
@@ -142,7 +143,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         len.min(most)
     }
 
-    /// Removes at most `most` entries whose deadline has come, and returns how many. O(1) for each.
+    /// Removes at most `most` entries whose deadline has come, and returns their number. O(1) for each.
     pub fn expire(&mut self, now: Nanos, most: usize, sink: &mut impl RemovalSink<K, V>) -> usize {
         for expired in 0..most {
             if sink.try_reserve().is_err() {
@@ -167,12 +168,12 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         self.shrinking = self.is_over();
     }
 
-    /// Whether there is more than the limits allow.
+    /// Whether the entries exceed the limits.
     pub(super) fn is_over(&self) -> bool {
         self.len() > self.most_items || self.weights.total() > self.most_weight
     }
 
-    /// Removes at most `most` entries that exceed the limits. Returns whether more must be removed.
+    /// Removes at most `most` entries while the store exceeds its limits. Returns whether it still may.
     pub fn shrink(&mut self, most: usize, clock: &impl Clock, sink: &mut impl RemovalSink<K, V>) -> bool {
         for _ in 0..most {
             if !self.is_over() {

@@ -1,7 +1,7 @@
 //! Forks of the process: no connection may be carried into a child, where it would drop the locks of the parent.
 //!
-//! Calls that use a connection are counted. A fork lets no call begin and waits for those under way; then it closes
-//! what is idle. What is opened or closed beside the connections of a pool counts as well, see [`InUse`].
+//! Calls that use a connection are counted. A fork lets no call begin, waits for those in progress, and then
+//! closes the idle connections. Other things that are opened or closed can be counted as well, see [`InUse`].
 
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use super::Pool;
 use crate::background;
 use crate::sqlite_guard;
 
-/// Something that is open beside the connections of a pool, see [`Pool::in_use`].
+/// Something besides the connections of a pool that a fork waits for, see [`Pool::in_use`].
 pub(crate) struct InUse<'a, C, T>(&'a Pool<C, T>);
 
 impl<C, T> Drop for InUse<'_, C, T> {
@@ -22,22 +22,22 @@ impl<C, T> Drop for InUse<'_, C, T> {
 }
 
 impl<C, T> Pool<C, T> {
-    /// Counts what the caller closes as in use until this is dropped: a fork waits for it, or the child would have half
-    /// of a connection.
+    /// Counts something that the caller is closing as in use until this is dropped. A fork waits for it, or
+    /// the child would inherit a half-closed connection.
     pub(crate) fn in_use(&self) -> InUse<'_, C, T> {
         self.lock().in_use += 1;
         InUse(self)
     }
 
-    /// The same for what the caller opens, which nobody does during a fork.
+    /// The same for something that the caller opens. Waits while a fork is in progress.
     pub(crate) fn in_use_outside_forks(&self) -> InUse<'_, C, T> {
         self.lock_outside_forks().in_use += 1;
         InUse(self)
     }
 
-    /// Runs before a fork: lets no call begin, waits up to `patience` for those under way, and closes the idle
-    /// connections. SQLite's connections must not be carried into another process. The thread of the process is not either:
-    /// it ends, and Python finds no thread to warn of.
+    /// Runs before a fork: lets no call begin, waits up to `patience` for those under way, and closes the
+    /// idle connections. SQLite's connections must not be carried into another process. The background thread
+    /// of the process ends as well, so that Python finds no thread to warn of.
     pub(crate) fn pause(&self, patience: Duration) {
         let deadline = Instant::now() + patience;
         let mut state = self.lock();
@@ -56,7 +56,7 @@ impl<C, T> Pool<C, T> {
         background::stop(deadline.saturating_duration_since(Instant::now()));
     }
 
-    /// Runs after a fork, in the parent. The last of several forks at once lets calls go on.
+    /// Runs after a fork, in the parent. Calls go on after the last of several concurrent forks.
     pub(crate) fn resume(&self) {
         let mut state = self.lock();
         state.forks = state.forks.saturating_sub(1);
@@ -71,8 +71,8 @@ impl<C, T> Pool<C, T> {
         }
     }
 
-    /// Runs after a fork, in the child, where a transaction of the parent must not go on. Its connection is between
-    /// two calls and can be closed. Left open it would keep the turn to write in the child for ever.
+    /// Runs after a fork, in the child. A transaction of the parent must not go on there, and would keep the
+    /// turn to write for ever. Its connection is between two calls, so it can be closed.
     pub(crate) fn forget_in_child(&self) {
         sqlite_guard::forget_all();
         let Ok(mut state) = self.state.try_lock() else { return };

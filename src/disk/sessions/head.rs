@@ -1,4 +1,4 @@
-//! The row of a key: finding it, making it, and what becomes of its elements when it goes.
+//! The row of a key: finding it, making it, and removing its elements after it is gone.
 
 use flexcache_containers::operation::{Kind, Touch};
 use rusqlite::{OptionalExtension, params};
@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension, params};
 use super::{Asked, Micros, Outcome, SessionError};
 use crate::error::Error;
 
-/// What a key holds, but for its elements.
+/// The data of a key, except its elements.
 #[derive(Clone, Debug)]
 pub(super) struct Head {
     pub(super) id: i64,
@@ -20,10 +20,11 @@ pub(super) struct Head {
     pub(super) expire: Option<Micros>,
 }
 
-/// How many keys that have expired each write removes.
+/// The most expired keys that each write removes.
 const EXPIRED_PER_WRITE: i64 = 10;
-/// How many elements of keys that are gone each write removes, and how many more for each element that it stores: so
-/// what is gone never outgrows what was stored, and a write of one element costs about as much as without.
+/// The number of elements of removed keys that each write removes, and how many more for each element that it
+/// stores. So garbage never outgrows what was stored, and a write of one element costs about as much as
+/// without.
 const GARBAGE_PER_WRITE: usize = 10;
 const GARBAGE_PER_ELEMENT: usize = 2;
 
@@ -31,7 +32,7 @@ pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// The table of the elements of a kind, and the columns that tell them apart.
+/// The tables of the elements of a kind, each with the column that identifies an element.
 fn tables(kind: Kind) -> &'static [(&'static str, &'static str)] {
     match kind {
         Kind::Scalar => &[],
@@ -68,7 +69,7 @@ impl Asked<'_> {
         Ok(head.optional()?)
     }
 
-    /// The deadline that a write leaves.
+    /// The deadline of a key after a write.
     #[expect(clippy::option_option, reason = "no key, or a key without a deadline")]
     pub(super) fn deadline(&self, touch: Touch, old: Option<Option<Micros>>) -> Option<Micros> {
         match (touch, old) {
@@ -80,7 +81,7 @@ impl Asked<'_> {
         }
     }
 
-    /// Makes a key, in place of what it held, dead or alive. Its id is a new one.
+    /// Makes a key, and replaces one that existed, live or expired. The key gets a new id.
     pub(super) fn make(
         &self,
         key: &[u8],
@@ -106,7 +107,7 @@ impl Asked<'_> {
         Ok(())
     }
 
-    /// Removes a key, dead or alive. Its elements are garbage from now on.
+    /// Removes a key, live or expired. Its elements are garbage from now on.
     pub(super) fn remove(&self, key: &[u8]) -> Outcome<()> {
         let mut delete = self
             .connection
@@ -129,7 +130,7 @@ impl Asked<'_> {
         Ok(())
     }
 
-    /// Removes up to `most` keys that have expired. Returns how many.
+    /// Removes up to `most` expired keys. Returns their number.
     pub(super) fn expire(&self, most: i64) -> Outcome<i64> {
         let mut select = self
             .connection
@@ -144,7 +145,8 @@ impl Asked<'_> {
         Ok(i64::try_from(dead.len()).unwrap_or(i64::MAX))
     }
 
-    /// Removes up to `most` elements of one key that is gone. Returns how many, or `None` if there is no such key.
+    /// Removes up to `most` elements of one removed key. Returns their number, or `None` if there is no such
+    /// key.
     fn sweep(&self, most: i64) -> Outcome<Option<i64>> {
         let mut select = self.connection.prepare_cached("SELECT id, kind FROM fx_garbage LIMIT 1")?;
         let found: Option<(i64, i64)> =
@@ -170,7 +172,7 @@ impl Asked<'_> {
         Ok(Some(swept))
     }
 
-    /// Removes up to `most` elements of keys that are gone, and counts a key without elements as one.
+    /// Removes up to `most` elements of removed keys. A key without elements counts as one element.
     pub(super) fn sweep_all(&self, mut most: i64) -> Outcome<()> {
         while most > 0
             && let Some(swept) = self.sweep(most)?
@@ -180,7 +182,7 @@ impl Asked<'_> {
         Ok(())
     }
 
-    /// What a write, which has stored so many elements, does for those that come after it.
+    /// Cleans up after a write that has stored `stored` elements: removes some expired keys and some garbage.
     pub(super) fn tidy(&self, stored: usize) -> Outcome<()> {
         self.expire(EXPIRED_PER_WRITE)?;
         let garbage = GARBAGE_PER_WRITE.saturating_add(stored.saturating_mul(GARBAGE_PER_ELEMENT));

@@ -1,4 +1,4 @@
-//! What concerns whole keys.
+//! Operations on whole keys.
 
 use std::collections::BTreeSet;
 
@@ -158,7 +158,7 @@ impl Asked<'_> {
         })
     }
 
-    /// All of what a key holds.
+    /// The whole value of a key.
     fn whole(&self, key: &[u8]) -> Outcome<Option<Whole>> {
         let Some(head) = self.head(key)? else { return Ok(None) };
         let pairs = |sql: &str| -> Outcome<Vec<(Cell, Cell)>> {
@@ -196,7 +196,7 @@ impl Asked<'_> {
         }))
     }
 
-    /// Stores all of what a key is to hold.
+    /// Stores the whole value of a key.
     fn store(&self, key: &[u8], whole: &Whole, expire: Option<i64>) -> Outcome<()> {
         let value = if let Whole::Scalar(cell) = whole { Some(cell.as_slice()) } else { None };
         let mut head = self.make(key, whole.kind(), value, expire)?;
@@ -230,7 +230,7 @@ impl Asked<'_> {
         let mut head = match found {
             Some(head) => head,
             None if act.creates() => self.make(key, kind, None, self.deadline(touch, None))?,
-            // An id that no key has: nothing is found, and nothing changed.
+            // No key has this id, so nothing is found and nothing changes.
             None => Head { id: -1, kind, value: None, n: 0, lo: 0, hi: 0, seq: 0, expire: None },
         };
         if let Act::BloomAdd { shape, .. } | Act::BloomHas { shape, .. } = act

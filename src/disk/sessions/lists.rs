@@ -1,5 +1,5 @@
-//! Lists and queues: a row for each element, by its position. Positions have no gaps unless something was removed from the
-//! middle.
+//! Lists and queues: a row for each element, with its position. Positions have no gaps unless an element was
+//! removed from the middle.
 
 use flexcache_containers::Error as OperationError;
 use flexcache_containers::operation::{Act, Cell, Kind, Reply, bounds};
@@ -31,7 +31,7 @@ impl Asked<'_> {
         Ok(())
     }
 
-    /// Removes the first or the last elements and returns them, those of the end first.
+    /// Removes the first or the last elements and returns them, the outermost first.
     fn take(&self, head: &mut Head, left: bool, count: u64) -> Outcome<Vec<Cell>> {
         if count == 0 || head.n == 0 {
             return Ok(Vec::new());
@@ -59,7 +59,7 @@ impl Asked<'_> {
         Ok(rows.into_iter().map(|(_, cell)| cell).collect())
     }
 
-    /// The position of the element at a place, which is there.
+    /// The position of the element with the index `place`, which must exist.
     fn position(&self, head: &Head, place: i64) -> Outcome<i64> {
         if head.n == head.hi - head.lo {
             return Ok(head.lo + place);
@@ -153,7 +153,7 @@ impl Asked<'_> {
         })
     }
 
-    /// What makes gaps, or moves what comes after.
+    /// Operations that make gaps, or move the elements behind.
     fn in_the_middle(&self, head: &mut Head, act: &Act) -> Outcome<Reply> {
         Ok(match act {
             Act::ListRemove { cell, count } => {
@@ -198,12 +198,13 @@ impl Asked<'_> {
         })
     }
 
-    /// Jobs that are reserved.
+    /// Operations on jobs.
     fn job(&self, head: &mut Head, act: &Act) -> Outcome<Reply> {
         Ok(match act {
             Act::Reserve(micros) => {
                 let Some(cell) = self.take(head, true, 1)?.pop() else { return Ok(Reply::Job(None)) };
-                // A worker may still hold a job of a removed queue. It must not end a job of the new queue under that key.
+                // A worker may still hold a job of a removed queue, and must not acknowledge a job of the new
+                // queue under that key by its number.
                 head.seq = self.now.max(head.seq + 1);
                 let until = self.now.saturating_add(signed(*micros));
                 let mut insert = self
@@ -231,7 +232,7 @@ impl Asked<'_> {
         Ok(delete.query_row((head.id, signed(job)), |row| row.get(0)).optional()?)
     }
 
-    /// Puts jobs back whose time is over, in their order, before those that wait.
+    /// Puts jobs back whose reservation has expired, in their order, before the waiting ones.
     fn reclaim(&self, head: &mut Head) -> Outcome<()> {
         let mut select = self
             .connection

@@ -14,7 +14,7 @@ impl Asked<'_> {
         Ok(select.query_row(params![head.id, field], |row| row.get(0)).optional()?)
     }
 
-    /// Sets fields. Returns how many are new.
+    /// Sets fields. Returns the number of new ones.
     pub(super) fn map_set(&self, head: &mut Head, pairs: &[(Cell, Cell)]) -> Outcome<usize> {
         let mut insert =
             self.connection.prepare_cached("INSERT OR IGNORE INTO fx_map (id, f, v) VALUES (?1, ?2, ?3)")?;
@@ -75,7 +75,7 @@ impl Asked<'_> {
         })
     }
 
-    /// Adds members. Returns how many are new.
+    /// Adds members. Returns the number of new ones.
     pub(super) fn set_add(&self, head: &mut Head, members: &[Cell]) -> Outcome<usize> {
         let mut insert =
             self.connection.prepare_cached("INSERT OR IGNORE INTO fx_set (id, m) VALUES (?1, ?2)")?;

@@ -1,7 +1,7 @@
 //! Typed values in a directory: `sessions.db`, a database of its own.
 //!
-//! It uses the pool, the retries and the rules for forks of the caches' database, and nothing else of it. `Asked` has the
-//! statements; the files beside this one have them by kind.
+//! It shares the pool, the retries and the handling of forks with the database of caches, and nothing else.
+//! The methods of `Asked` run the statements; the files beside this one have them by kind.
 
 mod head;
 mod keyspace;
@@ -21,6 +21,7 @@ use flexcache_containers::operation::{Op, Reply};
 use rusqlite::Connection;
 
 use crate::connection::PooledConnection;
+use crate::database_file::DatabaseFile;
 use crate::error::{Error, Result};
 use crate::log_upkeep::LogUpkeep;
 use crate::patience::Patience;
@@ -46,7 +47,7 @@ pub enum SessionError {
     Disk(Error),
     /// The operation.
     Operation(flexcache_containers::Error),
-    /// The tables are of another version of this library; -1: of another program.
+    /// The tables are those of another version of this library or, if the number is -1, of another program.
     Version(i32),
 }
 
@@ -68,23 +69,24 @@ impl From<flexcache_containers::Error> for SessionError {
     }
 }
 
-/// What calls return.
+/// The result of calls.
 pub type Outcome<T> = std::result::Result<T, SessionError>;
 
-/// Which time it is, in microseconds since 1970.
+/// A time in microseconds since 1970.
 pub type Micros = i64;
 
-/// How deep this thread is in a transaction.
+/// The number of nested transactions that this thread is in.
 #[derive(Debug, Default)]
 struct Depth(usize);
 
 /// The typed values of a directory.
 pub struct SessionStore {
     database: PathBuf,
+    file: DatabaseFile,
     pool: Arc<Pool<(), Depth>>,
 }
 
-/// An operation, and with which keys and when it is done.
+/// The context of an operation: connection, namespace and time.
 struct Asked<'a> {
     connection: &'a Connection,
     namespace: &'a [u8],
@@ -99,28 +101,37 @@ impl Asked<'_> {
     }
 }
 
-/// Makes a connection wait for the disk where the database could be damaged otherwise.
+/// Makes a connection wait for the disk wherever the database could be damaged otherwise.
 fn set_safety(connection: &Connection) -> Result<()> {
     Ok(connection.pragma_update(None, "synchronous", "normal")?)
 }
 
 impl SessionStore {
-    /// The store of a database, which is made by the first call.
+    /// A store over a database, which the first call creates.
     #[must_use]
     pub fn of(database: &Path) -> Self {
         let log = LogUpkeep::in_background(database, set_safety);
-        Self { database: database.to_owned(), pool: Arc::new(Pool::with_log(log)) }
+        let pool = Arc::new(Pool::with_log(log));
+        Self { database: database.to_owned(), file: DatabaseFile::default(), pool }
     }
 
     fn connect(&self) -> Result<Link> {
         let connection = Link::open(&self.database)?;
+        self.file.opened(connection.file());
         set_safety(&connection)?;
         let _patience = Patience::of(PATIENCE_TO_OPEN);
         schema::create(&connection, PATIENCE_TO_OPEN)?;
         Ok(connection)
     }
 
-    /// Makes the database if there is none, and looks whether its tables are ours.
+    /// If the database was deleted, or replaced by another file, closes the connections to the one before.
+    fn look_for_another_file(&self) {
+        if let Some(file) = self.file.another(&self.database) {
+            self.pool.use_file(file);
+        }
+    }
+
+    /// Creates the database if there is none, and checks that its tables are of this version.
     ///
     /// # Errors
     ///
@@ -134,25 +145,26 @@ impl SessionStore {
         }
     }
 
-    /// The version of the database: another one after anybody has written.
+    /// The version of the database, which changes with every write of any process.
     ///
     /// # Errors
     ///
-    /// It cannot be read.
+    /// The database cannot be read.
     pub fn version(&self, patience: Duration) -> Outcome<Version> {
+        self.look_for_another_file();
         let _patience = Patience::of(patience);
         let checkout = self.pool.reader(|| self.connect())?;
         let version = checkout.connection().version();
         version.ok_or_else(|| Error::Sqlite(rusqlite::Error::QueryReturnedNoRows).into())
     }
 
-    /// Does what is asked, in the thread's transaction if it is in one. The clock is read when the database is this call's to
-    /// write, so that calls which wait for each other agree on their order.
+    /// Runs an operation, in the thread's transaction if it is in one. The clock is read once the call has
+    /// the lock to write, so that calls which wait for each other agree on their order.
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`] after `patience`, and other [`SessionError`]s; nothing has changed then, except as
-    /// [`Error::InDoubt`] says.
+    /// [`Error::Busy`] after `patience`, and other [`SessionError`]s. Nothing has changed then, except in the
+    /// case of [`Error::InDoubt`].
     pub fn apply(
         &self,
         namespace: &[u8],
@@ -160,6 +172,7 @@ impl SessionStore {
         clock: fn() -> Micros,
         patience: Duration,
     ) -> Outcome<Reply> {
+        self.look_for_another_file();
         let _patience = Patience::of(patience);
         if !op.writes() {
             let checkout = self.pool.reader(|| self.connect())?;
@@ -174,13 +187,14 @@ impl SessionStore {
         })
     }
 
-    /// Does several operations, the writing ones in one transaction. Each that fails undoes only itself, unless the
-    /// transaction fails. The reading ones come after the commit. The thread is in no transaction.
+    /// Runs several operations: first those that write, in one transaction, and after its commit those that
+    /// only read. An operation that fails undoes only itself, unless the transaction fails. The thread must
+    /// not be in a transaction.
     ///
     /// # Errors
     ///
-    /// Those of the transaction, and then no write is stored, except as [`Error::InDoubt`] says. [`Error::Busy`]
-    /// after `patience`.
+    /// Errors of the transaction. No write is stored then, except in the case of [`Error::InDoubt`].
+    /// [`Error::Busy`] after `patience`.
     pub fn apply_writes(
         &self,
         namespace: &[u8],
@@ -188,6 +202,7 @@ impl SessionStore {
         clock: fn() -> Micros,
         patience: Duration,
     ) -> Outcome<Vec<Outcome<Reply>>> {
+        self.look_for_another_file();
         let _patience = Patience::of(patience);
         let mut checkout = self.pool.writer(patience, || self.connect())?;
         if checkout.transaction()?.is_some() {
@@ -199,7 +214,7 @@ impl SessionStore {
             for op in ops {
                 let reply = alone(connection, || asked.apply(op));
                 if connection.is_autocommit() {
-                    // SQLite has rolled all of it back.
+                    // SQLite has rolled back the whole transaction.
                     return Err(reply.err().unwrap_or(SessionError::Disk(Error::TransactionLost)));
                 }
                 replies.push(reply);
@@ -209,12 +224,13 @@ impl SessionStore {
         })
     }
 
-    /// Begins a transaction of this thread, or one in it.
+    /// Begins a transaction of this thread, or one nested in it.
     ///
     /// # Errors
     ///
     /// [`Error::Busy`] after `patience`; errors of SQLite.
     pub fn begin(&self, patience: Duration) -> Outcome<()> {
+        self.look_for_another_file();
         let _patience = Patience::of(patience);
         let mut checkout = self.pool.writer(patience, || self.connect())?;
         if let Some((connection, depth)) = checkout.transaction()? {
@@ -227,7 +243,7 @@ impl SessionStore {
         Ok(())
     }
 
-    /// Commits this thread's transaction, or leaves what the inner one did to the outer one.
+    /// Commits this thread's transaction. If it is nested, its writes become part of the outer one.
     ///
     /// # Errors
     ///
@@ -251,7 +267,7 @@ impl SessionStore {
         Ok(committed?)
     }
 
-    /// Rolls this thread's transaction back, or what the inner one did.
+    /// Rolls back this thread's innermost transaction.
     ///
     /// # Errors
     ///
@@ -279,13 +295,13 @@ impl SessionStore {
         self.pool.thread_ends(owner);
     }
 
-    /// In how many transactions, one in the other, this thread is.
+    /// The number of nested transactions that this thread is in.
     #[must_use]
     pub fn depth(&self) -> usize {
         let Ok(mut checkout) = self.pool.own_transaction() else { return 0 };
         match checkout.transaction() {
             Ok(Some((_, depth))) => depth.0 + 1,
-            // SQLite has rolled it back; it is still to be left.
+            // SQLite has rolled it back, but the thread has not left it yet.
             _ => 1,
         }
     }
@@ -301,7 +317,7 @@ impl SessionStore {
         self.pool.close();
     }
 
-    /// Runs before a fork, as that of `DiskStore`.
+    /// Runs before a fork, like the method of `DiskStore`.
     pub fn before_fork(&self) {
         self.pool.pause(PATIENCE_TO_FORK);
     }
@@ -319,7 +335,7 @@ impl SessionStore {
 
 fn commit(connection: &Connection) -> Result<()> {
     waiting_frames::commit(connection).map_err(|error| {
-        // As for the caches' database: SQLite may have written the commit and fail after it.
+        // As for the database of caches: SQLite may have written the commit and have failed after it.
         let is_certain = error.is_disk_full() || !connection.is_autocommit() || matches!(error, Error::Busy);
         if is_certain { error } else { Error::InDoubt(Box::new(error)) }
     })
@@ -340,7 +356,7 @@ fn in_transaction<R>(
     done
 }
 
-/// Runs `step` in an open transaction so that it undoes only itself if it fails.
+/// Runs `step` in an open transaction. If it fails, only its own changes are undone.
 fn alone<R>(connection: &Connection, step: impl FnOnce() -> Outcome<R>) -> Outcome<R> {
     execute(connection, "SAVEPOINT call")?;
     let done = step();
@@ -353,7 +369,7 @@ fn alone<R>(connection: &Connection, step: impl FnOnce() -> Outcome<R>) -> Outco
     done
 }
 
-/// Answers from one state of the database.
+/// Runs an operation that only reads, on one state of the database.
 fn read(connection: &Connection, namespace: &[u8], op: &Op, now: Micros) -> Outcome<Reply> {
     let asked = Asked { connection, namespace, now };
     if !connection.is_autocommit() {

@@ -10,9 +10,9 @@ use crate::sql::{execute, retry_while_busy, roll_back};
 /// The version of the tables, which the database carries.
 pub(super) const VERSION: i32 = 2;
 
-/// One row of `fx_key` for each key. Its elements lie in the table for its kind, under an `id` that is never given twice.
-/// `lo` and `hi` are the positions of a list, or the last id of a stream; `seq` numbers jobs. Times are microseconds
-/// since 1970.
+/// `fx_key` has one row for each key. The elements are in the table of its kind, under an `id` that is never
+/// reused. `lo` and `hi` are the positions of a list, or the last id of a stream; `seq` numbers jobs. Times
+/// are microseconds since 1970.
 const TABLES: &str = "\
     CREATE TABLE IF NOT EXISTS fx_key (id INTEGER PRIMARY KEY AUTOINCREMENT, ns BLOB NOT NULL, k BLOB NOT NULL, \
         kind INTEGER NOT NULL, v BLOB, n INTEGER NOT NULL DEFAULT 0, lo INTEGER NOT NULL DEFAULT 0, \
@@ -32,7 +32,8 @@ const TABLES: &str = "\
     CREATE TABLE IF NOT EXISTS fx_lease (k BLOB PRIMARY KEY, token BLOB NOT NULL, expire INTEGER NOT NULL) WITHOUT ROWID; \
     CREATE TABLE IF NOT EXISTS fx_garbage (id INTEGER PRIMARY KEY, kind INTEGER NOT NULL)";
 
-/// What each version added to the tables of the one before: first that of version 2. `TABLES` are those of version 1.
+/// What each version adds to the tables of the version before. `TABLES` are those of version 1; the first
+/// item is what version 2 adds.
 const UPGRADES: [&str; 1] =
     ["CREATE TABLE IF NOT EXISTS fx_log (k BLOB, until INTEGER, n INTEGER NOT NULL, \
     PRIMARY KEY (k, until)) WITHOUT ROWID"];
@@ -40,7 +41,7 @@ const UPGRADES: [&str; 1] =
 /// Marks a database as one of sessions: "fxcs".
 const APPLICATION: i32 = 0x6678_6373;
 
-/// What stands for the version of a database that another program has made.
+/// Stands for the version of a database that another program has made.
 pub(super) const FOREIGN: i32 = -1;
 
 fn number(connection: &Connection, sql: &str) -> Result<i32> {
@@ -55,15 +56,15 @@ fn version(connection: &Connection) -> Result<i32> {
     Ok(if number(connection, "SELECT COUNT(*) FROM sqlite_master")? == 0 { 0 } else { FOREIGN })
 }
 
-/// Makes the tables if nobody has, and adds what those of an earlier version lack. Returns the version of those that are
-/// there.
+/// Makes the tables if there are none, and upgrades those of an earlier version. Returns the version of the
+/// tables.
 pub(super) fn create(connection: &Connection, patience: Duration) -> Result<i32> {
     retry_while_busy(patience, || {
         let found = version(connection)?;
         if !(0..VERSION).contains(&found) {
             return Ok(found);
         }
-        // Where the database is there already it keeps what it has.
+        // An existing database keeps its setting.
         connection.pragma_update(None, "auto_vacuum", "none")?;
         connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
         execute(connection, "BEGIN IMMEDIATE")?;
@@ -81,7 +82,7 @@ pub(super) fn create(connection: &Connection, patience: Duration) -> Result<i32>
     })
 }
 
-/// Makes the tables of this version of those of another, in a transaction.
+/// Upgrades tables of another version to this one, in a transaction.
 fn upgrade(connection: &Connection, found: i32) -> Result<()> {
     if found == 0 {
         connection.execute_batch(TABLES)?;

@@ -6,8 +6,8 @@ use rusqlite::{OptionalExtension, params};
 use super::head::signed;
 use super::{Asked, Outcome};
 
-/// When the gate would let the next call through at its rate. Where the clock was set back by more than a gate can owe, it
-/// begins anew.
+/// The time at which the gate would let the next call through at its rate. If the clock was set back by more
+/// than the longest possible wait, the gate starts anew.
 const BASE: &str = "(CASE WHEN tat > ?2 + 2 * ?4 THEN ?2 ELSE max(tat, ?2) END)";
 
 impl Asked<'_> {
@@ -50,7 +50,8 @@ impl Asked<'_> {
     pub(super) fn log(&self, name: &[u8], limit: u64, window: u64, cost: u64) -> Outcome<Reply> {
         let name = self.full(name);
         let end = self.now.saturating_add(signed(window));
-        // A call that would count for longer than those of now was counted before the clock was set back.
+        // A logged call that would count for longer than one that is logged now is from before the clock was
+        // set back.
         let mut forget = self
             .connection
             .prepare_cached("DELETE FROM fx_log WHERE k = ?1 AND (until <= ?2 OR until > ?3)")?;
@@ -95,8 +96,8 @@ impl Asked<'_> {
         Ok(Reply::Bool(delete.execute(params![self.full(name), token])? == 1))
     }
 
-    /// Forgets, as a name comes, of the first name and the next two those whose time is over: so names that are never used
-    /// again are not there for ever.
+    /// When a name is used, removes expired rows among the first name of the table and the two after `name`,
+    /// so that names which are never used again do not stay for ever.
     fn forget_some(&self, table: &str, until: &str, name: &[u8]) -> Outcome<()> {
         let mut forget = self.connection.prepare_cached(&format!(
             "DELETE FROM {table} WHERE {until} <= ?2 AND k IN ( \
@@ -107,7 +108,7 @@ impl Asked<'_> {
         Ok(())
     }
 
-    /// Forgets gates, logged calls and leases whose time is over.
+    /// Removes gates, logged calls and leases that have expired.
     pub(super) fn forget_gates(&self) -> Outcome<()> {
         self.connection.prepare_cached("DELETE FROM fx_gate WHERE tat <= ?1")?.execute([self.now])?;
         self.connection.prepare_cached("DELETE FROM fx_log WHERE until <= ?1")?.execute([self.now])?;

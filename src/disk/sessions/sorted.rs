@@ -24,7 +24,7 @@ impl Asked<'_> {
         Ok(select.query_row(params![head.id, member], |row| row.get(0)).optional()?)
     }
 
-    /// Adds members, or changes their scores. Returns how many are new.
+    /// Adds members, or changes their scores. Returns the number of new ones.
     pub(super) fn sorted_add(
         &self,
         head: &mut Head,
@@ -125,7 +125,7 @@ impl Asked<'_> {
         })
     }
 
-    /// The entries of a stream after one, up to another.
+    /// The entries of a stream after one id, up to another.
     pub(super) fn entries(
         &self,
         id: i64,

@@ -10,7 +10,8 @@ use pyo3::types::{PyBool, PyDelta, PyFloat, PyTuple};
 
 use super::datum::{Datum, to_object};
 use crate::py::object::argument::{described, text};
-use crate::py::object::integer::shown;
+use crate::py::object::integer::{integer, shown};
+use crate::py::object::real::other_real;
 
 /// An argument for which None is not the same as nothing.
 pub(super) enum OptionalArgument<'py> {
@@ -127,8 +128,10 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Expire {
             None
         } else if object.is_instance_of::<PyDelta>() {
             Some(object.call_method0("total_seconds")?.extract()?)
-        } else {
+        } else if object.is_instance_of::<PyFloat>() || integer(&object)?.is_some() {
             real("expire", &object)?
+        } else {
+            other_real(&object)?.map(|number| number.value())
         };
         match number {
             Some(number) if number.is_nan() => {

@@ -146,7 +146,7 @@ pub(super) fn watch(py: Python<'_>) {
     }
 }
 
-/// Sets whether `sqlite3` is kept away from databases that are open here.
+/// Sets whether `sqlite3` is refused databases that are open here.
 #[pyfunction]
 pub(crate) fn guard_sqlite3(py: Python<'_>, wanted: bool) {
     IS_WANTED.store(wanted, Ordering::Relaxed);

@@ -59,7 +59,7 @@ pub(super) struct OpenDirectory {
     has_warned: AtomicBool,
 }
 
-/// What `flexcache_rs.disk.Cache` inherits.
+/// The base class of `flexcache_rs.disk.Cache`.
 #[pyclass(frozen, subclass, weakref, module = "flexcache_rs._core")]
 pub(crate) struct DiskCache {
     pub(super) open: OnceLock<OpenDirectory>,
@@ -460,7 +460,7 @@ impl DiskCache {
         Ok(self.disk(py)?.clone().unbind())
     }
 
-    /// What turns keys and values into what the directory holds.
+    /// The object that converts keys and values to what the directory stores.
     #[getter(disk)]
     fn disk_property(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         Ok(self.disk(py)?.clone().unbind())

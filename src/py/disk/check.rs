@@ -1,4 +1,4 @@
-//! What a check of the directory found.
+//! The findings of a check of the directory.
 
 use flexcache_disk::Finding;
 use pyo3::prelude::*;

@@ -1,4 +1,4 @@
-//! `Disk`: how keys and values become what table and files hold, and back.
+//! `Disk`: converts keys and values to what the table and the files store, and back.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -42,7 +42,7 @@ pub(super) struct EncodedValue<'py> {
     pub(super) value: Datum<'py>,
 }
 
-/// How keys and values become what the table and files hold, and back.
+/// Converts keys and values to what the table and the files store, and back.
 ///
 /// A subclass may replace `put` and `get` (keys), `store` and `fetch` (values), `filename` and
 /// `remove` (files); a cache is given the class: `Cache(directory, disk=MyDisk)`. Settings of a
@@ -51,8 +51,8 @@ pub(super) struct EncodedValue<'py> {
 /// Args:
 ///     directory: The directory of the cache.
 ///     min_file_size: The number of bytes (characters of a `str`) from which a value gets its own file.
-///     pickle_protocol: With which objects are pickled.
-///     serializer: Turns objects into bytes and back in place of pickle; it has `dumps(object,
+///     pickle_protocol: The protocol with which objects are pickled.
+///     serializer: Converts objects to bytes and back, instead of pickle. It has `dumps(object,
 ///         protocol)` and `loads(data)`, and for keys, if they are to be treated in another way,
 ///         `dumps_key` and `loads_key`.
 ///     compression: "zstd", "lz4" or None. Values of 256 bytes and more are compressed where it
@@ -517,7 +517,7 @@ impl Disk {
         Ok((stored.size, stored.mode, stored.filename, stored.value.into_object(py)))
     }
 
-    /// A value from what [`store`] returned; an open file where it has one and `read` is true.
+    /// Return the value for what `store` returned. If it has a file and `read` is true, return the open file.
     ///
     /// Raises:
     ///     OSError: The file does not exist.

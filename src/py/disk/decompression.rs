@@ -1,4 +1,4 @@
-//! What other libraries have compressed, and what caches on servers compress as disks do.
+//! Decompression of values that other libraries have compressed, and of values of caches on servers.
 
 use std::borrow::Cow;
 

@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use crate::py::process::mutex::Mutex;
 use flexcache_disk::{DiskStore, LeaseToken, OwnedKey, Value};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -13,6 +12,7 @@ use super::cache::DiskCache;
 use super::codec::native;
 use super::fork::Lazy;
 use crate::py::object::running_python::detached;
+use crate::py::process::mutex::Mutex;
 use crate::py::store::lease::{AwaitedLease, Lease, order_of_bytes};
 use crate::py::store::lease_failure;
 

@@ -1,4 +1,4 @@
-//! `DiskHold`: what the locks of `flexcache_rs.disk.recipes` stand on.
+//! `DiskHold`: the base class of the locks of `flexcache_rs.disk.recipes`.
 //!
 //! A signal handler may raise between any two bytecodes of Python. Taking and giving back are therefore one native
 //! call each, `__enter__` and `__exit__` too: either nothing has happened when it raises, or the caller has what it
@@ -127,7 +127,7 @@ struct Due {
     holder: String,
 }
 
-/// What the locks of `flexcache_rs.disk.recipes` inherit.
+/// The base class of the locks of `flexcache_rs.disk.recipes`.
 #[pyclass(frozen, subclass, weakref, module = "flexcache_rs._core")]
 pub(crate) struct DiskHold {
     made: OnceLock<Made>,

@@ -1,4 +1,4 @@
-//! The bindings of the disk store: what `flexcache_rs.disk` stands on.
+//! The bindings of the disk store: the base of `flexcache_rs.disk`.
 
 mod arguments;
 mod audit_hook;

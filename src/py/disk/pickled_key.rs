@@ -1,4 +1,4 @@
-//! What `pickletools.optimize` does to the pickle of a key, for the pickles that keys mostly have.
+//! A native `pickletools.optimize` for the most common pickles of keys.
 //!
 //! A key is found by its bytes, which are those of python-diskcache: a pickle from which the marks of objects that
 //! are not referred to again have been taken out. Python's own function for that takes longer than all the rest of a

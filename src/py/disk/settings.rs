@@ -1,4 +1,4 @@
-//! What settings of a directory there are.
+//! The settings of a directory.
 
 use flexcache_disk::{PRAGMAS, Policy};
 use pyo3::prelude::*;

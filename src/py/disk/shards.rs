@@ -1,4 +1,4 @@
-//! `DiskShards`: what the caches of `flexcache_rs.sciqlop` inherit, so that a read runs no Python code.
+//! `DiskShards`: the base class of the caches of `flexcache_rs.sciqlop`. A read runs no Python code.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,6 +1,9 @@
 //! Files of values: opening and removing them.
 
-#[cfg(unix)]
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
 use flexcache_disk::files;
 #[cfg(unix)]
 use pyo3::exceptions::PyRuntimeError;
@@ -9,13 +12,10 @@ use pyo3::sync::PyOnceLock;
 #[cfg(unix)]
 use pyo3::types::IntoPyDict;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 use super::errors;
-
 use crate::py::object::running_python;
+#[cfg(unix)]
 use crate::py::process::mutex::Mutex;
 
 /// Removes a file of a value, as the disk wants it. A name that does not lead to a file inside the directory is left alone.

@@ -1,4 +1,4 @@
-//! A memoized method of one instance: what `instance.method` is where it is not called at once.
+//! A memoized method bound to an instance: the value of `instance.method` if it is not called at once.
 
 use std::ptr;
 
@@ -15,7 +15,7 @@ use crate::py::object::running_python::hash as hash_of;
 /// A memoized function bound to an instance, which all its calls are about.
 #[pyclass(frozen, weakref, module = "flexcache_rs._core")]
 pub(crate) struct BoundMemoized {
-    /// Where the interpreter looks for what to call.
+    /// The function that the interpreter calls.
     vectorcall: ffi::vectorcallfunc,
     memoized: Py<Memoized>,
     instance: Py<PyAny>,
@@ -157,7 +157,8 @@ impl BoundMemoized {
 
     fn __hash__(&self, py: Python<'_>) -> isize {
         let function = hash_of(&self.memoized.bind_borrowed(py).as_any().as_borrowed());
-        // Also where instances cannot be hashed: methods of one are equal by identity.
+        // This works even if instances are not hashable, as bound methods are compared by the identity of the
+        // instance.
         function ^ (self.instance.as_ptr() as isize >> 4)
     }
 
@@ -186,7 +187,7 @@ unsafe extern "C" fn call_bound(
         let (memoized, instance) = (bound.get().memoized.as_ptr(), bound.get().instance.as_ptr());
         let count = ffi::PyVectorcall_NARGS(flagged_count).cast_unsigned();
         if flagged_count & ffi::PY_VECTORCALL_ARGUMENTS_OFFSET != 0 {
-            // The caller lends the place before the arguments, and wants it back as it was.
+            // The caller lends the item before the arguments, which must be restored.
             let first = args.cast_mut().sub(1);
             let before = ptr::replace(first, instance);
             let result = call_memoized(memoized, first, count + 1, names);
@@ -201,7 +202,7 @@ unsafe extern "C" fn call_bound(
     }
 }
 
-/// Makes instances callable without PyO3's wrapping. Called once, before anyone can make one.
+/// Makes instances callable without PyO3's wrapping. Called once, before any instance is used.
 pub(super) fn install(memoized: &Bound<'_, Memoized>) -> PyResult<()> {
     let instance = BoundMemoized::new(memoized, memoized.as_any())?;
     vectorcall::install(&instance, &raw const instance.get().vectorcall);

@@ -1,10 +1,10 @@
-//! The key under which a call is remembered: its arguments, hashed and compared where they are.
+//! The key of a call, made from its arguments, which are hashed and compared without building the key.
 //!
-//! A single exact `str` or `int` is its own key. Any other call has a tuple: what tells functions
-//! of a shared cache apart, the positional arguments, a mark and the keyword arguments as they
-//! were given, and, on request, the arguments' types. The hash computed here is the hash of that
-//! tuple, so that a tuple is built only for a call that was not remembered. In a store the key is the
-//! canonical text of that tuple instead.
+//! A single exact `str` or `int` is its own key. The key of any other call is a tuple: a prefix if functions
+//! share a cache, the positional arguments, a mark and the keyword arguments in their order, and, on request,
+//! the types of the arguments. The hash that is computed here is the hash of that tuple, so the tuple is
+//! built only if the call has no stored result. In a store, the key is the canonical text of that tuple
+//! instead.
 
 use std::ptr;
 use std::slice;
@@ -19,7 +19,7 @@ use crate::py::object::canonical_key::CanonicalKey;
 use crate::py::object::key::{DEEPEST_TUPLE, compare, native_eq, python_hash};
 use crate::py::object::running_python::call_raw;
 
-/// Whether hashes of tuples come out as CPython computes them.
+/// Whether our hashes of tuples equal those of this interpreter.
 static HASHES_AGREE: AtomicBool = AtomicBool::new(false);
 
 /// Separates positional from keyword arguments in a key.
@@ -47,17 +47,17 @@ impl KeywordMark {
     }
 }
 
-/// How the arguments of calls become keys.
+/// How the keys of a function are made from the arguments.
 pub(crate) struct Arguments {
-    /// Comes first, where functions share a cache.
+    /// The first item of keys, if functions share a cache.
     pub(crate) prefix: Option<Py<PyAny>>,
     mark: Py<KeywordMark>,
     /// The hash of the mark.
     hash_of_mark: isize,
     pub(crate) typed: bool,
-    /// Positions that do not matter, as bits.
+    /// A bit for each positional argument that is ignored.
     pub(crate) ignored_positions: u64,
-    /// Keyword arguments that do not matter.
+    /// The keyword arguments that are ignored.
     pub(crate) ignored_names: Vec<Py<PyString>>,
 }
 
@@ -66,12 +66,12 @@ pub(crate) struct Arguments {
 pub(crate) struct Call<'a, 'py> {
     py: Python<'py>,
     args: *const *mut ffi::PyObject,
-    /// As passed: with a flag in the highest bit.
+    /// The number of positional arguments, as passed: with a flag in the highest bit.
     flagged_count: usize,
     names: *mut ffi::PyObject,
-    /// Stands for the first positional argument, where that is an instance to be kept out of keys.
+    /// Replaces the first positional argument, if that is an instance that must not be in keys.
     instance: Option<Borrowed<'a, 'py, PyAny>>,
-    /// Comes after the prefix, where it tells the results since the last clear() from those before.
+    /// Follows the prefix, and distinguishes results since the last clear() from those before.
     nonce: Option<Borrowed<'a, 'py, PyAny>>,
 }
 
@@ -92,7 +92,7 @@ impl<'a, 'py> Call<'a, 'py> {
         Self { py, args, flagged_count, names, instance: None, nonce: None }
     }
 
-    /// The same call, with something that stands for its first argument.
+    /// The same call, with a replacement for its first argument.
     pub(crate) fn of_instance<'b>(&self, instance: Borrowed<'b, 'py, PyAny>) -> Call<'b, 'py>
     where
         'a: 'b,
@@ -154,7 +154,7 @@ impl<'a, 'py> Call<'a, 'py> {
         !self.names.is_null()
     }
 
-    /// The argument, where it is the only one, and an exact `str` or `int`.
+    /// The argument, if it is the only one, and an exact `str` or `int`.
     #[inline(always)]
     pub(crate) fn single(&self) -> Option<Borrowed<'a, 'py, PyAny>> {
         if !self.names.is_null() {
@@ -167,7 +167,7 @@ impl<'a, 'py> Call<'a, 'py> {
         itself.then(|| self.object(argument))
     }
 
-    /// The parts of a key around one of the user's making.
+    /// The nonce, if there is one.
     pub(crate) fn nonce(&self) -> Option<Borrowed<'a, 'py, PyAny>> {
         self.nonce
     }
@@ -215,12 +215,12 @@ impl Arguments {
         Ok(Self { prefix, mark, hash_of_mark, typed, ignored_positions, ignored_names })
     }
 
-    /// Whether a call's [single](Call::single) argument is its key by itself.
+    /// Whether a call's [single](Call::single) argument is its key.
     pub(crate) fn take_single(&self) -> bool {
         !self.typed && self.prefix.is_none() && self.ignored_positions == 0
     }
 
-    /// The argument that is the key by itself, if this is such a call.
+    /// The single argument of a call, if that is its key.
     #[inline(always)]
     pub(crate) fn sole<'a, 'py>(&self, call: &Call<'a, 'py>) -> Option<Borrowed<'a, 'py, PyAny>> {
         if self.typed || self.prefix.is_some() || call.instance.is_some() {
@@ -244,7 +244,7 @@ impl Arguments {
         itself.then(|| call.object(argument))
     }
 
-    /// Goes through the parts of the key in order, until `each` says `false`; whether it never did.
+    /// Calls `each` with the parts of the key in order, until it returns false. Returns whether it never did.
     #[inline(always)]
     fn all(&self, call: &Call<'_, '_>, mut each: impl FnMut(*mut ffi::PyObject) -> bool) -> bool {
         if let Some(prefix) = &self.prefix
@@ -341,7 +341,7 @@ impl Arguments {
         failure.map_or_else(|| Ok(hash.finish()), Err)
     }
 
-    /// Whether a stored key is this call's, where that can be said without running Python code.
+    /// Whether a stored key is that of this call; `None` if only Python code can tell.
     #[inline]
     pub(crate) fn native_eq(&self, stored: &Py<PyAny>, call: &Call<'_, '_>) -> Option<bool> {
         let tuple = stored.as_ptr();
@@ -431,7 +431,7 @@ impl TupleHash {
     }
 }
 
-/// Finds out whether tuples' hashes are what is thought here.
+/// Checks that this interpreter computes the hashes of tuples as this module does.
 pub(crate) fn compare_hashes(py: Python<'_>) -> PyResult<()> {
     let agree = cfg!(target_pointer_width = "64") && {
         let mut agree = true;

@@ -1,4 +1,5 @@
-//! Keys that take more than looking at the arguments: of methods, of the user's making, and with a nonce.
+//! Keys that need more than the arguments: those of methods, those that the user's function makes, and those
+//! with a nonce.
 
 use pyo3::ffi;
 use pyo3::intern;
@@ -15,11 +16,11 @@ use crate::py::object::canonical_key::CanonicalKey;
 use crate::py::object::running_python::call as call_python;
 use crate::py::process::clock::ClockOfSection;
 
-/// So many classes are known whose instances are arguments like any other.
+/// The number of classes that are remembered as ones whose instances are ordinary arguments.
 const MOST_PLAIN_CLASSES: usize = 8;
 
 impl Memoized {
-    /// What stands for the instance that a method is called on.
+    /// The object that replaces the instance on which a method is called.
     pub(super) fn instance<'py>(
         &self,
         this: &Borrowed<'_, 'py, Self>,
@@ -33,7 +34,7 @@ impl Memoized {
         let class = unsafe {
             let class = ffi::Py_TYPE(instance.as_ptr());
             if ffi::PyType_GetFlags(class) & ffi::Py_TPFLAGS_HEAPTYPE == 0 {
-                // The interpreter's own: what is written in a class body is no method of that.
+                // A built-in class: a function in a class body cannot be a method of it.
                 return Ok(None);
             }
             Borrowed::from_ptr(py, class.cast::<ffi::PyObject>())
@@ -63,7 +64,7 @@ impl Memoized {
             let weak = PyWeakrefReference::new(&class)?.unbind();
             let address = class.as_ptr() as usize;
             let before = self.plain_classes.with(py, |plain| {
-                // A class that was at the same address is gone.
+                // An earlier class at the same address is gone.
                 let at = plain.iter().position(|known| known.0 == address);
                 let at = at.or_else(|| (plain.len() == MOST_PLAIN_CLASSES).then_some(0));
                 let before = at.map(|at| plain.swap_remove(at));
@@ -76,7 +77,7 @@ impl Memoized {
         Ok(Some(stands))
     }
 
-    /// What comes after the prefix in keys, if something does.
+    /// The nonce that follows the prefix in keys, if there is one.
     pub(super) fn nonce<'py>(&self, this: &Borrowed<'_, 'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = this.py();
         let (true, Some(cache)) = (self.in_store, &self.cache) else { return Ok(None) };
@@ -85,7 +86,7 @@ impl Memoized {
         if let Some(nonce) = self.known_nonce(py, is_live)? {
             return Ok(Some(nonce));
         }
-        // Before it is read: it may change right afterwards.
+        // The stamp is taken before the nonce is read, as that may change right afterwards.
         let place = this.getattr(intern!(py, "_place_of_nonce"))?;
         let freshness = match tier {
             Some(tier) => tier.now(tier.store.stamp(place.as_borrowed())?),
@@ -113,7 +114,8 @@ impl Memoized {
         }
     }
 
-    /// Whether a call has to wait for the store before its key can be made, as an event loop must not.
+    /// Whether a call has to wait for the store before its key can be made, which it must not do on an event
+    /// loop.
     fn waits_for_nonce(&self, py: Python<'_>, cache: Borrowed<'_, '_, FlexCache>) -> PyResult<bool> {
         if !self.awaited || !self.in_store {
             return Ok(false);
@@ -126,7 +128,7 @@ impl Memoized {
         Ok(self.known_nonce(py, is_live)?.is_none())
     }
 
-    /// A key of the user's making, as it is, or with the function's name where others have keys as well.
+    /// A key that the user's function made; with a prefix if other functions share the cache.
     pub(super) fn named<'py>(
         &self,
         call: &Call<'_, 'py>,
@@ -160,7 +162,8 @@ impl Memoized {
         memo.arguments.key(&call)
     }
 
-    /// What is done with a call, as it is the same however it is written, where that is asked for.
+    /// Calls `then` with the call. If the function has `normalize`, equal calls that are written differently
+    /// are made the same first.
     pub(super) fn normalized<'py, R>(
         &self,
         call: &Call<'_, 'py>,

@@ -1,9 +1,8 @@
-//! Memoized functions: a call that a hit answers without going through Python.
+//! Memoized functions, where a hit runs no Python code.
 //!
-//! `Memoized` is what `lru_cache` and `memoize` make of a function. The interpreter calls it
-//! directly, its arguments are looked up where they are, and only a call that is not answered from
-//! the cache builds its key and goes on: by calling the function (`lru_cache`), or to methods that
-//! a subclass has, where one computation serves all who wait (`memoize`).
+//! `lru_cache` and `memoize` return a `Memoized`. The interpreter calls it directly, and its arguments are
+//! looked up without building a key. Only a miss builds the key and goes on: `lru_cache` then calls the
+//! function, and `memoize` calls methods of a subclass, where one computation serves all waiting callers.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -67,11 +66,11 @@ unsafe extern "C" {
 /// Not for use by itself: lru_cache and memoize make what a user wants of it.
 #[pyclass(frozen, subclass, dict, weakref, module = "flexcache_rs._core")]
 pub(crate) struct Memoized {
-    /// Where the interpreter looks for what to call.
+    /// The function that the interpreter calls.
     vectorcall: ffi::vectorcallfunc,
     pub(super) function: Py<PyAny>,
     pub(super) cache: Option<Py<FlexCache>>,
-    /// The same, where a single argument can be a key, and a value found is returned as it is.
+    /// The cache again, if a single argument can be a key and a value is returned unchanged.
     plain: Option<Py<FlexCache>>,
     pub(super) arguments: Arguments,
     pub(super) key: Option<Py<PyAny>>,
@@ -79,21 +78,21 @@ pub(crate) struct Memoized {
     pub(super) awaited: bool,
     pub(super) normalize: Option<Py<PyAny>>,
     loads: bool,
-    /// How results are kept, if no Python code of ours has a say.
+    /// How long results are kept, if that needs no Python code.
     keeps: Option<KeptFor>,
-    /// Whether what is found may be more than a result.
+    /// Whether a value in the cache may be a [`CachedResult`], not the result itself.
     examines: AtomicBool,
-    /// Whether a key takes more than looking at the arguments.
+    /// Whether keys need more than the arguments.
     makes_key: AtomicBool,
-    /// What stands for the instances whose method this is, by address.
+    /// The objects that replace instances in keys of methods, by the address of the instance.
     pub(super) instances: PyOnceLock<Py<PyDict>>,
-    /// Classes whose instances are arguments like any other, by address and weakly.
+    /// Classes whose instances are ordinary arguments: their addresses, and weak references.
     pub(super) plain_classes: Guard<Vec<(usize, Py<PyWeakrefReference>)>>,
-    /// Whether keys are texts for a store, which hold a nonce.
+    /// Whether keys are texts for a store, which include a nonce.
     pub(super) in_store: bool,
     /// The last nonce that was read, with the stamp of the store it was read at.
     pub(super) nonce: Guard<Option<(Freshness, Py<PyAny>)>>,
-    /// Calls where there is no cache to count them.
+    /// The number of calls without a cache to count them.
     uncached: AtomicU64,
 }
 
@@ -272,22 +271,21 @@ impl Memoized {
 /// Results are kept as they are, for this time.
 struct KeptFor(Option<Py<PyAny>>);
 
-/// The result that is remembered, if the fast path can tell.
+/// The stored result, if the fast path can tell.
 type Answer = Result<Option<Py<PyAny>>, Complicated>;
 
-/// What a call that was not answered has to look for.
+/// The key that a call without a fast answer has to look up.
 pub(super) struct LookupKey<'py> {
     pub(super) key: Bound<'py, PyAny>,
     pub(super) hash: u64,
 }
 
 impl Memoized {
-    /// Looks for the result of a call whose one argument is the key; the hash of the key where there is none, which
-    /// was counted as a miss. Where it is `Complicated`, nothing has happened yet. Does what [`find`](Self::find) does,
-    /// with less to carry through.
+    /// Looks up the result of a call whose only argument is the key. If there is none, counts a miss and
+    /// returns the hash of the key. If it returns `Complicated`, nothing has happened yet. Does the same as
+    /// [`find`](Self::find) with less data.
     ///
-    /// A function of its own, so that what it needs of the stack is given back before a function that calls itself
-    /// is called.
+    /// A separate function, so that its stack is released before a recursive function is called.
     #[inline(never)]
     fn find_if_plain(&self, call: &Call<'_, '_>) -> Result<Result<Py<PyAny>, u64>, Complicated> {
         let cache = self.plain.as_ref().ok_or(Complicated)?.bind_borrowed(call.py());
@@ -337,8 +335,8 @@ impl Memoized {
         }
     }
 
-    /// Looks for the result of a call, and returns the hash of its key with it. A function of its own for the reason that
-    /// [`find_if_plain`](Self::find_if_plain) is one.
+    /// Looks up the result of a call, and returns it with the hash of its key. A separate function for the
+    /// same reason as [`find_if_plain`](Self::find_if_plain).
     #[inline(never)]
     fn find(&self, cache: Borrowed<'_, '_, FlexCache>, call: &Call<'_, '_>) -> PyResult<(Answer, u64)> {
         if let Some(key) = self.arguments.sole(call) {
@@ -349,8 +347,8 @@ impl Memoized {
         Ok((self.read_call(cache, call, hash), hash))
     }
 
-    /// The error for arguments that have no hash, which says of which function they are. It begins with the interpreter's
-    /// words, because programs that use functools look for them.
+    /// The error for unhashable arguments, which names the function. It begins with the interpreter's
+    /// message, because programs that use functools may look for that.
     #[cold]
     pub(super) fn unhashable(&self, py: Python<'_>, error: PyErr) -> PyErr {
         attached(py, |py| {
@@ -372,7 +370,7 @@ impl Memoized {
         })
     }
 
-    /// Reads the result of a call, whose arguments are compared where they are.
+    /// Reads the result of a call without building its key.
     #[inline(always)]
     pub(super) fn read_call(
         &self,
@@ -395,7 +393,8 @@ impl Memoized {
         wanted: LookupKey<'py>,
     ) -> PyResult<Py<PyAny>> {
         let found = if self.ready.is_some() && cache.get().tier.is_some() {
-            // The store may make its callers wait, and an event loop must not: the method _load() asks it.
+            // The store may make callers wait, which is not allowed on an event loop. So the method _load()
+            // asks the store.
             cache
                 .get()
                 .read_if_plain::<{ site::OTHER }>(wanted.key.as_borrowed(), wanted.hash)
@@ -409,7 +408,7 @@ impl Memoized {
         }
     }
 
-    /// What a call gets that found something in the cache.
+    /// The result of a call that found a value in the cache.
     #[inline]
     pub(super) fn hit<'py>(
         &self,
@@ -440,7 +439,7 @@ impl Memoized {
         }
     }
 
-    /// What a call gets that found nothing.
+    /// The result of a call that found nothing.
     #[cold]
     pub(super) fn miss<'py>(
         &self,
@@ -457,9 +456,9 @@ impl Memoized {
         Ok(result.unbind())
     }
 
-    // These two are functions of their own so that a call that recurs takes less of the stack.
+    // These two are separate functions so that a recursive call takes less of the stack.
 
-    /// Lets one call compute for all callers that wait.
+    /// Lets one call compute for all waiting callers.
     #[inline(never)]
     fn load<'py>(
         this: Borrowed<'_, 'py, Self>,
@@ -479,7 +478,7 @@ impl Memoized {
         call_python(&method, [key, args.as_any(), kwargs.as_any()]).map(Bound::unbind)
     }
 
-    /// Stores what was computed, unless another call has done so meanwhile.
+    /// Stores a computed result, unless another call has stored one meanwhile.
     #[inline(never)]
     fn keep(
         cache: Borrowed<'_, '_, FlexCache>,
@@ -507,7 +506,7 @@ pub(super) unsafe extern "C" fn call_memoized(
         let py = Python::assume_attached();
         let this = Borrowed::from_ptr(py, this).cast_unchecked::<Memoized>();
         let call = Call::new(py, args, flagged_count, names);
-        // What panics here panics again below, where that is turned into an exception.
+        // A panic here happens again below, where it is turned into an exception.
         if !call.has_keywords()
             && let Ok(Ok(found)) = catch_unwind(AssertUnwindSafe(|| this.get().find_if_plain(&call)))
         {
@@ -551,7 +550,7 @@ pub(crate) fn call_directly(class: &Bound<'_, PyType>) -> PyResult<()> {
     Ok(())
 }
 
-/// Makes instances callable without PyO3's wrapping. Called once, before anyone can make one.
+/// Makes instances callable without PyO3's wrapping. Called once, before any instance is used.
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     int_hash::look(py)?;
     call_key::compare_hashes(py)?;

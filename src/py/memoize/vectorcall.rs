@@ -1,5 +1,5 @@
-//! Classes whose instances the interpreter calls directly: by the function that a field of the instance holds, and not
-//! through the wrapping of PyO3's `__call__`.
+//! Classes whose instances the interpreter calls directly, through a function pointer in a field of the
+//! instance, without the wrapping of PyO3's `__call__`.
 
 use std::ffi::c_ulong;
 use std::ptr;
@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 use pyo3::{PyClass, ffi};
 
-/// What `__call__` of such a class does until [`install`] replaces it; the slot must exist.
+/// `__call__` of such a class until [`install`] replaces it; the slot must exist.
 pub(super) fn call<'py>(
     callable: &Bound<'py, PyAny>,
     args: &Bound<'py, PyTuple>,
@@ -24,8 +24,8 @@ pub(super) fn call<'py>(
     }
 }
 
-/// Lets the interpreter call all instances of a class by the field that `field` is in `instance`. Called once, before
-/// anyone can make another instance.
+/// Makes the interpreter call all instances of a class through a field, which `field` points to in
+/// `instance`. Called once, before another instance is made.
 pub(super) fn install<T: PyClass>(instance: &Bound<'_, T>, field: *const ffi::vectorcallfunc) {
     let offset = field as isize - instance.as_ptr() as isize;
     let class = instance.as_any().get_type();
@@ -38,7 +38,7 @@ pub(super) fn install<T: PyClass>(instance: &Bound<'_, T>, field: *const ffi::ve
     }
 }
 
-/// Says what instances of a class can do.
+/// Adds flags to a class.
 ///
 /// # Safety
 ///

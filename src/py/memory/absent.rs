@@ -1,7 +1,7 @@
 //! The keys that the store behind a cache was found not to have.
 //!
-//! They lie in tables of their own beside the entries, so that nothing that goes through the entries meets them, and a
-//! hit of an entry costs what it costs without them.
+//! They are in tables of their own beside the entries, so iteration does not see them, and a hit of an entry
+//! costs the same with and without them.
 
 use flexcache_core::{Cause, Limits, Nanos, OutOfMemory};
 use pyo3::prelude::*;
@@ -13,9 +13,9 @@ use crate::py::object::running_python::decref;
 
 /// The keys that a store was found not to have.
 pub(crate) struct AbsentKeys {
-    /// Each beside the shard of entries of the same number.
+    /// One table for each shard of entries, with the same number.
     pub(super) shards: Shards,
-    /// For how long they are served at most.
+    /// The longest time for which an absent key is served.
     pub(super) ttl: Nanos,
 }
 
@@ -31,7 +31,7 @@ impl AbsentKeys {
         self.shards.iter_mut().all(|shard| shard.get_mut().len() == 0)
     }
 
-    /// Forgets all.
+    /// Forgets all keys.
     pub(super) fn clear(&self, py: Python<'_>) {
         for shard in self.shards.iter() {
             if let Ok(contents) = shard.with(py, |absent| absent.drain()) {

@@ -1,6 +1,7 @@
-//! One policy, whichever it is: the only place that names all policies.
+//! An enum of all policies, and the only place that names them all.
 //!
-//! A cache has one store, whose code is there once; what depends on the policy is chosen where the store asks it.
+//! The code of the store is compiled once, for [`AnyPolicy`], which dispatches each call to the policy of the
+//! cache.
 
 use flexcache_core::policy::{
     Auto, Entries, ExactLfu, Fifo, Goal, Lfu, Listed, Lru, Policy, Random, Requeue, S3Fifo, Sieve, TinyLfu,
@@ -18,7 +19,7 @@ pub(crate) enum PolicyName {
     S3Fifo,
     TinyLfu,
     Auto,
-    /// Those of the classes that stand in for cachetools': iteration is in order of insertion.
+    /// The policies of the classes that replace those of cachetools, which iterate in the order of insertion.
     Listed,
     ListedLru,
     ListedFifo,
@@ -27,7 +28,7 @@ pub(crate) enum PolicyName {
 }
 
 impl PolicyName {
-    /// Those that a user may name.
+    /// The policies that a user may name.
     pub(crate) const ALL: [Self; 8] = [
         Self::Lru,
         Self::Fifo,
@@ -39,7 +40,7 @@ impl PolicyName {
         Self::Auto,
     ];
 
-    /// Those for mappings, whose values are only kept: they are neither weighed nor closed.
+    /// The policies of mappings, which neither weigh nor close their values.
     pub(crate) const OF_MAPPINGS: [Self; 5] =
         [Self::Listed, Self::ListedLru, Self::ListedFifo, Self::ListedLfu, Self::ListedRandom];
 
@@ -62,16 +63,16 @@ impl PolicyName {
     }
 }
 
-/// Defines what has a variant for each policy, from the one list of them. The first argument is a dollar sign, for the
-/// macros that this macro defines.
+/// Defines the enums with a variant for each policy, from one list. The first argument is a dollar sign, for
+/// the macros that this macro defines.
 macro_rules! policies {
     ($d:tt $($name:ident($policy:ty)),+ $(,)?) => {
-        /// A policy. All have the size of the largest that is not in a box, so the larger ones are.
+        /// A policy. Large policies are boxed, because the enum has the size of its largest variant.
         pub(crate) enum AnyPolicy {
             $($name($policy)),+
         }
 
-        /// The order of a policy's entries, whichever it is.
+        /// An iterator over the entries in the order of the current variant's policy.
         enum AnyOrder<$($name),+> {
             $($name($name)),+
         }
@@ -95,7 +96,7 @@ macro_rules! policies {
             }
         }
 
-        /// Runs one expression with the policy, whichever it is.
+        /// Evaluates an expression with the policy of the current variant.
         macro_rules! on_policy {
             ($d any:expr, $d policy:ident => $d call:expr) => {
                 match $d any {
@@ -104,7 +105,8 @@ macro_rules! policies {
             };
         }
 
-        /// The same expression of each policy, each as its variant of [`AnyOrder`].
+        /// Evaluates an expression that returns an iterator with the policy of the current variant, and wraps
+        /// it as [`AnyOrder`].
         macro_rules! any_order {
             ($d any:expr, $d policy:ident => $d call:expr) => {
                 match $d any {
@@ -131,13 +133,13 @@ policies! {
     ListedRandom(TryBox<Listed<Random>>),
 }
 
-/// A policy in a box, for a store to make anew.
+/// A boxed policy, which the store [resets](Policy::reset).
 fn boxed<P: Policy>() -> Result<TryBox<P>, OutOfMemory> {
     TryBox::new(P::new(0, 0))
 }
 
 impl AnyPolicy {
-    /// The policy of a name, for a store to make anew.
+    /// The policy of a name, which the store [resets](Policy::reset).
     pub(crate) fn named(name: PolicyName) -> Result<Self, OutOfMemory> {
         Ok(match name {
             PolicyName::Lru => Self::Lru(Lru::new(0, 0)),

@@ -1,4 +1,4 @@
-//! The store of a cache: the core's, of Python objects, with what the bindings ask of it.
+//! The store of a cache: the core's store of Python objects, with the operations that the bindings need.
 
 use std::ops::{Deref, DerefMut};
 
@@ -17,7 +17,7 @@ use crate::py::removal::removed_entries::{RemovedEntries, RemovedEntry};
 type PyNew = New<Py<PyAny>, Py<PyAny>>;
 type PyStore = EntryStore<Py<PyAny>, Py<PyAny>, AnyPolicy>;
 
-/// A store of Python objects, whatever its policy.
+/// A store of Python objects, with any policy.
 pub(crate) struct AnyStore(PyStore);
 
 impl Deref for AnyStore {
@@ -53,11 +53,11 @@ fn freshness(store: &PyStore, slot: Slot) -> Freshness {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Complicated;
 
-/// What came of a put on the fast path.
+/// The outcome of a put on the fast path.
 pub(crate) enum PlainPut {
     /// The value that was replaced.
     Replaced(Py<PyAny>),
-    /// The entry that made room.
+    /// The entry that was evicted.
     Evicted(RemovedEntry),
     Inserted,
 }
@@ -67,7 +67,7 @@ impl AnyStore {
         Ok(Self(EntryStore::with_policy(limits, seed, AnyPolicy::named(policy)?)))
     }
 
-    /// Finds a live entry and counts a hit or a miss; `Err` where that is not all there is to do.
+    /// Finds a live entry and counts a hit or a miss. `Err` if the slow path is needed.
     #[inline(always)]
     pub(crate) fn get_if_plain(
         &mut self,
@@ -81,7 +81,7 @@ impl AnyStore {
         }
     }
 
-    /// Finds a live entry and counts nothing; `Err` where that is not all there is to do.
+    /// Finds a live entry and counts nothing. `Err` if the slow path is needed.
     #[cfg(Py_GIL_DISABLED)]
     #[inline(always)]
     pub(crate) fn look(
@@ -95,8 +95,8 @@ impl AnyStore {
         }
     }
 
-    /// Finds an entry that may be served and counts a hit; `None`, with nothing changed, where that is not all there is
-    /// to do.
+    /// Finds an entry that may be served and counts a hit. If the slow path is needed, returns `None` and
+    /// changes nothing.
     #[inline(always)]
     pub(crate) fn hit_if_live(
         &mut self,
@@ -113,8 +113,8 @@ impl AnyStore {
         }
     }
 
-    /// Finds an entry and replaces it, or stores it anew, in one; `Err` where that is not all there
-    /// is to do. The closures make the references that are stored.
+    /// Replaces an entry, or inserts it, in one step. `Err` if the slow path is needed. The closures make the
+    /// references that are stored.
     #[inline(always)]
     pub(crate) fn put_if_plain(
         &mut self,
@@ -138,8 +138,8 @@ impl AnyStore {
         })
     }
 
-    /// Stores an entry anew, in one; `Err` where that is not all there is to do, as where the key is there. Returns the
-    /// entry that made room.
+    /// Inserts an entry in one step. `Err` if the slow path is needed, for example because the key is
+    /// present. Returns the entry that was evicted.
     #[inline(always)]
     pub(crate) fn insert_if_plain(
         &mut self,
@@ -155,7 +155,7 @@ impl AnyStore {
         Ok(self.insert_plain(place, hash, key(), value()))
     }
 
-    /// Finds a live entry and removes it, in one; `Err` where that is not all there is to do.
+    /// Finds a live entry and removes it in one step. `Err` if the slow path is needed.
     #[inline(always)]
     pub(crate) fn remove_if_plain(
         &mut self,
@@ -216,7 +216,7 @@ impl AnyStore {
             || limits.weight.is_some_and(|most| self.weight() > most.get())
     }
 
-    /// Whether an entry of this weight could come in if all others were evicted.
+    /// Checks that an entry of this weight could be stored if all others were evicted.
     pub(crate) fn fits_alone(&self, weight: u64) -> Result<(), Error> {
         match self.limits().weight {
             Some(limit) if weight > limit.get() => Err(Error::TooHeavy { weight, limit: limit.get() }),
@@ -240,7 +240,7 @@ impl AnyStore {
 
     pub(crate) fn set_freshness(&mut self, slot: Slot, of: Freshness) -> Result<(), OutOfMemory> {
         self.set_stamp(slot, of.stamp.bits())?;
-        // Caches that serve a copy for a time set it for each entry, the others never.
+        // Caches that serve a copy for a limited time set this for every entry, other caches never.
         if of.fetched != 0 || self.fetched(slot) != 0 {
             self.set_fetched(slot, of.fetched)?;
         }

@@ -1,7 +1,8 @@
-//! `FlexCache` as Python sees it: every call, what it promises, and the one step that it is.
+//! `FlexCache` as Python sees it: its methods and their docstrings. Each method calls one step in another
+//! file.
 //!
-//! What the cache consists of is in `state`; how keys are found without running Python code under
-//! the lock is in `lookup`; the calls that must be fast enter through `fast`.
+//! The fields of the cache are in `state`. `lookup` finds keys without running Python code under a lock. The
+//! calls that must be fast enter through `fast`.
 
 use std::num::NonZeroU64;
 

@@ -1,4 +1,4 @@
-//! The argument `clock`: a function of the user's that tells the time.
+//! The argument `clock`: a function of the user that returns the time.
 
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use crate::py::object::integer::shown;
 use crate::py::object::running_python::call;
 use crate::py::process::clock::GivenTime;
 
-/// A function that tells the time, and what it has told.
+/// A function that returns the time, and its last result.
 pub(crate) struct GivenClock {
     pub(super) function: Py<PyAny>,
     pub(super) time: Arc<GivenTime>,
 }
 
 impl GivenClock {
-    /// The argument `clock`. The function is asked, so that one that tells no time is refused here.
+    /// Converts the argument `clock`. This calls the function, so that a wrong one is refused here.
     pub(super) fn of(value: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
         let Some(function) = options::callable("clock", value)? else { return Ok(None) };
         let clock = Self { function, time: Arc::new(GivenTime::new()) };
@@ -26,7 +26,7 @@ impl GivenClock {
         Ok(Some(clock))
     }
 
-    /// Asks the function what time it is.
+    /// Calls the function and keeps the time.
     pub(super) fn read(&self, py: Python<'_>) -> PyResult<()> {
         let function = self.function.bind(py);
         let told = call(function, [])?;

@@ -1,4 +1,4 @@
-//! From the arguments of `FlexCache(...)` to a cache.
+//! Makes a cache from the arguments of `FlexCache(...)`.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -25,13 +25,13 @@ use crate::py::object::running_python::call;
 use crate::py::object::{did_you_mean, duration};
 use crate::py::store::seam::Coherence;
 
-/// For how long a load reserves its key where nothing else is said.
+/// The default of the seconds for which a load reserves its key.
 const LEASE_SECONDS: f64 = 30.0;
 
-/// How long a load waits for another one beyond this cache, where nothing else is said.
+/// The default of the time that a load waits for one in another cache or process.
 const LEASE_WAIT: Duration = Duration::from_secs(30);
 
-/// What the constructor takes, the first ones also by position.
+/// The arguments of the constructor. The first ones may also be positional.
 const OPTIONS: [&str; 21] = [
     "eviction_policy",
     "scan_interval",
@@ -56,16 +56,16 @@ const OPTIONS: [&str; 21] = [
     "optimize",
 ];
 
-/// How many may be given by position.
+/// The number of arguments that may be positional.
 const POSITIONAL: usize = 4;
 
-/// Says, beside a configuration, that it is a pickle's: it counts whatever the class does in `__init__`.
+/// Marks a configuration as that of a pickle, which is used whatever `__init__` of the class does.
 pub(super) const OF_A_PICKLE: &str = "_of_a_pickle";
 
 /// Makes a cache of a class.
 ///
-/// A subclass with an `__init__` of its own says there how it is configured, by what it passes to
-/// `super().__init__()`. Its arguments are taken for options until then, if they are such.
+/// A subclass with its own `__init__` passes its configuration to `super().__init__()`. Until then, its
+/// arguments are used as options if they are valid options.
 pub(super) fn make(
     class: &Bound<'_, PyType>,
     args: &Bound<'_, PyTuple>,
@@ -83,7 +83,7 @@ pub(super) fn make(
     let of_a_pickle = options.map_or(Ok(false), |options| options.contains(OF_A_PICKLE))?;
     let is_provisional = has_own_init && !of_a_pickle && !(has_own_new && given);
     let arguments = ConstructorArguments::bind(args, options).map(|arguments| {
-        // Shards can be added once, by `__init__`.
+        // Shards can be added only once, and `__init__` does that.
         let shards = if is_provisional { OptionalArgument::ABSENT } else { arguments.shards };
         ConstructorArguments { shards, ..arguments }
     });
@@ -114,7 +114,8 @@ pub(super) fn initialize(
     if this.is_initialized.load(Ordering::Relaxed)
         && (!args.is_empty() || options.is_some_and(|options| !options.is_empty()))
     {
-        // A class that hands out one object has it initialized at each call, so this is no error.
+        // If a class always returns the same object, `__init__` runs again at each call, so this is not an
+        // error.
         let told = c"FlexCache.__init__() was called before, and its options are fixed: this call has no effect; resize() \
                      changes the limits, and FlexCache(...) makes another cache";
         PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), told, 1)?;
@@ -134,7 +135,7 @@ pub(super) fn initialize(
     register(cache)
 }
 
-/// Says of arguments that the `__new__` of a subclass passes on what it may pass.
+/// Adds to an error about arguments what the `__new__` of a subclass may pass on.
 fn of_subclass(class: &Bound<'_, PyType>, error: PyErr) -> PyErr {
     let py = class.py();
     if !error.is_instance_of::<PyTypeError>(py) {
@@ -150,7 +151,7 @@ fn of_subclass(class: &Bound<'_, PyType>, error: PyErr) -> PyErr {
     told
 }
 
-/// What the constructor was called with.
+/// The arguments that the constructor was called with.
 struct ConstructorArguments<'py> {
     eviction_policy: OptionalArgument<'py>,
     scan_interval: OptionalArgument<'py>,
@@ -175,7 +176,7 @@ struct ConstructorArguments<'py> {
     optimize: OptionalArgument<'py>,
 }
 
-/// What a cache is made of.
+/// The parts of a cache.
 struct Parts {
     setup: Setup,
     rest: Vec<AnyStore>,
@@ -183,7 +184,7 @@ struct Parts {
 }
 
 impl<'py> ConstructorArguments<'py> {
-    /// Finds out which argument is which.
+    /// Assigns positional and keyword arguments to the options.
     fn bind(args: &Bound<'py, PyTuple>, options: Option<&Bound<'py, PyDict>>) -> PyResult<Self> {
         let mut given = [const { OptionalArgument::ABSENT }; OPTIONS.len()];
         if args.len() > POSITIONAL {
@@ -264,7 +265,7 @@ impl<'py> ConstructorArguments<'py> {
         })
     }
 
-    /// Checks the arguments and makes what the cache is made of.
+    /// Checks the arguments and makes the parts of the cache.
     fn construct(self, py: Python<'_>) -> PyResult<Parts> {
         if let Some(given) = &self.eviction_policy.0 {
             options::no_size(given)?;
@@ -280,7 +281,7 @@ impl<'py> ConstructorArguments<'py> {
         let weigher = self.weigher.or(None, Weigher::of)?;
         let has_store = self.store.0.as_ref().is_some_and(|store| !store.is_none());
         let options = Options {
-            // A policy of the user's keeps its own order; ours is only that of iteration.
+            // A policy of the user keeps its own order of eviction; ours is only the order of iteration.
             policy: named.unwrap_or(PolicyName::Fifo),
             goal: self.optimize.or(Goal::Hits, |goal| options::goal(goal, named))?,
             scan_interval: self
@@ -330,7 +331,7 @@ impl<'py> ConstructorArguments<'py> {
     }
 }
 
-/// Called with every cache that has a name.
+/// The function that is called with every cache that has a name.
 static REGISTRAR: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// Says what is to be called with every cache that has a name.
@@ -340,7 +341,7 @@ pub(crate) fn set_registrar(py: Python<'_>, registrar: Py<PyAny>) {
     let _ = REGISTRAR.set(py, registrar);
 }
 
-/// Tells the registrar of a cache that has a name.
+/// Calls the registrar with a cache, if that has a name.
 pub(super) fn register(cache: &Bound<'_, FlexCache>) -> PyResult<()> {
     match (&cache.get().options.name, REGISTRAR.get(cache.py())) {
         (Some(_), Some(registrar)) => call(registrar.bind(cache.py()), [cache.as_any()]).map(drop),

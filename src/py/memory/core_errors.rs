@@ -1,4 +1,4 @@
-//! The one way from the core's errors to Python's exceptions.
+//! Converts the core's errors to Python exceptions. All conversions are here.
 
 use flexcache_core::{Error, OutOfMemory};
 use pyo3::create_exception;
@@ -9,7 +9,7 @@ create_exception!(
     flexcache_rs,
     TooLargeError,
     PyValueError,
-    "An entry is larger than the whole cache may be."
+    "The entry is larger than the whole cache may be."
 );
 
 /// The exception for a refused entry.
@@ -28,14 +28,14 @@ pub(crate) fn refused(error: Error) -> PyErr {
     }
 }
 
-/// The exception where memory could not be allocated. Like the interpreter's own it has no message, which
-/// would have to be allocated, too.
+/// The exception for a failed allocation. Like the interpreter's own, it has no message, which would have to
+/// be allocated, too.
 #[cold]
 pub(crate) fn out_of_memory(_: OutOfMemory) -> PyErr {
     PyMemoryError::new_err(())
 }
 
-/// The values of an iterator of so many.
+/// Collects the values of an iterator of `len` values.
 ///
 /// # Errors
 ///
@@ -46,7 +46,7 @@ pub(crate) fn try_collect<T>(len: usize, values: impl Iterator<Item = T>) -> PyR
     Ok(all)
 }
 
-/// An empty vector with room for so many values.
+/// An empty vector with room for `len` values.
 ///
 /// # Errors
 ///

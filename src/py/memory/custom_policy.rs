@@ -14,7 +14,7 @@ use crate::py::process::logging;
 use crate::py::removal::removed_entries::{RemovedEntries, RemovedEntry};
 use crate::py::store::seam::StoredEntry;
 
-/// Victims that are asked for, at most, to make room for one entry.
+/// The most victims that a call asks for to make room for one entry.
 const MOST_VICTIMS: usize = 1 << 20;
 
 const METHODS: [&str; 4] = ["on_insert", "on_access", "on_remove", "victim"];
@@ -85,7 +85,8 @@ impl FlexCache {
             }
             let room = room.map_err(refused)?;
             if present && !accessed {
-                // Before room is made, so that what is written to is not the first to be evicted.
+                // The policy is told before room is made, so that the written entry is not the first to be
+                // evicted.
                 self.tell_policy(py, turn.as_ref(), "on_access", &key)?;
                 accessed = true;
             }
@@ -115,7 +116,7 @@ impl FlexCache {
         self.remove_custom_victim(py, turn, Cause::Evicted)
     }
 
-    /// Removes the entry that a policy written in Python names, and returns it where it is popped.
+    /// Removes the entry that a policy written in Python names. Returns it if it is popped.
     pub(super) fn remove_custom_victim(
         &self,
         py: Python<'_>,
@@ -136,7 +137,7 @@ impl FlexCache {
             Ok(true) if cause == Cause::Popped => Ok(removed.pop()),
             Ok(true) => self.finish_removals(py, removed).map(|()| None),
             Ok(false) => {
-                // A policy that is out of step may get back into it.
+                // The policy named an absent key. It is told that the key is gone, so that it can recover.
                 self.tell_policy_removed(py, Some(turn), &victim);
                 Err(PyRuntimeError::new_err(format!(
                     "victim() of eviction policy {} named {}, which is not in the cache",
@@ -155,7 +156,7 @@ impl FlexCache {
         }
     }
 
-    /// Tells the policy that a key is not there after all.
+    /// Tells the policy that a key is absent.
     fn tell_policy_removed(&self, py: Python<'_>, turn: Option<&Turn<'_>>, key: &Bound<'_, PyAny>) {
         if let Err(error) = self.tell_policy(py, turn, "on_remove", key) {
             logging::debug(py, &format_args!("{error}"));

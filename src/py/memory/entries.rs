@@ -1,6 +1,6 @@
 //! The steps on one entry in memory, each in one locked section: find, read, write, remove.
 //!
-//! They know neither of a policy written in Python nor of a tier, which are built on them.
+//! They do not handle policies written in Python or tiers; that is built on top of them.
 
 use std::sync::Arc;
 
@@ -29,7 +29,8 @@ pub(crate) fn missing(key: &Bound<'_, PyAny>) -> PyErr {
 }
 
 impl FlexCache {
-    /// A live entry; counts a hit or a miss and an access. Where not the `WHOLE` entry is wanted, only its value is right.
+    /// Reads a live entry; counts a hit or a miss and an access. Without `WHOLE`, only the value of the
+    /// result is filled in.
     pub(super) fn read_store<const WHOLE: bool>(
         &self,
         key: Borrowed<'_, '_, PyAny>,
@@ -38,7 +39,7 @@ impl FlexCache {
         self.read_found::<WHOLE>(key, hash, |_, found| found)
     }
 
-    /// [`read_store`](Self::read_store) of the entry that `choose` takes of what is found under the key.
+    /// [`read_store`](Self::read_store), where `choose` decides whether the entry that was found is used.
     pub(super) fn read_found<const WHOLE: bool>(
         &self,
         key: Borrowed<'_, '_, PyAny>,
@@ -91,7 +92,7 @@ impl FlexCache {
     ) -> PyResult<WriteOutcome> {
         let py = key.py();
         let mut removed = RemovedEntries::new();
-        // Loads that are not to be stored any more.
+        // Loads whose results must no longer be stored.
         let mut discarded = Vec::new();
         let mut unstamped = Ok(());
         let stored = self.shards.find(&key, hash, |store, found| {
@@ -105,7 +106,7 @@ impl FlexCache {
             {
                 return Ok(WriteOutcome::Discarded);
             }
-            // Only now, so that nothing has to be undone where Python's equality failed.
+            // Made only now, so that nothing has to be undone if Python's `__eq__` raised.
             let new =
                 New { key: key.to_owned().unbind(), value: value.to_owned().unbind(), weight, deadline };
             let stored = store.put(found, hash, new, tags, &clock, &mut removed);
@@ -128,7 +129,7 @@ impl FlexCache {
         if !removed.is_empty() {
             self.finish_removals_by_write(py, removed, value)?;
         }
-        // An entry without its stamp is not known to be the store's: the caller removes it.
+        // An entry without its stamp must not be served as a copy of the store's, so the caller removes it.
         unstamped.map_err(out_of_memory)?;
         match stored {
             Ok(stored) => Ok(stored),
@@ -140,9 +141,10 @@ impl FlexCache {
         }
     }
 
-    /// Removes a live entry and returns it, for the caller to finish. One that is popped is finished here.
+    /// Removes a live entry and returns it. The caller finishes the removal, except that of a popped entry,
+    /// which is finished here.
     ///
-    /// A call that removes is a write, also where there is no entry: it discards the loads of the key.
+    /// Removing is a write even if there is no entry: it discards the loads of the key.
     pub(super) fn remove_entry(
         &self,
         key: Borrowed<'_, '_, PyAny>,
@@ -151,8 +153,8 @@ impl FlexCache {
         self.remove_entry_and(key, cause, |loads, hash| Some(loads.written(hash, &key)))
     }
 
-    /// [`remove_entry`](Self::remove_entry) with something else done about loads; where that is `None`, the
-    /// entry stays.
+    /// [`remove_entry`](Self::remove_entry), with a closure that handles the loads of the key. If it returns
+    /// `None`, the entry stays.
     pub(super) fn remove_entry_and(
         &self,
         key: Borrowed<'_, '_, PyAny>,
@@ -164,7 +166,7 @@ impl FlexCache {
         self.remove_entry_hashed(turn.as_ref(), key, hash, cause, discard)
     }
 
-    /// [`remove_entry_and`](Self::remove_entry_and) of a key whose hash is known, in this thread's turn to talk to the
+    /// [`remove_entry_and`](Self::remove_entry_and) for a key with a known hash, in this thread's turn at the
     /// policy.
     pub(super) fn remove_entry_hashed(
         &self,

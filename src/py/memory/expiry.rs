@@ -1,4 +1,4 @@
-//! Removing what has expired.
+//! Removes expired entries.
 
 use std::sync::atomic::Ordering;
 
@@ -10,20 +10,20 @@ use super::state::FlexCache;
 use crate::py::process::background::Duties;
 use crate::py::removal::removed_entries::RemovedEntries;
 
-/// How many entries are removed in one locked section, where many have to be.
+/// The most entries that are removed in one locked section.
 pub(super) const BATCH: usize = 1024;
 
-/// How many expired entries a call that stores one removes besides.
+/// The most expired entries that a call which stores an entry removes besides.
 const EXPIRED_A_PUT: usize = 64;
 
-/// What the background thread does with a cache that asked for it.
+/// What the background thread does for a cache with `background_expiry`.
 pub(super) const DUTIES: Duties = Duties {
     try_remove_expired: |cache| cache.cast::<FlexCache>()?.get().try_remove_expired(cache.py()),
     next_expiry: |cache| cache.cast::<FlexCache>()?.get().next_expiry(cache.py()),
 };
 
 impl FlexCache {
-    /// Whether an automatic scan is due, and if so, notes that it takes place.
+    /// Whether an automatic scan is due. If so, records the time of the scan.
     #[inline]
     pub(super) fn scan_is_due(&self, store: &AnyStore, clock: &impl Clock) -> bool {
         if !store.next_expiry().is_some_and(|next| clock.reached(next)) {
@@ -33,7 +33,7 @@ impl FlexCache {
             return true;
         }
         let (now, last) = (clock.now(), self.last_scan.load(Ordering::Relaxed));
-        // In shards each scan is one shard's; the interval is the whole cache's.
+        // Each scan removes the expired entries of one shard, but the interval is that of the whole cache.
         now.saturating_sub(last) >= self.options.scan_interval
     }
 
@@ -46,7 +46,7 @@ impl FlexCache {
         }
     }
 
-    /// Removes what has expired if an automatic scan is due.
+    /// Removes expired entries if an automatic scan is due.
     pub(crate) fn scan_if_due(&self, py: Python<'_>) -> PyResult<()> {
         self.read_clock(py)?;
         for shard in self.shards.iter() {
@@ -61,7 +61,7 @@ impl FlexCache {
         Ok(())
     }
 
-    /// Removes all that has expired; how many entries that were.
+    /// Removes all expired entries. Returns their number.
     pub(crate) fn remove_expired(&self, py: Python<'_>) -> PyResult<usize> {
         self.read_clock(py)?;
         let now = self.clock().now();
@@ -83,7 +83,7 @@ impl FlexCache {
         Ok(count)
     }
 
-    /// Removes a batch of what has expired; whether there was any.
+    /// Removes a batch of expired entries. Returns whether there were any.
     pub(super) fn remove_expired_batch(&self, py: Python<'_>) -> PyResult<bool> {
         let mut count = 0;
         for shard in self.shards.iter() {
@@ -96,7 +96,7 @@ impl FlexCache {
         Ok(count > 0)
     }
 
-    /// When something expires next.
+    /// When the next entry expires.
     pub(crate) fn next_expiry(&self, py: Python<'_>) -> PyResult<Option<Nanos>> {
         let mut next: Option<Nanos> = None;
         for shard in self.shards.iter() {
@@ -109,8 +109,8 @@ impl FlexCache {
         Ok(next)
     }
 
-    /// Removes what has expired, unless another thread has its turn with a policy written in Python,
-    /// which the background thread must not wait for: `None` then.
+    /// Removes expired entries. Returns `None` if another thread has its turn at a policy written in Python,
+    /// for which the background thread must not wait.
     pub(super) fn try_remove_expired(&self, py: Python<'_>) -> PyResult<Option<usize>> {
         let turn = match &self.gate {
             Some(gate) => match gate.try_enter(py, &self.notifier)? {
@@ -124,13 +124,13 @@ impl FlexCache {
         Ok(Some(removed))
     }
 
-    /// Tells the background thread, if there is to be one, when it is needed.
+    /// Tells the background thread, if the cache uses it, about a deadline.
     #[inline]
     pub(crate) fn expect_expiry(&self, this: &Bound<'_, Self>, deadline: Nanos) -> PyResult<()> {
         self.watch.as_ref().map_or(Ok(()), |watch| watch.expect(this.as_any(), deadline))
     }
 
-    /// Removes what has expired now, and notes that a scan took place; how many entries that were.
+    /// Removes all expired entries, and records the time of the scan. Returns their number.
     pub(super) fn scan_now(&self, py: Python<'_>) -> PyResult<usize> {
         self.last_scan.store(self.clock().now(), Ordering::Relaxed);
         self.remove_expired(py)

@@ -1,9 +1,8 @@
-//! The calls that must cost no more than a dict's: `get`, `put`, `set`, `[]`, `[]=` and `in`.
+//! The calls that must be as fast as those of a dict: `get`, `put`, `set`, `[]`, `[]=` and `in`.
 //!
-//! They are called by the interpreter without PyO3's wrapping: methods as `METH_FASTCALL |
-//! METH_KEYWORDS` descriptors put on the class, operators as slots of the type. Every one catches
-//! panics; whatever is not on the fast path runs inside `attached`, so that references dropped
-//! there are dropped at once.
+//! The interpreter calls them without PyO3's wrapping: methods as `METH_FASTCALL | METH_KEYWORDS` descriptors
+//! on the class, operators as slots of the type. Each call catches panics. The slow path runs inside
+//! `attached`, so that references which are dropped there are released at once.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
@@ -146,7 +145,7 @@ unsafe fn cache_of<'a, 'py>(py: Python<'py>, this: *mut ffi::PyObject) -> Borrow
     unsafe { object(py, this).cast_unchecked::<FlexCache>() }
 }
 
-/// Reads a value: on the fast path, or, where that does not do, on the slow one.
+/// Reads a value: on the fast path if possible, otherwise on the slow one.
 ///
 /// # Safety
 ///
@@ -166,7 +165,7 @@ unsafe fn read<const SITE: u8>(
     }
 }
 
-/// Apart, so that the fast path needs no memory for what this is passed.
+/// A separate function, so that the fast path needs no stack for its arguments.
 #[cold]
 fn read_slowly(
     cache: Borrowed<'_, '_, FlexCache>,
@@ -178,7 +177,7 @@ fn read_slowly(
     attached(key.py(), |_| if loads { cache.read_to_load(key, hash) } else { cache.read(key, hash) })
 }
 
-/// Stores or replaces a value: on the fast path, or, where that does not do, on the slow one.
+/// Stores or replaces a value: on the fast path if possible, otherwise on the slow one.
 ///
 /// # Safety
 ///
@@ -201,7 +200,7 @@ unsafe fn write<const SITE: u8>(
     write_slowly(cache, key, value, ttl, hash)
 }
 
-/// Apart, so that the fast path needs no memory for what this is passed.
+/// A separate function, so that the fast path needs no stack for its arguments.
 #[inline(never)]
 fn write_slowly(
     cache: Borrowed<'_, '_, FlexCache>,
@@ -215,7 +214,7 @@ fn write_slowly(
     FlexCache::write_weighed(&cache, key, value, hash, ttl, terms).map(drop)
 }
 
-/// Apart for the same reason.
+/// A separate function for the same reason.
 #[inline(never)]
 fn write_tagged(
     cache: Borrowed<'_, '_, FlexCache>,
@@ -370,7 +369,7 @@ unsafe extern "C" fn finalize(this: *mut ffi::PyObject) {
     }
 }
 
-/// Does what the collector does, for subclasses, whose own finalizer calls it.
+/// `__del__` of `FlexCache`, which finalizes the cache. A subclass's `__del__` may call it.
 unsafe extern "C" fn del(this: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: as for `get`.
     unsafe {
@@ -382,11 +381,11 @@ unsafe extern "C" fn del(this: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mu
 /// The finalizer that Python gives a subclass: it calls the subclass's `__del__`.
 static OF_SUBCLASSES: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 
-/// Finalizes an instance of a subclass: its `__del__` as it is, then what is left in the cache,
-/// whether that called ours or not.
+/// Finalizes an instance of a subclass: runs its `__del__`, then removes what is left in the cache, whether
+/// or not that `__del__` called ours.
 unsafe extern "C" fn finalize_subclass(this: *mut ffi::PyObject) {
     let own = OF_SUBCLASSES.load(Ordering::Relaxed);
-    // SAFETY: what was stored is null or a finalizer; the collector calls attached, on a FlexCache.
+    // SAFETY: the stored pointer is null or a finalizer; the collector calls attached, on a FlexCache.
     unsafe {
         if let Some(own) = std::mem::transmute::<*mut c_void, Option<ffi::destructor>>(own) {
             own(this);
@@ -395,7 +394,7 @@ unsafe extern "C" fn finalize_subclass(this: *mut ffi::PyObject) {
     }
 }
 
-/// Sees to it that instances of the class are finalized, whatever `__del__` it has.
+/// Makes sure that instances of the class are finalized, whatever `__del__` the class has.
 pub(crate) fn finalize_instances_of(class: &Bound<'_, PyType>) {
     let of = class.as_type_ptr();
     // SAFETY: the type is a subclass of ours, made on the heap, and this thread is attached; every
@@ -414,13 +413,13 @@ pub(crate) fn finalize_instances_of(class: &Bound<'_, PyType>) {
 
 static SLOTS: FastSlots = FastSlots::new(subscript, assign_subscript, contains);
 
-/// Gives a subclass the fast slots, where it has none of its own.
+/// Gives a subclass the fast slots, unless it has its own.
 pub(crate) fn hurry_instances_of(class: &Bound<'_, PyType>) {
     // SAFETY: the type is a subclass of ours, made on the heap.
     unsafe { SLOTS.hurry_instances_of(class) };
 }
 
-/// Puts the fast calls on the class. Called once, before anyone can make a subclass.
+/// Puts the fast calls on the class. Called once, before a subclass can be made.
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     let class = state::type_of(py);
     let fast = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
@@ -434,7 +433,7 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
         let call = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: call };
         method(&class, name, call, fast, doc)?;
     }
-    // A class without `__del__` would take the finalizer away from its subclasses.
+    // Without `__del__` on this class, subclasses would lose the finalizer.
     let call = ffi::PyMethodDefPointer { PyCFunction: del };
     method(&class, c"__del__", call, ffi::METH_NOARGS, c"Close what is left in the cache.")?;
     // SAFETY: PyO3 made the type, on the heap, with all the methods; it is not in use yet.

@@ -1,7 +1,7 @@
-//! What follows when entries have been removed from the stores of a cache, which are not locked any more.
+//! Finishes removals, after entries have been removed from the stores of a cache and the stores are unlocked.
 //!
-//! Removed entries go on to the cache's `RemovalNotifier`. A policy written in Python hears of them
-//! first, and they are finished when this thread's turn to talk to the policy is over.
+//! Removed entries are passed to the cache's `RemovalNotifier`. A policy written in Python is told first, and
+//! the removals are finished when this thread's turn at the policy is over.
 
 use flexcache_core::Cause;
 use pyo3::prelude::*;
@@ -13,12 +13,12 @@ use crate::py::object::running_python::{attached, decref};
 use crate::py::removal::removed_entries::{RemovedEntries, RemovedEntry};
 
 impl FlexCache {
-    /// Does all that is due to removed entries. No store is locked.
+    /// Finishes the removal of entries. No store may be locked.
     ///
     /// # Errors
     ///
-    /// What a policy written in Python raises on hearing of it, when all is done. What hooks
-    /// raise is logged.
+    /// What a policy written in Python raises when it is told, after everything is done. Exceptions of hooks
+    /// are logged.
     #[inline]
     pub(crate) fn finish_removals(&self, py: Python<'_>, removed: RemovedEntries) -> PyResult<()> {
         let mut result = Ok(());
@@ -28,7 +28,7 @@ impl FlexCache {
         result
     }
 
-    /// Does all that is due to a removed entry.
+    /// Finishes the removal of one entry.
     #[inline]
     pub(super) fn finish_removal(&self, py: Python<'_>, entry: RemovedEntry) -> PyResult<()> {
         if self.gate.is_some() {
@@ -75,7 +75,7 @@ impl FlexCache {
         result
     }
 
-    /// Does what is due to an entry that goes to the caller, value and all: the value is not closed.
+    /// Finishes the removal of an entry that the caller gets: its value is not closed.
     pub(super) fn finish_pop(
         &self,
         py: Python<'_>,
@@ -93,14 +93,14 @@ impl FlexCache {
                 Ok(entry)
             }
             Err(error) => {
-                // It cannot be returned, so it is closed.
+                // The value cannot be returned, so it is closed.
                 turn.finish_after(RemovedEntry { cause: Cause::Deleted, ..entry });
                 Err(error)
             }
         }
     }
 
-    /// Does what is due to a removed value of which nobody has to be told but itself.
+    /// Finishes the removal of a value when nothing but its own hooks has to be called.
     #[inline(always)]
     pub(super) fn finish_value(&self, py: Python<'_>, value: Py<PyAny>) {
         if hooks::may_act_on_removal(&value.bind_borrowed(py)) {

@@ -1,7 +1,8 @@
-//! The lease of a load: asked for before it computes, waited for, and given back when it has landed.
+//! The lease of a load: requested before the load computes, awaited if another load has it, and released when
+//! the load has landed.
 //!
-//! A load looks for a value once more after it got the lease, since another one may have stored it between the last
-//! look and the lease. So each value is computed once by all caches and processes in front of one store.
+//! A load looks for a value once more after it has got the lease, since another load may have stored one in
+//! between. So all caches and processes in front of one store compute each value once.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,28 +21,28 @@ use crate::py::store::load_circle::{holds_lease, may_wait_for_lease, running_loo
 use crate::py::store::loads::{Load, LoadLease, Outcome};
 use crate::py::store::rule_switch::is_off;
 
-/// What a load does next.
+/// The next step of a load.
 pub(super) enum Turn {
-    /// It lands with what it found.
+    /// It lands with the value that it found.
     Found(Py<PyAny>),
     Computes,
     /// Another load has the lease.
     Waits(Arc<dyn AwaitedLease>),
 }
 
-/// How a load asks for its lease.
+/// How a load requests its lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asks {
-    /// It waits for another one that has it.
+    /// It waits if another load has the lease.
     Patiently,
-    /// It needs no value of its own where another one computes.
+    /// It does not compute if another load does.
     Once,
-    /// It takes the lease from its holder, and looks for no value.
+    /// It takes the lease from its holder, and does not look for a value.
     ToTakeOver,
 }
 
-/// Takes the next step of a load towards computing. `look` returns a value that makes computing needless. What that comes to is
-/// one hit or one miss of the store, but for a refresh.
+/// Takes the next step of a load towards computing. `look` returns a value if the load need not compute. All
+/// steps together count as one hit or one miss of the store, except for a refresh.
 pub(super) fn take_turn(
     cache: &Bound<'_, FlexCache>,
     load: &Arc<Load>,
@@ -83,7 +84,7 @@ fn next_turn(
     {
         return Ok(Turn::Waits(Arc::clone(awaited)));
     }
-    // Another may have landed since the caller looked, or since this load began to wait.
+    // Another load may have landed since the caller looked, or since this load began to wait.
     if asks != Asks::ToTakeOver
         && let Some(value) = look()?
     {
@@ -106,12 +107,13 @@ fn next_turn(
             holds_lease(load, lease.order());
             drop(load.set_lease(LoadLease::Held(lease)));
             if load.has_landed() {
-                // The task was cancelled while this thread asked, and landing found no lease to give back.
+                // The task was cancelled during the request, and landing found no lease to release.
                 end_lease(py, load, None, true);
                 return Ok(Turn::Computes);
             }
-            // One that had the lease before may have stored a value meanwhile.
-            match if asks == Asks::ToTakeOver { None } else { look()? } {
+            // An earlier holder of the lease may have stored a value meanwhile.
+            let look = || if asks == Asks::ToTakeOver { Ok(None) } else { look() };
+            match look().inspect_err(|_| give_back_lease(py, load))? {
                 Some(value) => Ok(Turn::Found(value)),
                 None => Ok(Turn::Computes),
             }
@@ -129,19 +131,20 @@ fn next_turn(
     }
 }
 
-/// Whether a load may wait for another one any longer.
+/// Whether a load may go on waiting for another one.
 fn may_wait(py: Python<'_>, load: &Arc<Load>, order: u64, until: Instant) -> PyResult<bool> {
     Ok(Instant::now() < until && may_wait_for_lease(py, load, running_loop(py)?, order))
 }
 
-/// A load computes for the callers that wait for it. It stores nothing, because the load that has the lease does that.
+/// Lets a load compute only for the callers that wait for it. It does not store its result, because the load
+/// that has the lease does.
 fn compute_without_lease(load: &Arc<Load>) {
     drop(load.set_lease(LoadLease::Elsewhere));
-    // A write from now on means that later callers do not get its result.
+    // New callers do not join it.
     load.supersede();
 }
 
-/// Takes the steps of a load that computes in this thread, and waits where it has to.
+/// Takes all steps of a load that computes in this thread, and waits where necessary.
 pub(super) fn wait_for_turn(
     cache: &Bound<'_, FlexCache>,
     load: &Arc<Load>,
@@ -157,7 +160,7 @@ pub(super) fn wait_for_turn(
         let pause = py.import(intern!(py, "flexcache_rs._awaiting"))?.getattr(intern!(py, "pause"))?;
         while !detached(py, || awaited.sleep(BETWEEN_SIGNALS)) {
             py.check_signals()?;
-            // Where another thread sent this one an exception, Python code raises it.
+            // If another thread sent this one an exception, only Python code raises it.
             call(&pause, [])?;
             if let LoadLease::Waits(_, until) = load.lease()
                 && !may_wait(py, load, awaited.order(), until)?
@@ -168,6 +171,15 @@ pub(super) fn wait_for_turn(
     }
 }
 
+/// Gives back the lease of a load that fails although its computation did not: the store cannot be read or written, say.
+/// Callers that wait in other processes may fare better, so they compute. Runs no Python code.
+pub(super) fn give_back_lease(py: Python<'_>, load: &Load) {
+    if let Some(lease) = load.held_lease() {
+        lease.fails();
+    }
+    end_lease(py, load, None, true);
+}
+
 /// Encodes the failure for callers that wait in other processes. Runs Python code.
 pub(super) fn failure_for_others(py: Python<'_>, load: &Load, outcome: Option<&Outcome>) -> Option<Vec<u8>> {
     let lease = load.held_lease()?;
@@ -175,13 +187,13 @@ pub(super) fn failure_for_others(py: Python<'_>, load: &Load, outcome: Option<&O
         Outcome::Error(error) if error.bind(py).is_instance_of::<PyException>() => {
             lease.encode_failure(error.bind(py))
         }
-        // A cancellation is not about the value. Python 3.10 does not even show which caller cancelled. Neither is what ends
-        // more than a computation.
+        // A cancellation says nothing about the value; Python 3.10 does not even show which caller cancelled.
+        // The same holds for exceptions that end more than the computation, such as KeyboardInterrupt.
         Outcome::Value(_) | Outcome::Cancelled(_) | Outcome::Error(_) => None,
     }
 }
 
-/// Gives back the lease of a load that has landed. Runs no Python code.
+/// Releases the lease of a load that has landed. Runs no Python code.
 pub(super) fn end_lease(py: Python<'_>, load: &Load, failure: Option<Vec<u8>>, may_wait: bool) {
     if let LoadLease::Held(lease) = load.set_lease(LoadLease::None) {
         lease.end(py, failure, may_wait);
@@ -200,8 +212,8 @@ impl FlexCache {
         landed
     }
 
-    /// Discards a load whose lease is void, because something was written from elsewhere, so that nobody joins it any
-    /// more. Whether it was.
+    /// If the lease of a load is void, because another cache or process has written the key, discards the
+    /// load, so that no caller joins it. Returns whether it did.
     pub(super) fn discard_if_void(&self, py: Python<'_>, load: &Arc<Load>) -> PyResult<bool> {
         let Some(lease) = load.held_lease() else { return Ok(false) };
         if load.has_landed() || lease.is_valid(py)? {

@@ -1,4 +1,4 @@
-//! How a cache begins and ends.
+//! The construction and the end of a cache.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -26,11 +26,11 @@ use crate::py::process::logging;
 use crate::py::process::recorder::Recorder;
 use crate::py::removal::notifier::RemovalNotifier;
 
-/// How often a cache that ends is emptied, if its hooks keep storing.
+/// How often a cache is emptied at its end if its hooks keep storing entries.
 const MOST_FINAL_ROUNDS: usize = 100;
 
 impl FlexCache {
-    /// A cache of stores that are there.
+    /// A cache over existing stores.
     pub(crate) fn build(
         py: Python<'_>,
         options: Options,
@@ -45,7 +45,7 @@ impl FlexCache {
         Ok(Self::of(setup, stores, first, seed))
     }
 
-    /// A cache of stores that are there, with what it is configured to be.
+    /// A cache over existing stores, with a configuration.
     pub(super) fn of(
         setup: Setup,
         stores: impl Iterator<Item = AnyStore>,
@@ -53,7 +53,7 @@ impl FlexCache {
         seed: u64,
     ) -> Self {
         let cache = Self {
-            // The background thread is one more that uses the cache.
+            // The background thread counts as another thread that uses the cache.
             shards: Shards::new(stores, first, setup.waits()),
             seed,
             detours: Detours::new(Detours::SLOW_PATH),
@@ -70,11 +70,11 @@ impl FlexCache {
         cache
     }
 
-    /// Puts another configuration in place of the one that the cache was made with.
+    /// Replaces the configuration that the cache was made with.
     ///
     /// # Errors
     ///
-    /// `RuntimeError` where the cache has been used: what it has would be lost. Nothing has changed then.
+    /// `RuntimeError` if the cache has been used, as its contents would be lost. Nothing has changed then.
     pub(super) fn configure(
         &self,
         py: Python<'_>,
@@ -86,7 +86,7 @@ impl FlexCache {
         let mut setup = Some(TryBox::new(setup).map_err(out_of_memory)?);
         let is_observed = self.notifier.observers.want_any();
         let replaced = self.shards.replace_if_unused(py, stores, first, waits, || {
-            // What is not taken is dropped after the lock.
+            // A configuration that is not used is dropped after the lock.
             let Some(new) = (if is_observed { None } else { setup.take() }) else { return false };
             self.configured.set(new).map_err(|back| setup = Some(back)).is_ok()
         })?;
@@ -103,7 +103,7 @@ impl FlexCache {
         Ok(())
     }
 
-    /// Chooses the ways that lookups and writes take.
+    /// Computes which calls take the fast path.
     fn take_paths(&self) {
         let setup: &Setup = self;
         let is_weighed = setup.options.weigher.is_some();
@@ -114,7 +114,7 @@ impl FlexCache {
         self.detours.set(Detours::SLOW_PATH, self.needs_slow_path());
     }
 
-    /// Removes every entry, ends the trace, and waits for the hooks that the background thread has.
+    /// Removes every entry, ends the trace, and waits for the hooks that run in the background thread.
     pub(super) fn end(&self, py: Python<'_>) -> PyResult<()> {
         let emptied = self.remove_all(py, Cause::Closed);
         if let Some(recorder) = self.recorder.get() {
@@ -124,7 +124,7 @@ impl FlexCache {
         emptied
     }
 
-    /// The same, with an awaitable for the hooks that the running event loop has.
+    /// The same, but returns an awaitable for the hooks that run in the running event loop.
     pub(super) fn end_awaitably<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.remove_all(py, Cause::Closed)?;
         if let Some(recorder) = self.recorder.get() {
@@ -139,7 +139,7 @@ impl FlexCache {
         // nothing but to take the locks, which visiting needs.
         let py = unsafe { Python::assume_attached() };
         for shard in self.shards.iter() {
-            // A store that is in use is skipped: what it holds just stays alive until next time.
+            // A store that is in use is skipped: its objects stay alive until the next collection.
             let visited = shard.try_with(py, |shard| {
                 shard.loads.running().iter().try_for_each(|load| load.traverse(visit))?;
                 shard.visit(|object| visit.call(object))
@@ -167,13 +167,12 @@ impl FlexCache {
         }
     }
 
-    /// The end of the cache: removes whatever is in it. Nothing is raised, for nobody is there
-    /// to catch it.
+    /// The end of the cache: removes all entries. Exceptions are not raised, as nobody could catch them.
     pub(super) fn finalize(&self, py: Python<'_>) {
-        // One that is on its way, as the cache goes.
+        // The exception that may be propagating while the cache is finalized.
         let pending = PyErr::take(py);
         self.finalized.store(true, Ordering::Relaxed);
-        // Hooks may store something anew.
+        // Hooks may store new entries.
         for _ in 0..MOST_FINAL_ROUNDS {
             if let Err(error) = self.remove_all(py, Cause::Closed) {
                 logging::error(py, &format_args!("a cache that ended:\n{}", logging::describe(py, &error)));
@@ -187,7 +186,7 @@ impl FlexCache {
         }
     }
 
-    /// Removes every entry without telling anyone.
+    /// Removes every entry without calling hooks.
     pub(super) fn remove_all_silently(&self, py: Python<'_>) {
         if let Some(absent) = &self.absent {
             absent.clear(py);
@@ -206,7 +205,7 @@ impl FlexCache {
 }
 
 impl Setup {
-    /// Checks what goes with what.
+    /// Checks that the options are compatible.
     pub(super) fn new(py: Python<'_>, options: Options, callbacks: Callbacks) -> PyResult<Self> {
         if let Some(policy) = &callbacks.policy {
             custom_policy::check(policy.bind(py))?;
@@ -261,12 +260,12 @@ impl Setup {
         })
     }
 
-    /// Whether calls wait for one another.
+    /// Whether concurrent calls wait for each other.
     fn waits(&self) -> bool {
         self.options.thread_safe || self.options.background.is_some()
     }
 
-    /// Begins the trace that was asked for, unless it has begun.
+    /// Begins the trace that was requested, unless it has begun.
     pub(super) fn start_recording(&self, py: Python<'_>, sized: bool) -> PyResult<()> {
         if let Some(Recording { path, limit }) = self.options.record.as_deref()
             && self.recorder.get().is_none()
@@ -302,7 +301,7 @@ impl Drop for FlexCache {
         if !has_absent && self.shards.iter_mut().all(|shard| shard.get_mut().is_empty()) {
             return;
         }
-        // Where the interpreter has ended there is nobody left to run a hook.
+        // After the end of the interpreter, no hook can run.
         let _ = Python::try_attach(|py| {
             if self.finalized.load(Ordering::Relaxed) {
                 self.remove_all_silently(py);

@@ -1,4 +1,4 @@
-//! The limits of a cache: what they are, and what no longer fits when they change.
+//! The limits of a cache, and the eviction of entries when they change.
 
 use flexcache_core::Limits;
 use pyo3::prelude::*;
@@ -16,7 +16,7 @@ impl FlexCache {
         Ok(Limits::new(items, weight))
     }
 
-    /// Changes the limits and evicts what no longer fits.
+    /// Changes the limits and evicts the entries that no longer fit.
     pub(super) fn set_limits(&self, py: Python<'_>, limits: Limits) -> PyResult<()> {
         let shards = self.shards.len() as u64;
         options::divisible(shards, limits)?;
@@ -51,7 +51,7 @@ impl FlexCache {
         self.shrink_absent(py)
     }
 
-    /// Changes the limits that are given.
+    /// Changes those limits that are given.
     pub(super) fn change_limits(
         &self,
         py: Python<'_>,

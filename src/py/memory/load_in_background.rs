@@ -1,4 +1,4 @@
-//! Loads in the background: a result that is still served is computed anew.
+//! Loads in the background, which compute a new result while the old one is still served.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -42,7 +42,7 @@ impl Refresh {
         let computed = Lead::new(self.cache.bind(py), &self.load)
             .compute(None, || call(self.compute.bind(py), [handle?.as_any()]).map(Bound::unbind));
         match computed {
-            // The computation has logged it; the old result stays.
+            // The computation has logged the error; the old result stays.
             Err(error) if error.is_instance_of::<PyException>(py) => Ok(()),
             other => other.map(drop),
         }
@@ -55,12 +55,12 @@ impl Refresh {
 }
 
 impl Refresh {
-    /// Takes the load to land it; whether nobody else has.
+    /// Takes the load in order to land it. Returns false if it was taken before.
     fn take(&self) -> bool {
         self.state.compare_exchange(REGISTERED, TAKEN, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// Lands it where it has not begun, so that it has no lease.
+    /// Lands a load that has not begun, so it has no lease.
     fn give_up(&self, py: Python<'_>) -> PyResult<()> {
         if self.take() { self.cache.get().land(py, &self.load, None) } else { Ok(()) }
     }

@@ -20,10 +20,10 @@ use crate::py::store::load_circle::{Chain, Waiter, context_of, own_load};
 use crate::py::store::loads::{Leader, Load, Outcome, Sleeper, next_number};
 use crate::py::store::shard_loads::{How, Joined};
 
-/// After how many seconds to look whether there is still anything to wait for.
+/// The seconds after which a waiter checks whether the load can still land.
 const PATIENCE: f64 = 1.0;
 
-/// The same, where what is waited for may come to need the waiter.
+/// The same, if the load may come to depend on the waiter.
 const SOON: f64 = 0.1;
 
 /// Lands a load when the task that computes is done, or is no more.
@@ -79,11 +79,11 @@ impl Drop for TaskLanding {
     }
 }
 
-/// What a task ended with.
+/// The outcome of a task.
 fn outcome_of_task(task: &Bound<'_, PyAny>) -> PyResult<Option<Outcome>> {
     let py = task.py();
     if task.call_method0(intern!(py, "cancelled"))?.is_truthy()? {
-        // What cancelled it from outside, such as the end of its loop, is no error of the computation.
+        // A cancellation from outside, such as by the end of its loop, is not an error of the computation.
         // Python 3.10 does not tell the two apart.
         let requested = match task.getattr_opt(intern!(py, "cancelling"))? {
             Some(cancelling) => cancelling.call0()?.extract::<usize>()? > 0,
@@ -94,11 +94,12 @@ fn outcome_of_task(task: &Bound<'_, PyAny>) -> PyResult<Option<Outcome>> {
     }
     let raised = task.call_method0(intern!(py, "exception"))?;
     if raised.is_instance_of::<PySystemExit>() || raised.is_instance_of::<PyKeyboardInterrupt>() {
-        // They end the event loop by themselves.
+        // These exceptions end the event loop by themselves.
         return Ok(None);
     }
     if !raised.is_none() {
-        // Of whatever class: the task has no caller of its own, so a caller that began anew would do so for ever.
+        // An exception of any class. The task has no caller of its own, so a caller that started over would
+        // do so for ever.
         return Ok(Some(Outcome::Error(raised.unbind())));
     }
     Ok(Some(Outcome::Value(task.call_method0(intern!(py, "result"))?.unbind())))
@@ -149,7 +150,7 @@ fn launch<'py>(
                     let mut state = load.state();
                     (state.task, state.kept) = (Some(weak), kept);
                 }
-                // Not at the end of the computation, which a task that is cancelled early never begins.
+                // Not at the end of the coroutine, as a task that is cancelled early never runs it.
                 task.call_method1(intern!(py, "add_done_callback"), (landing,))?;
                 Ok(task)
             });
@@ -163,18 +164,18 @@ fn launch<'py>(
     })
 }
 
-/// A task that waits for a load.
+/// The state of a task that waits for a load.
 struct Wait {
     load: Arc<Load>,
-    /// What wakes it from what it awaits at the moment.
+    /// Wakes the task from its current wait.
     wake: Option<Py<Wake>>,
     sleeper: u64,
     timer: Option<Py<PyAny>>,
-    /// The context's load, which needs this one.
+    /// The load of the context, which depends on this one.
     own: Option<(Arc<Load>, u64)>,
     /// The task that computes, which an event loop keeps only weakly.
     task: Option<Py<PyAny>>,
-    /// Whether a lookup that found nothing led here.
+    /// Whether the wait began with a lookup that found nothing.
     looked_up: bool,
 }
 
@@ -266,7 +267,7 @@ impl Drop for Loading {
     fn drop(&mut self) {
         let Step::Waits(wait) = std::mem::replace(self.step.get_mut(), Step::Over) else { return };
         let _ = Python::try_attach(|py| {
-            // One that is on its way, such as the CancelledError that ends the wait.
+            // The exception that may be propagating, such as the CancelledError that ends the wait.
             let pending = PyErr::take(py);
             if let Err(error) = wait.leave(py, &self.cache) {
                 report_unraisable(py, error);
@@ -291,7 +292,7 @@ impl Wait {
         if let Some(task) = self.task.take()
             && goes_on
         {
-            // Others wait for it, in other loops perhaps, which do not keep it alive.
+            // Other callers wait for the task, perhaps in other loops, which do not keep it alive.
             let before = self.load.state().kept.replace(task);
             drop(before);
         }
@@ -305,7 +306,7 @@ enum Progress {
     Again,
 }
 
-/// A wait that is being gone on with: left on every way out but back to sleep.
+/// A wait in progress. It is left on every path except back to sleep.
 struct Joining<'a, 'py> {
     cache: &'a Py<FlexCache>,
     py: Python<'py>,
@@ -315,14 +316,14 @@ struct Joining<'a, 'py> {
 impl Drop for Joining<'_, '_> {
     fn drop(&mut self) {
         if let Some(wait) = self.wait.take() {
-            // What a handler raises while another exception is on its way goes with that one.
+            // An exception of a signal handler is dropped here, as another one is propagating.
             let _ = wait.leave(self.py, self.cache);
         }
     }
 }
 
 impl Joining<'_, '_> {
-    /// Looks at the load: it is over, or the task sleeps.
+    /// Checks the load: either it is over, or the task sleeps.
     fn go_on(mut self) -> PyResult<Progress> {
         let py = self.py;
         let Some(wait) = &mut self.wait else { return Ok(Progress::Again) };
@@ -434,7 +435,7 @@ impl Loading {
     }
 }
 
-/// Begins a load in a task that nobody waits for, unless there is one of the key; whether it began.
+/// Begins a load in a task that nobody awaits, unless the key has a load. Returns whether it began one.
 pub(super) fn begin_in_task(
     cache: &Bound<'_, FlexCache>,
     key: &Bound<'_, PyAny>,

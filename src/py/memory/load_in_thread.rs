@@ -1,4 +1,4 @@
-//! Loads of threads: `get_or_set`, memoized functions and their `refresh`.
+//! Loads that threads compute: for `get_or_set`, memoized functions and their `refresh`.
 
 use std::sync::Arc;
 use std::thread::{self, ThreadId};
@@ -11,7 +11,7 @@ use pyo3::pybacked::PyBackedStr;
 use pyo3::types::PyTuple;
 
 use super::core_errors::TooLargeError;
-use super::leasing::{Asks, Turn, end_lease, failure_for_others, take_turn, wait_for_turn};
+use super::leasing::{Asks, Turn, end_lease, failure_for_others, give_back_lease, take_turn, wait_for_turn};
 use super::state::FlexCache;
 use super::terms::{IfPresent, Terms};
 use crate::py::object::argument::wrong_type;
@@ -96,9 +96,19 @@ fn declare(cache: &Bound<'_, FlexCache>, load: &Arc<Load>, tags: Arc<[PyBackedSt
     Ok(())
 }
 
-/// Stores the result of a load, unless something was written since it began. What is too large is not
-/// stored, and the older result is removed.
+/// Stores the result of a load, unless the key was written since the load began. A result that is too large
+/// is not stored, and the older result is removed.
 fn store(
+    cache: &Bound<'_, FlexCache>,
+    load: &Arc<Load>,
+    value: &Bound<'_, PyAny>,
+    ttl: Option<Borrowed<'_, '_, PyAny>>,
+    tags: &[PyBackedStr],
+) -> PyResult<bool> {
+    store_result(cache, load, value, ttl, tags).inspect_err(|_| give_back_lease(cache.py(), load))
+}
+
+fn store_result(
     cache: &Bound<'_, FlexCache>,
     load: &Arc<Load>,
     value: &Bound<'_, PyAny>,
@@ -118,7 +128,7 @@ fn store(
     stored
 }
 
-/// A load that this thread computes: it lands when this is dropped.
+/// A load that this thread computes. It lands when this is dropped.
 pub(super) struct Lead<'a, 'py> {
     cache: &'a Bound<'py, FlexCache>,
     load: &'a Arc<Load>,
@@ -126,7 +136,7 @@ pub(super) struct Lead<'a, 'py> {
     /// The failure for callers that wait in other processes.
     failure: Option<Vec<u8>>,
     token: Option<Bound<'py, PyAny>>,
-    /// The context's load, which needs this one.
+    /// The load of the context, which depends on this one.
     own: Option<(Arc<Load>, u64)>,
     ended: PyResult<()>,
 }
@@ -179,14 +189,14 @@ impl<'a, 'py> Lead<'a, 'py> {
 
 impl Drop for Lead<'_, '_> {
     fn drop(&mut self) {
-        // Where `compute` did not come so far: a panic.
+        // `compute` was left by a panic.
         if !self.load.has_landed() {
             self.land();
         }
     }
 }
 
-/// The exception for callers that wait, or nothing if they have to start again.
+/// The outcome for waiting callers, or `None` if they have to start over.
 pub(super) fn outcome_of(error: &Bound<'_, PyAny>) -> Option<Outcome> {
     if error.is_instance_of::<PyException>() {
         return Some(Outcome::Error(error.clone().unbind()));
@@ -227,13 +237,13 @@ impl Wait<'_, '_> {
 
 impl Drop for Wait<'_, '_> {
     fn drop(&mut self) {
-        // What a handler raises while another exception is on its way goes with that one.
+        // An exception of a signal handler is dropped here, as another one is propagating.
         let _ = self.leave();
     }
 }
 
-/// Waits until a load, as one of whose waiters the caller counts, is over; what came of it, or nothing
-/// where the caller has to begin anew.
+/// Waits until a load is over. The caller is already counted as a waiter. Returns the result, or `None` if
+/// the caller has to start over.
 fn wait(cache: &Bound<'_, FlexCache>, load: &Arc<Load>) -> PyResult<Option<Py<PyAny>>> {
     let py = cache.py();
     let (thread, number) = (thread::current().id(), next_number());
@@ -250,7 +260,7 @@ fn wait(cache: &Bound<'_, FlexCache>, load: &Arc<Load>) -> PyResult<Option<Py<Py
     while !load.is_over(py)? {
         detached(py, || load.sleep(BETWEEN_SIGNALS));
         py.check_signals()?;
-        // Where another thread sent this one an exception, Python code raises it.
+        // If another thread sent this one an exception, only Python code raises it.
         call(&pause, [])?;
         if chain == Chain::PerhapsLater {
             chain = waiter.refuse_circle(py, load)?;
@@ -308,7 +318,7 @@ pub(crate) fn load(
     run(cache, key, how, |handle| call(compute, [handle.as_any()]).map(Bound::unbind))
 }
 
-/// What `get_or_set` does where the key is absent.
+/// `get_or_set` for an absent key.
 pub(crate) fn get_or_set(
     cache: &Bound<'_, FlexCache>,
     key: &Bound<'_, PyAny>,
@@ -347,8 +357,8 @@ pub(crate) fn get_or_set(
     })
 }
 
-/// What a memoized function does where its result is absent, if the result is kept as it is. No Python code of ours comes
-/// between two calls of a function that calls itself, so that it recurs as deeply as without.
+/// Computes an absent result of a memoized function and stores it unchanged. None of our Python code runs
+/// between two calls of a recursive function, so it can recurse as deeply as without memoization.
 pub(crate) fn compute_and_keep<'py>(
     cache: &Bound<'py, FlexCache>,
     key: &Bound<'py, PyAny>,
@@ -367,7 +377,7 @@ pub(crate) fn compute_and_keep<'py>(
     })
 }
 
-/// Keeps a result, unless it is the caller's alone or too large.
+/// Stores a result, unless only the caller may have it or it is too large.
 #[inline(never)]
 fn keep<'py>(
     cache: &Bound<'py, FlexCache>,
@@ -379,7 +389,7 @@ fn keep<'py>(
     let py = cache.py();
     cache.get().count_load();
     if value.get_type().hasattr(intern!(py, "__await__"))? {
-        // It can be awaited once, or in one loop.
+        // Such a result can be awaited only once, or only in one loop.
         load.do_not_share();
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! Loads of a cache: beginning, joining and landing them, and leaving them by callers that wait.
+//! Begins, joins and lands the loads of a cache, and handles callers that stop waiting.
 
 use std::sync::Arc;
 
@@ -15,11 +15,11 @@ use crate::py::object::running_python;
 use crate::py::store::loads::{Leader, Load, Outcome, transaction_of_thread};
 use crate::py::store::shard_loads::{How, Joined};
 
-/// Lookups that had to start over this often, because others kept starting loads, give up.
+/// How often a lookup starts over, because others keep starting loads, before it gives up.
 const MOST_PASSES: usize = 1000;
 
 impl FlexCache {
-    /// A load of a key that nobody knows of yet.
+    /// A new load of a key, which is not registered yet.
     ///
     /// # Errors
     ///
@@ -34,7 +34,7 @@ impl FlexCache {
         let Some(tier) = &self.tier else { return Ok(Load::new(key, key, hash, leader, background, 0)) };
         let transaction = match &leader {
             Leader::Task { .. } => transaction_of_task(key.py())?,
-            // Nobody is in a transaction on a thread that is yet to begin.
+            // A thread that has not begun is in no transaction.
             Leader::Thread(_) if !background && tier.store.bypasses_memory(key.py())? => {
                 transaction_of_thread()
             }
@@ -72,8 +72,8 @@ impl FlexCache {
         )))
     }
 
-    /// A load has failed. No caller joins it any more, although it has not landed yet. Callers that wait get
-    /// its exception.
+    /// Handles the failure of a load: no caller joins it any more, although it has not landed yet. Waiting
+    /// callers get its exception.
     pub(super) fn fails(&self, py: Python<'_>, load: &Arc<Load>) {
         // As for `land`.
         let removed = self.shards.of(load.hash()).with(py, |shard| shard.loads.remove(load)).unwrap_or(None);
@@ -83,7 +83,7 @@ impl FlexCache {
         }
     }
 
-    /// Whether a load that a caller would join is that of a task that has failed, and is about to land.
+    /// Whether a load that a caller would join is computed by a task that has failed and is about to land it.
     ///
     /// # Errors
     ///
@@ -105,10 +105,10 @@ impl FlexCache {
     ///
     /// # Errors
     ///
-    /// What a signal's handler raised meanwhile; the load has landed all the same.
+    /// An exception of a signal handler; the load has landed all the same.
     pub(super) fn land(&self, py: Python<'_>, load: &Arc<Load>, outcome: Option<Outcome>) -> PyResult<()> {
-        // Where the shard is in use by a thread that must not share it, the load is skipped by
-        // those who find it, because it has landed.
+        // If the shard is in use and the cache does not wait, the load stays registered. Callers that find it
+        // skip it, because it has landed.
         let removed = self.shards.of(load.hash()).with(py, |shard| shard.loads.remove(load)).unwrap_or(None);
         load.discard();
         if !load.is_of_this_process() {
@@ -131,8 +131,8 @@ impl FlexCache {
         woken
     }
 
-    /// A waiter is gone; whether the load goes on. Where it was the last, a task that computes for nobody is
-    /// cancelled.
+    /// Handles a waiter that stops waiting. If it was the last one, the task that computes is cancelled.
+    /// Returns whether the load goes on.
     ///
     /// # Errors
     ///
@@ -143,7 +143,7 @@ impl FlexCache {
         }
         let is_task = matches!(load.leader, Leader::Task { .. });
         let mut abandoned = None;
-        // Under the lock, so that nobody joins what is about to be cancelled.
+        // Under the lock, so that no caller joins a load that is about to be cancelled.
         let locked = self.shards.of(load.hash()).with(py, |shard| {
             let last = load.count_waiter_out();
             if last && is_task && !load.background && !load.has_landed() {
@@ -180,14 +180,14 @@ fn transaction_of_task(py: Python<'_>) -> PyResult<u64> {
         .extract()
 }
 
-/// So many interruptions of one call are taken for bad luck.
+/// How often a call is repeated after a signal handler raised in it.
 const MOST_INTERRUPTIONS: usize = 16;
 
-/// Calls something that must be called, again where a signal's handler raised in the middle of it.
+/// Calls a function that must run to its end: repeats the call if a signal handler raised during it.
 ///
 /// # Errors
 ///
-/// What a handler raised. A loop that was closed is no error: nobody waits in it any more.
+/// What a handler raised. A closed loop is not an error: nobody waits in it any more.
 fn call_surely(call: &Bound<'_, PyAny>, arguments: [&Bound<'_, PyAny>; 1]) -> PyResult<()> {
     let mut interrupted = Ok(());
     for _ in 0..MOST_INTERRUPTIONS {

@@ -1,10 +1,9 @@
 //! The shards of a cache, and lookups that never run Python code while one of them is locked.
 //!
-//! Where only Python can say whether two keys are equal, the stored keys in question are borrowed,
-//! the lock is left, Python is asked, and the lookup starts over with the answers at hand. Since
-//! the answers hold references to the keys they are about, an address means the same object both
-//! times. What is to be done with the slot is done in the same locked section that found it, so
-//! no two equal keys can get in.
+//! If only Python can compare two keys, the lookup takes references to the stored keys, releases the lock,
+//! calls `__eq__`, and starts over with the answers. The answers hold references to their keys, so an address
+//! means the same object both times. The step on the slot runs in the same locked section that found the
+//! slot, so two equal keys can never be stored.
 
 use std::mem;
 use std::ops::{Deref, DerefMut};
@@ -22,15 +21,14 @@ use crate::py::object::key::{native_eq, native_eq_by_hash};
 use crate::py::object::running_python;
 use crate::py::store::shard_loads::ShardLoads;
 
-/// Lookups that had to start over this often, because others kept adding keys with the same
-/// hash, give up.
+/// How often a lookup starts over, because others keep adding keys with the same hash, before it gives up.
 const MOST_PASSES: usize = 1000;
 
-/// So many answers are found faster by looking through them than by hashing.
+/// Up to this many answers are found faster by a linear search than by hashing.
 const FEW_ANSWERS: usize = 16;
 
-/// What one lock guards: entries, and the computations in progress. What needs entries alone takes it for an
-/// [`AnyStore`].
+/// The data behind one lock: entries, and the computations in progress. It dereferences to [`AnyStore`], for
+/// code that needs only entries.
 pub(crate) struct Shard {
     store: AnyStore,
     pub(crate) loads: ShardLoads,
@@ -61,7 +59,7 @@ impl DerefMut for Shard {
 /// The stores of a cache: one, or several among which the keys are divided by hash.
 pub(crate) struct Shards {
     first: ShardLock,
-    /// Nothing where there is but one.
+    /// Unset if there is only one shard.
     rest: OnceLock<Box<[ShardLock]>>,
 }
 
@@ -72,7 +70,7 @@ impl Shards {
         shards
     }
 
-    /// Adds shards to the only one.
+    /// Adds shards to the first one.
     fn add(&self, stores: impl Iterator<Item = AnyStore>, waits: bool) {
         let rest: Box<[_]> = stores.map(|store| ShardLock::new(Shard::new(store), waits)).collect();
         if !rest.is_empty() {
@@ -80,8 +78,8 @@ impl Shards {
         }
     }
 
-    /// Puts other stores in place of the only one, if nothing has been stored in it and `agree`, which is asked under the
-    /// lock, returns true. Returns whether it did.
+    /// Replaces the only store by other ones, if nothing has been stored in it and `agree`, which is called
+    /// under the lock, returns true. Returns whether it did.
     pub(super) fn replace_if_unused(
         &self,
         py: Python<'_>,
@@ -109,7 +107,7 @@ impl Shards {
         if shard == 0 { &self.first } else { &rest[shard - 1] }
     }
 
-    /// Bytes allocated for locks, and for shards beside the first, without what is in them.
+    /// Bytes allocated for locks and for further shards, without their contents.
     pub(super) fn allocated_bytes(&self) -> usize {
         let rest = self.rest.get().map_or(0, |rest| size_of_val(&**rest));
         rest + self.iter().map(ShardLock::allocated_bytes).sum::<usize>()
@@ -133,7 +131,7 @@ impl Shards {
         self.rest.get().map_or(0, |rest| rest.len()) + 1
     }
 
-    /// Finds `key` and runs `step` with what was found, in one locked section.
+    /// Finds `key` and runs `step` with its slot, if there is one, in one locked section.
     ///
     /// # Errors
     ///
@@ -205,7 +203,7 @@ fn find_asking_python<R>(
     )))
 }
 
-/// What Python said about stored keys, each kept alive.
+/// The results of comparing stored keys in Python. The keys are kept alive.
 #[derive(Default)]
 pub(super) struct Answers {
     list: Vec<(Py<PyAny>, bool)>,

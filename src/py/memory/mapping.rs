@@ -1,5 +1,5 @@
-//! What a subclass that is a mapping may decide in Python: what a missing key stands for, and how an
-//! entry is stored or removed. The classes of `flexcache_rs.cachetools` stand on it.
+//! Hooks with which a subclass that is a mapping can define in Python the value of a missing key, and how an
+//! entry is stored or removed. The classes of `flexcache_rs.cachetools` use them.
 
 use flexcache_core::Slot;
 use pyo3::exceptions::{PyIndexError, PyKeyError};
@@ -16,7 +16,7 @@ use super::state::{self, FlexCache};
 use crate::py::object::fallible;
 use crate::py::object::running_python::call;
 
-/// The value of a key that is absent: what `__missing__` of a subclass returns.
+/// The value of an absent key: the result of `__missing__` of a subclass.
 #[cold]
 pub(super) fn missing_item(this: &Bound<'_, FlexCache>, key: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
     let class = this.get_type();
@@ -26,7 +26,7 @@ pub(super) fn missing_item(this: &Bound<'_, FlexCache>, key: &Bound<'_, PyAny>) 
         let value = call(&method, [this.as_any(), key])?.unbind();
         let cache = this.get();
         if PolicyName::OF_MAPPINGS.contains(&cache.options.policy) {
-            // In cachetools, `cache[key]` is an access also to the entry that `__missing__` stores.
+            // In cachetools, `cache[key]` also counts as an access of the entry that `__missing__` stores.
             let hash = cache.hash(key.as_borrowed())?;
             cache.read(key.as_borrowed(), hash)?;
         }
@@ -53,7 +53,8 @@ pub(super) fn remove_item(this: &Bound<'_, FlexCache>, key: &Bound<'_, PyAny>) -
     call(&method, [key]).map(drop)
 }
 
-/// Before `cache[key] = value` of a cache whose class chooses what is evicted: calls its `popitem` until there is room.
+/// Before `cache[key] = value` in a cache whose class chooses victims: calls its `popitem` until there is
+/// room.
 #[cold]
 pub(super) fn make_room(this: &Bound<'_, FlexCache>, key: &Bound<'_, PyAny>) -> PyResult<()> {
     let (py, cache) = (this.py(), this.get());
@@ -70,7 +71,7 @@ pub(super) fn make_room(this: &Bound<'_, FlexCache>, key: &Bound<'_, PyAny>) -> 
 }
 
 impl FlexCache {
-    /// Whether `[]=` and `del` are the class's own, in Python.
+    /// Whether the class implements `[]=` and `del` in Python.
     #[inline(always)]
     pub(super) fn stores_in_python(&self) -> bool {
         self.detours.have(Detours::IN_PYTHON)
@@ -94,7 +95,7 @@ impl FlexCache {
         fallible::tuple(py, keys.into_iter())
     }
 
-    /// Whether the class chooses in Python what is evicted.
+    /// Whether the class chooses victims in Python.
     #[inline(always)]
     pub(super) fn chooses_in_python(&self) -> bool {
         self.detours.have(Detours::CHOOSES)

@@ -1,7 +1,7 @@
 //! A `FlexCache` as the store behind another one.
 //!
-//! It is as quick to ask as memory itself, so it has no tracker: a copy in front of it is served only where the user said
-//! for how long, or that nobody else writes to it.
+//! Reading it is as fast as reading memory, so nothing tracks the writes of others. A copy in front of it is
+//! served only if the user allowed that for a time, or declared that nobody else writes to it.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -23,24 +23,25 @@ use crate::py::store::seam::{
     Coherence, Commit, Equality, Loaded, NewEntry, PutMode, PutResult, Store, StoredEntry,
 };
 
-/// How many caches may stand behind each other: what one asks the next, natively, must not exhaust a small stack.
+/// The most caches that may be chained. Each call passes natively from one to the next, and must not exhaust
+/// a small stack.
 const LONGEST_CHAIN: usize = 100;
 
 /// A `FlexCache` behind another one.
 pub(super) struct MemoryStore {
     cache: Py<FlexCache>,
-    /// Of the writes through this store alone.
+    /// Tracks only the writes through this store.
     tracker: Tracker,
-    /// Whether others may write to the cache, so that nothing may be served without asking it.
+    /// Whether others may write to the cache, so that every read has to ask it.
     strict: bool,
-    /// How many caches stand behind each other here, this one included.
+    /// The number of chained caches, including this one.
     chain: usize,
 }
 
 impl MemoryStore {
     /// # Errors
     ///
-    /// `ValueError` if too many caches would stand behind each other.
+    /// `ValueError` if too many caches would be chained.
     pub(super) fn new(cache: &Bound<'_, FlexCache>, coherence: Coherence) -> PyResult<Self> {
         let chain = 1 + cache.get().tier.as_ref().map_or(0, |behind| behind.store.chain());
         if chain > LONGEST_CHAIN {
@@ -52,8 +53,8 @@ impl MemoryStore {
         Ok(Self { cache: cache.clone().unbind(), tracker: Tracker::new(), strict, chain })
     }
 
-    /// While a transaction is open behind the cache nothing is kept: its writes are told when they are made, not when
-    /// they are committed.
+    /// While a transaction is open behind the cache, no copy is kept: its writes are tracked when they are
+    /// made, not when they are committed.
     fn stamp_at(&self, py: Python<'_>, stripe: usize) -> Stamp {
         if self.strict || self.has_open_transaction(py) { Stamp::NONE } else { self.tracker.stamp(stripe) }
     }
@@ -63,10 +64,10 @@ impl MemoryStore {
     }
 
     fn find(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Option<StoredEntry>> {
-        // Any number of caches may stand behind each other.
+        // Many caches may be chained.
         stack::check(stack::Call::Any)?;
         let cache = self.cache.get();
-        // In one step: each cache in a chain asks the next once.
+        // One call, so that each cache in a chain asks the next one only once.
         cache.read_entry(key, cache.hash(key)?)
     }
 
@@ -154,13 +155,13 @@ impl Store for MemoryStore {
         Ok(self.stamp_at(key.py(), Self::stripe_of(key)?))
     }
 
-    /// A load of the cache behind, which nobody joins and its writes discard.
+    /// Registers a load in the cache behind, which nobody joins, and which writes to that cache discard.
     fn lease(&self, key: Borrowed<'_, '_, PyAny>, request: LeaseRequest<'_>) -> PyResult<LeaseAnswer> {
         let (py, cache) = (key.py(), self.cache.get());
         let load = cache.new_load(&key, Leader::this_thread(), false)?;
         cache.shards.of(load.hash()).with(py, |shard| shard.loads.watch(&load))?;
         let lease = Arc::new(MemoryLease { cache: self.cache.clone_ref(py), load });
-        // That of what is behind the cache behind.
+        // The lease of the store behind that cache, if it has one.
         match cache.tier.as_ref().map(|tier| tier.store.lease(key, request)).transpose() {
             Ok(None | Some(LeaseAnswer::None)) => Ok(LeaseAnswer::Held(lease)),
             Ok(Some(LeaseAnswer::Held(further))) => {

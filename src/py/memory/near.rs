@@ -1,4 +1,5 @@
-//! `NearCache`: what a cache inherits that has a `FlexCache` as its memory, so that a hit in it runs no Python code.
+//! `NearCache`: the base class of caches that have a `FlexCache` as their memory. With it, a hit runs no
+//! Python code.
 
 use std::ffi::CStr;
 use std::ptr;
@@ -16,7 +17,7 @@ use crate::py::object::entered::entered;
 use crate::py::object::fast_call::{Parameters, given, method, object};
 use crate::py::object::running_python::attached;
 
-/// What `flexcache_rs.remote.RemoteCache` and `flexcache_rs.diskcache_rs.FastCache` inherit.
+/// The base class of `flexcache_rs.remote.RemoteCache` and `flexcache_rs.diskcache_rs.FastCache`.
 #[pyclass(frozen, subclass, weakref, module = "flexcache_rs._core")]
 pub(crate) struct NearCache {
     /// Set once, by `__init__`.
@@ -42,7 +43,7 @@ impl NearCache {
     fn __init_subclass__(class: &Bound<'_, PyType>, _options: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
         let (py, name) = (class.py(), intern!(class.py(), "get"));
         let ours = py.get_type::<Self>().getattr(name)?.get_type();
-        // One that is written in Python stays.
+        // A `get` that is written in Python stays.
         if class.getattr(name)?.get_type().is(&ours) { give_get(class) } else { Ok(()) }
     }
 
@@ -75,10 +76,10 @@ Return the value of a key, or `default` if there is none.
 
 Raises:
     TypeError: The key is not a str, bytes, int, float, bool, None or a tuple of these.
-    RemoteError: With `on_error=\"raise\"`: the server cannot be asked.
-    RemoteValueError: What the server has there is no value of this cache.
+    RemoteError: With `on_error=\"raise\"`: the server cannot be reached.
+    RemoteValueError: The key holds something that is no value of this cache.
 
-A copy in memory costs little more than in a `FlexCache`, anything else one command.
+A hit in memory sends no command. Any other call sends one.
 ";
 
 unsafe extern "C" fn get(
@@ -161,7 +162,7 @@ fn give_get(class: &Bound<'_, PyType>) -> PyResult<()> {
     method(class, c"get", call, ffi::METH_FASTCALL | ffi::METH_KEYWORDS, doc)
 }
 
-/// Puts the calls on the class.
+/// Puts the fast calls on the class.
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     give_get(&py.get_type::<NearCache>())
 }

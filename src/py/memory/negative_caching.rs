@@ -1,7 +1,7 @@
-//! Negative caching: that the store behind a cache does not have a key is remembered.
+//! Negative caching: remembers that the store behind a cache does not have a key.
 //!
-//! An absent key takes a place, and a weight of 1, of the shard that its entry would be in. It is served as a copy of an
-//! entry is: while its stamp is live.
+//! An absent key takes a place and a weight of 1 in the shard of its hash. Like a copy of an entry, it is
+//! served while its stamp is live.
 
 use std::num::NonZeroU64;
 
@@ -18,13 +18,13 @@ use crate::py::process::clock::SystemClock;
 use crate::py::removal::removed_entries::RemovedEntries;
 use crate::py::store::rule_switch::is_off;
 
-/// So many absent keys whose time is over are removed whenever another one comes.
+/// The most expired absent keys that are removed whenever another one is stored.
 const SOME: usize = 16;
 
-/// Absent keys may push out entries until they have this part of the places. Beyond it they push out one another.
+/// Absent keys may evict entries until they have one place in `PART`. Beyond that they evict each other.
 const PART: u64 = 4;
 
-/// Drops what was removed, without the hooks, which are for entries.
+/// Drops removed absent keys. Hooks run only for entries.
 fn drop_removed(py: Python<'_>, removed: RemovedEntries) {
     for entry in removed {
         decref(py, entry.key);
@@ -32,7 +32,7 @@ fn drop_removed(py: Python<'_>, removed: RemovedEntries) {
     }
 }
 
-/// Whether entries of this number and weight and absent keys of this number are more than a shard may have.
+/// Whether this number and weight of entries and this number of absent keys exceed the limits of a shard.
 fn is_over(limits: Limits, entries: (u64, u64), absent: u64) -> bool {
     let over = |limit: Option<NonZeroU64>, taken: u64| {
         limit.is_some_and(|most| taken.saturating_add(absent) > most.get())
@@ -40,7 +40,7 @@ fn is_over(limits: Limits, entries: (u64, u64), absent: u64) -> bool {
     over(limits.items, entries.0) || over(limits.weight, entries.1)
 }
 
-/// How many absent keys may push out entries.
+/// The number of absent keys that may evict entries.
 fn part_of(limits: Limits) -> u64 {
     let least = [limits.items, limits.weight].into_iter().flatten().min();
     least.map_or(u64::MAX, |least| (least.get() / PART).max(1))
@@ -86,7 +86,7 @@ impl FlexCache {
         self.share_places(py, self.shards.of(place.hash), absent.shards.of(place.hash), true)
     }
 
-    /// Makes room for an entry that was stored: its key is absent no longer.
+    /// Handles an entry that was stored: its key is no longer absent, and absent keys make room for it.
     pub(super) fn forget_absent(&self, place: &Place<'_>) -> PyResult<()> {
         let Some(absent) = &self.absent else { return Ok(()) };
         let py = place.key.py();
@@ -127,8 +127,9 @@ impl FlexCache {
         pairs.try_for_each(|(entries, absent)| self.share_places(py, entries, absent, false))
     }
 
-    /// Removes absent keys, the oldest first, until they and the entries of a shard are within its limits. For a new
-    /// absent key that may be an entry, as long as absent keys have few places.
+    /// Removes absent keys, the oldest first, until they and the entries of a shard are within its limits. To
+    /// make room for a new absent key, an entry may be evicted instead, as long as absent keys have few
+    /// places.
     fn share_places(
         &self,
         py: Python<'_>,

@@ -1,4 +1,4 @@
-//! Telling observers and the recorder of lookups and writes.
+//! Notifies observers and the recorder of lookups and writes.
 
 use std::sync::atomic::Ordering;
 
@@ -11,7 +11,7 @@ use super::terms::WriteOutcome;
 use crate::py::removal::observers::Event;
 
 impl FlexCache {
-    /// Tells of a lookup.
+    /// Notifies observers of a lookup.
     #[cold]
     pub(super) fn notify_lookup(&self, key: Borrowed<'_, '_, PyAny>, value: Option<&Py<PyAny>>) {
         let py = key.py();
@@ -21,13 +21,13 @@ impl FlexCache {
         }
     }
 
-    /// Whether somebody is told of writes.
+    /// Whether anything observes writes.
     pub(super) fn tells_of_writes(&self) -> bool {
         let wants = |event| self.notifier.observers.want(event);
         self.recorder.get().is_some() || wants(Event::Insert) || wants(Event::Update)
     }
 
-    /// Tells of a write.
+    /// Notifies observers of a write.
     #[cold]
     pub(super) fn notify_write(
         &self,
@@ -50,7 +50,7 @@ impl FlexCache {
         }
     }
 
-    /// Adds a listener; without events, to all of them.
+    /// Adds a listener; without events, it listens to all.
     pub(super) fn add_listener(
         &self,
         listener: &Bound<'_, PyAny>,
@@ -61,7 +61,7 @@ impl FlexCache {
         Ok(())
     }
 
-    /// Removes a listener that was added; whether it was there.
+    /// Removes a listener. Returns whether it was present.
     pub(super) fn remove_listener(&self, listener: &Bound<'_, PyAny>) -> PyResult<bool> {
         let removed = self.notifier.observers.remove(listener)?;
         if removed {
@@ -70,12 +70,12 @@ impl FlexCache {
         Ok(removed)
     }
 
-    /// Whether the fast path does not do for lookups and writes.
+    /// Whether lookups and writes have to take the slow path.
     pub(super) fn needs_slow_path(&self) -> bool {
         self.is_observed() || self.tier.is_some() || self.gate.is_some() || self.clock().is_given()
     }
 
-    /// Whether anybody wants to be told of lookups and writes.
+    /// Whether anything observes the cache.
     #[inline]
     pub(super) fn is_observed(&self) -> bool {
         self.notifier.observers.want_any() || self.recorder.get().is_some()
@@ -86,12 +86,12 @@ impl FlexCache {
         self.computed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a lookup that found nothing, and got what another computed.
+    /// Counts a lookup that found nothing, and got the result of another call.
     pub(super) fn count_wait(&self) {
         self.waited.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Tells of a value that was computed.
+    /// Notifies observers of a computed value.
     pub(super) fn notify_load(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) {
         if self.notifier.observers.want(Event::Load) {
             self.notifier.notify_observers(key.py(), Event::Load, key, value);

@@ -1,4 +1,4 @@
-//! The arguments of `FlexCache(...)`, checked.
+//! Checks the arguments of `FlexCache(...)`.
 
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -16,16 +16,16 @@ use crate::py::object::duration::{self, Ttl};
 use crate::py::object::integer::{integer, shown};
 use crate::py::object::tags;
 
-/// More shards than this serve no machine.
+/// The most shards; no machine profits from more.
 const MOST_SHARDS: u64 = 1024;
 
-/// A day: a process that dies keeps a key reserved for so long.
+/// The longest lease: a day. A process that dies may keep a key reserved for that long.
 const LONGEST_LEASE: Nanos = 86_400_000_000_000;
 
-/// How many lookups are recorded where nothing else is said.
+/// The default of the number of lookups that are recorded.
 pub(crate) const MOST_RECORDED: u64 = 10_000_000;
 
-/// What a weigher is called with.
+/// The arguments of a weigher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Weighed {
     Value,
@@ -36,11 +36,11 @@ pub(crate) enum Weighed {
 #[derive(PartialEq, Eq)]
 pub(crate) struct Recording {
     pub(crate) path: PathBuf,
-    /// How many lookups to record at most.
+    /// The most lookups to record.
     pub(crate) limit: u64,
 }
 
-/// What a cache was asked to be.
+/// The options of a cache.
 #[derive(PartialEq, Eq)]
 pub(crate) struct Options {
     pub(crate) policy: PolicyName,
@@ -51,21 +51,22 @@ pub(crate) struct Options {
     pub(crate) shards: u64,
     /// The least time between two scans of the background thread; `None` without one.
     pub(crate) background: Option<Nanos>,
-    /// For how long a key that the store does not have is not looked up again; `None` where it is each time.
+    /// How long a key that the store does not have is not looked up again; `None` if each read asks the
+    /// store.
     pub(crate) negative_ttl: Option<Nanos>,
     pub(crate) name: Option<Box<str>>,
-    /// Whether values' own methods are called when they come and go.
+    /// Whether methods of values are called when entries are stored and removed.
     pub(crate) runs_hooks: bool,
-    /// Whether values' `close` and `aclose` are called when they go.
+    /// Whether `close` and `aclose` of values are called when entries are removed.
     pub(crate) closes_values: bool,
-    /// What a function of the user's that says what an entry weighs is called with.
+    /// The arguments of the weigher, if there is one.
     pub(crate) weigher: Option<Weighed>,
     /// The trace to write.
     pub(crate) record: Option<Box<Recording>>,
 }
 
 impl Options {
-    /// Those of a cache of which nothing is said.
+    /// The default options.
     const DEFAULT: Self = Self {
         policy: PolicyName::Lru,
         goal: Goal::Hits,
@@ -89,7 +90,7 @@ impl Default for Options {
     }
 }
 
-/// The options that a cache keeps. Most caches have the default ones, and keep nothing.
+/// The options of a cache. Most caches have the defaults, for which nothing is allocated.
 pub(crate) struct KeptOptions(Option<TryBox<Options>>);
 
 impl KeptOptions {
@@ -113,7 +114,7 @@ impl Deref for KeptOptions {
     }
 }
 
-/// An argument that was given or not; a given `None` is a value like any other.
+/// An argument that may be missing. A `None` that was passed is a value like any other.
 pub(crate) struct OptionalArgument<'py>(pub(crate) Option<Bound<'py, PyAny>>);
 
 impl<'py> FromPyObject<'_, 'py> for OptionalArgument<'py> {
@@ -124,7 +125,7 @@ impl<'py> FromPyObject<'_, 'py> for OptionalArgument<'py> {
     }
 }
 
-/// For how many seconds a computation reserves its key; `None` where it does not.
+/// The seconds for which a computation reserves its key; `None` if it does not.
 pub(super) fn lease(value: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
     if value.is_none() {
         return Ok(None);
@@ -142,7 +143,7 @@ pub(super) fn lease(value: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
 impl<'py> OptionalArgument<'py> {
     pub(crate) const ABSENT: Self = Self(None);
 
-    /// What `convert` makes of the argument, or what there is without one.
+    /// The argument, converted by `convert`, or a default if it is missing.
     pub(crate) fn or<T>(
         &self,
         otherwise: T,
@@ -152,7 +153,7 @@ impl<'py> OptionalArgument<'py> {
     }
 }
 
-/// What `pop` returns where the key is absent.
+/// The behaviour of `pop` if the key is absent.
 pub(crate) enum OrRaise {
     Raise,
     Default(Py<PyAny>),
@@ -218,7 +219,7 @@ pub(crate) fn count(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
     })
 }
 
-/// The name of a policy, or `None` where it is an object of the user's.
+/// The name of a policy, or `None` if it is an object of the user.
 pub(crate) fn policy(value: &Bound<'_, PyAny>) -> PyResult<Option<PolicyName>> {
     let Ok(name) = value.cast::<PyString>() else { return Ok(None) };
     let name = name.to_str()?;
@@ -234,7 +235,7 @@ pub(crate) fn policy(value: &Bound<'_, PyAny>) -> PyResult<Option<PolicyName>> {
     )))
 }
 
-/// What `optimize` asks for, of the policies that can be asked.
+/// The argument `optimize`. Only some policies support it.
 pub(crate) fn goal(value: &Bound<'_, PyAny>, policy: Option<PolicyName>) -> PyResult<Goal> {
     let name = value.cast::<PyString>().map_err(|_| wrong_type("optimize", "'hits' or 'bytes'", value))?;
     match &*name.to_cow()? {
@@ -247,7 +248,7 @@ pub(crate) fn goal(value: &Bound<'_, PyAny>, policy: Option<PolicyName>) -> PyRe
     }
 }
 
-/// Refuses a number in place of the policy, which comes first.
+/// Refuses a number as the first argument, which is the policy.
 pub(crate) fn no_size(policy: &Bound<'_, PyAny>) -> PyResult<()> {
     match integer(&policy.as_borrowed()) {
         Ok(Some(size)) if !policy.is_instance_of::<PyString>() => {
@@ -328,7 +329,7 @@ pub(crate) fn callable(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<Opt
     Err(wrong_type(argument, "callable or None", value))
 }
 
-/// The part of a limit that falls to one of several shards: together they are the whole.
+/// The share of one shard in the limits. All shares add up to the limits.
 pub(crate) fn share(limits: Limits, shard: u64, shards: u64) -> Limits {
     let part = |limit: Option<std::num::NonZeroU64>| {
         limit.map_or(0, |limit| limit.get() / shards + u64::from(shard < limit.get() % shards))

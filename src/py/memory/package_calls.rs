@@ -1,4 +1,4 @@
-//! What the package's own Python code asks of a cache, beside the calls that users make.
+//! The calls that only the package's own Python code makes.
 
 use flexcache_core::Stamp;
 use pyo3::prelude::*;

@@ -1,8 +1,8 @@
 //! Copying and pickling.
 //!
-//! A pickle holds the configuration and, as state, the entries in order of eviction, each with
-//! its rank in the policy and its deadline as a moment of the wall clock, so that time spent in a
-//! pickle counts. What has expired is left out.
+//! A pickle holds the configuration and, as state, the entries in order of eviction. Each entry has its rank
+//! in the policy, and its deadline as a time of the wall clock, so that the time spent in a pickle counts.
+//! Expired entries are left out.
 
 use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -24,7 +24,7 @@ use crate::py::object::encoded_key::EncodedKey;
 use crate::py::object::fallible;
 use crate::py::object::tags;
 
-/// The moment that is so many seconds from now, in seconds since 1970.
+/// The time that is `seconds` seconds from now, in seconds since 1970.
 fn timestamp(seconds: f64) -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()) + seconds
 }
@@ -97,8 +97,8 @@ pub(crate) fn restore<'py>(
     class: &Bound<'py, PyType>,
     configuration: &Bound<'py, PyDict>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    // As pickle does with other objects: what a subclass does in `__init__`, or in a `__new__` of
-    // other arguments, is not done again.
+    // As with other pickled objects, `__init__` of a subclass does not run again, nor its `__new__` if that
+    // has other arguments.
     let args = PyTuple::new(class.py(), [class])?;
     let configuration = configuration.copy()?;
     configuration.set_item(OF_A_PICKLE, true)?;
@@ -109,14 +109,14 @@ pub(crate) fn restore<'py>(
 pub(crate) fn reduce<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, PyAny>> {
     let py = cache.py();
     if cache.get().gate.is_some() {
-        // A policy of the user's is pickled with what it knows: exactly the entries below.
+        // A policy of the user is pickled with its state, which must be about exactly the entries below.
         cache.get().remove_expired(py)?;
     }
     let restore = py.import("flexcache_rs._core")?.getattr("_restore")?;
     cache.get().read_clock(py)?;
     let clock = cache.get().clock();
     let entries = PyList::empty(py);
-    // Each name is one object, which is pickled once.
+    // Equal tags become one object, which is pickled once.
     let mut names: HashMap<String, Bound<'py, PyString>> = HashMap::new();
     for shard in cache.get().shards.iter() {
         let stored = shard.with(py, |store| {
@@ -183,7 +183,7 @@ pub(crate) fn set_state(cache: &Bound<'_, FlexCache>, state: &Bound<'_, PyAny>) 
         let this = cache.get();
         let hash = this.hash(borrowed)?;
         let weight = this.weight_of(borrowed, value.as_borrowed())?;
-        // Past a policy of the user's, which knows the entry already.
+        // This bypasses a policy of the user, which knows the entry already.
         let deadline = this.deadline(ttl)?;
         let terms = Terms { deadline, tags: &tags, ..Terms::new(weight, IfPresent::Replace) };
         this.write_store(borrowed, value.as_borrowed(), hash, terms)?;
@@ -191,7 +191,7 @@ pub(crate) fn set_state(cache: &Bound<'_, FlexCache>, state: &Bound<'_, PyAny>) 
             this.expect_expiry(cache, deadline)?;
         }
         if ttl.is_none() {
-            // What had no deadline gets none, whatever the default.
+            // An entry without a deadline gets none, whatever the default is.
             let set = cache
                 .get()
                 .find_live(borrowed, |store, slot| store.set_deadline(slot, None, this.clock()))?;
@@ -216,15 +216,16 @@ pub(crate) fn set_state(cache: &Bound<'_, FlexCache>, state: &Bound<'_, PyAny>) 
 pub(crate) fn copy(cache: &Bound<'_, FlexCache>) -> PyResult<Py<PyAny>> {
     let py = cache.py();
     let original = cache.get();
-    // Nothing may happen between the entries and what the policy knows of them.
+    // Nothing may happen between copying the entries and copying the state of the policy.
     let turn = original.turn(py)?;
     let policy = original.own_policy(py)?;
     if policy.is_some() || !cache.get_type().is(state::type_of(py)) {
-        // The policy has an order of its own, and a subclass its attributes: copied the long way.
+        // The policy has its own order, and a subclass has attributes. So this copy goes through the state of
+        // a pickle.
         let state = reduce(cache)?.get_item(2)?;
         let arguments = configuration(cache)?;
         if let Some(policy) = policy {
-            // All of the policy is copied but the keys, which are the cache's.
+            // The policy is copied deeply, except for the keys, which are those of the cache.
             let kept = PyDict::new(py);
             for entry in state.get_item(0)?.try_iter()? {
                 let key = entry?.get_item(0)?;

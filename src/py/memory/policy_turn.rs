@@ -1,9 +1,9 @@
-//! Turns to talk to an eviction policy written in Python.
+//! Serializes the calls of an eviction policy that is written in Python.
 //!
-//! The policy must hear of everything in the order in which it happened, so calls that change a
-//! cache with such a policy take turns at a gate of its own. The gate is no lock of the core: it
-//! is waited for detached, a thread that is inside may pass it again, and the store is not locked
-//! while the policy runs. A policy that calls back into its cache gets a `RuntimeError`.
+//! The policy must be told of all events in their order, so calls that change a cache with such a policy take
+//! turns at a gate. The gate differs from the lock of the store: threads wait for it detached, a thread that
+//! is inside may enter again, and the store is not locked while the policy runs. A policy that calls back
+//! into its cache gets a `RuntimeError`.
 
 use std::sync::{Arc, Condvar, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
@@ -18,7 +18,7 @@ use crate::py::removal::aclose::BETWEEN_SIGNALS;
 use crate::py::removal::notifier::RemovalNotifier;
 use crate::py::removal::removed_entries::RemovedEntry;
 
-/// Where threads wait for their turn to talk to the policy.
+/// The gate at which threads wait for their turn at the policy.
 #[derive(Default)]
 pub(crate) struct Gate(PerProcess<Queue>);
 
@@ -28,13 +28,13 @@ struct Queue {
     over: Condvar,
 }
 
-/// Whose turn it is.
+/// The current turn.
 #[derive(Default)]
 struct Present {
     owner: Option<ThreadId>,
     depth: usize,
     in_policy: bool,
-    /// What was removed meanwhile, to be finished after the turn.
+    /// The entries that were removed during the turn. They are finished after it.
     removed: Vec<RemovedEntry>,
 }
 
@@ -44,7 +44,7 @@ impl Queue {
     }
 }
 
-/// The right to talk to the policy, until dropped. A thread that has it may take it again.
+/// The right to call the policy, until this is dropped. A thread that has it may take it again.
 pub(crate) struct Turn<'py> {
     py: Python<'py>,
     queue: Arc<Queue>,
@@ -56,7 +56,7 @@ impl Gate {
     ///
     /// # Errors
     ///
-    /// `RuntimeError` where the policy itself asks, and what a signal's handler raises meanwhile.
+    /// `RuntimeError` if the policy itself makes the call, and what a signal handler raises meanwhile.
     pub(super) fn enter<'py>(&self, py: Python<'py>, notifier: &Arc<RemovalNotifier>) -> PyResult<Turn<'py>> {
         let queue = self.0.get(py);
         let turn = |queue| Turn { py, queue, notifier: Arc::clone(notifier) };
@@ -69,7 +69,7 @@ impl Gate {
         Ok(turn(queue))
     }
 
-    /// This thread's turn, unless another has it.
+    /// Takes the turn, unless another thread has it.
     pub(super) fn try_enter<'py>(
         &self,
         py: Python<'py>,
@@ -82,7 +82,7 @@ impl Gate {
 }
 
 impl Queue {
-    /// Takes the turn if it is free or this thread's already; whether that was so.
+    /// Takes the turn if it is free or this thread has it already. Returns whether it did.
     fn take(&self) -> PyResult<bool> {
         let me = thread::current().id();
         let mut present = self.lock();
@@ -97,7 +97,7 @@ impl Queue {
         Ok(true)
     }
 
-    /// Waits a little; whether it is this thread's turn now.
+    /// Waits a little. Returns whether this thread has the turn now.
     fn wait(&self) -> bool {
         let taken = |present: &mut Present| present.owner.is_some();
         let waited = self.over.wait_timeout_while(self.lock(), BETWEEN_SIGNALS, taken);
@@ -138,7 +138,7 @@ impl Turn<'_> {
     ///
     /// # Errors
     ///
-    /// `RuntimeError`, caused by what the policy raised.
+    /// `RuntimeError`, whose cause is the exception of the policy.
     pub(super) fn call<'py>(
         &self,
         policy: &Bound<'py, PyAny>,

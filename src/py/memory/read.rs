@@ -1,4 +1,4 @@
-//! Reading a cache: hits, misses and look-ups that count as neither.
+//! Reads of a cache: hits, misses and lookups that count as neither.
 
 use flexcache_core::HashCheck;
 use pyo3::prelude::*;
@@ -14,20 +14,21 @@ use crate::py::object::key::native_eq_by_hash;
 use crate::py::process::clock::ClockOfSection;
 use crate::py::store::seam::{Equality, StoredEntry};
 
-/// What an entry is looked for: what a store behind the cache counts. One computation is one miss of the store, however often
-/// and by however many the value was looked for.
+/// The purpose of a lookup, which decides what a store behind the cache counts. One computation counts as one
+/// miss of the store, however many callers looked for the value, and however often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// A hit or a miss.
+    /// Counts a hit or a miss.
     Read,
-    /// A hit. If there is none, the caller computes the value or waits for the computation, which counts.
+    /// Counts a hit. After a miss, the caller computes the value or waits for the computation, which counts
+    /// the miss.
     Load,
-    /// Nothing: what comes of the look counts.
+    /// Counts nothing: the caller counts.
     Turn,
 }
 
-/// The calls that share a fast path. Each gets code of its own: of code that is shared, the compiler keeps the parts apart
-/// instead of making one piece of them, which costs a sixth of a hit.
+/// The calls that share a fast path. Each call is a separate instance of the generic code, because the
+/// compiler does not inline code that several calls share, which would cost a sixth of a hit.
 pub(crate) mod site {
     pub(crate) const GET: u8 = 0;
     pub(crate) const SUBSCRIPT: u8 = 1;
@@ -39,19 +40,19 @@ pub(crate) mod site {
 }
 
 impl FlexCache {
-    /// Whether the store behind it takes keys for different that are equal in Python.
+    /// Whether the store behind it distinguishes keys that are equal in Python.
     #[inline]
     pub(crate) fn distinguishes_equal_keys(&self) -> bool {
         self.tier.as_ref().is_some_and(|tier| tier.store.equality() == Equality::Encoded)
     }
 
-    /// The value of a live entry; counts a hit or a miss and an access.
+    /// Reads the value of a live entry; counts a hit or a miss and an access.
     #[inline(never)]
     pub(crate) fn read(&self, key: Borrowed<'_, '_, PyAny>, hash: u64) -> PyResult<Option<Py<PyAny>>> {
         Ok(self.read_any::<false>(key, hash, Purpose::Read)?.map(|entry| entry.value))
     }
 
-    /// The same for a caller that computes the value if it is absent.
+    /// [`read`](Self::read) for a caller that computes the value if it is absent.
     #[inline(never)]
     pub(crate) fn read_to_load(
         &self,
@@ -61,7 +62,7 @@ impl FlexCache {
         Ok(self.read_any::<false>(key, hash, Purpose::Load)?.map(|entry| entry.value))
     }
 
-    /// The same for [`take_turn`](super::leasing::take_turn).
+    /// [`read`](Self::read) for [`take_turn`](super::leasing::take_turn).
     pub(super) fn read_in_turn(
         &self,
         key: Borrowed<'_, '_, PyAny>,
@@ -70,7 +71,8 @@ impl FlexCache {
         Ok(self.read_any::<false>(key, hash, Purpose::Turn)?.map(|entry| entry.value))
     }
 
-    /// A live entry with its time to live and tags, which are read together; counts as [`read`](Self::read) does.
+    /// A live entry with its time to live and tags, which are read together. Counts like
+    /// [`read`](Self::read).
     pub(super) fn read_entry(
         &self,
         key: Borrowed<'_, '_, PyAny>,
@@ -103,9 +105,9 @@ impl FlexCache {
         Ok(entry)
     }
 
-    /// [`read`](Self::read) for the fast calls: covers keys that are compared natively, live
-    /// entries and built-in policies, and has changed nothing where it is `Complicated`. Callers with different `SITE`s
-    /// share no code.
+    /// [`read`](Self::read) for the fast calls. It handles keys that are compared natively, live entries and
+    /// built-in policies. Otherwise it returns `Complicated` and has changed nothing. Callers with different
+    /// `SITE`s share no code.
     #[inline(always)]
     pub(crate) fn read_if_plain<const SITE: u8>(
         &self,
@@ -113,14 +115,14 @@ impl FlexCache {
         hash: u64,
     ) -> Result<Option<Py<PyAny>>, Complicated> {
         if self.detours.have(Detours::SLOW_PATH) {
-            // Equality in Python is not always that of the store.
+            // The store's equality of keys may differ from Python's.
             if self.tier.as_ref().is_some_and(|tier| !tier.is_plain_key(key)) {
                 return Err(Complicated);
             }
             let eq = |stored: &Py<PyAny>, hash: HashCheck<'_>| native_eq_by_hash(stored, &key, &hash);
             return match self.hit_in_front::<SITE>(key.py(), hash, eq) {
                 Some(value) => Ok(Some(value)),
-                // Other calls do more for a key that is absent.
+                // Other calls have more to do if a key is absent.
                 None if (SITE == site::GET || SITE == site::SUBSCRIPT) && self.miss_in_front(key, hash) => {
                     Ok(None)
                 }
@@ -130,7 +132,7 @@ impl FlexCache {
         self.read_memory(key.py(), hash, |stored, hash| native_eq_by_hash(stored, &key, &hash))
     }
 
-    /// [`read_if_plain`](Self::read_if_plain) of a key that is not there as an object.
+    /// [`read_if_plain`](Self::read_if_plain) for a key that does not exist as an object.
     #[inline(always)]
     pub(crate) fn read_if_plainly_equal(
         &self,
@@ -165,8 +167,8 @@ impl FlexCache {
         Ok(value.map(|value| value.clone_ref(py)))
     }
 
-    /// The value of a key in memory in front of a store, if nothing but a hit has to be counted; has
-    /// changed nothing otherwise. Callers with different `SITE`s share no code.
+    /// A hit in memory in front of a store, if counting it is all there is to do; otherwise changes nothing.
+    /// Callers with different `SITE`s share no code.
     #[inline(never)]
     fn hit_in_front<const SITE: u8>(
         &self,
@@ -186,8 +188,8 @@ impl FlexCache {
         Some(value.clone_ref(py))
     }
 
-    /// Counts a miss of a key that memory in front of a store knows to be absent there, if nothing else has to be done.
-    /// Whether it has; changes nothing otherwise.
+    /// Counts a miss of a key that memory knows to be absent in the store, if that is all there is to do.
+    /// Returns whether it did; otherwise changes nothing.
     #[inline(never)]
     fn miss_in_front(&self, key: Borrowed<'_, '_, PyAny>, hash: u64) -> bool {
         let py = key.py();
@@ -198,7 +200,8 @@ impl FlexCache {
         self.shards.of(hash).with(py, |store| store.miss(hash)).is_ok()
     }
 
-    /// Whether a key has an entry, if memory in front of a store can tell that without Python and without waiting.
+    /// Whether a key has an entry, if memory in front of a store can tell without running Python code or
+    /// waiting.
     #[inline]
     fn has_in_front(&self, tier: &Tier, key: Borrowed<'_, '_, PyAny>, hash: u64) -> Option<bool> {
         if !tier.is_plain_key(key) {
@@ -207,7 +210,7 @@ impl FlexCache {
         let (py, clock) = (key.py(), ClockOfSection::default());
         let is_live = |of| tier.is_live_natively(py, of, &clock) == Some(true);
         let eq = |stored: &Py<PyAny>, hash: HashCheck<'_>| native_eq_by_hash(stored, &key, &hash).ok_or(());
-        // Of the entry or the absence of the key: none, one that says nothing, or one that holds.
+        // For the entry or for the absence of the key: whether memory has it, and whether it may be served.
         let holds = |shard: &ShardLock| {
             let store = shard.lock(py).ok()?;
             let found = store.find_by_key(hash, eq).ok()?;
@@ -233,7 +236,7 @@ impl FlexCache {
         }
     }
 
-    /// The value of a live entry, which counts as nothing.
+    /// The value of a live entry. Counts nothing.
     pub(super) fn peek_at(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
         match &self.tier {
             Some(tier) => self.peek_through(tier, key),

@@ -1,4 +1,4 @@
-//! Removing entries: one by its key, the next victim, those with a tag, or all.
+//! Removes entries: one by its key, the next victim, those with a tag, or all.
 
 use flexcache_core::{Cause, OutOfMemory, Slot};
 use pyo3::exceptions::PyKeyError;
@@ -20,7 +20,7 @@ use crate::py::store::loads::{Load, LoadLease};
 use crate::py::store::shard_loads::ShardLoads;
 
 impl FlexCache {
-    /// Removes the next victim and returns it; `None` where the cache is empty.
+    /// Removes the next victim and returns it; `None` if the cache is empty.
     pub(super) fn pop_victim(&self, py: Python<'_>) -> PyResult<Option<RemovedEntry>> {
         self.remove_expired(py)?;
         let turn = self.turn(py)?;
@@ -45,14 +45,14 @@ impl FlexCache {
                 }
             }
             let Some(shard) = fullest.1 else { return Ok(None) };
-            // Others may have emptied it in between; then there may be entries elsewhere.
+            // Other threads may have emptied the shard meanwhile; then another shard may have entries.
             if let Some(entry) = Self::pop_from(py, shard, |store| store.victim())? {
                 return Ok(Some(entry));
             }
         }
     }
 
-    /// Removes the entry that is chosen in one locked section; `None` where there is none.
+    /// Chooses an entry and removes it in one locked section; `None` if there is none.
     fn pop_from(
         py: Python<'_>,
         shard: &ShardLock,
@@ -68,7 +68,7 @@ impl FlexCache {
         Ok(removed.pop())
     }
 
-    /// Removes the entry of a rank, where each has its own; `None` where there is none.
+    /// Removes the entry with a rank, if each entry has its own rank; `None` if there is none.
     pub(super) fn pop_at_rank(&self, py: Python<'_>, rank: u64) -> PyResult<Option<RemovedEntry>> {
         for shard in self.shards.iter() {
             if let Some(entry) = Self::pop_from(py, shard, |store| store.at_rank(rank))? {
@@ -78,7 +78,7 @@ impl FlexCache {
         Ok(None)
     }
 
-    /// `del` for the fast calls. It covers what [`write_if_plain`](Self::write_if_plain) covers, in fewer steps.
+    /// `del` for the fast calls. It handles the same cases as [`write_if_plain`](Self::write_if_plain).
     #[inline]
     pub(crate) fn remove_or_raise_fast(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<()> {
         let py = key.py();
@@ -113,7 +113,7 @@ impl FlexCache {
         shard.remove_if_plain(hash, |stored, hash| native_eq_by_hash(stored, &key, &hash).ok_or(Complicated))
     }
 
-    /// Removes an entry; whether it was there.
+    /// Removes an entry. Returns whether it was present.
     pub(super) fn remove(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
         if let Some(tier) = &self.tier {
             return self.remove_through(tier, key);
@@ -129,8 +129,8 @@ impl FlexCache {
         Ok(found)
     }
 
-    /// Removes the older entry of a key whose load has no result that could be stored, unless something was
-    /// written since it began.
+    /// Removes the older entry of a key when the result of a load cannot be stored, unless the key was
+    /// written since the load began.
     pub(super) fn remove_for_load(&self, key: Borrowed<'_, '_, PyAny>, load: &Arc<Load>) -> PyResult<()> {
         let py = key.py();
         if let Some(tier) = &self.tier {
@@ -155,12 +155,12 @@ impl FlexCache {
         if self.remove(key.as_borrowed())? { Ok(()) } else { Err(missing(key)) }
     }
 
-    /// Removes every live entry that has a tag; how many those were.
+    /// Removes every live entry that has a tag. Returns their number.
     pub(crate) fn remove_tagged(&self, py: Python<'_>, tag: &str) -> PyResult<usize> {
         self.read_clock(py)?;
         let turn = self.turn(py)?;
         let mut removed = RemovedEntries::new();
-        // All are out before any hook runs, which may store others under the tag.
+        // All entries are removed before any hook runs, as hooks may store others with the tag.
         let all = self.remove_tagged_entries(py, tag, &mut removed);
         let count = removed.iter().filter(|entry| entry.cause == Cause::Deleted).count();
         let ran_out = removed.ran_out_of_memory();
@@ -172,7 +172,8 @@ impl FlexCache {
 
     fn remove_tagged_entries(&self, py: Python<'_>, tag: &str, removed: &mut RemovedEntries) -> PyResult<()> {
         for shard in self.shards.iter() {
-            // No more than there were, or threads that keep storing would keep this one here.
+            // At most as many as there were at the beginning, or threads that keep storing would keep this
+            // loop running.
             let (mut rest, discarded) =
                 shard.with(py, |store| (store.count_tagged(tag), store.loads.evicting(tag)))?;
             drop(discarded);
@@ -208,7 +209,7 @@ impl FlexCache {
         result
     }
 
-    /// Removes an entry and returns its value; `None` where it is absent.
+    /// Removes an entry and returns its value; `None` if it is absent.
     pub(super) fn remove_and_return(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
         match &self.tier {
             Some(tier) => self.pop_through(tier, key),
@@ -226,7 +227,7 @@ impl FlexCache {
         Ok((entry.key, entry.value))
     }
 
-    /// Removes entries by their keys; how many were there.
+    /// Removes entries by their keys. Returns the number that were present.
     pub(super) fn remove_many(&self, keys: &Bound<'_, PyAny>) -> PyResult<usize> {
         let hashed = self.hashed(keys)?;
         if let Some(tier) = &self.tier {

@@ -3,10 +3,12 @@
 //! With a GIL it is a [`Guard`], which costs nothing. Without one, a hit should write no memory that another thread needs, so the
 //! lock has parts:
 //!
-//! * A call that changes the shard takes `state`, a [`Guard`], and then *closes* the parts.
-//! * A thread that only reads takes the part of its own number. If the part is open, the thread may read the shard, and it records
-//!   its hits and misses in the part. If the part is closed or full, the thread takes `state`.
-//! * Reads by different threads in turn, without a change in between, *open* the parts. A cache that one thread uses has none.
+//! * A call that changes the shard locks `state`, a [`Guard`], and then *closes* the parts.
+//! * A thread that only reads locks the part with its own number. If the part is open, the thread may read
+//!   the shard, and it records its hits and misses in the part. If the part is closed or full, the thread
+//!   locks `state`.
+//! * When different threads read in turn without a change in between, the parts are *opened*. A cache that
+//!   only one thread uses has no parts.
 //!
 //! # Why this is sound
 //!
@@ -69,6 +71,7 @@ mod lock {
     use super::Shard;
     use crate::py::memory::any_store::Complicated;
     use crate::py::process::guard::{self, Busy, Guard};
+    use crate::py::store::rule_switch::is_off;
 
     /// Threads whose numbers differ by a multiple of this share a part.
     const PARTS: usize = 8;
@@ -82,7 +85,7 @@ mod lock {
     static THREADS: AtomicU32 = AtomicU32::new(1);
 
     thread_local! {
-        /// Zero until it is asked for.
+        /// 0 until the thread needs its number.
         static NUMBER: Cell<u32> = const { Cell::new(0) };
     }
 
@@ -97,17 +100,17 @@ mod lock {
         })
     }
 
-    /// What the threads of one part have read since it was opened.
+    /// The reads of the threads of one part since it was opened.
     struct Record {
         is_open: bool,
         hits: u64,
         misses: u64,
         len: usize,
-        /// What the policy is to be told of.
+        /// The slots of the accesses that the policy must be told of.
         slots: [Slot; MOST_RECORDED],
     }
 
-    /// Two lines at a time are fetched by many processors, so parts are that far apart.
+    /// Many processors fetch two cache lines at a time, so parts are two lines apart.
     #[repr(align(128))]
     struct Part(Mutex<Record>);
 
@@ -118,13 +121,13 @@ mod lock {
         }
     }
 
-    /// What decides whether the parts are open.
+    /// The state that decides whether the parts are open.
     struct State {
         /// Whether any part is.
         are_open: bool,
         /// The thread that read last.
         last: u32,
-        /// How often that changed since the last change of the shard.
+        /// How often the reading thread changed since the last change of the shard.
         turns: u32,
     }
 
@@ -137,10 +140,11 @@ mod lock {
         waits: bool,
     }
 
-    // SAFETY: references to the shard are made as the module says: one that may change it at a time, or several that may not.
+    // SAFETY: as the module documentation shows, there is either one mutable reference to the shard or
+    // several shared ones.
     unsafe impl Sync for ShardLock where Shard: Send + Sync {}
 
-    /// The shard, for one thread alone, until dropped.
+    /// Exclusive access to the shard, until dropped.
     pub(crate) struct Locked<'a> {
         lock: &'a ShardLock,
         state: guard::Locked<'a, State>,
@@ -175,15 +179,15 @@ mod lock {
         }
     }
 
-    /// The shard, for reading, until dropped.
+    /// Read access to the shard, until dropped.
     pub(crate) struct Reading<'a> {
         shard: &'a Shard,
         record: MutexGuard<'a, Record>,
     }
 
     impl<'a> Reading<'a> {
-        /// Looks for an entry and records a hit or a miss; `Err`, with nothing recorded, where that is not all there is to
-        /// do. The entry cannot leave while `self` lives.
+        /// Looks up an entry and records a hit or a miss. If the slow path is needed, returns `Err` and
+        /// records nothing. The entry cannot be removed while `self` lives.
         #[inline(always)]
         pub(crate) fn look(
             &mut self,
@@ -208,7 +212,7 @@ mod lock {
     }
 
     impl ShardLock {
-        /// A lock that waits for its turn, or (`waits` false) fails where it would have to.
+        /// A lock. With `waits`, calls wait for it; otherwise they fail if they would have to.
         pub(crate) fn new(shard: Shard, waits: bool) -> Self {
             let state = State { are_open: false, last: 0, turns: 0 };
             Self {
@@ -225,7 +229,7 @@ mod lock {
             self.lock(py).map(|mut shard| step(&mut shard))
         }
 
-        /// [`with`](Self::with) for calls whose step has to be compiled as a part of them.
+        /// [`with`](Self::with) as a guard, for calls that must be inlined.
         #[inline(always)]
         pub(crate) fn lock<'a>(&'a self, py: Python<'a>) -> Result<Locked<'a>, Busy> {
             let mut state = self.state.lock(py)?;
@@ -233,8 +237,8 @@ mod lock {
             Ok(self.alone(state))
         }
 
-        /// [`lock`](Self::lock) for a call that only reads: next time its thread may have a part. `several` says whether
-        /// the cache has more shards.
+        /// [`lock`](Self::lock) for a call that only reads: next time its thread may use a part. `several` is
+        /// whether the cache has several shards.
         #[inline(always)]
         pub(crate) fn lock_to_read<'a>(&'a self, py: Python<'a>, several: bool) -> Result<Locked<'a>, Busy> {
             let mut state = self.state.lock(py)?;
@@ -254,11 +258,11 @@ mod lock {
             py: Python<'_>,
             step: impl FnOnce(&mut Shard) -> R,
         ) -> Result<R, Busy> {
-            // A thread that has a part waits for nothing, so closing does not take long.
+            // A thread that holds a part never waits, so closing the parts does not take long.
             self.state.try_lock(py).map(|state| step(&mut self.alone(state)))
         }
 
-        /// The shard for the holder of `state`.
+        /// Exclusive access for the holder of `state`.
         #[inline(always)]
         fn alone<'a>(&'a self, mut state: guard::Locked<'a, State>) -> Locked<'a> {
             if state.are_open {
@@ -267,7 +271,7 @@ mod lock {
             Locked { lock: self, state, opens: false }
         }
 
-        /// The shard for a thread that only reads, if its part is open.
+        /// Read access for a thread, if its part is open.
         #[inline(always)]
         pub(crate) fn reading<'a>(&'a self, _py: Python<'a>) -> Option<Reading<'a>> {
             let parts = self.parts.get()?;
@@ -305,14 +309,17 @@ mod lock {
             let shard = unsafe { &mut *self.shard.get() };
             for part in parts.iter() {
                 let mut record = part.0.lock();
-                shard.count(record.hits, record.misses);
-                let len = record.len;
-                record.slots[..len].iter().for_each(|&slot| shard.access(slot));
+                if !is_off("recorded_reads") {
+                    shard.count(record.hits, record.misses);
+                    let len = record.len;
+                    record.slots[..len].iter().for_each(|&slot| shard.access(slot));
+                }
                 (record.hits, record.misses, record.len) = (0, 0, 0);
             }
         }
 
-        /// The shard, of which nobody else knows. What was read last is not counted.
+        /// The shard, if nobody else has a reference to the lock. Reads that are only recorded are not
+        /// counted.
         pub(crate) fn get_mut(&mut self) -> &mut Shard {
             self.shard.get_mut()
         }

@@ -1,6 +1,6 @@
-//! What a `FlexCache` consists of: the lowest of the files that know the class.
+//! The fields of a `FlexCache`. This is the lowest of the files that use the class.
 //!
-//! The steps of its calls are in the files above, the calls themselves in `cache` and `fast`.
+//! The steps of its methods are in the files above, the methods themselves in `cache` and `fast`.
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -29,13 +29,13 @@ use crate::py::process::guard::Guard;
 use crate::py::process::recorder::Recorder;
 use crate::py::removal::notifier::RemovalNotifier;
 
-/// What Python gave the cache to call.
+/// The Python objects that the cache calls.
 pub(crate) struct Callbacks {
     pub(crate) on_evict: Option<Py<PyAny>>,
     pub(crate) policy: Option<Py<PyAny>>,
     pub(crate) weigher: Option<Weigher>,
     pub(crate) clock: Option<GivenClock>,
-    /// What lasts, behind the cache.
+    /// The store behind the cache.
     pub(crate) tier: Option<Tier>,
 }
 
@@ -108,57 +108,58 @@ pub(crate) struct Callbacks {
 #[pyclass(frozen, subclass, weakref, generic, module = "flexcache_rs")]
 pub(crate) struct FlexCache {
     pub(crate) shards: Shards,
-    /// Goes into every hash.
+    /// Mixed into every hash.
     pub(super) seed: u64,
-    /// What keeps lookups and writes from the fast path.
+    /// The reasons for which calls cannot take the fast path.
     pub(super) detours: Detours,
     pub(super) last_scan: AtomicU64,
-    /// The finalizer has run: what comes in after that is removed without hooks, whose code the
-    /// collector may have taken apart.
+    /// Whether the finalizer has run. Entries that are stored after that are removed without hooks, whose
+    /// code the collector may have cleared.
     pub(super) finalized: AtomicBool,
-    /// Whether `__init__` is still to say how the cache is configured.
+    /// Whether `__init__` has yet to configure the cache.
     pub(super) is_provisional: AtomicBool,
-    /// Whether `__init__` has been called, which it is once.
+    /// Whether `__init__` has been called. It has an effect only once.
     pub(super) is_initialized: AtomicBool,
-    /// How many values were computed.
+    /// The number of values that were computed.
     pub(super) computed: AtomicU64,
-    /// How many lookups found nothing, and got what another computed.
+    /// The number of lookups that found nothing, and got the result of another call.
     pub(super) waited: AtomicU64,
-    /// What the cache was made with.
+    /// The configuration that the cache was made with.
     pub(super) initial: Setup,
-    /// What `__init__` of a subclass made of it. It is never replaced: others may be using it.
+    /// The configuration that `__init__` of a subclass set. It is never replaced, as other threads may be
+    /// using it.
     pub(super) configured: OnceLock<TryBox<Setup>>,
 }
 
-/// What a cache is configured to be, beside what every hit needs.
+/// The configuration of a cache, except for the fields that every hit needs.
 pub(crate) struct Setup {
-    /// The turn to talk to a policy written in Python; `None` for a built-in one.
+    /// The gate of a policy written in Python; `None` for a built-in policy.
     pub(super) gate: Option<Gate>,
     pub(crate) options: KeptOptions,
     pub(super) policy: Guard<Option<Py<PyAny>>>,
-    /// What few caches have.
+    /// Functions of the user, which few caches have.
     pub(super) functions: Option<TryBox<Functions>>,
     pub(super) notifier: Arc<RemovalNotifier>,
     pub(super) watch: Option<Arc<Watch>>,
     pub(super) recorder: OnceLock<Arc<Recorder>>,
     pub(crate) tier: Option<TryBox<Tier>>,
-    /// Keys that the store behind the tier was found not to have, where such are remembered.
+    /// The keys that the store is known not to have, if they are remembered.
     pub(super) absent: Option<TryBox<AbsentKeys>>,
 }
 
-/// Functions of the user's that say what entries weigh and what time it is.
+/// Functions of the user that return the weight of an entry and the time.
 pub(crate) struct Functions {
     pub(super) weigher: Guard<Option<Py<PyAny>>>,
-    /// What tells `clock` the time.
+    /// The function that sets `clock`.
     pub(super) clock_function: Guard<Option<Py<PyAny>>>,
     pub(super) clock: CacheClock,
 }
 
-/// The clock of a cache that was given none.
+/// The clock of a cache without the argument `clock`.
 static SYSTEM: CacheClock = CacheClock::System;
 
 impl Setup {
-    /// Bytes allocated for its parts that every cache has.
+    /// Bytes allocated for the parts that every cache has.
     fn allocated_bytes(&self) -> usize {
         self.options.allocated_bytes() + self.notifier.allocated_bytes()
     }
@@ -191,13 +192,13 @@ impl FlexCache {
         key::hash(&key, self.seed)
     }
 
-    /// The hash in this cache of a key that Python's hash is known of.
+    /// The hash in this cache of a key whose Python hash is known.
     #[inline(always)]
     pub(crate) fn hash_of(&self, python_hash: isize) -> u64 {
         key::mix(python_hash, self.seed)
     }
 
-    /// Keys with their hashes, all of them before anything is done with one.
+    /// Keys with their hashes. All are hashed before any is used.
     pub(crate) fn hashed<'py>(&self, keys: &Bound<'py, PyAny>) -> PyResult<Vec<(Bound<'py, PyAny>, u64)>> {
         let keys = iterate("keys", "an iterable of keys", keys)?;
         let mut hashed = Vec::new();
@@ -238,7 +239,7 @@ impl FlexCache {
         Ok(parts.into_iter().sum())
     }
 
-    /// This thread's turn to talk to a policy written in Python; `None` for built-in policies.
+    /// This thread's turn at a policy written in Python; `None` for built-in policies.
     pub(super) fn turn<'py>(&self, py: Python<'py>) -> PyResult<Option<Turn<'py>>> {
         self.gate.as_ref().map(|gate| gate.enter(py, &self.notifier)).transpose()
     }

@@ -1,4 +1,4 @@
-//! `CacheStats`: what a cache has counted, at one moment.
+//! `CacheStats`: the statistics of a cache at one moment.
 
 use std::sync::atomic::Ordering;
 
@@ -108,7 +108,7 @@ impl CacheStats {
     }
 
     fn __repr__(&self) -> String {
-        // Nothing of what a cache does not do.
+        // Counts that stay 0 in most caches are left out.
         let loads = if self.loads == 0 { String::new() } else { format!(", loads={}", self.loads) };
         format!(
             "CacheStats(hits={}, misses={}, insertions={}, updates={}, evictions={}, expirations={}, \
@@ -133,7 +133,7 @@ impl FlexCache {
         for shard in self.shards.iter() {
             counted = counted + shard.with(py, |store| store.stats())?;
         }
-        // Who waited for another's result was counted as a miss when nothing was found.
+        // A caller that waited for another call's result was counted as a miss when it found nothing.
         let waited = self.waited.load(Ordering::Relaxed).min(counted.misses);
         (counted.hits, counted.misses) = (counted.hits + waited, counted.misses - waited);
         Ok(CacheStats::new(
@@ -145,7 +145,7 @@ impl FlexCache {
         ))
     }
 
-    /// Starts counting anew.
+    /// Resets the counters.
     pub(super) fn count_anew(&self, py: Python<'_>) -> PyResult<()> {
         for shard in self.shards.iter() {
             shard.with(py, |store| store.reset_stats())?;

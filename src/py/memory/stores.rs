@@ -1,4 +1,4 @@
-//! What `store=` may be, and the [`Store`] for each.
+//! The kinds of objects that `store=` accepts, and the [`Store`] for each.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use crate::py::store::object::ObjectStore;
 use crate::py::store::seam::{Coherence, Store};
 use crate::py::store::tracked::TrackedStore;
 
-/// The store for what the user gave.
+/// The store for the argument `store`.
 ///
 /// # Errors
 ///
-/// `TypeError` for an object that is no store, or cannot do what `coherence` asks for; `ValueError` for a chain of caches that
-/// is too long.
+/// `TypeError` for an object that is not a store, or does not support `coherence`; `ValueError` for a chain
+/// of caches that is too long.
 pub(super) fn open(given: &Bound<'_, PyAny>, coherence: Coherence) -> PyResult<Arc<dyn Store>> {
     if let Ok(cache) = given.cast::<FlexCache>() {
         return Ok(Arc::new(MemoryStore::new(cache, coherence)?));

@@ -1,4 +1,4 @@
-//! What a write is asked for, and what came of it.
+//! The terms of a write, and its outcome.
 
 use flexcache_core::Nanos;
 use pyo3::pybacked::PyBackedStr;
@@ -6,7 +6,7 @@ use pyo3::pybacked::PyBackedStr;
 use super::tier::Freshness;
 use crate::py::store::loads::Origin;
 
-/// What to do where the key is present.
+/// What to do if the key is present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum IfPresent {
     Replace,
@@ -14,25 +14,25 @@ pub(crate) enum IfPresent {
     Keep,
 }
 
-/// What came of a write.
+/// The outcome of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WriteOutcome {
     /// Nothing was stored: the key was present.
     AlreadyPresent,
-    /// Nothing: it is the result of a load, and something was written since that began.
+    /// Nothing was stored: the value is the result of a load, and the key was written since the load began.
     Discarded,
     Inserted,
     Updated,
 }
 
-/// On what terms an entry is stored.
+/// The terms on which an entry is stored.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms<'a> {
     pub(crate) weight: u64,
     pub(crate) deadline: Option<Nanos>,
     pub(crate) tags: &'a [PyBackedStr],
     pub(crate) if_present: IfPresent,
-    /// When it was the store's, where there is one.
+    /// When the value was current in the store, if there is one.
     pub(crate) freshness: Freshness,
     pub(crate) origin: Origin<'a>,
 }

@@ -1,9 +1,10 @@
 //! Calls to a cache in front of a store: reading and writing through.
 //!
-//! What is not in memory is loaded from the store. A write goes to the store first, and memory keeps a copy with the
-//! stamp that the store gave to the write. What is evicted from memory stays in the store. Threads may come between
-//! one another's write to the store and write to memory, in any order: a copy whose stamp is no longer live is not
-//! served, whatever was written last. See `flexcache_core::tracker`.
+//! Entries that are not in memory are loaded from the store. A write goes to the store first, and memory
+//! keeps a copy with the stamp that the store gave to the write. Entries that are evicted from memory stay in
+//! the store. Between a thread's write to the store and its write to memory, other threads may write. That
+//! does no harm: a copy whose stamp is no longer live is not served, whichever was written last. See
+//! `flexcache_core::tracker`.
 
 use flexcache_core::{Cause, Nanos, Slot, Stamp};
 use pyo3::exceptions::PyKeyError;
@@ -23,7 +24,7 @@ use crate::py::object::tags;
 use crate::py::store::loads::Origin;
 use crate::py::store::seam::{Loaded, NewEntry, PutMode, PutResult, StoredEntry};
 
-/// Where memory has the entry of a key.
+/// The key under which memory has an entry, and its hash.
 pub(super) struct Place<'py> {
     pub(super) key: Bound<'py, PyAny>,
     pub(super) hash: u64,
@@ -39,20 +40,20 @@ impl FlexCache {
         Ok(Place { key: in_memory, hash })
     }
 
-    /// How fresh the copy in memory is; `None` where there is none, or it has expired.
+    /// The freshness of the copy in memory; `None` if there is none, or if it has expired.
     fn freshness(&self, place: &Place<'_>) -> PyResult<Option<Freshness>> {
         self.shards.find(&place.key.as_borrowed(), place.hash, |store, found| {
             found.filter(|&slot| !store.has_expired(slot)).map(|slot| store.freshness(slot))
         })
     }
 
-    /// How fresh the copy in memory is, if it may be served.
+    /// The freshness of the copy in memory, if it may be served.
     fn live_copy(&self, tier: &Tier, place: &Place<'_>) -> PyResult<Option<Freshness>> {
         let Some(of) = self.freshness(place)? else { return Ok(None) };
         Ok(tier.is_live(place.key.py(), of)?.then_some(of))
     }
 
-    /// What `step` makes of the copy in memory, if it may be served.
+    /// The result of `step` for the copy in memory, if that may be served.
     fn with_live_copy<R>(
         &self,
         tier: &Tier,
@@ -61,13 +62,13 @@ impl FlexCache {
     ) -> PyResult<Option<R>> {
         let Some(of) = self.live_copy(tier, place)? else { return Ok(None) };
         self.shards.find(&place.key.as_borrowed(), place.hash, |store, found| {
-            // Another copy may have come meanwhile, of which nothing is known.
+            // Another copy may have been stored meanwhile, which was not checked.
             let same = found.filter(|&slot| store.freshness(slot) == of && !store.has_expired(slot));
             same.map(|slot| step(store, slot))
         })
     }
 
-    /// A copy in memory, if it may be served; counts a hit or a miss.
+    /// Reads the copy in memory, if it may be served; counts a hit or a miss.
     fn read_copy<const WHOLE: bool>(&self, tier: &Tier, place: &Place<'_>) -> PyResult<Option<StoredEntry>> {
         let live = self.live_copy(tier, place)?;
         self.read_found::<WHOLE>(place.key.as_borrowed(), place.hash, |store, found| {
@@ -75,8 +76,8 @@ impl FlexCache {
         })
     }
 
-    /// An entry from memory, or else from the store; counts a hit or a miss of memory, and of the store what its
-    /// purpose says.
+    /// Reads an entry from memory or else from the store. Counts a hit or a miss of memory; `purpose` decides
+    /// what the store counts.
     pub(super) fn read_through<const WHOLE: bool>(
         &self,
         tier: &Tier,
@@ -106,7 +107,7 @@ impl FlexCache {
         Ok(loaded.entry)
     }
 
-    /// Has memory keep a copy of what was loaded, or that there is nothing.
+    /// Keeps in memory a copy of the loaded entry, or the absence of the key.
     fn keep_loaded(&self, tier: &Tier, place: &Place<'_>, loaded: &Loaded) -> PyResult<()> {
         if let Some(entry) = &loaded.entry {
             return self.keep_copy(tier, place, entry, loaded.stamp);
@@ -115,7 +116,7 @@ impl FlexCache {
         self.remember_absent(tier, place, loaded.stamp)
     }
 
-    /// What was loaded of a key as the result of a read that found nothing in memory. Memory keeps it.
+    /// Completes a read that found nothing in memory with the entry that was loaded. Memory keeps a copy.
     pub(super) fn read_loaded(
         &self,
         tier: &Tier,
@@ -123,13 +124,13 @@ impl FlexCache {
         loaded: Loaded,
     ) -> PyResult<Option<StoredEntry>> {
         let place = self.place(tier, key, self.hash(key)?)?;
-        // It is a miss of memory.
+        // This counts a miss of memory.
         self.read_found::<false>(place.key.as_borrowed(), place.hash, |_, _| None)?;
         self.keep_loaded(tier, &place, &loaded)?;
         Ok(loaded.entry)
     }
 
-    /// Keeps a copy of what was loaded.
+    /// Keeps a copy of a loaded entry.
     fn keep_copy(&self, tier: &Tier, place: &Place<'_>, entry: &StoredEntry, stamp: Stamp) -> PyResult<()> {
         let value = entry.value.bind(place.key.py()).as_borrowed();
         let terms = Terms {
@@ -141,8 +142,8 @@ impl FlexCache {
         self.keep(tier, place, value, terms, stamp)
     }
 
-    /// Keeps a copy of what the store has, unless its stamp says that it must not be served. An entry that memory cannot
-    /// take is not kept.
+    /// Keeps a copy of an entry of the store, unless its stamp shows that it must not be served. An entry
+    /// that memory cannot take is not kept.
     fn keep(
         &self,
         tier: &Tier,
@@ -200,7 +201,7 @@ impl FlexCache {
         Ok(())
     }
 
-    /// Discards the loads that turn out to have a tag.
+    /// Discards the loads whose results have a tag.
     fn discard_loads_tagged(&self, py: Python<'_>, tag: &str) -> PyResult<()> {
         for shard in self.shards.iter() {
             let discarded = shard.with(py, |shard| shard.loads.evicting(tag))?;
@@ -209,8 +210,8 @@ impl FlexCache {
         Ok(())
     }
 
-    /// Removes the copy in memory, not the entry in the store. In a transaction memory is for the other threads, which
-    /// keep what was committed before.
+    /// Removes the copy in memory, not the entry in the store. In a transaction, the copy stays: memory
+    /// serves the other threads, which still see the state before the transaction.
     fn remove_copy(&self, tier: &Tier, place: &Place<'_>) -> PyResult<()> {
         if tier.store.bypasses_memory(place.key.py())? {
             return Ok(());
@@ -221,7 +222,8 @@ impl FlexCache {
         }
     }
 
-    /// Passes on what a write to the store returned. Where it failed, nothing is known of the entry: memory has none.
+    /// Passes on the result of a write to the store. If the write failed, the state of the entry is unknown,
+    /// so the copy in memory is removed.
     fn written<R>(&self, tier: &Tier, place: &Place<'_>, commit: PyResult<R>) -> PyResult<R> {
         if commit.is_err() {
             self.remove_copy(tier, place)?;
@@ -229,7 +231,7 @@ impl FlexCache {
         commit
     }
 
-    /// Stores an entry in the store and in memory; whether it was stored.
+    /// Stores an entry in the store and in memory. Returns whether it was stored.
     pub(super) fn write_through(
         this: &Borrowed<'_, '_, Self>,
         tier: &Tier,
@@ -253,20 +255,20 @@ impl FlexCache {
         let commit = cache.written(tier, &place, tier.put(entry, mode, terms.origin))?;
         if matches!(commit.result, PutResult::Present | PutResult::Discarded) {
             if commit.result == PutResult::Present {
-                // It is not absent, whoever has stored it.
+                // The key is present, whoever has stored it.
                 cache.forget_absent(&place)?;
             }
             return Ok(false);
         }
         Self::finish_write_through(this, tier, &place, key, value, terms, commit.result, commit.stamp)?;
         if matches!(terms.origin, Origin::Write) {
-            // Those that began while the store was written, where memory keeps nothing.
+            // Discards loads that began during the write to the store, since memory keeps no copy.
             cache.discard_loads_of(&place)?;
         }
         Ok(true)
     }
 
-    /// Refuses what `write_through` refuses before it writes.
+    /// Makes the checks that `write_through` makes before it writes.
     pub(super) fn check_put_elsewhere(
         &self,
         py: Python<'_>,
@@ -278,7 +280,7 @@ impl FlexCache {
         self.tier.as_ref().map_or(Ok(()), |tier| tier.check_tags(py, tags))
     }
 
-    /// Discards the loads of a key, and the copy in memory: somebody else writes it, or has written it.
+    /// Discards the loads of a key and the copy in memory, before or after the key is written in another way.
     pub(super) fn discard_elsewhere(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<()> {
         let Some(tier) = &self.tier else { return Ok(()) };
         let place = self.place(tier, key, self.hash(key)?)?;
@@ -286,7 +288,7 @@ impl FlexCache {
         self.discard_loads_of(&place)
     }
 
-    /// Does in memory what a write to the store asks for.
+    /// Completes a write in memory, after the write to the store.
     #[expect(clippy::too_many_arguments, reason = "a write, and what came of it")]
     fn finish_write_through(
         this: &Borrowed<'_, '_, Self>,
@@ -301,7 +303,7 @@ impl FlexCache {
         let cache = this.get();
         let outcome = match result {
             PutResult::Replaced => WriteOutcome::Updated,
-            // The store does not tell; memory knows what it had.
+            // The store does not report it, but memory knows whether it had a copy.
             PutResult::Stored if cache.freshness(place)?.is_some() => WriteOutcome::Updated,
             PutResult::Stored | PutResult::Inserted => WriteOutcome::Inserted,
             PutResult::Present | PutResult::Discarded => WriteOutcome::AlreadyPresent,
@@ -314,7 +316,7 @@ impl FlexCache {
         Ok(())
     }
 
-    /// Stores or replaces many entries, in one transaction if the store has such.
+    /// Stores or replaces many entries, in one transaction if the store has transactions.
     pub(super) fn write_many_through(
         this: &Bound<'_, Self>,
         tier: &Tier,
@@ -359,7 +361,7 @@ impl FlexCache {
         Ok(())
     }
 
-    /// Removes an entry from the store and from memory; whether the store had it.
+    /// Removes an entry from the store and from memory. Returns whether the store had it.
     pub(super) fn remove_through(&self, tier: &Tier, key: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
         let place = self.place(tier, key, self.hash(key)?)?;
         self.discard_loads_of(&place)?;
@@ -369,7 +371,8 @@ impl FlexCache {
         Ok(removed?.result)
     }
 
-    /// Removes entries by their keys, in one transaction if the store has such; how many were there.
+    /// Removes entries by their keys, in one transaction if the store has transactions. Returns the number
+    /// that were present.
     pub(super) fn remove_many_through(
         &self,
         py: Python<'_>,
@@ -392,7 +395,7 @@ impl FlexCache {
         removed
     }
 
-    /// Removes an entry from the store and from memory; its value.
+    /// Removes an entry from the store and from memory, and returns its value.
     pub(super) fn pop_through(
         &self,
         tier: &Tier,
@@ -408,11 +411,11 @@ impl FlexCache {
             self.remove_copy(tier, &place)?;
             return Ok(None);
         };
-        // Ours is the only write of the stripe since the copy was current: the store had the same value. Another process may
-        // have replaced it, of which nothing was heard yet.
+        // If ours is the only write of the stripe since the copy was current, the store had the same value.
+        // Otherwise another process may have replaced it.
         let is_ours = live.is_some_and(|live| commit.stamp.is_next_after(live.stamp));
         if is_ours && live == self.freshness(&place)? {
-            // The very object that memory served.
+            // Return the same object that memory served.
             if let Some(copy) = self.remove_entry(place.key.as_borrowed(), Cause::Popped)? {
                 return Ok(Some(copy.value));
             }
@@ -438,7 +441,7 @@ impl FlexCache {
 
     /// Removes the next victim of memory that the store still has, also from the store, and returns its key and value.
     pub(super) fn pop_victim_through(&self, py: Python<'_>, tier: &Tier) -> PyResult<(Py<PyAny>, Py<PyAny>)> {
-        // A victim that the store has no more is removed from memory by the attempt.
+        // If the store no longer has the victim, the attempt removes it from memory.
         while let Some(key) = self.next_victim(py)? {
             if let Some(value) = self.pop_through(tier, key.bind_borrowed(py))? {
                 return Ok((key, value));
@@ -462,7 +465,7 @@ impl FlexCache {
         tier.store.contains(key)
     }
 
-    /// What `step` makes of the copy in memory, if it may be served, or else the entry in the store.
+    /// The result of `step` for the copy in memory, if that may be served, or else the entry in the store.
     fn look_through<R>(
         &self,
         tier: &Tier,
@@ -482,7 +485,7 @@ impl FlexCache {
         Ok(tier.load(key)?.entry.map(of_entry))
     }
 
-    /// A value from memory or from the store, which counts as nothing and leaves memory as it is.
+    /// Reads a value from memory or from the store. Counts nothing and does not change memory.
     pub(super) fn peek_through(
         &self,
         tier: &Tier,
@@ -492,7 +495,8 @@ impl FlexCache {
         self.look_through(tier, key, |store, slot| store.value(slot).clone_ref(py), |entry| entry.value)
     }
 
-    /// The seconds an entry has left to live, in memory or in the store; `None` is for ever.
+    /// The seconds that an entry has left to live, in memory or in the store; the inner `None` means for
+    /// ever.
     pub(super) fn ttl_through(&self, tier: &Tier, key: Borrowed<'_, '_, PyAny>) -> PyResult<Option<f64>> {
         let found = self.look_through(
             tier,
@@ -514,7 +518,7 @@ impl FlexCache {
         tags.transpose().map_err(out_of_memory)
     }
 
-    /// Gives an entry another time to live, in the store and in memory; whether the store has it.
+    /// Gives an entry another time to live, in the store and in memory. Returns whether the store has it.
     pub(super) fn touch_through(
         &self,
         tier: &Tier,
@@ -524,7 +528,8 @@ impl FlexCache {
         let place = self.place(tier, key, self.hash(key)?)?;
         let before = self.live_copy(tier, &place)?;
         let touched = self.written(tier, &place, tier.store.touch(key, deadline.map(seconds_until)))?;
-        // Ours is the only write of the stripe since the copy was current: its value is still the store's.
+        // If ours is the only write of the stripe since the copy was current, its value is still that of the
+        // store.
         let is_ours = before.is_some_and(|before| touched.stamp.is_next_after(before.stamp));
         let mut is_set = false;
         if touched.result && is_ours {
@@ -543,12 +548,12 @@ impl FlexCache {
         Ok(touched.result)
     }
 
-    /// Removes every entry that has a tag, also from the store; how many those were.
+    /// Removes every entry that has a tag, also from the store. Returns their number.
     pub(super) fn remove_tagged_through(&self, tag: &Bound<'_, PyAny>) -> PyResult<usize> {
         let (py, tag) = (tag.py(), tags::tag(&tag.as_borrowed())?);
         let stored = match &self.tier {
             Some(tier) => {
-                // Loads that land while the store evicts come from before.
+                // Loads that land while the store evicts began before, so they are discarded.
                 self.discard_loads_tagged(py, &tag)?;
                 Some(tier.store.evict_tag(py, &tag)?)
             }
@@ -561,7 +566,7 @@ impl FlexCache {
     /// Removes every entry, also from the store.
     pub(super) fn clear_through(&self, py: Python<'_>) -> PyResult<()> {
         if let Some(tier) = &self.tier {
-            // Loads that land while the store is cleared come from before.
+            // Loads that land while the store is cleared began before, so they are discarded.
             self.discard_loads(py)?;
             tier.store.clear(py)?;
         }

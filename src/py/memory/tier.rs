@@ -1,4 +1,4 @@
-//! A cache's view of the store behind it: what may be served from memory, and under which key it lies there.
+//! A cache's view of the store behind it: which copies memory may serve, and under which keys it has them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,12 +20,12 @@ use crate::py::store::seam::{
 
 /// The store behind a cache.
 pub(crate) struct Tier {
-    /// What the user gave.
+    /// The argument `store`.
     pub(crate) given: Py<PyAny>,
     pub(crate) coherence: Coherence,
-    /// For how long a load reserves its key; `None` where it does not.
+    /// The seconds for which a load reserves its key; `None` if it does not.
     pub(crate) lease_seconds: Option<f64>,
-    /// How long a load waits for another one beyond this cache.
+    /// How long a load waits for one in another cache or process.
     pub(crate) lease_wait: Duration,
     pub(crate) store: Arc<dyn Store>,
 }
@@ -34,11 +34,11 @@ pub(crate) struct Tier {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Freshness {
     pub(crate) stamp: Stamp,
-    /// Only where it is served for a time.
+    /// When it was fetched; 0 unless copies are served for a limited time.
     pub(crate) fetched: Nanos,
 }
 
-/// What is known of a result of a memoized function goes to the store in plain types.
+/// Converts a [`CachedResult`] to the plain types that go to the store; `None` for other values.
 fn as_in_store<'py>(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Option<Bound<'py, PyTuple>>> {
     CachedResult::of(&value).map(|known| known.get().stored(value.py())).transpose()
 }
@@ -61,12 +61,12 @@ impl Tier {
         Self { given: given.clone().unbind(), coherence, lease_seconds, lease_wait, store }
     }
 
-    /// The same for a copy of the cache. It shares the store, so the copies in memory stay what they are.
+    /// The tier for a copy of the cache. It shares the store, so the copies in memory stay valid.
     pub(crate) fn share(&self, py: Python<'_>) -> Self {
         Self { given: self.given.clone_ref(py), store: Arc::clone(&self.store), ..*self }
     }
 
-    /// Refuses tags of which the store cannot keep so many for an entry.
+    /// Refuses more tags than the store can keep for an entry.
     pub(crate) fn check_tags(&self, py: Python<'_>, tags: &[PyBackedStr]) -> PyResult<()> {
         let is_new = |&(at, tag): &(usize, &PyBackedStr)| tags[..at].iter().all(|other| **other != **tag);
         if tags.len() <= 1 || tags.iter().enumerate().filter(is_new).count() <= self.store.most_tags() {
@@ -79,13 +79,13 @@ impl Tier {
         )))
     }
 
-    /// When something is current that is read after this, with the stamp that the store gives to it.
+    /// The freshness of a value that is read after this call, with a stamp of the store.
     pub(crate) fn now(&self, stamp: Stamp) -> Freshness {
         let fetched = if let Coherence::Within(_) = self.coherence { SystemClock.now() } else { 0 };
         Freshness { stamp, fetched }
     }
 
-    /// Whether a copy may be served, where that takes no Python and no waiting.
+    /// Whether a copy may be served, if that can be decided without running Python code or waiting.
     #[inline(always)]
     pub(crate) fn is_live_natively(
         &self,
@@ -115,7 +115,7 @@ impl Tier {
         key.is_exact_instance_of::<PyString>() || self.store.is_plain_key(key)
     }
 
-    /// The key under which memory has an entry: two keys share one only if the store takes them for one.
+    /// The key under which memory has an entry. Two keys share one only if they are equal to the store.
     pub(crate) fn key_in_memory<'py>(&self, key: Borrowed<'_, 'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         if self.store.equality() == Equality::Python || self.is_plain_key(key) {
             return Ok(key.to_owned());
@@ -128,7 +128,7 @@ impl Tier {
         Self::as_loaded(key.py(), self.store.load(key)?)
     }
 
-    /// What the store has loaded, as memory has it.
+    /// Converts a loaded entry to the form that memory has.
     pub(crate) fn as_loaded(py: Python<'_>, mut loaded: Loaded) -> PyResult<Loaded> {
         if let Some(entry) = &mut loaded.entry {
             as_in_memory(py, entry)?;

@@ -1,4 +1,4 @@
-//! The time that entries have to live, and what time it is.
+//! The time to live of entries, and the clock.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,13 +28,13 @@ impl FlexCache {
         Ok(self.moment(ttl))
     }
 
-    /// When an entry that is stored now with this time to live expires.
+    /// The deadline of an entry that is stored now with this time to live.
     #[inline]
     pub(super) fn moment(&self, ttl: Option<Ttl>) -> Option<Nanos> {
         ttl.and_then(|ttl| ttl.deadline_by(self.clock()))
     }
 
-    /// Gives an entry another time to live, from now on; whether it is there.
+    /// Gives an entry another time to live, from now on. Returns whether it is present.
     pub(super) fn set_ttl(
         this: &Bound<'_, Self>,
         key: Borrowed<'_, '_, PyAny>,
@@ -46,7 +46,7 @@ impl FlexCache {
         Self::set_deadline(this, key, deadline)
     }
 
-    /// Gives an entry another moment to expire at; whether it is there.
+    /// Gives an entry another deadline. Returns whether it is present.
     pub(super) fn set_deadline(
         this: &Bound<'_, Self>,
         key: Borrowed<'_, '_, PyAny>,
@@ -67,7 +67,7 @@ impl FlexCache {
         Ok(found)
     }
 
-    /// The seconds that an entry has left to live; `None` is for ever.
+    /// The seconds that an entry has left to live; `None` means for ever.
     pub(super) fn seconds_left(&self, key: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
         if let Some(tier) = &self.tier {
             return self.ttl_through(tier, key.as_borrowed());
@@ -78,13 +78,13 @@ impl FlexCache {
             .map(|deadline| duration::seconds_until_by(deadline, self.clock())))
     }
 
-    /// The seconds that an entry lives where nothing else is said; `None` for ever.
+    /// The default time to live in seconds; `None` means for ever.
     pub(super) fn default_seconds(&self) -> Option<f64> {
         self.moment(self.options.default_ttl)
             .map(|deadline| duration::seconds_until_by(deadline, self.clock()))
     }
 
-    /// Asks the function that tells the time, if the cache has one. Runs Python code.
+    /// Updates the clock from the user's function, if the cache has one. Runs Python code.
     #[inline]
     pub(super) fn read_clock(&self, py: Python<'_>) -> PyResult<()> {
         if self.clock().is_given() { self.ask_clock(py) } else { Ok(()) }
@@ -92,7 +92,7 @@ impl FlexCache {
 
     #[cold]
     fn ask_clock(&self, py: Python<'_>) -> PyResult<()> {
-        // Not while the cache ends: the collector may have taken the function's module apart.
+        // Not after the end of the cache: the collector may have cleared the function's module.
         if self.finalized.load(Ordering::Relaxed) {
             return Ok(());
         }

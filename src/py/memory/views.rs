@@ -1,8 +1,8 @@
 //! Iteration, and the views that `keys`, `values` and `entries` return.
 //!
-//! An iterator keeps the entries there were when it was made, in their order, and skips those
-//! that were removed: a slot that still holds the very key it held then holds the same entry, since
-//! the iterator's own reference keeps that key's address from being used again.
+//! An iterator keeps a list of the entries that existed when it was made, in their order, and skips those
+//! that were removed. If a slot still holds the same key object, it holds the same entry: the iterator's
+//! reference keeps that object's address from being reused.
 
 use flexcache_core::Slot;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -16,7 +16,7 @@ use crate::py::object::running_python;
 use crate::py::process::guard::Guard;
 use crate::py::removal::nesting::not_too_deep;
 
-/// What to show of an entry.
+/// What a view shows of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum What {
     Keys,
@@ -24,7 +24,7 @@ pub(crate) enum What {
     Entries,
 }
 
-/// An entry that was there when the iterator was made.
+/// An entry that existed when the iterator was made.
 struct IterEntry {
     shard: usize,
     slot: Slot,
@@ -36,7 +36,7 @@ struct Rest {
     entries: std::vec::IntoIter<IterEntry>,
 }
 
-/// Iterates over a cache as it was, without what has left since.
+/// Iterates over the entries that a cache had at the beginning, without those that were removed since.
 #[pyclass(frozen, generic, module = "flexcache_rs._core")]
 pub(crate) struct CacheIterator {
     rest: Guard<Rest>,
@@ -142,7 +142,7 @@ impl CacheIterator {
     }
 }
 
-/// The keys, values or entries of a cache, as it is whenever the view is asked.
+/// A view of the keys, values or entries of a cache. It shows the current contents.
 #[pyclass(frozen, subclass, generic, module = "flexcache_rs._core")]
 pub(crate) struct CacheView {
     cache: Py<FlexCache>,

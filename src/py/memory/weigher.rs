@@ -1,4 +1,4 @@
-//! The argument `weigher`: a function of the user's that says what an entry weighs.
+//! The argument `weigher`: a function of the user that returns the weight of an entry.
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
@@ -10,14 +10,14 @@ use crate::py::object::integer::{integer, shown};
 use crate::py::object::running_python::call;
 use crate::py::store::cached_result::CachedResult;
 
-/// A function that says what an entry weighs.
+/// A function that returns the weight of an entry.
 pub(crate) struct Weigher {
     pub(super) function: Py<PyAny>,
     pub(super) of: Weighed,
 }
 
 impl Weigher {
-    /// The argument `weigher`.
+    /// Converts the argument `weigher`.
     pub(super) fn of(value: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
         let py = value.py();
         let Some(function) = options::callable("weigher", value)? else { return Ok(None) };
@@ -34,7 +34,7 @@ impl Weigher {
     ) -> PyResult<u64> {
         let py = key.py();
         let value = value.to_owned();
-        // What memoize() keeps beside a result is not the user's.
+        // The user's function gets the result itself, not the object in which memoize() wraps it.
         let value = match CachedResult::of(&value) {
             Some(result) => result.get().kept(py).unwrap_or_else(|| py.None()).into_bound(py),
             None => value,

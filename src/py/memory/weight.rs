@@ -1,4 +1,4 @@
-//! What an entry weighs: what its value says, or what the weigher says of it.
+//! The weight of an entry, by its value's `item_size` or by the weigher.
 
 use pyo3::prelude::*;
 
@@ -9,7 +9,8 @@ use crate::py::object::hooks;
 use crate::py::object::running_python::attached;
 
 impl FlexCache {
-    /// What an entry weighs: 1, unless its value's `item_size` or the weigher says otherwise. Runs Python code.
+    /// The weight of an entry: the result of the weigher or of its value's `item_size`, or 1. Runs Python
+    /// code.
     #[inline(always)]
     pub(crate) fn weight_of(
         &self,

@@ -19,7 +19,7 @@ use crate::py::object::key::native_eq_by_hash;
 use crate::py::object::running_python::{call, decref, next};
 use crate::py::object::tags;
 
-/// Names the argument where a dict found something that is no pair.
+/// Adds the name of the argument to the error for an item that is not a pair.
 fn no_pairs(py: Python<'_>, error: PyErr) -> PyErr {
     let told = error.value(py).to_string();
     let Some(element) = told.find("dictionary update sequence element") else { return error };
@@ -32,9 +32,9 @@ fn no_pairs(py: Python<'_>, error: PyErr) -> PyErr {
 }
 
 impl FlexCache {
-    /// [`write`](Self::write) for the fast calls: covers entries of weight 1 without deadline in a
-    /// cache that has no others, and has changed nothing where it is `Complicated`. Callers with different `SITE`s share no
-    /// code.
+    /// [`write`](Self::write) for the fast calls. It handles entries of weight 1 without a deadline, in a
+    /// cache that has no others. Otherwise it returns `Complicated` and has changed nothing. Callers with
+    /// different `SITE`s share no code.
     #[inline(always)]
     pub(crate) fn write_if_plain<const SITE: u8>(
         &self,
@@ -70,8 +70,8 @@ impl FlexCache {
         Ok(())
     }
 
-    /// Stores what was computed under a key that is absent; `Err` where that is not all there is to do, with nothing
-    /// changed.
+    /// Stores a computed value under an absent key. If the slow path is needed, returns `Err` and changes
+    /// nothing.
     #[inline]
     pub(crate) fn insert_if_plain(
         &self,
@@ -100,7 +100,7 @@ impl FlexCache {
         Ok(())
     }
 
-    /// Stores an entry; whether it was stored.
+    /// Stores an entry. Returns whether it was stored.
     pub(crate) fn write(
         this: &Borrowed<'_, '_, Self>,
         key: Borrowed<'_, '_, PyAny>,
@@ -135,7 +135,7 @@ impl FlexCache {
         Self::write_until(this, key, value, hash, Terms { deadline, ..terms })
     }
 
-    /// The same with a deadline that is known.
+    /// [`write`](Self::write) with a known deadline.
     #[inline]
     pub(super) fn write_until(
         this: &Borrowed<'_, '_, Self>,
@@ -176,7 +176,7 @@ impl FlexCache {
             return Err(wrong_type("mapping", allowed, mapping));
         }
         if self.distinguishes_equal_keys() && !mapping.hasattr("keys")? {
-            // A dict would take keys for one that are equal in Python, but not in the store.
+            // A dict would merge keys that are equal in Python but not in the store.
             let mut pairs = Vec::new();
             let iterator = mapping.try_iter()?;
             while let Some(pair) = next(&iterator)? {
@@ -202,7 +202,7 @@ impl FlexCache {
     ) -> PyResult<()> {
         let (py, cache, ttl) = (this.py(), this.get(), ttl.map(Bound::as_borrowed));
         let entries = cache.entries_of(mapping)?;
-        // Everything that can be refused is, before anything is stored.
+        // All arguments are checked before anything is stored.
         cache.deadline(ttl)?;
         let tags = tags::tags(tags.map(Bound::as_borrowed))?;
         let mut weighed = try_with_capacity(entries.len())?;

@@ -1,4 +1,4 @@
-//! Arguments of common types, and what is said of one of another type: which it is, and what it may be.
+//! Arguments of common types, and the errors for arguments of other types.
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;

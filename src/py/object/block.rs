@@ -14,7 +14,7 @@
 use std::mem::replace;
 use std::sync::MutexGuard;
 
-use pyo3::exceptions::{PyGeneratorExit, PyRuntimeError, PyStopIteration};
+use pyo3::exceptions::{PyBaseException, PyGeneratorExit, PyRuntimeError, PyStopIteration};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -25,7 +25,7 @@ use crate::py::process::mutex::Mutex;
 /// How often `_end` is tried. A second handler may raise in it, but hardly a third.
 const ATTEMPTS: usize = 2;
 
-/// What objects with a `with` stand on.
+/// The base class of objects with a `with` block.
 #[pyclass(subclass, frozen, module = "flexcache_rs._core")]
 pub(crate) struct Block;
 
@@ -74,11 +74,15 @@ impl Block {
 
 /// Has an error say that ending failed too.
 fn follows(py: Python<'_>, error: &PyErr, failed: &PyErr) {
-    // An exception of a class that refuses it does without.
-    let _ = error.value(py).setattr(intern!(py, "__context__"), failed.value(py));
+    let (error, failed) = (error.value(py), failed.value(py));
+    // One that is raised again would be its own context, where programs that follow contexts never come to an end.
+    if !error.is(failed) {
+        // An exception of a class that refuses it does without.
+        let _ = error.setattr(intern!(py, "__context__"), failed);
+    }
 }
 
-/// What objects with an `async with` stand on.
+/// The base class of objects with an `async with` block.
 #[pyclass(subclass, frozen, module = "flexcache_rs._core")]
 pub(crate) struct AwaitedBlock;
 
@@ -111,7 +115,7 @@ impl AwaitedBlock {
         let step = BlockStep::new(slf, &nothing, &first, &nothing);
         // A handler that raises before it is awaited finds that it has begun.
         let begun = step.resume(py, sent);
-        step.state().begun = Some(begun.map(Bound::unbind));
+        step.state().begun = Some(begun.map(Bound::unbind).map_err(|error| error.into_value(py)));
         Ok(step)
     }
 }
@@ -126,13 +130,14 @@ pub(crate) struct BlockStep {
     state: Mutex<State>,
 }
 
+/// Exceptions are kept as objects, which the collector visits: their tracebacks refer to the block.
 struct State {
     /// What is awaited; none when all is over.
     coroutine: Option<Py<PyAny>>,
     /// What its first part came to, if it was begun before it was awaited.
-    begun: Option<PyResult<Py<PyAny>>>,
+    begun: Option<Result<Py<PyAny>, Py<PyBaseException>>>,
     /// What the caller gets when what is left has been ended.
-    raised: Option<PyErr>,
+    raised: Option<Py<PyBaseException>>,
     attempts: usize,
 }
 
@@ -176,7 +181,7 @@ impl BlockStep {
                 let mut state = self.state();
                 (state.raised.take(), state.attempts)
             };
-            let raised = match raised {
+            let raised = match raised.map(|raised| error_of(py, raised)) {
                 None if is_done => {
                     self.goes_on_with(None);
                     return Err(PyStopIteration::new_err((self.result.clone_ref(py),)));
@@ -197,7 +202,7 @@ impl BlockStep {
             self.goes_on_with(Some(ending.clone().unbind()));
             {
                 let mut state = self.state();
-                state.raised = Some(raised);
+                state.raised = Some(raised.into_value(py));
                 state.attempts = attempts + 1;
             }
             outcome = sent(&ending);
@@ -208,6 +213,11 @@ impl BlockStep {
         let before = replace(&mut self.state().coroutine, coroutine);
         drop(before);
     }
+}
+
+/// An exception that was kept, to be raised.
+fn error_of(py: Python<'_>, kept: Py<PyBaseException>) -> PyErr {
+    PyErr::from_value(kept.into_bound(py).into_any())
 }
 
 /// Has a coroutine go on.
@@ -229,7 +239,7 @@ impl BlockStep {
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let begun = self.state().begun.take();
         match begun {
-            Some(begun) => begun.map(|waits| waits.into_bound(py)),
+            Some(begun) => begun.map(|waits| waits.into_bound(py)).map_err(|raised| error_of(py, raised)),
             None => self.resume(py, sent),
         }
     }
@@ -256,6 +266,12 @@ impl BlockStep {
         visit.call(&self.before)?;
         visit.call(&self.result)?;
         let Some(state) = self.state.try_lock() else { return Ok(()) };
-        visit.call(&state.coroutine)
+        visit.call(&state.coroutine)?;
+        visit.call(&state.raised)?;
+        match &state.begun {
+            Some(Ok(waits)) => visit.call(waits),
+            Some(Err(raised)) => visit.call(raised),
+            None => Ok(()),
+        }
     }
 }

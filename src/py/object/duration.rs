@@ -7,6 +7,7 @@ use pyo3::types::{PyDateAccess, PyDateTime, PyDelta, PyDeltaAccess, PyFloat, PyI
 
 use super::argument::described;
 use super::integer::{integer, shown};
+use super::real::other_real;
 use crate::py::process::clock::{CacheClock, SystemClock};
 use crate::py::process::wall_clock;
 
@@ -42,7 +43,7 @@ impl Ttl {
     }
 }
 
-/// A time to live: seconds as int or float, a `timedelta`, or a `datetime`. What is not after now
+/// A time to live: seconds as a real number, a `timedelta`, or a `datetime`. What is not after now
 /// has expired already; a float of infinity is no end.
 ///
 /// # Errors
@@ -60,6 +61,8 @@ pub(crate) fn ttl(argument: &str, value: Borrowed<'_, '_, PyAny>) -> PyResult<Tt
     if let Ok(seconds) = value.cast_exact::<PyInt>() {
         return nanos(whole_seconds(&seconds)?).map(Ttl::After);
     }
+    let number = other_real(&value)?;
+    let value = number.as_ref().map_or(value, |number| number.as_any().as_borrowed());
     if value.cast::<PyFloat>().is_ok_and(|seconds| seconds.value() == f64::INFINITY) {
         return Ok(Ttl::Never);
     }
@@ -87,13 +90,15 @@ pub(crate) fn seconds(nanos: Nanos) -> f64 {
     if nanos == ENDLESS { f64::INFINITY } else { std::time::Duration::from_nanos(nanos).as_secs_f64() }
 }
 
-/// A duration: seconds as int or float, or a `timedelta`, not negative. A float of infinity is
+/// A duration: seconds as a real number, or a `timedelta`, not negative. A float of infinity is
 /// [`ENDLESS`].
 ///
 /// # Errors
 ///
 /// `TypeError`, `ValueError` or `OverflowError`, as for [`ttl`].
 pub(crate) fn interval(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<Nanos> {
+    let number = other_real(&value.as_borrowed())?;
+    let value = number.as_ref().map_or(value, |number| number.as_any());
     if value.cast::<PyFloat>().is_ok_and(|seconds| seconds.value() == f64::INFINITY) {
         return Ok(ENDLESS);
     }

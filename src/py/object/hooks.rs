@@ -1,4 +1,4 @@
-//! What values may do when they come and go: `item_size`, `close`, `aclose`.
+//! The hooks of values: `item_size`, `close`, `aclose`.
 //!
 //! Hooks are looked up on the value's type, as Python does with its own special methods: an
 //! instance attribute, a `__getattr__` that answers to every name, or a class stored as a value

@@ -1,4 +1,4 @@
-//! What Python takes for an integer.
+//! Integers as Python accepts them.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;

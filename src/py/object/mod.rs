@@ -14,5 +14,6 @@ pub(crate) mod hooks;
 pub(crate) mod int_hash;
 pub(crate) mod integer;
 pub(crate) mod key;
+pub(crate) mod real;
 pub(crate) mod running_python;
 pub(crate) mod tags;

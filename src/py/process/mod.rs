@@ -1,4 +1,4 @@
-//! What belongs to the process rather than to one cache: its clock, locks, log, threads and forks.
+//! The state of the process rather than of one cache: clock, locks, log, threads and forks.
 
 pub(crate) mod background;
 pub(crate) mod clock;

@@ -1,4 +1,4 @@
-//! How much of a thread's stack is left.
+//! The part of a thread's stack that is left.
 //!
 //! Code of the user's that native code calls may come back to native code, which takes more of the stack each time.
 //! The interpreter's own limits do not see how much: before Python 3.12 it counts calls, and a program may set the

@@ -1,6 +1,7 @@
 //! `RemoteLane`: one connection of a process, for callers in Python.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,7 @@ pub(crate) struct RemoteLane {
     timeout: Duration,
     failed: Arc<Py<PyAny>>,
     lane: PerProcess<OnceLock<Lane>>,
+    is_closed: AtomicBool,
 }
 
 /// An error as an exception.
@@ -75,6 +77,10 @@ impl RemoteLane {
                 }
             })
         });
+        if self.is_closed.load(Ordering::SeqCst) {
+            // Nobody would end the connection later. What others have asked on it is still answered.
+            self.renew(py);
+        }
         if let Some(error) = signal {
             return Err(error);
         }
@@ -108,7 +114,13 @@ impl RemoteLane {
             return Err(PyValueError::new_err(message));
         };
         let settings = Settings { name, username, password, database, ..Settings::new(address, timeout) };
-        Ok(Self { settings, timeout, failed: Arc::new(failed), lane: PerProcess::default() })
+        Ok(Self {
+            settings,
+            timeout,
+            failed: Arc::new(failed),
+            lane: PerProcess::default(),
+            is_closed: AtomicBool::new(false),
+        })
     }
 
     /// Send a command and return its reply.
@@ -171,8 +183,9 @@ impl RemoteLane {
         });
     }
 
-    /// End the connection. The next call makes another one.
-    fn disconnect(&self, py: Python<'_>) {
+    /// End the connection. A call that outlasts this, or comes later, makes another one and ends it.
+    fn close(&self, py: Python<'_>) {
+        self.is_closed.store(true, Ordering::SeqCst);
         let lane = self.lane(py);
         py.detach(|| {
             if let Some(lane) = lane.get() {

@@ -1,4 +1,4 @@
-//! A connection to a Valkey or Redis server for all threads. What the direct lane of `flexcache_rs.remote` stands on.
+//! A connection to a Valkey or Redis server for all threads. The base of the direct lane of `flexcache_rs.remote`.
 
 mod entry;
 mod lane;

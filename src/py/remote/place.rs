@@ -1,4 +1,4 @@
-//! Where the values of keys are on the server. `flexcache_rs/remote/keys.py` describes the format.
+//! The keys on the server under which values are stored. `flexcache_rs/remote/keys.py` describes the format.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString};

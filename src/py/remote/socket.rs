@@ -21,6 +21,13 @@ use crate::py::store::push_tracker::TrackerHandle;
 /// Bytes of one read.
 const MOST_READ: usize = 1 << 16;
 
+/// A program may have given SIGPIPE back its default action, which would end it where the server has closed the connection.
+#[cfg(not(target_vendor = "apple"))]
+const SENDING: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+/// There the socket itself is told: see [`RemoteSocket::new`].
+#[cfg(target_vendor = "apple")]
+const SENDING: SendFlags = SendFlags::DONTWAIT;
+
 /// What is used for reading.
 struct Reading {
     decoder: Decoder,
@@ -93,7 +100,7 @@ impl RemoteSocket {
 
     fn send(&self, mut data: &[u8], until: Instant) -> Result<(), Failure> {
         while !data.is_empty() {
-            match send(&self.socket, data, SendFlags::DONTWAIT) {
+            match send(&self.socket, data, SENDING) {
                 Ok(count) => data = data.get(count..).unwrap_or_default(),
                 Err(Errno::AGAIN) => self.wait(PollFlags::OUT, until)?,
                 Err(Errno::INTR) => look_for_signals()?,
@@ -215,6 +222,9 @@ impl RemoteSocket {
         // system.
         let theirs = unsafe { BorrowedFd::borrow_raw(descriptor) };
         let socket = rustix::io::fcntl_dupfd_cloexec(theirs, 0).map_err(std::io::Error::from)?;
+        // What is no socket says so when it is used.
+        #[cfg(target_vendor = "apple")]
+        let _ = rustix::net::sockopt::set_socket_nosigpipe(&socket, true);
         let reading = Reading { decoder: Decoder::new(), buffer: vec![0; MOST_READ] };
         Ok(Self { socket, failed, reading: Mutex::new(Some(reading)), invalidated: AtomicU64::new(0) })
     }

@@ -1,4 +1,4 @@
-//! Who is told what happens in a cache: listeners for hits, misses, writes, removed and loads.
+//! Notification about events in a cache: listeners for hits, misses, writes, removed and loads.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 

@@ -1,4 +1,4 @@
-//! What was removed from a store, carried out of the locked section to be finished.
+//! Removed entries, which are carried out of the locked section and finished there.
 
 use flexcache_core::{Cause, OutOfMemory, RemovalSink, Removed};
 use pyo3::prelude::*;

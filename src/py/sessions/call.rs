@@ -1,4 +1,4 @@
-//! Calls, ready to be made: what Python asks for, as an operation on cells.
+//! Converts a call of Python to an operation on cells.
 
 use flexcache_containers::operation::{Act, Cell, Combine, Key, Kind, Mode, Op, StreamId, Touch, Whole};
 use flexcache_containers::{Number, sorted::plain_score};

@@ -1,4 +1,4 @@
-//! `SessionCodec`: between Python's objects and what stores are asked and answer.
+//! `SessionCodec`: converts Python's objects to operations of stores, and replies to objects.
 
 use flexcache_containers::operation::{Cell, Key};
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -8,7 +8,7 @@ use pyo3::types::{PyBytes, PyString, PyTuple};
 use super::call::{SessionCall, act, operation};
 use super::cell::{Decoder, Encoder};
 
-/// What encodes and decodes for one session.
+/// Encodes and decodes for one session.
 ///
 /// The serializer is asked for objects that have no cell. `missing` is what calls answer where there is nothing.
 #[pyclass(frozen, module = "flexcache_rs._core")]

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::py::process::mutex::Mutex;
 use flexcache_disk::{Error, Micros, Outcome, SessionError, SessionStore};
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
@@ -15,6 +14,7 @@ use super::codec::SessionCodec;
 use super::errors::{of_sessions, raised};
 use crate::py::process::clock::ahead;
 use crate::py::process::fork::{self, Forkable};
+use crate::py::process::mutex::Mutex;
 
 /// A call that waits looks so often whether there is a signal.
 const SLICE: Duration = Duration::from_millis(50);

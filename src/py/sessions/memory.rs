@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::py::process::mutex::Mutex;
 use flexcache_containers::image::{self, ImageEntry, Times};
 use flexcache_containers::memory::{Held, Lookup, MemoryStore, MemoryTransaction};
 use flexcache_containers::operation::{Cell, Reply};
@@ -21,6 +20,7 @@ use super::codec::SessionCodec;
 use super::errors::raised;
 use crate::py::memory::any_policy::{AnyPolicy, PolicyName};
 use crate::py::process::clock::{SystemClock, ahead};
+use crate::py::process::mutex::Mutex;
 
 /// What a str takes besides its characters.
 const TEXT: u64 = 56;

@@ -1,4 +1,4 @@
-//! Sessions: typed values over several backends. What `flexcache_rs.sessions` stands on.
+//! Sessions: typed values over several backends. The base of `flexcache_rs.sessions`.
 
 mod call;
 mod cell;

@@ -1,4 +1,4 @@
-//! What stores answer, as Python's objects.
+//! Converts the replies of stores to Python's objects.
 
 use flexcache_containers::Number;
 use flexcache_containers::operation::{Cell, Kind, Reply, StreamId, Whole};

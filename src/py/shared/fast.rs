@@ -49,13 +49,13 @@ O(1), and the copy of the value.
 const PUT_DOC: &CStr = c"put($self, key, value, ttl=None, tags=None)
 --
 
-Store a value, or replace the one that is there.
+Store or replace a value.
 
 Args:
     key: A str, bytes, int, float, bool, None, or a tuple of these. 1, 1.0 and True are one key, as in a dict.
     value: Anything that can be pickled. Plain types, and tuples, lists and dicts of them, are stored without pickle.
     ttl: Seconds as int or float, a `timedelta` or a `datetime`; None for `default_ttl`, `float(\"inf\")` for ever.
-    tags: What `evict_tag` knows the entry by: an iterable of str.
+    tags: The tags of the entry for `evict_tag`: an iterable of str.
 
 Raises:
     TooLargeError: The entry is larger than `stats().largest_item`.
@@ -83,9 +83,9 @@ Add to the int of a key, in one step for all processes.
 
 Args:
     key: The key.
-    by: What is added.
-    initial: What a key without a value starts from.
-    ttl: The time to live of a new value. One that is there keeps its own.
+    by: The int to add.
+    initial: The initial value of an absent key.
+    ttl: The time to live of a new value. An existing value keeps its own.
 
 Returns:
     The sum.
@@ -94,7 +94,7 @@ Raises:
     TypeError: The value, `by` or `initial` is not an int.
     ValueError: `by` or `initial` does not fit 64 bits.
     OverflowError: The sum does not fit 64 bits.
-    TimeoutError: As `put`.
+    TimeoutError: As for `put`.
 
 >>> from flexcache_rs.shared import SharedCache
 >>> with SharedCache(\"example-incr\", max_bytes=1 << 20) as cache:

@@ -1,4 +1,4 @@
-//! The bindings of the shared cache: what `flexcache_rs.shared` stands on.
+//! The bindings of the shared cache: the base of `flexcache_rs.shared`.
 
 mod arguments;
 mod container;

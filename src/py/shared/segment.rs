@@ -35,7 +35,7 @@ pub(super) struct Opened {
     pub(super) counts: Counts,
 }
 
-/// What `flexcache_rs.shared.SharedCache` inherits.
+/// The base class of `flexcache_rs.shared.SharedCache`.
 #[pyclass(frozen, subclass, weakref, module = "flexcache_rs._core")]
 pub(crate) struct SharedSegment {
     /// Mapped until the object is gone, so that no call can outlive it.

@@ -1,4 +1,4 @@
-//! What is stored where more has to be known of a result than the result.
+//! The value that is stored for a result of which more has to be known, such as how long it is fresh.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use pyo3::types::{PyTuple, PyType, PyWeakrefMethods, PyWeakrefReference};
 use crate::py::process::clock::CacheClock;
 use crate::py::process::guard::Guard;
 
-/// Begins what a store gets of a result, which is of plain types only.
+/// The first item of the tuple of plain types in which a result goes to a store.
 const STORED: &str = "flexcache_rs result";
 
 /// A result, or what the function raised, and how long it can be used without a second thought.
@@ -36,14 +36,15 @@ pub(crate) struct CachedResult {
     cost: f64,
     fresh_until: Nanos,
     good_until: Nanos,
-    /// What these moments are told in.
+    /// The clock of these times.
     clock: CacheClock,
 }
 
-/// Where a result is.
+/// Where the result itself is.
 enum Value {
     Here(Py<PyAny>),
-    /// With the instance that it may refer to: the collector could not take a cache apart for that.
+    /// In the instance, to which it may refer. In the cache, it would form a cycle that the collector could
+    /// not break.
     WithInstance {
         results: Py<PyWeakrefReference>,
         number: u64,
@@ -55,7 +56,7 @@ enum Value {
 #[pyclass(frozen, weakref, module = "flexcache_rs._core", name = "_InstanceResults")]
 pub(crate) struct InstanceResults {
     results: Guard<HashMap<u64, Py<PyAny>>>,
-    /// A shallow copy of the instance has the same attributes.
+    /// The instance, since a shallow copy of it has the same attributes.
     instance: Py<PyWeakrefReference>,
 }
 
@@ -90,13 +91,13 @@ impl InstanceResults {
     }
 }
 
-/// What a pickle holds: the arguments of the constructor.
+/// The contents of a pickle: the arguments of the constructor.
 type State = (Option<Py<PyAny>>, bool, f64, f64, f64);
 
-/// What a store holds: a mark, the value, whether it was raised, moments in seconds since 1970, the cost.
+/// The contents of a store: a mark, the value, whether it was raised, times in seconds since 1970, the cost.
 type StoredParts<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, bool, Option<f64>, Option<f64>, f64);
 
-/// The moment so many seconds from now.
+/// The time `seconds` seconds from now.
 fn after(seconds: f64, clock: &CacheClock) -> PyResult<Nanos> {
     if seconds.is_nan() {
         return Err(PyValueError::new_err("a time must not be NaN"));
@@ -204,7 +205,7 @@ impl Drop for CachedResult {
 }
 
 impl CachedResult {
-    /// A result that is `fresh` and `good` for so many seconds of a clock.
+    /// A result that is fresh for `fresh` seconds and good for `good` seconds.
     pub(crate) fn made(
         py: Python<'_>,
         value: Py<PyAny>,
@@ -228,13 +229,13 @@ impl CachedResult {
         Ok(Self { value, raised, cost, fresh_until, good_until, clock })
     }
 
-    /// The object as one of these, if it is one.
+    /// The object as a `CachedResult`, if it is one.
     #[inline]
     pub(crate) fn of<'a, 'py>(object: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, Self>> {
         object.cast_exact::<Self>().ok()
     }
 
-    /// The result, if that is all there is to say.
+    /// The result, if it is fresh and was not raised.
     #[inline]
     pub(crate) fn if_fresh(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         let fresh = !self.raised && (self.fresh_until == Nanos::MAX || self.clock.now() < self.fresh_until);
@@ -246,7 +247,7 @@ impl CachedResult {
         self.value(py)
     }
 
-    /// What a store gets of it: a tuple of plain types, with moments in seconds since 1970.
+    /// The form for a store: a tuple of plain types, with times in seconds since 1970.
     pub(crate) fn stored<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         let moment = |moment: Nanos| {
             (moment != Nanos::MAX)
@@ -266,7 +267,7 @@ impl CachedResult {
         )
     }
 
-    /// What a store gives back, if it is the tuple of one of these.
+    /// The result for a tuple that [`stored`](Self::stored) made; `None` for other values.
     pub(crate) fn from_stored(value: &Bound<'_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
         let py = value.py();
         let Some((_, value, raised, fresh, good, cost)) = stored_parts(value)? else { return Ok(None) };
@@ -276,7 +277,7 @@ impl CachedResult {
     }
 }
 
-/// The parts of what a store has of a result; nothing of anything else.
+/// The parts of a tuple in which a store has a result; `None` for other values.
 fn stored_parts<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<StoredParts<'py>>> {
     let Ok(parts) = value.cast_exact::<PyTuple>() else { return Ok(None) };
     if parts.len() != 6 || !parts.get_item(0)?.eq(intern!(value.py(), STORED))? {

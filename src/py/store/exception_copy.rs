@@ -1,7 +1,7 @@
-//! Exceptions that more than one caller gets, or that are kept.
+//! Copies of exceptions, for exceptions that several callers get or that are kept.
 //!
-//! An exception that is raised collects a traceback, and with it the frames of whoever it passed. So
-//! each caller gets an object of its own, and what is kept holds neither traceback nor context.
+//! A raised exception collects a traceback, and with it the frames that it passed. So each caller gets a
+//! separate object, and a kept exception has neither traceback nor context.
 
 use pyo3::exceptions::PyBaseException;
 use pyo3::ffi;
@@ -9,11 +9,11 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 
-/// Causes of causes, and groups in groups, are copied so deep.
+/// The depth to which causes of causes and nested groups are copied.
 const DEEPEST: usize = 32;
 
-/// A copy for a caller that waits: the same class, arguments, attributes, notes and cause. The original, where
-/// that cannot be made.
+/// A copy for a waiting caller, with the same class, arguments, attributes, notes and cause. If no copy can
+/// be made, the original.
 pub(crate) fn for_a_waiter<'py>(error: &Bound<'py, PyAny>) -> Bound<'py, PyAny> {
     copy(error, None).unwrap_or_else(|_| error.clone())
 }
@@ -36,12 +36,12 @@ fn bare<'py>(error: &Bound<'py, PyAny>, depth: usize) -> PyResult<Bound<'py, PyA
     Ok(error.clone())
 }
 
-/// The class of the interpreter's own, or of another extension's, that an exception's class is derived
-/// from: its parts know how to initialize themselves, whatever the derived class does.
+/// The built-in class, or class of another extension, from which an exception's class is derived. Its
+/// instances can be made again from their parts, whatever the derived class does.
 fn native_base<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyType>> {
     for base in class.mro() {
         let base = base.cast_into::<PyType>()?;
-        // SAFETY: the class is alive, and reading flags is what this function is for.
+        // SAFETY: the class is alive, and the function only reads its flags.
         let flags = unsafe { ffi::PyType_GetFlags(base.as_type_ptr()) };
         if flags & ffi::Py_TPFLAGS_HEAPTYPE == 0 {
             return Ok(base);
@@ -50,22 +50,23 @@ fn native_base<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyType>> 
     Ok(class.py().get_type::<PyBaseException>())
 }
 
-/// Whether an exception consists of others.
+/// Whether an exception is a group.
 fn is_group(error: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = error.py();
-    // Before Python 3.11 there are none.
+    // There are no groups before Python 3.11.
     match py.import(intern!(py, "builtins"))?.getattr_opt(intern!(py, "BaseExceptionGroup"))? {
         Some(class) => error.is_instance(&class),
         None => Ok(false),
     }
 }
 
-/// Copies an exception; with a `bare` depth also what it consists of and was caused by.
+/// Copies an exception. With `bare_to`, also copies its causes and the exceptions of a group up to this
+/// depth.
 fn copy<'py>(error: &Bound<'py, PyAny>, bare_to: Option<usize>) -> PyResult<Bound<'py, PyAny>> {
     let py = error.py();
     let class = error.get_type();
     let base = native_base(&class)?;
-    // Class, arguments, and perhaps attributes, as the interpreter itself tells them apart.
+    // Class, arguments and perhaps attributes, as the interpreter's own `__reduce__` returns them.
     let parts = base.call_method1(intern!(py, "__reduce__"), (error,))?.cast_into::<PyTuple>()?;
     let mut arguments = parts.get_item(1)?.cast_into::<PyTuple>()?;
     if let (Some(depth), true) = (bare_to, is_group(error)?) {

@@ -1,4 +1,4 @@
-//! The exception of a failed computation, for callers that wait in other processes.
+//! Encodes the exception of a failed computation, for waiting callers in other processes.
 
 use pyo3::exceptions::PyException;
 use pyo3::intern;
@@ -8,13 +8,13 @@ use pyo3::types::{PyBytes, PyTuple, PyType};
 use super::loads::{LoadFailedElsewhere, shown};
 use crate::py::object::running_python::call;
 
-/// The text of an exception is handed on up to so many bytes, its pickle up to as many.
+/// The most bytes of the text of an exception that are passed on, and the most bytes of its pickle.
 const LONGEST: usize = 1 << 16;
 
-/// An exception for other processes: whether its only argument is its text, module and name of its class, the text, and
-/// the exception as the disk stores values, if it can. The parts have their length before them.
+/// Encodes an exception: whether its only argument is its text, the module and name of its class, the text,
+/// and its pickle, if it has one. Each part is preceded by its length.
 ///
-/// `dumps` makes a pickle of it, if the store has such.
+/// `dumps` pickles it, if the store supports that.
 pub(crate) fn encode<'py>(
     error: &Bound<'py, PyAny>,
     dumps: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyBytes>>>,
@@ -54,9 +54,9 @@ fn parts(mut encoded: &[u8]) -> Option<[&[u8]; 4]> {
     Some(parts)
 }
 
-/// The exception with which a computation of another process has failed.
+/// Decodes the exception with which a computation of another process has failed.
 ///
-/// `loads` makes the object of a pickle, if it may be loaded.
+/// `loads` unpickles it, if that is allowed.
 pub(crate) fn decode<'py>(
     key: &Bound<'py, PyAny>,
     encoded: &[u8],

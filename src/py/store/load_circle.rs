@@ -1,16 +1,15 @@
-//! Loads that would have to wait for themselves.
+//! Detects loads that would have to wait for themselves.
 //!
-//! Whoever is about to wait first notes for what, and only then follows the chain of waits: of those
-//! who close a circle, the last one sees it and raises instead of waiting for ever. A chain leads from
-//! a load to what it needs: what the thread that computes waits for, what a thread waits for whose event
-//! loop it needs, and what was asked for in its context. A task that was started in a load's context
-//! counts only while the load's own task waits for it.
+//! A caller that is about to wait first records what it will wait for, and then follows the chain of waits.
+//! So if several callers close a circle, the last one sees it, and raises instead of waiting for ever. A
+//! chain leads from a load to the loads that it needs: those that its thread waits for, those that a thread
+//! waits for whose event loop it needs, and those that were requested in its context. A task that was started
+//! in a load's context counts only while the load's own task waits for it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::thread::ThreadId;
 
-use crate::py::process::mutex::Mutex;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -18,12 +17,13 @@ use pyo3::sync::PyOnceLock;
 
 use super::loads::{CircularLoadError, Leader, Load, shown};
 use crate::py::object::running_python::call;
+use crate::py::process::mutex::Mutex;
 
 /// A load as the value of a context variable.
 #[pyclass(frozen, module = "flexcache_rs._core", name = "_OwnLoad")]
 pub(crate) struct OwnLoad(Arc<Load>);
 
-/// The load in whose context this runs.
+/// The context variable with the load in whose context code runs.
 fn variable(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static VARIABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let made = VARIABLE.get_or_try_init(py, || {
@@ -51,7 +51,7 @@ pub(crate) fn own_load(py: Python<'_>) -> PyResult<Option<Arc<Load>>> {
     Ok(load.filter(|load| !load.has_landed()))
 }
 
-/// Makes a load the context's, until the token is given back.
+/// Sets the load of the current context. [`leave_context`] takes the token and undoes it.
 pub(crate) fn enter_context<'py>(py: Python<'py>, load: &Arc<Load>) -> PyResult<Bound<'py, PyAny>> {
     let value = Bound::new(py, OwnLoad(Arc::clone(load)))?;
     // SAFETY: both are valid objects; a new reference is returned, or null with an exception set.
@@ -61,7 +61,7 @@ pub(crate) fn enter_context<'py>(py: Python<'py>, load: &Arc<Load>) -> PyResult<
     }
 }
 
-/// Gives the context back what it had. Fails only in another context, which then has nothing of ours.
+/// Restores the load of the context. This fails only in another context, where nothing has to be restored.
 pub(crate) fn leave_context(py: Python<'_>, token: &Bound<'_, PyAny>) {
     let Ok(variable) = variable(py) else { return };
     // SAFETY: the variable is one, and the token is its.
@@ -70,7 +70,7 @@ pub(crate) fn leave_context(py: Python<'_>, token: &Bound<'_, PyAny>) {
     }
 }
 
-/// A copy of the current context in which a load is the context's.
+/// A copy of the current context, with another load.
 pub(crate) fn context_of<'py>(py: Python<'py>, load: &Arc<Load>) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: the thread is attached; a new reference is returned, or null with an exception set.
     let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent())? };
@@ -92,13 +92,13 @@ pub(crate) fn running_loop(py: Python<'_>) -> PyResult<Option<usize>> {
     Ok((!running.is_none()).then(|| running.as_ptr() as usize))
 }
 
-/// The loads that hold leases, each with its place in the order of all leases.
+/// The loads that hold leases, each with the position of its lease in the order of all leases.
 static HOLDERS: Mutex<Vec<(u64, Weak<Load>)>> = Mutex::new(Vec::new());
 
-/// From now on a load holds a lease, until it lands.
+/// Records that a load holds a lease, until it lands.
 pub(crate) fn holds_lease(load: &Arc<Load>, order: u64) {
     let mut holders = HOLDERS.lock();
-    // One that lands is dropped soon afterwards; dropping a weak reference runs nothing.
+    // A load is dropped soon after it has landed. Dropping a weak reference runs no code.
     holders.retain(|(_, holder)| holder.strong_count() > 0);
     holders.push((order, Arc::downgrade(load)));
 }
@@ -120,7 +120,7 @@ pub(crate) fn may_wait_for_lease(
         if Arc::ptr_eq(holder, load) || holder.has_landed() {
             return false;
         }
-        // In the frames of the same thread, or in tasks of the event loop that it blocks.
+        // Whether the holder runs in the same thread, or in a task of an event loop that the thread blocks.
         let is_below = match &holder.leader {
             Leader::Thread(_) => holder.leader.thread().is_some_and(|it| Some(it) == load.leader.thread()),
             Leader::Task { address, .. } => Some(*address) == blocks,
@@ -130,7 +130,7 @@ pub(crate) fn may_wait_for_lease(
     !later.iter().any(keeps_waiting)
 }
 
-/// Whether a load cannot land before another one has, or perhaps cannot.
+/// Whether a load perhaps cannot land before another one has.
 fn needs(py: Python<'_>, load: &Arc<Load>, other: &Arc<Load>) -> bool {
     let (mut seen, mut open) = (HashSet::new(), vec![Arc::clone(load)]);
     while let Some(one) = open.pop() {
@@ -145,7 +145,8 @@ fn needs(py: Python<'_>, load: &Arc<Load>, other: &Arc<Load>) -> bool {
     false
 }
 
-/// What one thread waits for, the latest last, each with the event loop that it keeps from running.
+/// The waits of one thread, the latest last: each with its number, the event loop that it blocks, and its
+/// load.
 type Waits = Vec<(u64, Option<usize>, Arc<Load>)>;
 
 /// The threads that wait for loads. Only attached threads touch the lock, and none of them can be
@@ -173,12 +174,12 @@ pub(crate) fn thread_waits_no_more(thread: ThreadId, number: u64) {
     drop(removed);
 }
 
-/// What a load cannot land without, because of threads that wait.
+/// The load without which a load cannot land, because its thread waits for it.
 fn blocked_by(load: &Load) -> Option<Arc<Load>> {
     let waiting = WAITING.lock();
     let waiting = waiting.as_ref()?;
     match &load.leader {
-        // A load that a signal's handler began in the middle of a wait is not kept up by that.
+        // A load that a signal handler began during a wait does not depend on that wait.
         Leader::Thread(_) => {
             let wait = waiting.get(&load.leader.thread()?)?.last().filter(|wait| wait.0 > load.number);
             wait.map(|wait| Arc::clone(&wait.2))
@@ -202,11 +203,11 @@ pub(crate) struct Waiter<'a, 'py> {
     pub(crate) task: Option<&'a Bound<'py, PyAny>>,
 }
 
-/// Where the chain of waits from a load leads.
+/// The result of following the chain of waits from a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Chain {
     Straight,
-    /// It would be a circle, if some task on the way awaited another, which it does not now.
+    /// It would be a circle if a task on the way awaited another, which it does not do at present.
     PerhapsLater,
 }
 
@@ -215,9 +216,9 @@ impl Waiter<'_, '_> {
     ///
     /// # Errors
     ///
-    /// `CircularLoadError` where it leads back to the waiter.
+    /// `CircularLoadError` if it leads back to the waiter.
     pub(crate) fn refuse_circle(&self, py: Python<'_>, load: &Arc<Load>) -> PyResult<Chain> {
-        // What was seen, and whether every step of the way there is certain.
+        // The loads that were seen, each with whether every step on the way there is certain.
         let (mut seen, mut open) = (HashMap::new(), vec![(Arc::clone(load), true)]);
         let mut chain = Chain::Straight;
         while let Some((one, certain)) = open.pop() {
@@ -250,7 +251,7 @@ impl Waiter<'_, '_> {
         Ok(chain)
     }
 
-    /// Whether the load in whose context the waiter is cannot land without it.
+    /// Whether the load of the waiter's context cannot land without the waiter.
     fn is_part_of(&self, py: Python<'_>, own: &Arc<Load>) -> PyResult<bool> {
         match (self.task, own.task(py)) {
             (Some(task), Some(computes)) => waits_for(&computes, task),
@@ -259,7 +260,7 @@ impl Waiter<'_, '_> {
     }
 }
 
-/// Whether one task waits for another one, or is it.
+/// Whether a task is another one or waits for it.
 fn waits_for(task: &Bound<'_, PyAny>, other: &Bound<'_, PyAny>) -> PyResult<bool> {
     if task.is(other) {
         return Ok(true);

@@ -5,9 +5,9 @@
 //! fail, and a drop guard lands the load on every way out, so no signal, exception or dead thread
 //! leaves a key behind.
 //!
-//! A write to a key discards the loads of that key: their callers get the value, the cache does not.
-//! Landing asks under the same lock that stores the value, so a write comes either before, and
-//! discards, or after, and replaces.
+//! A write to a key discards the loads of that key: their callers get the value, but it is not stored.
+//! Landing checks this under the same lock that stores the value. So a write comes either before, and
+//! discards the load, or after, and replaces the value.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, MutexGuard, OnceLock, PoisonError, Weak};
@@ -37,7 +37,7 @@ create_exception!(
     flexcache_rs,
     LoadFailedElsewhere,
     PyException,
-    "The computation of a value failed in another process, with an exception that cannot be made again here."
+    "The computation of a value failed in another process, with an exception that cannot be restored here."
 );
 
 create_exception!(
@@ -47,23 +47,23 @@ create_exception!(
     "A computation that others wait for was cancelled from inside: it raised CancelledError."
 );
 
-/// Where an entry comes from that is stored.
+/// Where an entry that is stored comes from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Origin<'a> {
     /// A call that writes: it discards the loads of its key.
     Write,
-    /// The store behind the cache, which had it already.
+    /// The store behind the cache, which has it already.
     Fill,
-    /// A load: it is stored only if nothing was written since it began.
+    /// A load: its result is stored only if the key was not written since it began.
     Landing(&'a Arc<Load>),
 }
 
-/// Who computes.
+/// What computes the value.
 #[derive(Debug)]
 pub(crate) enum Leader {
-    /// A thread, once it has begun, and what is dropped when it ends.
+    /// A thread: its id, set once it has begun, and a reference to an object that is dropped when it ends.
     Thread(OnceLock<(ThreadId, Weak<()>)>),
-    /// A task of the event loop at this address, which is referred to weakly.
+    /// A task of the event loop at this address, with a weak reference to the loop.
     Task { event_loop: Py<PyWeakrefReference>, address: usize },
 }
 
@@ -77,8 +77,8 @@ pub(crate) enum Outcome {
     Cancelled(Py<PyAny>),
 }
 
-/// A task that waits, to be woken in its loop. Both are the task's and are referred to weakly, so that a load
-/// keeps no loop alive that everybody else has forgotten.
+/// A waiting task, which is woken in its loop. The references are weak, so that a load does not keep an
+/// abandoned loop alive.
 #[derive(Debug)]
 pub(crate) struct Sleeper {
     pub(crate) number: u64,
@@ -91,30 +91,30 @@ pub(crate) struct Sleeper {
 pub(crate) struct Need {
     number: u64,
     load: Arc<Load>,
-    /// The task that waits, where it is not the one that computes: perhaps nobody awaits it.
+    /// The task that waits, if it is not the task that computes: perhaps nobody awaits it.
     via: Option<Py<PyAny>>,
 }
 
-/// What a load has of its store's lease.
+/// The state of a load's lease.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum LoadLease {
-    /// It has none: the store gives none, or was not asked.
+    /// It has no lease: the store gives none, or was not asked.
     #[default]
     None,
-    /// It waits for another load, until a moment.
+    /// It waits for another load, until this time.
     Waits(Arc<dyn AwaitedLease>, Instant),
     Held(Arc<dyn Lease>),
-    /// Another load has it, for which this one does not wait: its result is for its callers alone.
+    /// Another load has the lease, and this one does not wait for it: its result is only for its callers.
     Elsewhere,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct State {
-    /// Kept only while somebody waits.
+    /// Kept only while a caller waits.
     pub(crate) outcome: Option<Outcome>,
     /// The task that computes, weakly.
     pub(crate) task: Option<Py<PyWeakrefReference>>,
-    /// The same, where nobody else would keep it alive.
+    /// The same task, if nothing else would keep it alive.
     pub(crate) kept: Option<Py<PyAny>>,
     pub(crate) sleepers: Vec<Sleeper>,
     needs: Vec<Need>,
@@ -124,37 +124,37 @@ pub(crate) struct State {
 #[derive(Debug)]
 pub(crate) struct Load {
     pub(crate) key: Py<PyAny>,
-    /// The key as memory has it, which says what other keys are the same.
+    /// The key as memory has it, by which loads are compared.
     pub(crate) key_in_memory: Py<PyAny>,
     pub(super) hash: u64,
-    /// When it was made, in the numbers of waits.
+    /// Its number, in the order of waits.
     pub(crate) number: u64,
-    /// When it began, in the numbers of its shard.
+    /// When it began, on the clock of its shard.
     pub(super) began: AtomicU64,
     /// The process it belongs to.
     pub(super) generation: u64,
     pub(crate) leader: Leader,
-    /// Whether it goes on when nobody waits for it.
+    /// Whether it goes on if no caller waits for it.
     pub(crate) background: bool,
-    /// The transaction of the store that it computes in, and shares its result within; 0 outside of one.
+    /// The transaction of the store in which it computes, and within which it shares its result; 0 for none.
     pub(crate) transaction: u64,
-    /// The tags that it is known to have before it lands.
+    /// The tags that its result is known to have before it lands.
     pub(super) tags: OnceLock<Arc<[PyBackedStr]>>,
-    /// Something was written since: it must not be stored.
+    /// Whether the key was written since it began, so that the result must not be stored.
     pub(super) discarded: AtomicBool,
-    /// A newer load of the same key has begun, which new callers join.
+    /// Whether new callers no longer join it, for example because a newer load has begun.
     pub(super) superseded: AtomicBool,
-    /// Its result is for the caller that computed it alone.
+    /// Whether its result is only for the caller that computed it.
     unshared: AtomicBool,
     has_landed: AtomicBool,
-    /// How many wait. Goes up only under the lock of the shard.
+    /// The number of waiters. Incremented only under the lock of the shard.
     waiting: AtomicUsize,
     lease: Mutex<LoadLease>,
     state: Mutex<State>,
     landed: Condvar,
 }
 
-/// Numbers of loads, waits, sleepers and needs, in the order they are made.
+/// The next number of a load, wait, sleeper or need, in the order in which they are made.
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
 pub(crate) fn next_number() -> u64 {
@@ -165,11 +165,11 @@ thread_local! {
     /// Dropped when the thread ends.
     static ALIVE: Arc<()> = Arc::new(());
 
-    /// Odd, so that no address is the same.
+    /// Odd, so that it differs from every address.
     static TRANSACTION: u64 = 2 * next_number() + 1;
 }
 
-/// The number of any transaction of a store that the calling thread is in.
+/// The number that stands for any transaction of the calling thread.
 pub(crate) fn transaction_of_thread() -> u64 {
     TRANSACTION.try_with(|number| *number).unwrap_or(1)
 }
@@ -182,12 +182,12 @@ impl Leader {
         leader
     }
 
-    /// A thread that is yet to begin.
+    /// A thread that has not begun.
     pub(crate) fn a_thread() -> Self {
         Self::Thread(OnceLock::new())
     }
 
-    /// From now on it is the calling thread.
+    /// Sets the calling thread as the one that computes.
     pub(crate) fn is_this_thread(&self) {
         if let Self::Thread(leader) = self {
             let alive = ALIVE.try_with(Arc::downgrade).unwrap_or_default();
@@ -241,13 +241,13 @@ impl Load {
         })
     }
 
-    /// What waiters share. Nobody holds it while waiting for anything, and no Python code runs
-    /// under it; a fork's child never takes its parent's.
+    /// The state that waiters share. No thread waits or runs Python code while it holds this lock, and a
+    /// forked child never takes its parent's.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
 
-    /// What it has of its store's lease; nothing where it is its parent's.
+    /// The state of its lease; none in a forked child of its process.
     pub(crate) fn lease(&self) -> LoadLease {
         if !self.is_of_this_process() {
             return LoadLease::None;
@@ -255,7 +255,7 @@ impl Load {
         self.lease.lock().clone()
     }
 
-    /// Sets what it has of its store's lease. Returns what it had.
+    /// Sets the state of its lease. Returns the previous one.
     pub(crate) fn set_lease(&self, lease: LoadLease) -> LoadLease {
         if !self.is_of_this_process() {
             return LoadLease::None;
@@ -271,12 +271,12 @@ impl Load {
         }
     }
 
-    /// The tags that it is known to have before it lands.
+    /// The tags that its result is known to have before it lands.
     pub(crate) fn tags(&self) -> &[PyBackedStr] {
         self.tags.get().map_or(&[], |tags| tags)
     }
 
-    /// New callers do not join it.
+    /// From now on, new callers do not join it.
     pub(crate) fn supersede(&self) {
         self.superseded.store(true, Ordering::Release);
     }
@@ -297,23 +297,23 @@ impl Load {
         self.waiting.load(Ordering::Acquire)
     }
 
-    /// The caller waits, of which nobody else knows yet.
+    /// Counts the caller as a waiter, of a load that is not registered yet.
     pub(crate) fn count_waiter(&self) {
         self.waiting.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Whether something was written since it began.
+    /// Whether the key was written since it began.
     pub(crate) fn is_discarded(&self) -> bool {
         self.discarded.load(Ordering::Acquire)
     }
 
-    /// Something was written since it began.
+    /// Records that the key was written since it began.
     pub(crate) fn discard(&self) {
         self.discarded.store(true, Ordering::Release);
     }
 
-    /// From now on it has landed: `outcome` is there for those who wait, who are returned with what nobody
-    /// needs any more.
+    /// Marks it as landed, with `outcome` for the waiters. Returns the previous state, which has the sleepers
+    /// to wake, and an outcome that nobody needs, for the caller to drop.
     pub(crate) fn end(&self, outcome: Option<Outcome>) -> (State, Option<Outcome>) {
         let outcome = outcome.filter(|_| !self.unshared.load(Ordering::Acquire));
         let ended = {
@@ -330,17 +330,17 @@ impl Load {
         ended
     }
 
-    /// One waiter less; whether it was the last.
+    /// Removes a waiter from the count. Returns whether it was the last.
     pub(crate) fn count_waiter_out(&self) -> bool {
         self.waiting.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
-    /// Does not give the result to callers that wait. They start again.
+    /// Makes waiting callers start over instead of getting the result.
     pub(crate) fn do_not_share(&self) {
         self.unshared.store(true, Ordering::Release);
     }
 
-    /// Whether it has landed or never will. Runs Python code.
+    /// Whether it has landed, or never will. Runs Python code.
     pub(crate) fn is_over(&self, py: Python<'_>) -> PyResult<bool> {
         if self.has_landed() {
             return Ok(true);
@@ -363,7 +363,7 @@ impl Load {
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// What a waiter gets: nothing where it has to begin anew.
+    /// The result for a waiter; `None` if it has to start over.
     pub(crate) fn result(&self, py: Python<'_>) -> Option<PyResult<Py<PyAny>>> {
         if !self.is_of_this_process() {
             return None;
@@ -383,13 +383,13 @@ impl Load {
         Some(Err(PyErr::from_value(exception_copy::for_a_waiter(error.bind(py)))))
     }
 
-    /// Has a task woken when it lands; `false` where it has landed.
+    /// Registers a task to be woken when the load lands. Returns false if it has landed.
     pub(crate) fn add_sleeper(&self, sleeper: Sleeper) -> bool {
         if !self.is_of_this_process() {
             return false;
         }
         let mut state = self.state();
-        // Landing sets it under this lock.
+        // Landing sets this flag under the same lock.
         if self.has_landed() {
             drop(state);
             return false;
@@ -410,7 +410,7 @@ impl Load {
         drop(removed);
     }
 
-    /// Notes that this load cannot land before another one has; the number to take it back with.
+    /// Records that this load cannot land before another one. Returns the number with which to undo it.
     pub(crate) fn needs(&self, load: &Arc<Self>, via: Option<Py<PyAny>>) -> u64 {
         let number = next_number();
         if !self.has_landed() {
@@ -447,7 +447,7 @@ impl Load {
         weak.bind(py).upgrade()
     }
 
-    /// Visits the objects that the collector must know of; skipped while others use them.
+    /// Visits the objects for the collector. Skips those that are in use.
     pub(crate) fn traverse(&self, visit: &pyo3::PyVisit<'_>) -> Result<(), pyo3::PyTraverseError> {
         visit.call(&self.key)?;
         visit.call(&self.key_in_memory)?;
@@ -458,7 +458,7 @@ impl Load {
     }
 }
 
-/// A key in a message.
+/// The text of a key in a message.
 pub(crate) fn shown(key: &Bound<'_, PyAny>) -> String {
     key.repr().map_or_else(|_| "a key".into(), |text| text.to_string())
 }

@@ -1,4 +1,4 @@
-//! The seam: what can stand behind a cache, and the computations of values that are in neither.
+//! The seam between a cache and the store behind it, and the loads that compute values which neither has.
 
 pub(crate) mod cached_result;
 pub(crate) mod exception_copy;

@@ -1,6 +1,6 @@
-//! A store that is an object of the user's, with the methods of `flexcache_rs.Store`.
+//! A store that is an object of the user, with the methods of `flexcache_rs.Store`.
 //!
-//! Nothing is known of the order in which its writes take effect. So each write holds a ticket of its stripe of keys,
+//! The order in which its writes take effect is unknown. So each write holds a ticket of its stripe of keys,
 //! and a write that overlapped another one of its stripe leaves no copy in memory.
 
 use std::any::Any;
@@ -24,23 +24,30 @@ use crate::py::process::clock::ClockOfSection;
 use crate::py::process::mutex::Mutex;
 use crate::py::process::stack;
 
-/// The methods without which an object is no store.
+/// The methods that every store must have.
 const REQUIRED: [&str; 4] = ["load", "save", "remove", "clear"];
 
-/// Methods that are used where an object has them.
+/// Methods that are used if an object has them.
 const OPTIONAL: [&str; 6] = ["add", "pop", "contains", "touch", "evict_tag", "transact"];
 
-/// Into how many stripes keys are divided to tell which writes overlap. A write that may concern any key is one of each.
+/// Whether an object's attribute `closed` is True. In another object `closed` may be a method, for instance.
+pub(super) fn is_closed(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let closed = object.getattr_opt(intern!(object.py(), "closed"))?;
+    Ok(closed.is_some_and(|closed| closed.extract().unwrap_or(false)))
+}
+
+/// The number of stripes by which overlapping writes are detected. A write that may concern any key takes a
+/// ticket of each.
 const TICKET_STRIPES: usize = 64;
 
-/// Writes of one stripe that have begun, and those that go on.
+/// The numbers of writes of one stripe that have begun and that are in progress.
 #[derive(Debug, Default)]
 struct Stripe {
     begun: AtomicU64,
     active: AtomicU64,
 }
 
-/// A write that goes on.
+/// A write in progress.
 struct Ticket<'a> {
     stripe: &'a Stripe,
     number: u64,
@@ -54,7 +61,7 @@ impl<'a> Ticket<'a> {
         Self { stripe, number, began_alone }
     }
 
-    /// Whether no other write has gone on since this one began. One that begins after this was asked invalidates the
+    /// Whether no other write has overlapped this one so far. A write that begins later invalidates the
     /// stamps that were taken before.
     fn is_alone(&self) -> bool {
         self.began_alone && self.stripe.begun.load(Ordering::SeqCst) == self.number
@@ -67,28 +74,28 @@ impl Drop for Ticket<'_> {
     }
 }
 
-/// What a write means for the loads of its key.
+/// The effect of a write on the loads of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// It comes after them: their results are discarded.
+    /// The write comes after them: their results are discarded.
     Replaces,
-    /// It is the result of one of them, which comes after the others if it is written.
+    /// The write is the result of one of them, and discards the others if it is stored.
     Lands,
-    /// Nothing.
+    /// None.
     Touches,
 }
 
 /// An entry as `load` and `pop` return it.
 type ObjectsEntry<'py> = (Py<PyAny>, Option<f64>, Bound<'py, PyAny>);
 
-/// An object of the user's.
+/// The store for an object of the user.
 pub(crate) struct ObjectStore {
     object: Py<PyAny>,
     tracker: Tracker,
     stripes: [Stripe; TICKET_STRIPES],
     /// The loads of the caches in front of it.
     watches: Arc<Watches>,
-    /// Whether a cache wants others' writes to be seen, so that `version()` has to be asked.
+    /// Whether a cache must see the writes of others, so that `version()` has to be called.
     has_version: AtomicBool,
     known_version: AtomicU64,
     /// The optional methods that it has.
@@ -104,7 +111,7 @@ impl ObjectStore {
     ///
     /// # Errors
     ///
-    /// `TypeError` for an object that is no store, or has no `version()` where `coherence` needs one.
+    /// `TypeError` for an object that is not a store, or has no `version()` although `coherence` needs it.
     pub(crate) fn shared(object: &Bound<'_, PyAny>, coherence: Coherence) -> PyResult<Arc<Self>> {
         let made = Arc::new(Self::new(object, coherence)?);
         let address = object.as_ptr() as usize;
@@ -120,7 +127,7 @@ impl ObjectStore {
                 }
             }
         };
-        // `made` is dropped here at the earliest: its references, without the lock.
+        // `made` is dropped here at the earliest, so its references are dropped without the lock.
         let store = there.unwrap_or(made);
         if coherence == Coherence::Strict {
             store.has_version.store(true, Ordering::Release);
@@ -175,12 +182,13 @@ impl ObjectStore {
         Ok(Tracker::stripe_of(Self::hash(key)?))
     }
 
-    /// Starts a generation if the store's version is not the one that is known.
+    /// Starts a generation if the store's version has changed.
     fn ask_version(&self, py: Python<'_>) -> PyResult<()> {
         if self.asks_version() {
             let version = self.version(py)?;
             if version != self.known_version.load(Ordering::Acquire) {
-                // First, so that no other thread takes an old copy for one of this version.
+                // The generation starts first, so that no other thread takes an old copy for one of this
+                // version.
                 self.tracker.start_generation();
                 self.known_version.store(version, Ordering::Release);
             }
@@ -193,7 +201,7 @@ impl ObjectStore {
         self.has_version.load(Ordering::Acquire)
     }
 
-    /// The object, to call a method of it, for which the stack has room.
+    /// The object, for calling a method. Checks that the stack has room for the call.
     fn callee<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
         stack::check(stack::Call::Any)?;
         Ok(self.object.bind(py))
@@ -203,7 +211,7 @@ impl ObjectStore {
         self.callee(py)?.call_method0(intern!(py, "version"))?.extract()
     }
 
-    /// Runs a write of one key. `has_written` says whether its result means that something was written.
+    /// Runs a write of one key. `has_written` tells from its result whether something was written.
     fn write<'py, R>(
         &self,
         key: Borrowed<'_, 'py, PyAny>,
@@ -230,13 +238,13 @@ impl ObjectStore {
         let result = written?;
         let has_written = has_written(&result);
         if kind == Kind::Replaces || (kind == Kind::Lands && has_written) {
-            // Also those that began while the store was written.
+            // Also discards the loads that began during the write.
             self.watches.written(key, hash)?;
         }
         if self.asks_version() && has_written {
             let after = self.version(py)?;
             if after == before.wrapping_add(1) {
-                // One write lies between, and that is ours.
+                // There was exactly one write in between, which is ours.
                 let (known, success, failure) = (&self.known_version, Ordering::AcqRel, Ordering::Acquire);
                 let _ = known.compare_exchange(before, after, success, failure);
             }
@@ -246,7 +254,8 @@ impl ObjectStore {
         Ok(Commit { result, stamp })
     }
 
-    /// Runs a write that may concern any key. `discard` discards the loads that it concerns, before it and after.
+    /// Runs a write that may concern any key. Calls `discard`, which discards the affected loads, before and
+    /// after it.
     fn write_all<R>(
         &self,
         py: Python<'_>,
@@ -263,8 +272,8 @@ impl ObjectStore {
         written
     }
 
-    /// Runs `writes` in one transaction, if the store has such. Copies that were made meanwhile are not served
-    /// afterwards, since nothing says at what point of the transaction they were read.
+    /// Runs `writes` in one transaction, if the store has transactions. Copies that were made meanwhile are
+    /// not served afterwards, since it is unknown at which point of the transaction they were read.
     fn transact(&self, py: Python<'_>, writes: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
         if !self.has("transact") {
             return writes();
@@ -312,7 +321,7 @@ impl Store for ObjectStore {
     }
 
     fn load(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Loaded> {
-        // Before the read: a write that comes between invalidates it.
+        // The stamp is taken before the read, so that a write in between invalidates it.
         let mut stamp = self.stamp(key)?;
         let entry = self.find(key)?;
         if is_off("fill_stamp") {
@@ -321,14 +330,11 @@ impl Store for ObjectStore {
         Ok(Loaded { entry, stamp })
     }
 
-    /// Any number of loads have one at a time: it only watches for writes through this store.
     fn keeps_no_result(&self, py: Python<'_>) -> PyResult<bool> {
-        match self.object.bind(py).getattr_opt(intern!(py, "closed"))? {
-            Some(closed) => closed.is_truthy(),
-            None => Ok(false),
-        }
+        is_closed(self.object.bind(py))
     }
 
+    /// Any number of loads have one at a time: it only watches for writes through this store.
     fn lease(&self, key: Borrowed<'_, '_, PyAny>, _request: LeaseRequest<'_>) -> PyResult<LeaseAnswer> {
         Ok(LeaseAnswer::Held(Arc::new(self.watches.watch(key, Self::hash(key)?)?)))
     }
@@ -372,7 +378,8 @@ impl Store for ObjectStore {
             if watch.is_none() || !self.has("transact") {
                 return put_now(object);
             }
-            // Other writers come before the transaction, and discard, or after it, and replace.
+            // Other writes come either before the transaction, and discard the load, or after it, and replace
+            // the value.
             let mut result = PutResult::Discarded;
             let transaction = object.call_method0(intern!(py, "transact"))?;
             inside(&transaction, || {
@@ -443,7 +450,7 @@ impl Store for ObjectStore {
             Ok(())
         })?;
         if self.has("transact") {
-            // They were taken before the commit.
+            // The stamps were taken before the commit.
             stamps.fill(Stamp::NONE);
         }
         Ok(stamps)

@@ -1,4 +1,4 @@
-//! Threads that give leases back by Python code, and that end before the interpreter does.
+//! Threads that release leases by Python code. The interpreter waits for them at its end.
 //!
 //! The interpreter ends a thread that wants to run Python code during its end by unwinding it (before Python 3.14). A
 //! thread that was not begun by Python cannot be unwound to its start, and the process aborts. So the end of the program
@@ -15,13 +15,14 @@ use pyo3::types::{PyCFunction, PyDict, PyTuple};
 use crate::py::object::running_python::detached;
 use crate::py::process::background::generation;
 
-/// How many run, in the lower half. The upper half is the process they run in: a fork's child has none of them.
+/// The number of running threads, in the lower half. The upper half is their process: a forked child has none
+/// of them.
 static RUNNING: AtomicU64 = AtomicU64::new(0);
-/// The program is about to end. No thread is begun any more.
+/// Whether the program is about to end, so that no thread may begin.
 static ENDING: AtomicBool = AtomicBool::new(false);
 static IS_AWAITED: AtomicBool = AtomicBool::new(false);
 
-/// How often the end of the program looks whether they have ended.
+/// The pause between two checks, at the end of the program, whether they have ended.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
 
 /// A thread, counted as long as it runs.
@@ -71,7 +72,7 @@ pub(super) fn await_at_end(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Runs Python code in a thread of its own. Does nothing where there can be none.
+/// Runs Python code in a new thread. Does nothing if there can be none.
 pub(super) fn spawn(act: impl FnOnce(Python<'_>) + Send + 'static) {
     let running = Running::begin();
     if ENDING.load(Ordering::SeqCst) {

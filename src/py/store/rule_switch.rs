@@ -1,4 +1,4 @@
-//! Switches the rules of the seam off, one at a time, for tests of the tests.
+//! Switches off single rules of the seam, to check that the tests notice.
 
 /// Whether `FLEXCACHE_DISABLE_RULE` names a rule. Only builds for tests ask.
 #[cfg(feature = "negative-controls")]

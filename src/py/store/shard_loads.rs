@@ -11,25 +11,24 @@ use super::loads::Load;
 use crate::py::object::key::native_eq;
 use crate::py::process::background;
 
-/// So many evicted tags are kept before those are dropped that no running load is older than.
+/// The number of evicted tags above which those that concern no running load are dropped.
 const FEW_TAGS: usize = 64;
 
-/// How a call looks for a load of its key.
+/// What a call does about another load of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum How {
-    /// Joins the one there is.
+    /// Joins it.
     Join,
-    /// Never joins one that began before.
+    /// Does not join it, but begins a new one.
     Refresh,
-    /// Begins one only where there is none.
+    /// Begins a load only if there is none.
     OnlyIfNone,
 }
 
 pub(crate) enum Joined {
-    /// The caller's own load is registered: it has to compute and to land.
+    /// The caller's own load was registered. The caller has to compute and to land it.
     Leads,
-    /// There is another one, for which the caller is counted as waiting unless it said
-    /// [`How::OnlyIfNone`].
+    /// There is another load. The caller is counted as a waiter, except with [`How::OnlyIfNone`].
     Other(Arc<Load>),
 }
 
@@ -37,23 +36,23 @@ pub(crate) enum Joined {
 #[derive(Debug, Default)]
 pub(crate) struct ShardLoads {
     running: Vec<Arc<Load>>,
-    /// When tags were last evicted, for those evicted since the oldest running load began.
+    /// The times of the last evictions of tags, for tags evicted since the oldest running load began.
     evicted: HashMap<Arc<str>, u64>,
-    /// How many tags to have before they are looked through.
+    /// The number of tags above which outdated ones are searched for.
     most_evicted: usize,
-    /// Numbers beginnings and evictions.
+    /// A logical clock, which numbers beginnings of loads and evictions.
     clock: u64,
     generation: u64,
 }
 
 impl ShardLoads {
-    /// Whether a write has nothing to discard.
+    /// Whether there are no loads.
     #[inline(always)]
     pub(crate) fn is_empty(&self) -> bool {
         self.running.is_empty()
     }
 
-    /// A fork's child begins with no loads. Those of its parent are neither touched nor dropped.
+    /// A forked child begins without loads. Those of its parent are neither used nor dropped.
     fn renew(&mut self) {
         let now = background::generation();
         if self.generation != now {
@@ -63,8 +62,8 @@ impl ShardLoads {
         }
     }
 
-    /// Joins a load or registers `mine`; `None` where Python has to be asked whether the `unknown`
-    /// are loads of the key.
+    /// Joins a load or registers `mine`. Returns `None` if only Python code can tell whether the loads in
+    /// `unknown` are of the same key.
     pub(crate) fn join(
         &mut self,
         mine: &Arc<Load>,
@@ -114,14 +113,14 @@ impl ShardLoads {
         self.running.push(Arc::clone(load));
     }
 
-    /// Registers a load that nobody joins, so that writes discard it.
+    /// Registers a load that no caller joins, so that writes discard it.
     pub(crate) fn watch(&mut self, load: &Arc<Load>) {
         self.renew();
         load.supersede();
         self.begin(load);
     }
 
-    /// Takes a load out.
+    /// Removes a load.
     pub(crate) fn remove(&mut self, load: &Arc<Load>) -> Option<Arc<Load>> {
         let at = self.running.iter().position(|running| Arc::ptr_eq(running, load))?;
         let removed = self.running.swap_remove(at);
@@ -131,7 +130,7 @@ impl ShardLoads {
         Some(removed)
     }
 
-    /// Takes out and discards the loads that `matches`.
+    /// Removes and discards the loads for which `matches` returns true.
     pub(crate) fn discard_if(&mut self, matches: impl Fn(&Load) -> bool) -> Vec<Arc<Load>> {
         let (mut kept, mut discarded) = (Vec::new(), Vec::new());
         for load in self.running.drain(..) {
@@ -149,8 +148,8 @@ impl ShardLoads {
         discarded
     }
 
-    /// A key was written: its loads are discarded, and given back to be dropped without the lock. A
-    /// load whose key only Python could tell apart from it is taken for one of them.
+    /// Discards the loads of a key that was written. They are returned, to be dropped without the lock. If
+    /// only Python code could tell whether a load is of the same key, it is discarded, too.
     #[must_use]
     pub(crate) fn written(&mut self, hash: u64, key: &Borrowed<'_, '_, PyAny>) -> Vec<Arc<Load>> {
         if self.is_empty() {
@@ -159,7 +158,7 @@ impl ShardLoads {
         self.discard_if(|load| load.hash == hash && native_eq(&load.key_in_memory, key) != Some(false))
     }
 
-    /// An entry was removed of which there is only the key.
+    /// Discards the loads of a removed entry, of which only the key is known.
     #[must_use]
     pub(crate) fn removed(&mut self, key: &Borrowed<'_, '_, PyAny>) -> Vec<Arc<Load>> {
         if self.is_empty() {
@@ -168,7 +167,7 @@ impl ShardLoads {
         self.discard_if(|load| native_eq(&load.key_in_memory, key) != Some(false))
     }
 
-    /// A load was stored: older ones of its key no longer are.
+    /// Discards the older loads of a key after the result of a load was stored.
     #[must_use]
     pub(crate) fn landed(&mut self, of: &Arc<Load>, key: &Borrowed<'_, '_, PyAny>) -> Vec<Arc<Load>> {
         let began = of.began.load(Ordering::Relaxed);
@@ -179,7 +178,7 @@ impl ShardLoads {
         })
     }
 
-    /// Everything was removed: all loads are discarded.
+    /// Discards all loads, after all entries were removed.
     #[must_use]
     pub(crate) fn cleared(&mut self) -> Vec<Arc<Load>> {
         if self.is_empty() {
@@ -188,8 +187,8 @@ impl ShardLoads {
         self.discard_if(|_| true)
     }
 
-    /// A load says what tags it has, so that one of them can discard it before it lands. It is given back where
-    /// that has happened already.
+    /// Records the tags of a load, so that the eviction of one of them can discard it before it lands. If one
+    /// was evicted already, discards the load and returns it.
     #[must_use]
     pub(crate) fn declare(&mut self, load: &Arc<Load>, tags: Arc<[PyBackedStr]>) -> Option<Arc<Load>> {
         let evicted = !self.may_land(load, &tags);
@@ -201,8 +200,8 @@ impl ShardLoads {
         None
     }
 
-    /// A tag is about to be evicted: running loads that are known to have it are discarded, and those that turn
-    /// out to have it are not stored.
+    /// Prepares the eviction of a tag: discards running loads that are known to have it. Loads that turn out
+    /// to have it later will not be stored.
     #[must_use]
     pub(crate) fn evicting(&mut self, tag: &str) -> Vec<Arc<Load>> {
         if self.is_empty() {

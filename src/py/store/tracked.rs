@@ -1,7 +1,9 @@
-//! A store that is written in Python and tracks what a server pushes: that of `flexcache_rs.remote`.
+//! A store that is written in Python and tracks the pushes of a server, such as that of
+//! `flexcache_rs.remote`.
 //!
-//! Its object has a [`TrackerHandle`] as `tracker`, takes the stamp of a read before it sends the command, and
-//! invalidates what it writes. Writes leave no copy in memory, since only the server knows their order among others.
+//! Its object has a [`TrackerHandle`] as `tracker`, takes the stamp of a read before it sends the command,
+//! and invalidates what it writes. Writes leave no copy in memory, since only the server knows the order of
+//! writes.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use pyo3::types::{PyList, PyTuple};
 
 use super::lease::{Lease, LeaseAnswer, LeaseRequest};
 use super::lease_failure;
+use super::object::is_closed;
 use super::push_tracker::TrackerHandle;
 use super::return_threads;
 use super::seam::{Commit, Equality, Loaded, NewEntry, PutMode, PutResult, Store, StoredEntry};
@@ -26,8 +29,8 @@ use crate::py::process::stack;
 /// An entry as the object returns it: value, seconds left and tags.
 type ObjectsEntry<'py> = (Py<PyAny>, Option<f64>, Bound<'py, PyAny>);
 
-/// What the object answers to who asks for a lease: what it is, an object, the moment when the lease expires, and
-/// stamps of the keys that change when it ends.
+/// The object's answer to a request for a lease: the kind of answer, an object, the time when the lease
+/// expires, and stamps of the keys that change when it ends.
 type ObjectsLease<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, u64, Vec<u64>);
 
 /// An entry that the object has loaded, or None.
@@ -41,7 +44,7 @@ impl<'py> FromPyObject<'_, 'py> for TrackedEntry {
     }
 }
 
-/// What the object has loaded: an entry or None, and the stamp of that.
+/// The result of a load of the object: an entry or None, and its stamp.
 pub(crate) struct TrackedLoad(pub(crate) Loaded);
 
 impl<'py> FromPyObject<'_, 'py> for TrackedLoad {
@@ -68,13 +71,13 @@ fn entry(found: Option<ObjectsEntry<'_>>) -> PyResult<Option<StoredEntry>> {
     Ok(Some(StoredEntry { value, seconds, tags: tags.collect::<PyResult<_>>()? }))
 }
 
-/// What a write did, which leaves no copy in memory.
+/// The result of a write, which leaves no copy in memory.
 fn commit<R>(result: R) -> Commit<R> {
     Commit { result, stamp: Stamp::NONE }
 }
 
 impl TrackedStore {
-    /// The store for an object, if it has one, as `_tracked_store`, or is one.
+    /// The store for an object, if it is a tracked store or has one as `_tracked_store`.
     pub(crate) fn of(given: &Bound<'_, PyAny>) -> PyResult<Option<Self>> {
         let py = given.py();
         let object = given.getattr_opt(intern!(py, "_tracked_store"))?.unwrap_or_else(|| given.clone());
@@ -83,7 +86,7 @@ impl TrackedStore {
         Ok(Some(Self { tracker: Arc::clone(&tracker.get().0), object: object.unbind() }))
     }
 
-    /// The object, to call a method of it, for which the stack has room.
+    /// The object, for calling a method. Checks that the stack has room for the call.
     fn callee<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
         stack::check(stack::Call::Any)?;
         Ok(self.object.bind(py))
@@ -156,10 +159,7 @@ impl Store for TrackedStore {
     }
 
     fn keeps_no_result(&self, py: Python<'_>) -> PyResult<bool> {
-        match self.object.bind(py).getattr_opt(intern!(py, "closed"))? {
-            Some(closed) => closed.is_truthy(),
-            None => Ok(false),
-        }
+        is_closed(self.object.bind(py))
     }
 
     fn lease(&self, key: Borrowed<'_, '_, PyAny>, request: LeaseRequest<'_>) -> PyResult<LeaseAnswer> {

@@ -1,4 +1,4 @@
-//! Leases of keys of a tracked store, whose objects are written in Python.
+//! Leases of keys of a tracked store, which is written in Python.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -16,10 +16,10 @@ use super::loads::Load;
 use super::return_threads;
 use crate::py::process::clock::SystemClock;
 
-/// How long a thread that waits sleeps before it looks at the tracker again, at first and at most.
+/// The first and the longest pause between two checks of the tracker by a waiting thread.
 const PAUSES: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(5));
 
-/// How often a waiting caller asks the server while nothing is pushed.
+/// The least time between two questions of a waiting caller to the server while nothing is pushed.
 const BETWEEN_QUESTIONS: Duration = Duration::from_millis(20);
 
 fn order(object: &Bound<'_, PyAny>) -> PyResult<u64> {
@@ -57,9 +57,9 @@ pub(super) struct TrackedLease {
     holder: Py<LeaseHolder>,
     order: u64,
     tracker: Arc<PushTracker>,
-    /// Of the key, as it was before the lease was given.
+    /// The stamps of the key from before the lease was granted.
     stamps: Vec<Stamp>,
-    /// Whether a write has ended it: there is nothing to give back.
+    /// Whether a write has ended it, so that it need not be released.
     pub(super) has_ended: AtomicBool,
 }
 
@@ -99,6 +99,10 @@ impl Lease for TrackedLease {
 
     fn encode_failure(&self, error: &Bound<'_, PyAny>) -> Option<Vec<u8>> {
         let py = error.py();
+        let tells = self.bind(py).call_method1(intern!(py, "tells"), (error,));
+        if !tells.and_then(|tells| tells.is_truthy()).unwrap_or(false) {
+            return None;
+        }
         let dumps = intern!(py, "dumps_failure");
         lease_failure::encode(error, |error| {
             let pickled = self.bind(py).call_method1(dumps, (error,))?;
@@ -115,8 +119,8 @@ impl Lease for TrackedLease {
         if self.has_ended.swap(true, Ordering::AcqRel) {
             return;
         }
-        // A thread of its own, where no handler of a signal can interrupt the client in the middle of its command.
-        // Without a thread, or an interpreter, the lease expires.
+        // A new thread, where no signal handler can interrupt the client in the middle of its command.
+        // Without a thread or an interpreter, the lease expires.
         return_threads::spawn(move |py| {
             let failure = failure.as_deref().map(|failure| PyBytes::new(py, failure));
             let _ = self.bind(py).call_method1(intern!(py, "release"), (failure,));
@@ -124,12 +128,12 @@ impl Lease for TrackedLease {
     }
 }
 
-/// The lease of a key, which another computation has.
+/// The lease of a key that another computation has.
 pub(super) struct AwaitedTrackedLease {
     object: Py<PyAny>,
     order: u64,
     tracker: Arc<PushTracker>,
-    /// Of the keys that change when it ends.
+    /// The stamps of the keys that change when it ends.
     stamps: Vec<Stamp>,
     asked: Nanos,
     expires: Nanos,
@@ -167,7 +171,8 @@ impl AwaitedTrackedLease {
         {
             return false;
         }
-        // What is pushed for another key of the stripe, or not pushed at all, must not make us ask without a pause.
+        // If pushes concern another key of the stripe, or if there are none, the server must not be asked
+        // without a pause.
         let pause = u64::try_from(BETWEEN_QUESTIONS.as_nanos()).unwrap_or(u64::MAX);
         self.tracker.is_believed(&SystemClock) || now >= self.asked.saturating_add(pause)
     }

@@ -1,5 +1,5 @@
-//! Loads that watch a store for writes to their keys: the leases of a store that gives any number of them at a time,
-//! since only its own calls are known to it.
+//! Loads that watch a store for writes to their keys. These are the leases of a store that only knows its own
+//! calls, and can give any number of leases at the same time.
 
 use std::fmt;
 use std::sync::Arc;
@@ -35,19 +35,19 @@ impl Watches {
         Ok(Watch { load, of: Arc::clone(self) })
     }
 
-    /// A key is written.
+    /// Discards the watching loads of a key that is written.
     pub(crate) fn written(&self, key: Borrowed<'_, '_, PyAny>, hash: u64) -> PyResult<()> {
         drop(self.0.with(key.py(), |loads| loads.written(hash, &key))?);
         Ok(())
     }
 
-    /// Everything is removed.
+    /// Discards all watching loads.
     pub(crate) fn cleared(&self, py: Python<'_>) -> PyResult<()> {
         drop(self.0.with(py, ShardLoads::cleared)?);
         Ok(())
     }
 
-    /// What has a tag is removed.
+    /// Discards the watching loads with a tag.
     pub(crate) fn evicting(&self, py: Python<'_>, tag: &str) -> PyResult<()> {
         drop(self.0.with(py, |loads| loads.evicting(tag))?);
         Ok(())
@@ -62,7 +62,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Whether nothing has been written to its key, and none of the tags was evicted, since it began.
+    /// Whether, since it began, its key was not written and none of the tags was evicted.
     pub(crate) fn may_land(&self, py: Python<'_>, tags: &[PyBackedStr]) -> PyResult<bool> {
         Ok(self.of.0.with(py, |loads| loads.may_land(&self.load, tags))?)
     }

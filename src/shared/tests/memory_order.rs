@@ -23,6 +23,8 @@ enum Fault {
     NoSecondLook,
     /// A pad is written before the fence.
     PadBeforeFence,
+    /// A word is changed in place without a fence after the lock.
+    NoFenceInPlace,
 }
 
 /// Checks a model within a bound of preemptions. The usual one finds all that is known to go wrong here; a full run
@@ -91,6 +93,18 @@ impl Log {
         self.words[*head % SIZE].store(value, Relaxed);
         self.slots[1].store(*head, Release);
         *head += 1;
+    }
+
+    /// Changes the value of key 1 where it is.
+    fn change_in_place(&self, value: usize) {
+        let _head = self.head.lock().expect("no panic");
+        if self.fault != Fault::NoFenceInPlace {
+            fence(Release);
+        }
+        let place = self.slots[1].load(Relaxed);
+        if place >= self.tail.load(Relaxed) {
+            self.words[place % SIZE].store(value, Relaxed);
+        }
     }
 
     fn advance(&self, head: &mut usize) {
@@ -190,6 +204,35 @@ fn control_no_second_look_at_the_slot() {
 #[should_panic(expected = "torn")]
 fn control_a_pad_before_the_fence() {
     reads_of_a_log(Fault::PadBeforeFence);
+}
+
+/// One writer puts a record where that of key 0 was, and another one changes it in place.
+fn reads_beside_a_change_in_place(fault: Fault) {
+    check(move || {
+        let log = Arc::new(Log::new(fault));
+        let (putting, changing, reading) = (log.clone(), log.clone(), log.clone());
+        let first = thread::spawn(move || putting.put(2, false));
+        let second = thread::spawn(move || changing.change_in_place(3));
+        let reader = thread::spawn(move || match reading.get() {
+            Ok(Some(1)) | Err(()) => {}
+            Ok(Some(value)) => panic!("torn: {value} was never stored for this key"),
+            Ok(None) => panic!("missed: the key is always there"),
+        });
+        for thread in [reader, first, second] {
+            thread.join().expect("no panic");
+        }
+    });
+}
+
+#[test]
+fn a_read_sees_no_change_in_place_of_a_later_record() {
+    reads_beside_a_change_in_place(Fault::None);
+}
+
+#[test]
+#[should_panic(expected = "torn: 3")]
+fn control_no_fence_before_a_change_in_place() {
+    reads_beside_a_change_in_place(Fault::NoFenceInPlace);
 }
 
 /// A rule of the version words that is left out.

@@ -1,1 +1,1 @@
-"""Migration from directories of SciQLop-cache and diskcache_rs, read as files; nothing in them is changed."""
+"""Migration from directories of SciQLop-cache and diskcache_rs. Reads their files directly, and changes nothing."""

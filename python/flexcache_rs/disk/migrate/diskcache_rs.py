@@ -23,13 +23,13 @@ _RS_BYTES, _RS_PICKLE = b"\x00diskcache_rs:bytes\x00", b"\x00diskcache_rs:pickle
 
 
 def open_source(source: Source) -> None:
-    """Finds out what there is."""
+    """Set the decoder of a source, and its number and size of entries."""
     source.decode = _diskcache_rs_value
     for folder in source.folders:
         with reading(folder / DATABASE) as connection:
             ((count, size),) = connection.execute("SELECT COUNT(*), COALESCE(SUM(LENGTH(value)), 0) FROM cache_index")
             for (record,) in connection.execute("SELECT value FROM cache_index WHERE INSTR(value, ?) = 0", (_INLINE,)):
-                # One that cannot be read is found again later.
+                # read() reports an unreadable entry later.
                 with contextlib.suppress(UnreadableError, OSError):
                     path, _, _, compressed = _diskcache_rs_record(record)
                     size += _unpacked_size(folder / "data" / Path(path).name, compressed=compressed)
@@ -38,7 +38,7 @@ def open_source(source: Source) -> None:
 
 
 def decompressed(data: bytes) -> bytes:
-    """The content of a block of LZ4 that has its length in front.
+    """Decompress a block of LZ4 that begins with its length.
 
     Raises:
         UnreadableError: It is damaged, or there is no memory for it.
@@ -61,7 +61,7 @@ def _diskcache_rs_value(data: bytes) -> Value:
         return True, data[len(_RS_BYTES) :]
     if data.startswith(_RS_PICKLE):
         return unpickled(data[len(_RS_PICKLE) :])
-    # Written by an earlier version, without saying how.
+    # An earlier version wrote this, without a mark of its format.
     with contextlib.suppress(UnreadableError):
         return unpickled(data)
     with contextlib.suppress(ValueError):
@@ -72,7 +72,7 @@ def _diskcache_rs_value(data: bytes) -> Value:
 
 
 def _number(data: bytes, at: int) -> tuple[int, int]:
-    """An unsigned integer of variable length, and where it ends."""
+    """Return an unsigned integer of variable length, and the position of its end."""
     first = data[at]
     width = {0xFB: 2, 0xFC: 4, 0xFD: 8}.get(first, 0)
     if not width:
@@ -86,7 +86,7 @@ def _number(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _diskcache_rs_record(record: bytes) -> tuple[str, int, float, bool]:
-    """A record's path, where its value begins, when it was stored, and whether it is compressed."""
+    """Return a record's path, the position of its value, its store time, and whether the value is compressed."""
     try:
         length, at = _number(record, 0)
         path, at = record[at : at + length].decode(), at + length
@@ -98,7 +98,7 @@ def _diskcache_rs_record(record: bytes) -> tuple[str, int, float, bool]:
 
 
 def read(folder: Path) -> Iterator[Item]:
-    """The entries of a folder."""
+    """Yield the entries of a folder."""
     with reading(folder / DATABASE) as connection:
         last = -(2**63)
         while True:
@@ -117,7 +117,7 @@ def _of_record(folder: Path, key: str, record: bytes) -> Item:
         path, at, stored, compressed = _diskcache_rs_record(record)
     except UnreadableError as error:
         return Item(key, failing(error))
-    # A path is relative to wherever the program ran.
+    # The path is relative to the program's working directory, so use its last part only.
     in_file = not path.encode().startswith(_INLINE)
     load = file_loader(folder / "data", Path(path).name) if in_file else loader(record[at:])
     return Item(key, (lambda: decompressed(load())) if compressed else load, store_time=stored)

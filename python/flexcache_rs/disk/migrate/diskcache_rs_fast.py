@@ -29,7 +29,7 @@ def _read_index_json(folder: Path) -> dict[str, Any]:
 
 
 def open_source(source: Source) -> None:
-    """Finds out what there is."""
+    """Set the decoder of a source, and its number and size of entries."""
     for folder in source.folders:
         content = _read_index_json(folder)
         source.total += len(content)
@@ -44,7 +44,7 @@ def _json_size(item: Any) -> int:
 
 
 def read(folder: Path) -> Iterator[Item]:
-    """The entries of a folder."""
+    """Yield the entries of a folder."""
     for key, item in _read_index_json(folder).items():
         yield _of_json(key, item)
 
@@ -59,6 +59,6 @@ def _of_json(key: str, item: Any) -> Item:
 
 
 def _timestamp(text: str) -> float:
-    # Before Python 3.11 only three or six digits are read after the point, and no Z.
+    # Before Python 3.11, fromisoformat() accepts only three or six digits after the point, and no Z.
     moment, point, rest = text.removesuffix("Z").partition(".")
     return datetime.fromisoformat(f"{moment}{point}{rest[:6].ljust(6, '0') if point else ''}+00:00").timestamp()

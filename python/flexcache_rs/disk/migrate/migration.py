@@ -1,4 +1,4 @@
-"""Copying what another library's directory holds into a new one."""
+"""Copies the entries of another library's directory into a new directory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from flexcache_rs.disk.migrate.source import Item, Source
 
 SPARE = 1.1
-"""What the new directory may need, by what the values take."""
+"""The ratio of the new directory's size limit to the size of the values."""
 
 
 @dataclass
@@ -39,12 +39,12 @@ class Summary:
     reasons: dict[str, int] = field(default_factory=dict[str, int])
 
     def note(self, reason: str) -> None:
-        """Counts why an entry was left out."""
+        """Count an entry that was left out, by the reason."""
         self.reasons[reason] = self.reasons.get(reason, 0) + 1
 
 
 def _key(entry: Entry, key: Any) -> None:
-    """Puts a key into an entry, as python-diskcache would write it."""
+    """Set the key of an entry, in the form in which python-diskcache writes it."""
     if is_simple(key):
         entry.key, entry.raw = key, True
     else:
@@ -61,7 +61,7 @@ def _check_room(source: Source, directory: Path) -> None:
 
 
 def check_target(source: Path, directory: Path) -> None:
-    """Raises UnusableError where a cache is already, or where the source would be changed."""
+    """Raise UnusableError if the target already contains a cache, or if writing to it would change the source."""
     inner, outer = directory.resolve(), source.resolve()
     if inner == outer or outer in inner.parents or inner in outer.parents:
         raise UnusableError(f"{directory}: must not be the source {source}, or inside it, or contain it")
@@ -78,7 +78,7 @@ def migrate(
     dry_run: bool,
     report: Callable[[int], None],
 ) -> Summary:
-    """Copies what can be read. `report` is told how many entries have been looked at."""
+    """Copy all readable entries. Calls `report` with the number of entries processed so far."""
     _check_room(source, directory)
     began = time.monotonic()
     if shards is None:
@@ -127,7 +127,7 @@ def _copy(source: Source, item: Item, writer: Writer | None) -> None:
 
 
 def _made(source: Source, directory: Path, shards: int, size_limit: int | None) -> Found:
-    """The new directory."""
+    """Create the new directory."""
     if size_limit is None:
         size_limit = source.size_limit or max(2**30, 2 * source.size)
     given: dict[str, Any] = {"size_limit": size_limit / shards if shards else size_limit}

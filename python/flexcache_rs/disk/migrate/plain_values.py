@@ -1,4 +1,4 @@
-"""Values of a source, unpickled where that needs no class and runs no code."""
+"""Unpickles values of a source, if this needs no class and runs no code."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 from flexcache_rs._core import scan_pickle
 
 PROTOCOL = 5
-"""Of pickled keys; what python-diskcache records in new directories."""
+"""The protocol of pickled keys, which python-diskcache records in new directories."""
 
 Value = tuple[bool, Any]
 """Either (True, a str, bytes, int or float) or (False, a pickle)."""
 
 
 class UnreadableError(Exception):
-    """An entry that cannot be read, for whatever reason."""
+    """An entry cannot be read."""
 
 
 class ClassNeededError(Exception):
-    """A pickle that cannot be loaded without a class."""
+    """A pickle needs a class to be loaded."""
 
 
 class _Plain(pickle.Unpickler):
-    """Loads what needs no class; runs no code."""
+    """An unpickler that refuses all classes and functions, and so runs no code."""
 
     def find_class(self, module: str, name: str) -> Any:
         raise ClassNeededError(f"{module}.{name}")
@@ -35,10 +35,10 @@ class _Plain(pickle.Unpickler):
 
 
 def plain(data: bytes) -> Any:
-    """The object of a pickle that needs no class.
+    """Load a pickle that needs no class.
 
     Raises:
-        ClassNeededError: It needs one.
+        ClassNeededError: It needs a class.
         UnreadableError: It is damaged.
     """
     try:
@@ -51,7 +51,7 @@ def plain(data: bytes) -> Any:
 
 
 def is_simple(value: Any) -> bool:
-    """Whether a directory holds it as it is."""
+    """Whether a directory stores the value without pickling it."""
     if type(value) is str:
         return not any("\ud800" <= char <= "\udfff" for char in value) if not value.isascii() else True
     if type(value) is int:
@@ -62,7 +62,7 @@ def is_simple(value: Any) -> bool:
 
 
 def unpickled(data: bytes) -> Value:
-    """A value from its pickle, which stays one where it has to."""
+    """Load a pickle if possible. A pickle that needs a class, or is not a simple value, stays a pickle."""
     try:
         value = plain(data)
     except ClassNeededError:
@@ -71,7 +71,7 @@ def unpickled(data: bytes) -> Value:
 
 
 def repickled(value: Any) -> Value:
-    """A value as a directory holds it."""
+    """Return a value in the form in which a directory stores it."""
     if is_simple(value):
         return True, value
     try:

@@ -1,4 +1,4 @@
-"""Whose directory it is."""
+"""Detects which library has written a directory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def recognise(directory: Path, *, trust: bool = False) -> Source:
-    """Whose directory it is, and what is in it. Raises UnusableError."""
+    """Detect which library wrote a directory, and return its content as a `Source`. Raises UnusableError."""
     if not directory.is_dir():
         raise UnusableError(f"{directory}: no such directory")
     for file, name, read, open_source in _kinds(trust):
@@ -51,7 +51,7 @@ def holds_cache(directory: Path) -> bool:
 def _kinds(
     trust: bool,
 ) -> Iterator[tuple[str, str, Callable[[Path], Iterator[Item]], Callable[[Source], None]]]:
-    """For each kind of source the file it is known by, its name, what reads a folder, and what opens it."""
+    """Return for each kind of source: the file that identifies it, its name, and the functions to read and open it."""
     yield (
         sciqlop_cache.DATABASE,
         sciqlop_cache.NAME,

@@ -22,7 +22,7 @@ DATABASE = "sciqlop-cache.db"
 
 
 def open_source(source: Source, *, trust: bool) -> None:
-    """Finds out what there is, and how its keys and values are to be read."""
+    """Set the decoders of a source's keys and values, and its number and size of entries."""
     names: set[str] = set()
     encoded = False
     limit = 0
@@ -48,12 +48,12 @@ def open_source(source: Source, *, trust: bool) -> None:
 
 
 def _has_expiry(connection: sqlite3.Connection) -> bool:
-    """Whether it is a cache, not an Index."""
+    """Whether the directory is a cache rather than an Index."""
     return any(name == "expire" for _, name, *_ in connection.execute("PRAGMA table_info(cache)"))
 
 
 def _with_package(serializer: str, folder: Path) -> Callable[[bytes], Value]:
-    """The loads of a serializer, which only its own package has."""
+    """Return the `loads` of a serializer from its package."""
     try:
         module = importlib.import_module("pysciqlop_cache.serializers")
         loads = module.get_serializer_by_name(serializer).loads
@@ -104,11 +104,11 @@ def _sciqlop_key(key: str, *, trust: bool) -> Any:
 
 
 def read(folder: Path) -> Iterator[Item]:
-    """The entries of a folder."""
+    """Yield the entries of a folder."""
     with reading(folder / DATABASE) as connection:
-        # Its other columns are numbers of its own, not times.
+        # An Index has no expire and tag. Its other columns are internal numbers.
         columns = "key, path, value, expire, tag" if _has_expiry(connection) else "key, path, value, NULL, NULL"
-        # By pages, so that no long read keeps the source's log from being emptied.
+        # Read in pages, because a long read would prevent checkpoints of the source's write-ahead log.
         page: tuple[str, tuple[str, ...]] = "", ()
         while True:
             where, last = page

@@ -13,7 +13,7 @@ from flexcache_rs.disk.migrate.plain_values import UnreadableError, Value, unpic
 
 @dataclass
 class Item:
-    """An entry of a source, still as it lies there."""
+    """An entry of a source in its original form."""
 
     key: str
     load: Callable[[], bytes]
@@ -38,13 +38,13 @@ class Source:
     decode_key: Callable[[str], Any] = str
 
     def items(self) -> Iterator[Item]:
-        """All entries."""
+        """Yield all entries."""
         for folder in self.folders:
             yield from self.read(folder)
 
 
 def loader(value: Any) -> Callable[[], bytes]:
-    """Loads what lies in the source's table."""
+    """Return a function that returns a value of the source's table."""
 
     def load() -> bytes:
         if isinstance(value, bytes):
@@ -55,7 +55,7 @@ def loader(value: Any) -> Callable[[], bytes]:
 
 
 def file_loader(folder: Path, name: str) -> Callable[[], bytes]:
-    """Loads a file of a folder. The name is the source's: it may not lead out of it."""
+    """Return a function that loads a file of a folder. The source chose the name, which must not leave the folder."""
 
     def load() -> bytes:
         try:
@@ -71,7 +71,7 @@ def file_loader(folder: Path, name: str) -> Callable[[], bytes]:
 
 
 def failing(error: UnreadableError) -> Callable[[], bytes]:
-    """Says, when it is to be loaded, that it cannot."""
+    """Return a function that raises an error, for an entry that cannot be loaded."""
 
     def load() -> bytes:
         raise error

@@ -1,4 +1,4 @@
-"""PyCache's adapters: where the data lie.
+"""PyCache's adapters, which determine where the data is.
 
 `from flexcache_rs.pycache.adapters import InMemory` and `from flexcache_rs.pycache.adapters.InMemory import InMemory`
 both work.
@@ -12,6 +12,6 @@ from flexcache_rs.pycache.adapters._adapters import Adapter, InMemory, MySQL, Re
 
 __all__ = ["Adapter", "InMemory", "MySQL", "Redis", "SQLite", "Sharded"]
 
-# The modules of these names. They are there before anybody imports them, so that the import leaves the classes alone.
+# Register the modules of these names now. A later import would otherwise replace the classes with modules.
 for _name in __all__:
     sys.modules[f"{__name__}.{_name}"] = sys.modules[f"{__name__}._adapters"]

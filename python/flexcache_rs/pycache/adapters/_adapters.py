@@ -49,7 +49,7 @@ class Adapter:
             raise TypeError(message)
         self._url: Any = self._url_of(connection_uri)
         self._namespace = "" if tablename == _TABLE else tablename
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._now: SessionNow | None = None
         self._kept: Session | None = None
 
@@ -83,7 +83,7 @@ class Adapter:
         return True
 
 
-# By their directory: the sessions that keep the stores which have snapshots.
+# By directory: the sessions that keep stores with snapshots open.
 _with_snapshots: WeakValueDictionary[str, SessionNow] = WeakValueDictionary()
 _opening = threading.RLock()
 
@@ -93,7 +93,7 @@ class InMemory(Adapter):
     """Keys in this process. Two adapters are two stores, but for those with the same directory of snapshots.
 
     Args:
-        connection_uri: Nothing, or "memory://".
+        connection_uri: Any text, as in PyCache. It has no effect.
         tablename: What keeps the keys of adapters with one directory apart.
         snapshot: Whether snapshots are loaded and taken: by `snapshot_config`, and when a session ends.
         snapshot_config: Where and when. The first adapter of a directory decides.
@@ -111,7 +111,7 @@ class InMemory(Adapter):
             message = f"snapshot_config must be a SnapshotConfig, not {type(snapshot_config).__name__}"
             raise TypeError(message)
         self.snapshots_enabled = bool(snapshot)
-        # The store lives as long as the adapter.
+        # The keeper keeps the store alive as long as the adapter.
         if snapshot:
             self._keeper = self._open_with_snapshots(snapshot_config or default_config)
         else:
@@ -134,9 +134,9 @@ class InMemory(Adapter):
             snapshots.save()
 
     def _url_of(self, connection_uri: Any) -> str:
-        if connection_uri not in ("", "memory://", None):
-            message = f"the connection_uri of InMemory must be 'memory://', not {connection_uri!r}"
-            raise ValueError(message)
+        if connection_uri is not None and not isinstance(connection_uri, str):
+            message = f"connection_uri must be a str, not {type(connection_uri).__name__}"
+            raise TypeError(message)
         return f"memory://pycache-{os.getpid()}-{next(_numbers)}"
 
 
@@ -185,7 +185,7 @@ class SQLite(Adapter):
 
 
 class _OnServer(Adapter):
-    """Keys on a server, which a URL names."""
+    """The common base of adapters for a server, which a URL names."""
 
     _schemes: tuple[str, ...] = ()
 
@@ -195,7 +195,7 @@ class _OnServer(Adapter):
             raise TypeError(message)
         if urlsplit(connection_uri).scheme not in self._schemes:
             allowed = " or ".join(f"{scheme}://" for scheme in self._schemes)
-            # Whatever it is, it may have a password.
+            # Do not show the connection_uri, because it may contain a password.
             message = f"the connection_uri of {type(self).__name__} must begin with {allowed}"
             raise ValueError(message)
         return connection_uri
@@ -216,7 +216,7 @@ class Redis(_OnServer):
     def __init__(self, connection_uri: str, pool_size: int = 5, tablename: str = _TABLE) -> None:
         del pool_size
         super().__init__(connection_uri, tablename)
-        # What PyCache has stored there has other types.
+        # Sessions use a namespace, because keys that PyCache itself has stored have other types.
         self._namespace = tablename
 
 

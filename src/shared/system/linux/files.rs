@@ -1,4 +1,4 @@
-//! Files: those without a name, what lies where, and how much of a file is allocated.
+//! Files: unnamed files, locations, file systems and allocation.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -28,7 +28,7 @@ pub(crate) fn directory_of_names() -> PathBuf {
     Path::new("/dev/shm").join(format!("flexcache-rs-{}", rustix::process::geteuid().as_raw()))
 }
 
-/// Where an open directory lies.
+/// The file system of an open directory.
 pub(crate) fn filesystem_of(directory: BorrowedFd<'_>) -> Result<Filesystem> {
     let kind = rustix::fs::fstatfs(directory)?.f_type as i64 & 0xFFFF_FFFF;
     Ok(match kind {
@@ -38,7 +38,7 @@ pub(crate) fn filesystem_of(directory: BorrowedFd<'_>) -> Result<Filesystem> {
     })
 }
 
-/// A new file without a name. `None` where the file system has no such files.
+/// A new unnamed file. `None` if the file system has no such files.
 pub(crate) fn unnamed_file(directory: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     match rustix::fs::openat(directory, ".", flags, Mode::RUSR | Mode::WUSR) {
@@ -52,17 +52,19 @@ fn path_of(file: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
-/// Gives a file without a name one.
+/// Gives an unnamed file a name.
 pub(crate) fn link(file: &OwnedFd, directory: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
     rustix::fs::linkat(rustix::fs::CWD, path_of(file), directory, name, AtFlags::SYMLINK_FOLLOW)
 }
 
-/// The file to map: it is opened once more, since a mapping keeps what it was made of open, and with it the locks on that.
+/// The file to map. It is opened once more, because a mapping keeps the open file that it was made from,
+/// together with its locks.
 pub(crate) fn file_to_map(file: &OwnedFd) -> Result<OwnedFd> {
     rustix::fs::open(path_of(file), OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Allocates a part of a file, so that no store to it fails later. [`Errno::OPNOTSUPP`] where the file system cannot.
+/// Allocates a part of a file, so that no store to it fails later. Fails with [`Errno::OPNOTSUPP`] if the
+/// file system cannot.
 pub(crate) fn allocate(file: &OwnedFd, at: u64, bytes: u64) -> Result<()> {
     match rustix::fs::fallocate(file, FallocateFlags::empty(), at, bytes) {
         Err(Errno::NOSYS) => Err(Errno::OPNOTSUPP),

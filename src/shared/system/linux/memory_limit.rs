@@ -1,11 +1,12 @@
-//! How much memory the process's control group still allows. Beyond it the kernel kills instead of refusing.
+//! The memory that the process's control group still allows. Beyond it, the kernel kills the process instead
+//! of refusing memory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::system::Room;
 
-/// The least room of this process's groups, `None` without a limit or where it cannot be told.
+/// The least room of this process's groups. `None` without a limit, or if it is unknown.
 pub(crate) fn room() -> Option<Room> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     room_of(&groups, Path::new("/sys/fs/cgroup"))
@@ -46,7 +47,7 @@ fn room_of_line(line: &str, root: &Path) -> Option<Room> {
 
 fn room_at(group: &Path, [limit, usage, reclaimable]: [&str; 3]) -> Option<Room> {
     let number = |file: &str| fs::read_to_string(group.join(file)).ok()?.trim().parse::<u64>().ok();
-    // "max" is no number, and the first version says "no limit" with an enormous one.
+    // The second version of control groups writes "max" for no limit, the first an enormous number.
     let limit = number(limit).filter(|&limit| limit < 1 << 60)?;
     let usage = number(usage)?;
     let statistics = fs::read_to_string(group.join("memory.stat")).unwrap_or_default();

@@ -26,7 +26,7 @@ pub(crate) use {
     crate::polling::{wait, wake_all},
 };
 
-/// The nanoseconds since the machine booted, which go on while it sleeps.
+/// The nanoseconds since the machine booted, including the time that it sleeps.
 pub(crate) fn now() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);

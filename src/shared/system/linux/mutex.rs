@@ -1,7 +1,7 @@
-//! A robust mutex that lies in the segment and excludes the threads of all processes.
+//! A robust mutex in the segment, which excludes the threads of all processes.
 //!
-//! The kernel tells the next one if its owner died: `EOWNERDEAD`. That works within one pid namespace, since the owner is
-//! noted as a thread id.
+//! If its owner dies, the kernel reports that to the next owner (`EOWNERDEAD`). This works within one pid
+//! namespace, since the owner is recorded as a thread id.
 
 #![expect(unsafe_code, reason = "it calls the C library's mutex functions")]
 
@@ -89,7 +89,7 @@ impl<'a> WritersLock<'a> for RobustMutex<'a> {
                     unsafe { lock(self.raw(), libc::CLOCK_MONOTONIC, &raw const until) }
                 }
                 None => {
-                    // The clock of the day may be set while the call waits. Short waits bound what that does.
+                    // The wall clock may be set while the call waits. Short waits limit the effect.
                     let slice = left.min(Duration::from_millis(50));
                     let until = in_the_future(libc::CLOCK_REALTIME, slice);
                     // SAFETY: as in `try_lock`; the time is a valid one.
@@ -104,15 +104,15 @@ impl<'a> WritersLock<'a> for RobustMutex<'a> {
     }
 
     fn mark_consistent(self) {
-        // SAFETY: the calling thread has it. It fails only where there is nothing to mark.
+        // SAFETY: the calling thread has it. It fails only if there is nothing to mark.
         unsafe { libc::pthread_mutex_consistent(self.raw()) };
     }
 
     #[inline]
     fn unlock(self) {
-        // SAFETY: the calling thread has it: `Held`, which calls this, cannot be sent to another. The C library keeps the
-        // links of the thread's list of robust mutexes in the words. Only it writes them, and whoever can write to the
-        // file besides is this user, who can do anything to this process.
+        // SAFETY: the calling thread has it: `Held`, which calls this, cannot be sent to another. The C
+        // library keeps the links of the thread's list of robust mutexes in the words. Only it writes them.
+        // Nobody but this user can write to the file, and this user can do anything to this process anyway.
         unsafe { libc::pthread_mutex_unlock(self.raw()) };
     }
 }
@@ -131,7 +131,7 @@ fn in_the_future(clock: clockid_t, left: Duration) -> timespec {
 
 type ClockLock = unsafe extern "C" fn(*mut pthread_mutex_t, clockid_t, *const timespec) -> c_int;
 
-/// `pthread_mutex_clocklock`, which C libraries have since about 2019.
+/// `pthread_mutex_clocklock`, which C libraries have had since about 2019.
 fn clock_lock() -> Option<ClockLock> {
     static FOUND: OnceLock<Option<ClockLock>> = OnceLock::new();
     *FOUND.get_or_init(|| {

@@ -1,4 +1,4 @@
-//! When a process started, and whether it is dead: what /proc says.
+//! Reads from /proc when a process started, and whether it is dead.
 
 use std::fs;
 use std::io::ErrorKind;

@@ -1,4 +1,5 @@
-//! Files: what lies where. None is without a name, and none can be allocated by more than writing to it.
+//! Files: locations and file systems. There are no unnamed files, and the only way to allocate a file is
+//! writing to it.
 
 #![expect(unsafe_code, reason = "it asks the C library for a directory")]
 
@@ -11,13 +12,15 @@ use rustix::io::{Errno, Result};
 
 use crate::system::Filesystem;
 
-/// The directory of all named caches of this user: in the user's directory of temporary files, whatever the environment says.
+/// The directory of all named caches of this user. It is in the user's directory of temporary files,
+/// independent of the environment.
 pub(crate) fn directory_of_names() -> PathBuf {
     let mut bytes = [0_u8; 1024];
-    // SAFETY: at most so many bytes are written.
+    // SAFETY: at most `bytes.len()` bytes are written.
     let length =
         unsafe { libc::confstr(libc::_CS_DARWIN_USER_TEMP_DIR, bytes.as_mut_ptr().cast(), bytes.len()) };
-    // The length counts the zero at the end. What does not fit or is not there is reported by a length, too.
+    // The length includes the zero at the end. It also shows whether the directory did not fit (more than
+    // 1024) or is unknown (0).
     let directory = match length {
         2..=1024 => Path::new(OsStr::from_bytes(&bytes[..length - 1])),
         _ => Path::new("/tmp"),
@@ -25,29 +28,29 @@ pub(crate) fn directory_of_names() -> PathBuf {
     directory.join(format!("flexcache-rs-{}", rustix::process::geteuid().as_raw()))
 }
 
-/// Where an open directory lies.
+/// The file system of an open directory.
 pub(crate) fn filesystem_of(directory: BorrowedFd<'_>) -> Result<Filesystem> {
     let is_local = rustix::fs::fstatfs(directory)?.f_flags & libc::MNT_LOCAL.cast_unsigned() != 0;
     Ok(if is_local { Filesystem::Other } else { Filesystem::Network })
 }
 
-/// No file is without a name.
+/// There are no unnamed files.
 #[expect(clippy::unnecessary_wraps, reason = "other systems may fail")]
 pub(crate) fn unnamed_file(_directory: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
     Ok(None)
 }
 
-/// No file without a name gets one, as there is none.
+/// Never called, as there are no unnamed files.
 pub(crate) fn link(_file: &OwnedFd, _directory: BorrowedFd<'_>, _name: &OsStr) -> Result<()> {
     Err(Errno::NOTSUP)
 }
 
-/// The file to map. A mapping keeps the file, but neither the descriptor nor the locks on that.
+/// The file to map. A mapping keeps the file, but neither the descriptor nor its locks.
 pub(crate) fn file_to_map(file: &OwnedFd) -> Result<OwnedFd> {
     rustix::io::fcntl_dupfd_cloexec(file, 0)
 }
 
-/// Says that it must be written instead: what the system calls preallocation counts from the end of the file.
+/// Reports that zeros must be written instead: the preallocation of macOS counts from the end of the file.
 pub(crate) fn allocate(_file: &OwnedFd, _at: u64, _bytes: u64) -> Result<()> {
     Err(Errno::OPNOTSUPP)
 }

@@ -1,4 +1,4 @@
-//! macOS. It has no robust mutexes, no files without a name, and no namespaces.
+//! macOS. It has no robust mutexes, no unnamed files, and no namespaces.
 
 mod files;
 mod process;
@@ -17,12 +17,12 @@ pub(crate) fn namespace() -> Result<u64> {
     Ok(1)
 }
 
-/// There are no groups with limits.
+/// There are no control groups.
 pub(crate) fn room() -> Option<Room> {
     None
 }
 
-/// The nanoseconds since the machine booted. This clock goes on while macOS sleeps.
+/// The nanoseconds since the machine booted, including the time that it sleeps.
 pub(crate) fn now() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);

@@ -87,5 +87,5 @@ class BitArray:
         self._array = bytearray(new_value)
 
 
-# The original has it in a module of its name.
+# In PyCache the class is in a module of the same name.
 sys.modules[f"{__name__}.BitArray"] = sys.modules[__name__]

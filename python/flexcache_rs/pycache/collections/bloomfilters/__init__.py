@@ -16,7 +16,7 @@ __all__ = ["BloomFilter", "RationalBloomFilter", "ScalableBloomFilter"]
 
 
 def _hashes(key: str) -> tuple[int, int, int]:
-    """Two numbers that give the places of a key, and one that is independent of them: the same in every process."""
+    """Return two hashes that determine the bits of a key, and an independent third. They are equal in every process."""
     digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=24).digest()
     first, step, third = (int.from_bytes(digest[start : start + 8], "little") for start in (0, 8, 16))
     return first, step | 1, third
@@ -31,9 +31,9 @@ class BloomFilter:
     (True, False, True, 1)
 
     Args:
-        number_of_elements: For how many elements the rate holds.
-        false_positive_rate: How often `exists` may say yes for what was never added. Without a rate, that is for 0 or
-            less, there is one bit for each element.
+        number_of_elements: The number of elements for which the rate holds.
+        false_positive_rate: The share of keys that were never added for which `exists` may return True. With a rate of
+            0 or less, there is one bit for each element.
 
     Raises:
         TypeError: An argument is of another type.
@@ -53,7 +53,7 @@ class BloomFilter:
         bits = number_of_elements
         if false_positive_rate > 0:
             bits = math.ceil(-number_of_elements * math.log(false_positive_rate) / math.log(2) ** 2)
-        # How many bits each key has; for rational filters not a whole number.
+        # The number of bits of each key, which is not a whole number in a rational filter.
         self._rational_hashes = bits / number_of_elements * math.log(2)
         self._bit_array = BitArray(bits)
         self._added = 0
@@ -210,6 +210,6 @@ class ScalableBloomFilter(BloomFilter):
         return self._filters[-1]
 
 
-# The original has each in a module of its name.
+# In PyCache each class is in a module of the same name.
 for _name in __all__:
     sys.modules[f"{__name__}.{_name}"] = sys.modules[__name__]

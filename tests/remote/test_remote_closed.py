@@ -1,0 +1,146 @@
+"""Calls that outlast `close()`: they are answered, and leave no connection behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from waiting import until
+
+from flexcache_rs.remote.client import Client
+from flexcache_rs.remote.loop_connections import LoopConnection
+
+if TYPE_CHECKING:
+    pass
+
+Make = "Callable[..., Any]"
+LANES = ("client", "direct")
+PLACE = b"{test}v:key"
+
+
+def connections(raw: Any) -> list[str]:
+    """The names of connections to the server that are ours."""
+    return [each["name"] for each in raw.client_list() if each["name"].startswith("flexcache")]
+
+
+def none_is_left(raw: Any) -> bool:
+    return not connections(raw)
+
+
+def closed(cache: Any) -> Client:
+    """The client of a cache that was closed."""
+    cache.close()
+    client: Client = cache._client
+    return client
+
+
+@pytest.mark.parametrize("how", ["get_or_set", "aget_or_set"])
+def test_a_lease_is_given_back_after_the_end(make: Make, raw: Any, how: str) -> None:
+    cache = make()
+
+    def compute() -> int:
+        cache.close()
+        return 1
+
+    async def acompute() -> int:
+        return compute()
+
+    if how == "get_or_set":
+        assert cache.get_or_set("key", compute) == 1
+    else:
+        assert asyncio.run(cache.aget_or_set("key", acompute)) == 1
+    until(lambda: none_is_left(raw))
+    assert not raw.keys("*l:*")
+
+
+def test_each_call_after_the_end_is_answered(make: Make, raw: Any) -> None:
+    client = closed(make())
+    for _ in range(3):
+        assert client.execute("ECHO", b"x") == b"x"
+        assert client.execute_many([("ECHO", b"x")] * 2) == [b"x"] * 2
+    until(lambda: none_is_left(raw))
+
+
+@pytest.mark.parametrize("how", ["close", "renew"])
+def test_a_connection_that_comes_back_meanwhile(make: Make, raw: Any, how: str) -> None:
+    """Another thread ends the connections after the call has seen that it may keep its own."""
+    client = closed(make(lane="client"))
+    client = Client(client._given, 2.0, "flexcache-meanwhile")
+
+    class Meanwhile(list[Any]):
+        def append(self, kept: Any) -> None:
+            self.append = super().append  # type: ignore[method-assign]
+            getattr(client, how)()
+            super().append(kept)
+
+    client._kept = Meanwhile()
+    assert client.execute("ECHO", b"x") == b"x"
+    until(lambda: "flexcache-meanwhile" not in connections(raw))
+    client.close()
+
+
+def test_a_connection_in_use_is_not_ended_by_another_that_comes_back(make: Make, raw: Any) -> None:
+    client = closed(make(lane="client"))
+    borrowed = client._get()
+    assert client.execute("ECHO", b"x") == b"x"
+    assert client.exchange(borrowed.connection, [("ECHO", b"y")]) == [b"y"]
+    client._release(borrowed)
+    until(lambda: none_is_left(raw))
+
+
+def test_an_event_loop_gets_no_connection_after_the_end(make: Make, raw: Any) -> None:
+    cache = make()
+    client = cache._client
+
+    async def main() -> None:
+        # One of a caller that has seen the cache open.
+        client.asker(PLACE)
+        loops = client._loops
+        cache.close()
+        assert client.asker(PLACE) is None
+        loops.current()
+        while loops._next[asyncio.get_running_loop()] != 0.0 or connections(raw):
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+    until(lambda: none_is_left(raw))
+
+
+def test_an_event_loop_that_cannot_read_leaves_no_connection(
+    make: Make, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = make()
+    begun: list[Any] = []
+
+    def begin(self: LoopConnection, loop: asyncio.AbstractEventLoop) -> None:
+        begun.append(self._connection)
+        raise NotImplementedError
+
+    monkeypatch.setattr(LoopConnection, "begin", begin)
+
+    async def main() -> None:
+        while not begun:
+            cache._client.asker(PLACE)
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert begun[0]._sock is None
+
+
+def test_an_event_loop_that_was_closed(make: Make) -> None:
+    """It does not notice that the cache is closed. Nobody but the cache would close its connection."""
+    cache = make()
+
+    async def main() -> Any:
+        while cache._client.asker(PLACE) is None:
+            await asyncio.sleep(0)
+        return cache._client._loops.current()._connection
+
+    loop = asyncio.new_event_loop()
+    with contextlib.closing(loop):
+        connection = loop.run_until_complete(main())
+    assert connection._sock is not None
+    cache.close()
+    assert connection._sock is None
