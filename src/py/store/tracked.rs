@@ -64,7 +64,7 @@ pub(crate) struct TrackedStore {
 
 fn entry(found: Option<ObjectsEntry<'_>>) -> PyResult<Option<StoredEntry>> {
     let Some((value, seconds, tags)) = found else { return Ok(None) };
-    if tags.cast_exact::<PyTuple>().is_ok_and(|tags| tags.is_empty()) {
+    if tags.cast_exact::<PyTuple>().is_ok_and(PyTupleMethods::is_empty) {
         return Ok(Some(StoredEntry { value, seconds, tags: Vec::new() }));
     }
     let tags = tags.try_iter()?.map(|tag| tag?.extract::<PyBackedStr>());
