@@ -17,7 +17,7 @@ use crate::sessions::SESSIONS_DATABASE;
 pub const DATABASE: &str = "cache.db";
 
 /// The databases that a directory may have. The names of their other files begin with the name of the database.
-pub const DATABASES: [&str; 2] = [DATABASE, SESSIONS_DATABASE];
+pub(crate) const DATABASES: [&str; 2] = [DATABASE, SESSIONS_DATABASE];
 
 /// The most components of a name.
 const DEEPEST: usize = 32;
