@@ -15,6 +15,8 @@ use crate::py::process::wall_clock;
 const LONGEST: i128 = i64::MAX as i128;
 /// A duration that does not end while the process runs.
 const ENDLESS: Nanos = i64::MAX as Nanos;
+/// The deadline of what has expired already.
+const LONG_AGO: Nanos = 1;
 const LONGEST_IN_WORDS: &str = "292 years";
 
 /// A time to live.
@@ -34,6 +36,8 @@ impl Ttl {
     pub(crate) fn deadline_by(self, clock: &CacheClock) -> Option<Nanos> {
         match (self, clock) {
             (Self::Never, _) => None,
+            // Reached by the coarse clock too, however late its tick is.
+            (Self::After(0), _) => Some(LONG_AGO),
             (Self::After(nanos), _) => Some(clock.now().saturating_add(nanos)),
             (Self::At(deadline), CacheClock::System) => Some(deadline),
             (Self::At(deadline), CacheClock::Given(_)) => {
@@ -76,8 +80,10 @@ pub(crate) fn ttl(argument: &str, value: Borrowed<'_, '_, PyAny>) -> PyResult<Tt
     let Ok(timestamp) = moment.call_method0("timestamp").and_then(|moment| moment.extract::<f64>()) else {
         return if moment.get_year() < 1970 { Ok(Ttl::After(0)) } else { Err(too_long()) };
     };
-    let nanos = nanos(from_float(timestamp - wall_clock::now(value.py())?))?;
-    Ok(Ttl::At(SystemClock.now().saturating_add(nanos)))
+    Ok(match nanos(from_float(timestamp - wall_clock::now(value.py())?))? {
+        0 => Ttl::After(0),
+        nanos => Ttl::At(SystemClock.now().saturating_add(nanos)),
+    })
 }
 
 /// `seconds` seconds from when an entry is stored; negative numbers count as 0.

@@ -168,8 +168,9 @@ mod system {
         nanos(&clock_gettime(ClockId::Monotonic))
     }
 
-    /// The longest lag of the coarse clock: twice its resolution, as a tick may be late.
-    static LAG: LazyLock<Nanos> = LazyLock::new(|| 2 * nanos(&clock_getres(ClockId::MonotonicCoarse)));
+    /// The longest lag of the coarse clock. In a virtual machine, ticks are late by two and more.
+    static LAG: LazyLock<Nanos> =
+        LazyLock::new(|| (5 * nanos(&clock_getres(ClockId::MonotonicCoarse))).max(20_000_000));
 
     /// A time that is at or shortly after now.
     #[inline(always)]
