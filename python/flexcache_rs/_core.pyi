@@ -103,6 +103,7 @@ __all__ = [
     "_expired_result",
     "_has_leased_load",
     "_has_negative_controls",
+    "_is_single_use",
     "_load",
     "_load_in_task",
     "_loads_in_progress",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from flexcache_rs import FlexCache
 from flexcache_rs._core import _expired_result  # pyright: ignore[reportPrivateUsage]
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from flexcache_rs._core import PushTracker
     from flexcache_rs.remote.nonces import Nonces
 
-    _Entry = tuple[Any, float | None, tuple[str, ...]]
+Entry: TypeAlias = "tuple[Any, float | None, tuple[str, ...]]"
+"""A value, the seconds that it has left, and its tags."""
 
 _NONCES = b"{" + HEAD_OF_NONCES.encode()
 """The beginning of the places of functions' nonces, after the namespace."""
@@ -21,10 +22,10 @@ _NONCES = b"{" + HEAD_OF_NONCES.encode()
 class Last(Protocol):
     """Entries by their places, for use while the server cannot be reached. This class keeps nothing."""
 
-    def keep(self, place: bytes, entry: _Entry | None, stamp: int) -> None:
+    def keep(self, place: bytes, entry: Entry | None, stamp: int) -> None:
         """Keep an entry that was read or written, or forget it if it is None."""
 
-    def find(self, place: bytes) -> _Entry | None:
+    def find(self, place: bytes) -> Entry | None:
         """Return the entry for a caller while the server cannot be reached, or None."""
 
     def clear(self) -> None:
@@ -42,16 +43,16 @@ class LastValues:
     def __init__(self, most: int, seconds: float) -> None:
         self._cache: FlexCache[bytes, Any] = FlexCache(max_items=most, default_ttl=seconds, close_values=False)
 
-    def keep(self, place: bytes, entry: _Entry | None, stamp: int) -> None:  # noqa: ARG002
+    def keep(self, place: bytes, entry: Entry | None, stamp: int) -> None:  # noqa: ARG002
         """Keep the value of an entry."""
         if entry is None:
             self._cache.delete(place)
         else:
             self._cache.put(place, (entry[0], None, ()))
 
-    def find(self, place: bytes) -> _Entry | None:
+    def find(self, place: bytes) -> Entry | None:
         """Return the last value, or None."""
-        found: _Entry | None = self._cache.get(place)
+        found: Entry | None = self._cache.get(place)
         return found
 
     def clear(self) -> None:
@@ -75,7 +76,7 @@ class LastResults:
         self._cache: FlexCache[bytes, tuple[Any, int]] = FlexCache(max_items=most, close_values=False)
         self._tracker, self._nonces = tracker, nonces
 
-    def keep(self, place: bytes, entry: _Entry | None, stamp: int) -> None:
+    def keep(self, place: bytes, entry: Entry | None, stamp: int) -> None:
         """Keep an entry, if it is a result with a time to live, or the nonce of a function."""
         if entry is not None and entry[1] is not None and entry[1] > 0:
             kept = entry[0] if _NONCES in place else _expired_result(entry[0])
@@ -84,7 +85,7 @@ class LastResults:
                 return
         self._cache.delete(place)
 
-    def find(self, place: bytes) -> _Entry | None:
+    def find(self, place: bytes) -> Entry | None:
         """Return the last nonce, or the last result marked as stale, which a call returns if computing fails."""
         found = self._cache.get(place)
         if found is None or not (self._nonces.is_told and self._tracker.is_last_known(found[1])):

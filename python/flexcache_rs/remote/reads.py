@@ -23,11 +23,8 @@ if TYPE_CHECKING:
     from flexcache_rs.remote.breaker import Breaker
     from flexcache_rs.remote.client import Client
     from flexcache_rs.remote.keys import Keys
-    from flexcache_rs.remote.last import Last
+    from flexcache_rs.remote.last import Entry, Last
     from flexcache_rs.remote.values import Head, Values
-
-    Entry = tuple[Any, float | None, tuple[str, ...]]
-    """A value, the seconds that it has left, and its tags."""
 
 LENIENT: ContextVar[bool] = ContextVar("flexcache_remote_lenient", default=False)
 """Whether an unavailable server counts as empty. Calls that compute values set this."""

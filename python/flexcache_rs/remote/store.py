@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from flexcache_rs.remote.breaker import Breaker
     from flexcache_rs.remote.client import Client
     from flexcache_rs.remote.keys import Keys
-    from flexcache_rs.remote.last import Last
-    from flexcache_rs.remote.reads import Entry
+    from flexcache_rs.remote.last import Entry, Last
     from flexcache_rs.remote.values import Values
 
 BATCH = 1000
