@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from flexcache_rs._core import PushTracker
     from flexcache_rs.remote.nonces import Nonces
 
-Entry: TypeAlias = "tuple[Any, float | None, tuple[str, ...]]"
+Entry: TypeAlias = tuple[Any, float | None, tuple[str, ...]]
 """A value, the seconds that it has left, and its tags."""
 
 _NONCES = b"{" + HEAD_OF_NONCES.encode()
