@@ -361,6 +361,10 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         counts_misses: bool,
     ) -> Result<Lookup<'_, V>, E> {
         let found = Self::find_node(&self.index, &self.nodes, &self.hashes, hash, eq)?;
+        #[cfg_attr(
+            feature = "strict",
+            expect(unused_variables, reason = "the recount needs all of the store")
+        )]
         let Some((slot, node)) = found else {
             if counts_misses {
                 self.stats.misses += 1;
