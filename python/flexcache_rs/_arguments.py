@@ -69,7 +69,7 @@ def as_number(value: Any) -> Any:
             return value
     if not hasattr(kind, "__float__"):
         return value
-    # Whoever has one of their objects has imported the modules.
+    # The value can be of these classes only if the program has imported their modules.
     modules = (sys.modules.get("numbers"), "Real"), (sys.modules.get("decimal"), "Decimal")
     return _as_float(value) if isinstance(value, tuple(getattr(*each) for each in modules if each[0])) else value
 

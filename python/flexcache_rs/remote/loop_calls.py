@@ -281,15 +281,29 @@ class LoopCalls:
             commands.append(store.set_command(place, *store.encoded(value, seconds, nonces)))
         return commands
 
-    async def put(self, key: Any, value: Any, ttl: Any, tags: Any) -> Any:
-        """Store or replace an entry. See `RemoteCache.put`."""
+    def _begin_set(self, key: Any, value: Any, ttl: Any, tags: Any) -> tuple[_Ask, bytes, tuple[Any, ...]] | None:
+        """Return the function that sends commands, the place of a key, and the command that stores a value.
+
+        The result is None if a thread must make the call.
+
+        Raises:
+            TypeError, ValueError, OverflowError: `put` refuses an argument.
+        """
         place = self._store.keys.value(key)
         ask = self._asker(place)
-        commands = UNKNOWN if ask is None else self._set_commands([place], [(key, value)], ttl, tags)
-        if ask is None or commands is UNKNOWN:
+        if ask is None:
+            return None
+        commands = self._set_commands([place], [(key, value)], ttl, tags)
+        return None if commands is UNKNOWN else (ask, place, commands[0])
+
+    async def put(self, key: Any, value: Any, ttl: Any, tags: Any) -> Any:
+        """Store or replace an entry. See `RemoteCache.put`."""
+        begun = self._begin_set(key, value, ttl, tags)
+        if begun is None:
             return UNKNOWN
+        ask, place, command = begun
         try:
-            if await self._write_one(ask, key, place, *commands[0]) is UNKNOWN:
+            if await self._write_one(ask, key, place, *command) is UNKNOWN:
                 return UNKNOWN
         except RemoteError as error:
             self._store.swallow(error)
@@ -299,13 +313,12 @@ class LoopCalls:
 
     async def add(self, key: Any, value: Any, ttl: Any, tags: Any) -> Any:
         """Store an entry if the key has none. See `RemoteCache.add`."""
-        place = self._store.keys.value(key)
-        ask = self._asker(place)
-        commands = UNKNOWN if ask is None else self._set_commands([place], [(key, value)], ttl, tags)
-        if ask is None or commands is UNKNOWN:
+        begun = self._begin_set(key, value, ttl, tags)
+        if begun is None:
             return UNKNOWN
+        ask, place, command = begun
         try:
-            added = await self._write_one(ask, key, place, *commands[0], "NX", forgets=False)
+            added = await self._write_one(ask, key, place, *command, "NX", forgets=False)
             if added is UNKNOWN:
                 return UNKNOWN
             if not added:
