@@ -17,13 +17,13 @@ if LEFT_OUT:
     collect_ignore_glob = ["test_*.py"]
 
 
-ON_EACH_ENGINE = frozenset(("test_remote_coherence.py", "test_remote_failures.py"))
+ON_EACH_ENGINE = frozenset(("test_remote_coherence.py", "test_remote_failures.py", "test_remote_races.py"))
 """Tests that a run with a tenth of the full counts does on each engine too. `make soak` runs everything on each."""
 
 
 LANES = ("client", "direct")
 
-ON_EACH_LANE = frozenset(("test_remote_calls.py", "test_remote_coherence.py", "test_remote_failures.py"))
+ON_EACH_LANE = ON_EACH_ENGINE | {"test_remote_calls.py", "test_remote_compression.py"}
 """Tests that a run with a tenth of the full counts does on each lane."""
 
 
