@@ -95,7 +95,8 @@ pub(crate) struct Callbacks {
 /// Every call is O(1) unless its description says otherwise.
 ///
 /// Raises:
-///     TypeError, ValueError, OverflowError: An argument is invalid.
+///     TypeError, ValueError, OverflowError: An argument is invalid, or has no effect without another one, such
+///         as coherence without store.
 ///
 /// >>> from flexcache_rs import FlexCache
 /// >>> cache = FlexCache("lru", max_items=2)
@@ -240,7 +241,7 @@ impl FlexCache {
     }
 
     /// This thread's turn at a policy written in Python; `None` for built-in policies.
-    pub(super) fn turn<'py>(&self, py: Python<'py>) -> PyResult<Option<Turn<'py>>> {
+    pub(super) fn turn<'a>(&'a self, py: Python<'a>) -> PyResult<Option<Turn<'a>>> {
         self.gate.as_ref().map(|gate| gate.enter(py, &self.notifier)).transpose()
     }
 
