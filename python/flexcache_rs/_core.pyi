@@ -220,7 +220,8 @@ class FlexCache(MutableMapping[_K, _V]):
     Every call is O(1) unless its description says otherwise.
 
     Raises:
-        TypeError, ValueError, OverflowError: An argument is invalid.
+        TypeError, ValueError, OverflowError: An argument is invalid, or has no effect without another one, such
+            as coherence without store.
 
     >>> from flexcache_rs import FlexCache
     >>> cache = FlexCache("lru", max_items=2)

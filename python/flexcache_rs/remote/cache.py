@@ -24,12 +24,16 @@ from flexcache_rs.remote.locks import RemoteLimiter, RemoteLock
 from flexcache_rs.remote.loop_calls import LoopCalls
 from flexcache_rs.remote.options import (
     L1_TTL,
+    MAX_STALE,
     MOST_IN_MEMORY,
     check_compression,
     check_on_error,
     jitter,
     near_options,
     positive,
+)
+from flexcache_rs.remote.options import (
+    max_stale as checked_max_stale,
 )
 from flexcache_rs.remote.reads import LENIENT
 from flexcache_rs.remote.stats import RemoteStats
@@ -117,7 +121,7 @@ class RemoteCache(Awaited):
         l1_ttl: float | timedelta | None = None,
         negative_ttl: float | timedelta | None = 1.0,
         max_staleness: float | timedelta = 1.0,
-        max_stale: float | timedelta = 60.0,
+        max_stale: float | timedelta = MAX_STALE,
         timeout: float | timedelta = 0.25,
         on_error: str = "raise",
         serializer: str | Serializer | None = "pickle",
@@ -128,6 +132,7 @@ class RemoteCache(Awaited):
         name: str | None = None,
     ) -> None:
         check_on_error(on_error)
+        oldest = checked_max_stale(max_stale, on_error)
         options = near_options(near)
         self.namespace = namespace
         # `l1_ttl` limits the age of copies in memory. The server knows the time to live of entries.
@@ -144,7 +149,7 @@ class RemoteCache(Awaited):
         self._client = client_of(client, self._timeout, "".join(c if "!" <= c <= "~" else "_" for c in label), lane)
         most = options.get("max_items") or MOST_IN_MEMORY
         tracker, breaker = PushTracker(most if near is not None else 1), Breaker()
-        last = LastValues(most, positive("max_stale", max_stale)) if on_error == "stale" else None
+        last = LastValues(most, oldest) if on_error == "stale" else None
         self._store = RemoteStore(
             *(self._client, keys, Values(serializer_of(serializer), check_compression(compression)), tracker, breaker),
             *(on_error, last, jitter(ttl_jitter)),
