@@ -21,6 +21,7 @@ from scale import scaled
 from waiting import until
 
 from flexcache_rs.disk import Cache, Disk, FanoutCache
+from flexcache_rs.sessions import sync
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -175,6 +176,46 @@ def test_a_full_disk(small_disk: Path) -> None:
     assert cache["more"] == b"m" * 20_000
     assert cache.check() == []
     cache.close()
+
+
+def occupy(place: Path) -> None:
+    """Another program takes all the room that is left."""
+    with pytest.raises(OSError, match="No space"), place.open("wb", buffering=0) as ballast:
+        while True:
+            ballast.write(b"b" * 512)
+
+
+@pytest.mark.parametrize("way", ["delete", "pop", "clear", "set"])
+def test_a_disk_that_others_have_filled(small_disk: Path, way: str) -> None:
+    """The log is written back, which makes room in it, so entries can still be deleted and replaced."""
+    cache = Cache(small_disk / "cache", size_limit=10**9)
+    cache.set_many(dict.fromkeys(range(200), b"v" * 1000))
+    cache.close()
+    for number in range(5):
+        cache[number] = b"n" * 1000
+    occupy(small_disk / "ballast")
+    if way == "clear":
+        assert cache.clear() == 200
+    else:
+        change = {"delete": cache.delete, "pop": cache.pop, "set": lambda number: cache.set(number, b"s" * 1000)}[way]
+        assert all(change(number) for number in range(100))
+    assert len(cache) == {"delete": 100, "pop": 100, "clear": 0, "set": 200}[way]
+    assert cache.check() == []
+    cache.close()
+
+
+def test_a_session_on_a_disk_that_others_have_filled(small_disk: Path) -> None:
+    """Keys can be deleted."""
+    url = f"disk://{small_disk / 'sessions'}"
+    with sync.connect(url) as session, session.transaction():
+        for number in range(200):
+            session.set(str(number), b"v" * 1000)
+    with sync.connect(url) as session:
+        for number in range(150, 200):
+            session.delete(str(number))
+        occupy(small_disk / "ballast")
+        assert all(session.delete(str(number)) for number in range(100))
+        assert session.get("100") == b"v" * 1000
 
 
 def test_a_read_only_directory(small_disk: Path) -> None:
