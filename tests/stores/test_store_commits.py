@@ -158,7 +158,7 @@ def test_a_child_keeps_copies_whatever_its_parent_was_writing(name: str) -> None
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork()")
 @pytest.mark.parametrize("name", ["put", "clear"])
 def test_a_child_that_a_write_forks_keeps_copies_like_its_parent(name: str) -> None:
-    """The write goes on in both. In each, what is read during later writes is not kept, and what is read after them is."""
+    """The write goes on in both. What is read during later writes is not kept, and what is read after them is."""
 
     class Forking(GatedDictionary):
         child: int | None = None
