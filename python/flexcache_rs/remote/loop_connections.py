@@ -14,7 +14,7 @@ import ssl
 import weakref
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flexcache_rs._core import RemoteReplies, _remote_entry  # pyright: ignore[reportPrivateUsage]
 from flexcache_rs.remote.given import shut_down
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from flexcache_rs._core import WriteInFlight
+
+    _Connections = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref["LoopConnection"]]
 
 _MOST_READ = 1 << 16
 """The largest number of bytes of one read. A TLS record is smaller, so one read never leaves a part of it behind."""
@@ -280,9 +282,6 @@ class LoopConnection:
         """Close it, where no loop reads it."""
         self.is_open = False
         self._connection.disconnect()
-
-
-_Connections: TypeAlias = "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[LoopConnection]]"
 
 
 def _of_loop(connections: _Connections, loop: asyncio.AbstractEventLoop) -> LoopConnection | None:
