@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import threading
@@ -325,6 +326,29 @@ def test_writes_in_flight_end_with_their_connection(make: Make, server: Server, 
         assert cache.stats().breaker_opened == 1
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_writes_in_flight_end_with_their_loop(make: Make, server: Server, write: Callable[[Any], Any]) -> None:
+    """Without another loop. Otherwise, memory would keep no copy of their keys from then on."""
+    cache = make()
+    place = cache._store.keys.value("key")
+
+    async def main() -> None:
+        await connected(cache)
+        server.pause()
+        writing = asyncio.ensure_future(write(cache))
+        await asyncio.sleep(0)
+        writing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await writing
+        assert not cache._store.tracker.stamp(place)
+
+    try:
+        asyncio.run(main())
+    finally:
+        server.go_on()
+    assert cache._store.tracker.stamp(place)
 
 
 def test_writes_after_the_connections_were_closed(make: Make, raw: Any) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -130,17 +132,16 @@ def test_an_event_loop_that_cannot_read_leaves_no_connection(
 
 
 def test_an_event_loop_that_was_closed(make: Make) -> None:
-    """It does not notice that the cache is closed. Nobody but the cache would close its connection."""
+    """Its connection is closed with it, and not only with the cache."""
     cache = make()
 
     async def main() -> Any:
         while cache._client.asker(PLACE) is None:
             await asyncio.sleep(0)
-        return cache._client._loops.current()._connection
+        return weakref.ref(cache._client._loops.current()._connection)
 
-    loop = asyncio.new_event_loop()
-    with contextlib.closing(loop):
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
         connection = loop.run_until_complete(main())
-    assert connection._sock is not None
-    cache.close()
-    assert connection._sock is None
+        assert connection()._sock is not None
+    gc.collect()
+    assert connection() is None

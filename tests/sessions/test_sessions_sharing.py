@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import os
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -362,3 +364,36 @@ def test_what_a_signal_interrupts_leaves_nothing_taken(place: Place, monkeypatch
     session._backend = backend
     session.close()
     other.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_waits_only_for_who_can_end(place: Place, session: Session) -> None:
+    """Another thread of its parent computes. In memory, the child has a copy of the lease, and no such thread."""
+    begun, go = threading.Event(), threading.Event()
+
+    def compute() -> str:
+        begun.set()
+        assert go.wait(60)
+        return "the parent's"
+
+    computing = threading.Thread(target=lambda: session.get_or_set("key", compute))
+    computing.start()
+    assert begun.wait(60)
+    expected = "the child's" if place.backend == "memory" else "the parent's"
+    child = os.fork()
+    if child == 0:
+        # A lease alone would end after 30 seconds.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(20)
+        got = None
+        with contextlib.suppress(BaseException):
+            got = session.get_or_set("key", lambda: "the child's")
+        os._exit(got != expected)
+    if place.backend != "memory":
+        go.set()
+    status = os.waitpid(child, 0)[1]
+    go.set()
+    computing.join()
+    assert status == 0
+    assert session.get("key") == "the parent's"

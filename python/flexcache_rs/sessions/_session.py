@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+import os
 import random
 from contextvars import ContextVar
 from functools import wraps
@@ -370,7 +371,14 @@ class _Computation(side.Block):
         token, call = new_token(), session._codec.call
         self._lease = call("lease", "load:" + key, token, int(_LEASE * 1e6))
         self._release = call("release", "load:" + key, token)
-        self._loop = side.loop()
+        self._loop, self._process = side.loop(), os.getpid()
+
+    def _is_over(self) -> bool:
+        """Whether it can be given back for its caller: that failed before, or no thread or event loop computes it."""
+        if self._has_ended or side.is_over(self._loop):
+            return True
+        # A forked child has a copy of the memory with the lease, and not the thread that computes.
+        return self._process != os.getpid() and self._session._backend.name == "memory"
 
     def _before(self) -> None: ...
 
@@ -383,7 +391,7 @@ class _Computation(side.Block):
         with waiting(session._backend, "load:" + self._key, True) as other:
             while (left := await side.take(session._backend, self._lease, undo)) is not None:
                 for computation in tuple(session._computing):
-                    if computation._has_ended or side.is_over(computation._loop):
+                    if computation._is_over():
                         with contextlib.suppress(SessionError):
                             await computation._give_back()
                 await other.arest(left)
