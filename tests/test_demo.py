@@ -43,7 +43,7 @@ def test_the_recommendation_is_that_of_the_documentation() -> None:
 def test_the_progress_of_a_build_is_shown_and_its_failure_as_a_whole(tmp_path: Path) -> None:
     """Uses a fake `pip` that fails at the second crate."""
     (tmp_path / "pip.py").write_text(
-        'import sys, time\nfor crate in ("one", "two"):\n'
+        'import sys, time\nprint("  Downloading maturin-1.0.whl", flush=True)\nfor crate in ("one", "two"):\n'
         '    print(f"   Compiling {crate} v1.0", flush=True)\n    time.sleep(0)\n'
         'sys.exit("two does not compile")\n',
         "utf-8",
@@ -53,5 +53,6 @@ def test_the_progress_of_a_build_is_shown_and_its_failure_as_a_whole(tmp_path: P
     command = [sys.executable, "install_shown.py", "."]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
     assert done.returncode == 1
-    assert "   1 crates, compiling one v1.0\n   2 crates, compiling two v1.0\n" in done.stdout
+    shown = done.stdout.partition("  Downloading")[0].splitlines()
+    assert shown[1:] == ["crate 1: compiling one v1.0", "crate 2: compiling two v1.0"]
     assert done.stdout.endswith("two does not compile\n")

@@ -1,4 +1,4 @@
-"""The command ``demo``, which shows the main features of the package in about twenty lines."""
+"""Show the main features of the package in about twenty lines."""
 
 from __future__ import annotations
 
