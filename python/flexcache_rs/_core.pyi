@@ -2385,7 +2385,7 @@ class SharedSegment:
 
         Args:
             key: The key.
-            ttl: As for `put`, from now. None means `default_ttl`, and `float("inf")` means for ever.
+            ttl: As for `put`, from now, but None (the default) means that the entry does not expire.
 
         Returns:
             True if there was a value.
@@ -2398,7 +2398,7 @@ class SharedSegment:
         >>> from flexcache_rs.shared import SharedCache
         >>> with SharedCache("example-touch", max_bytes=1 << 20, default_ttl=60) as cache:
         ...     cache["a"] = 1
-        ...     print(cache.touch("a", float("inf")), cache.ttl("a"))
+        ...     print(cache.touch("a", None), cache.ttl("a"))
         ...     _ = cache.unlink()
         True None
         """

@@ -509,7 +509,7 @@ def negated(number: int) -> int:
 def test_memoize_without_arguments(cache: SharedCache) -> None:
     """The decorator works without parentheses, as that of a FlexCache does."""
     function = cache.memoize(negated)
-    assert (function(5), function(5), function.stats().hits) == (-5, -5, 1)
+    assert (function(5), function.peek(5)) == (-5, -5)
     with pytest.raises(TypeError, match="takes a function, not str"):
         cache.memoize("name")  # type: ignore[call-overload]
 
