@@ -88,7 +88,7 @@ def run(_options: argparse.Namespace) -> int:
 
 
 def _say(what: str, came_of_it: str) -> None:
-    print(f"{what:<44} {came_of_it}")
+    print(f"{what:<47} {came_of_it}")
 
 
 def _seconds(call: Callable[[], object]) -> float:
