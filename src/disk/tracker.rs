@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::asymmetric_fence::AsymmetricFence;
-use crate::stripes::Epochs;
+use crate::stripes::Moments;
 use crate::version::{Header, Version};
 
 /// The result of a commit.
@@ -38,7 +38,7 @@ pub struct Commit {
     /// The version after the commit, if nobody else has committed since.
     pub version: Option<Version>,
     /// The numbers that the observer returned for the stripes that were written.
-    pub epochs: Epochs,
+    pub moments: Moments,
 }
 
 /// The result of a write, and its commit.
@@ -328,7 +328,7 @@ impl Committing<'_> {
             }
         };
         tracker.commits.store(false, Ordering::SeqCst);
-        Commit { wrote, sequence, generation, version: left.filter(|_| is_ours), epochs: Epochs::None }
+        Commit { wrote, sequence, generation, version: left.filter(|_| is_ours), moments: Moments::None }
     }
 
     /// Records that the transaction is still open: nothing has changed.

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 
 use crate::py::process::clock::SystemClock;
+use crate::py::process::fork::{self, Forkable};
 
 /// Which copies of a server's entries may still be served.
 ///
@@ -15,11 +16,25 @@ use crate::py::process::clock::SystemClock;
 #[pyclass(frozen, module = "flexcache_rs._core", name = "PushTracker")]
 pub(crate) struct TrackerHandle(pub(crate) Arc<PushTracker>);
 
+impl Forkable for PushTracker {
+    fn before_fork(&self) -> bool {
+        false
+    }
+
+    fn after_fork_in_parent(&self) {}
+
+    fn after_fork_in_child(&self) {
+        self.forget_writes();
+    }
+}
+
 #[pymethods]
 impl TrackerHandle {
     #[new]
-    fn new(copies: usize) -> Self {
-        Self(Arc::new(PushTracker::new(copies)))
+    fn new(py: Python<'_>, copies: usize) -> Self {
+        let tracker = Arc::new(PushTracker::new(copies));
+        fork::register(py, &tracker);
+        Self(tracker)
     }
 
     /// The time in nanoseconds, as `believe_until` takes it.
