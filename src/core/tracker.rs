@@ -133,6 +133,8 @@ impl Stamp {
 pub struct Tracker {
     generation: AtomicU64,
     epochs: Box<[AtomicU32]>,
+    /// The number of times that the writes in flight were forgotten.
+    forgotten: AtomicU32,
 }
 
 impl Default for Tracker {
@@ -140,6 +142,7 @@ impl Default for Tracker {
         Self {
             generation: AtomicU64::new(GENERATION),
             epochs: (0..STRIPES).map(|_| AtomicU32::new(0)).collect(),
+            forgotten: AtomicU32::new(0),
         }
     }
 }
@@ -271,15 +274,17 @@ impl Tracker {
 
     /// A write of a key of the stripe, until it is dropped.
     pub fn write(&self, stripe: usize) -> Writing<'_> {
+        let forgotten = self.forgotten.load(Ordering::Acquire);
         let generation = self.generation.load(Ordering::Acquire);
         let before = self.advance(stripe, EPOCH + 1);
-        Writing { tracker: self, stripe, generation, before }
+        Writing { tracker: self, stripe, generation, before, forgotten }
     }
 
     /// A write that may concern any key, until it is dropped.
     pub fn write_all(&self) -> WritingAll<'_> {
+        let forgotten = self.forgotten.load(Ordering::Acquire);
         self.begin_write_of_all();
-        WritingAll(self)
+        WritingAll { tracker: self, forgotten }
     }
 
     /// Invalidates every copy.
@@ -287,8 +292,10 @@ impl Tracker {
         self.generation.fetch_add(GENERATION, Ordering::AcqRel);
     }
 
-    /// In a forked child: the threads whose writes were in flight do not exist here. Nobody else uses the tracker.
+    /// In a forked child: the threads whose writes were in flight do not exist here. A write of the thread that forked goes
+    /// on, and what it leaves is not kept. No other thread uses the tracker.
     pub fn forget_writes(&self) {
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
         for word in &self.epochs {
             let writes = word.load(Ordering::Relaxed) % EPOCH;
             if writes != 0 {
@@ -309,6 +316,7 @@ pub struct Writing<'a> {
     /// The words of the generation and of the stripe from just before the write.
     generation: u64,
     before: u32,
+    forgotten: u32,
 }
 
 impl Writing<'_> {
@@ -316,28 +324,41 @@ impl Writing<'_> {
     /// in flight meanwhile, so that the order of the two is unknown.
     #[must_use]
     pub fn end(self) -> Stamp {
-        let Self { tracker, stripe, generation, before } = self;
+        let Self { stripe, generation, before, .. } = self;
+        let was_alone = self.leave() == before.wrapping_add(EPOCH + 1);
         std::mem::forget(self);
-        let was_alone = tracker.advance(stripe, EPOCH - 1) == before.wrapping_add(EPOCH + 1);
         let left = Moment::of(generation, before.wrapping_add(2 * EPOCH));
         if was_alone { left.stamp(0, stripe) } else { Stamp::NONE }
+    }
+
+    /// Returns the word of the stripe from before.
+    fn leave(&self) -> u32 {
+        let is_forgotten = self.tracker.forgotten.load(Ordering::Acquire) != self.forgotten;
+        self.tracker.advance(self.stripe, if is_forgotten { EPOCH } else { EPOCH - 1 })
     }
 }
 
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
-        self.tracker.end_write(self.stripe);
+        self.leave();
     }
 }
 
 /// A write of any keys in flight, see [`Tracker::write_all`].
 #[derive(Debug)]
 #[must_use = "the write ends when this is dropped"]
-pub struct WritingAll<'a>(&'a Tracker);
+pub struct WritingAll<'a> {
+    tracker: &'a Tracker,
+    forgotten: u32,
+}
 
 impl Drop for WritingAll<'_> {
     fn drop(&mut self) {
-        self.0.end_write_of_all();
+        if self.tracker.forgotten.load(Ordering::Acquire) == self.forgotten {
+            self.tracker.end_write_of_all();
+        } else {
+            self.tracker.start_generation();
+        }
     }
 }
 
@@ -429,10 +450,20 @@ mod tests {
     fn a_child_does_not_wait_for_writes_of_its_parent() {
         let tracker = Tracker::new();
         let live = tracker.stamp(4);
+        // The second two are those of the thread that forks.
         std::mem::forget((tracker.write(3), tracker.write_all()));
+        let (writing, all) = (tracker.write(3), tracker.write_all());
+        let dropped = tracker.write(3);
         assert_eq!(tracker.stamp(3), Stamp::NONE);
         tracker.forget_writes();
-        assert!(tracker.is_live(tracker.stamp(3)) && !tracker.is_live(live));
+        let meanwhile = tracker.stamp(3);
+        assert!(tracker.is_live(meanwhile) && !tracker.is_live(live));
+        assert_eq!(writing.end(), Stamp::NONE);
+        drop((dropped, all));
+        assert!(!tracker.is_live(meanwhile) && tracker.is_live(tracker.stamp(3)));
+        let writing = tracker.write(3);
+        assert_eq!(tracker.stamp(3), Stamp::NONE);
+        drop(writing);
     }
 
     #[test]

@@ -121,7 +121,7 @@ impl DiskStore {
             self.pool.use_file(file);
             self.stop_watching();
             self.gates.close();
-            self.tracker.start_generation();
+            self.tracker.start_incarnation();
             *self.forecast() = Forecast::default();
         }
     }
@@ -518,6 +518,7 @@ impl DiskStore {
     /// Closes the connections that no call is using. The next call opens one again.
     pub fn close(&self) {
         self.stop_watching();
+        self.tracker.start_incarnation();
         self.gates.close();
         self.pool.close();
         self.access.store(UNKNOWN, Ordering::Relaxed);

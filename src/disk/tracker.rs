@@ -280,7 +280,13 @@ impl CommitTracker {
         self.generation.store(new_number(), Ordering::Release);
     }
 
-    /// A number that differs for each store, and changes when the store is closed and opened again.
+    /// Starts an incarnation, and with it a generation: the store is closed, or its database is another one.
+    pub(crate) fn start_incarnation(&self) {
+        self.incarnation.store(new_number(), Ordering::Release);
+        self.start_generation();
+    }
+
+    /// A number that differs for each store, and changes when the store is closed, or finds another database.
     pub(crate) fn incarnation(&self) -> u64 {
         self.incarnation.load(Ordering::Acquire)
     }

@@ -46,7 +46,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         f"{NOTHING}[disk-wal-set_many-empty]",
         f"{RULES}::test_an_own_write_does_not_hide_another_process[disk-wal]",
     ),
-    "incarnation": (f"{RULES}::test_a_store_that_was_closed_and_reopened[disk-wal]",),
+    "incarnation": (f"{RULES}::test_a_store_that_was_closed_and_reopened[disk-wal-the kind's]",),
     "epoch_before_commit": (f"{COMMITS}::test_the_old_value_is_not_served_after_the_commit[minimal-second-cache-put]",),
     "epoch_after_commit": (f"{COMMITS}::test_what_was_read_before_a_commit_is_not_kept[minimal-second-cache-put]",),
     "no_stamp_in_flight": (

@@ -31,7 +31,7 @@ const LONGEST_CHAIN: usize = 100;
 /// A `FlexCache` behind another one.
 pub(super) struct MemoryStore {
     cache: Py<FlexCache>,
-    /// Tracks only the writes through this store.
+    /// Tracks the writes through all caches in front of `cache`, and no others.
     tracker: Arc<TrackedWrites>,
     /// Whether others may write to the cache, so that every read has to ask it.
     strict: bool,
@@ -51,13 +51,14 @@ impl MemoryStore {
             )));
         }
         let strict = coherence == Coherence::Strict;
-        Ok(Self { cache: cache.clone().unbind(), tracker: TrackedWrites::new(cache.py()), strict, chain })
+        let tracker = cache.get().fronts.get_or_init(|| TrackedWrites::new(cache.py()));
+        Ok(Self { cache: cache.clone().unbind(), tracker: Arc::clone(tracker), strict, chain })
     }
 
-    /// The stamp, unless no copy may be kept. While a transaction is open behind the cache, none is: its writes are
-    /// tracked when they are made, not when they are committed.
-    fn kept(&self, py: Python<'_>, stamp: Stamp) -> Stamp {
-        if self.strict || self.has_open_transaction(py) { Stamp::NONE } else { stamp }
+    /// Whether copies may be kept. While a transaction is open behind the cache, none is: its writes are tracked when they
+    /// are made, not when they are committed.
+    fn keeps(&self, py: Python<'_>) -> bool {
+        !self.strict && !self.has_open_transaction(py)
     }
 
     fn stripe_of(key: Borrowed<'_, '_, PyAny>) -> PyResult<usize> {
@@ -79,8 +80,11 @@ impl MemoryStore {
         write: impl FnOnce(&Bound<'_, FlexCache>) -> PyResult<R>,
     ) -> PyResult<Commit<R>> {
         let stripe = Self::stripe_of(key)?;
-        let (written, stamp) = self.tracker.run(stripe, || write(self.cache.bind(key.py())));
-        Ok(Commit { result: written?, stamp: self.kept(key.py(), stamp) })
+        let py = key.py();
+        // A transaction may end in another thread during the write.
+        let keeps = self.keeps(py);
+        let (written, stamp) = self.tracker.run(stripe, || write(self.cache.bind(py)));
+        Ok(Commit { result: written?, stamp: if keeps && self.keeps(py) { stamp } else { Stamp::NONE } })
     }
 }
 
@@ -151,7 +155,8 @@ impl Store for MemoryStore {
     }
 
     fn stamp(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Stamp> {
-        Ok(self.kept(key.py(), self.tracker.stamp(Self::stripe_of(key)?)))
+        let stripe = Self::stripe_of(key)?;
+        Ok(if self.keeps(key.py()) { self.tracker.stamp(stripe) } else { Stamp::NONE })
     }
 
     /// Registers a load in the cache behind, which nobody joins, and which writes to that cache discard.

@@ -82,10 +82,11 @@ impl TrackerHandle {
 
     /// Around a write of these keys: what is read of them meanwhile is not kept.
     fn write(&self, keys: Vec<PyBackedBytes>) -> WriteInFlight {
+        let forgotten = self.0.forgotten();
         for key in &keys {
             self.0.begin_write(key);
         }
-        WriteInFlight { tracker: Arc::clone(&self.0), keys, has_ended: AtomicBool::new(false) }
+        WriteInFlight { tracker: Arc::clone(&self.0), keys, forgotten, has_ended: AtomicBool::new(false) }
     }
 
     /// Something was written to any number of keys.
@@ -109,6 +110,8 @@ impl TrackerHandle {
 pub(crate) struct WriteInFlight {
     tracker: Arc<PushTracker>,
     keys: Vec<PyBackedBytes>,
+    /// What [`PushTracker::forgotten`] was: a forked child forgets the writes in flight, and yet drops this.
+    forgotten: u32,
     has_ended: AtomicBool,
 }
 
@@ -117,7 +120,10 @@ impl WriteInFlight {
     /// The write has ended, or what comes of it is unknown.
     fn end(&self) {
         if !self.has_ended.swap(true, Ordering::Relaxed) {
-            self.keys.iter().for_each(|key| self.tracker.end_write(key));
+            let is_forgotten = self.tracker.forgotten() != self.forgotten;
+            for key in &self.keys {
+                if is_forgotten { self.tracker.invalidate(key) } else { self.tracker.end_write(key) }
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use pyo3::Python;
 use super::rule_switch::is_off;
 use crate::py::process::fork::{self, Forkable};
 
-/// A tracker that a forked child does not find with writes of its parent in flight.
+/// A tracker that forgets in a forked child which writes of its parent were in flight.
 #[derive(Debug, Default)]
 pub(crate) struct TrackedWrites(Tracker);
 
