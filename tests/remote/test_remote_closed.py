@@ -1,4 +1,4 @@
-"""Calls that outlast `close()`: they are answered, and leave no connection behind."""
+"""Calls that outlast `close()` are answered, and leave no connection behind."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PLACE = b"{test}v:key"
 
 
 def connections(raw: Any) -> list[str]:
-    """The names of connections to the server that are ours."""
+    """Return the names of our connections to the server."""
     return [each["name"] for each in raw.client_list() if each["name"].startswith("flexcache")]
 
 
@@ -32,7 +32,7 @@ def none_is_left(raw: Any) -> bool:
 
 
 def closed(cache: Any) -> Client:
-    """The client of a cache that was closed."""
+    """Return the client of a cache that was closed."""
     cache.close()
     client: Client = cache._client
     return client
@@ -67,7 +67,7 @@ def test_each_call_after_the_end_is_answered(make: Make, raw: Any) -> None:
 
 @pytest.mark.parametrize("how", ["close", "renew"])
 def test_a_connection_that_comes_back_meanwhile(make: Make, raw: Any, how: str) -> None:
-    """Another thread ends the connections after the call has seen that it may keep its own."""
+    """Another thread ends the connections after the call has checked that it may keep its own."""
     client = closed(make(lane="client"))
     client = Client(client._given, 2.0, "flexcache-meanwhile")
 

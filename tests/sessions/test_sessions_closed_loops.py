@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def begin(place: Place) -> tuple[Any, Any, Any]:
-    """Has a task compute, and closes its event loop. Returns all that refers to it."""
+    """Let a task compute, and close its event loop. Returns all objects that refer to it."""
     loop = asyncio.new_event_loop()
     begun: list[bool] = []
 
