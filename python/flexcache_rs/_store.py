@@ -12,8 +12,9 @@ class Store(Protocol):
     exception, the caller of the cache gets it, and memory then has no entry under the key. Awaited calls of the cache
     call the methods from a thread.
 
-    Caches in front of one object see each other's writes at once. Overlapping writes to keys of the same stripe
-    (there are 64) leave no copy in memory, because the order in which the store made them is unknown.
+    Caches in front of one object see each other's writes at once. A cache does not see what you commit yourself: if you
+    call it inside a transaction of your store, other threads may keep what the transaction replaces. Overlapping writes to keys of the same stripe
+    leave no copy in memory, because the order in which the store made them is unknown.
 
     A store may have more methods, which the cache uses if they exist:
 

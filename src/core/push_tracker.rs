@@ -59,6 +59,8 @@ pub struct PushTracker {
     /// Copies are served before this moment; 0 while there are no pushes.
     valid_until: AtomicU64,
     stripes: Box<[AtomicU32]>,
+    /// The number of times that the writes in flight were forgotten.
+    forgotten: AtomicU32,
 }
 
 impl PushTracker {
@@ -75,6 +77,7 @@ impl PushTracker {
             known_since: AtomicU64::new(1),
             valid_until: AtomicU64::new(0),
             stripes: (0..stripes).map(|_| AtomicU32::new(0)).collect(),
+            forgotten: AtomicU32::new(0),
         }
     }
 
@@ -178,6 +181,25 @@ impl PushTracker {
         self.valid_until.store(moment, Ordering::Release);
     }
 
+    /// In a forked child: the threads whose writes were in flight do not exist here. No other thread uses the tracker.
+    pub fn forget_writes(&self) {
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
+        for word in &self.stripes {
+            let writes = word.load(Ordering::Relaxed) % EPOCH;
+            if writes != 0 {
+                word.fetch_sub(writes, Ordering::Relaxed);
+            }
+        }
+        self.start_generation();
+    }
+
+    /// The number of times that the writes in flight were forgotten. A write that was in flight then is ended by
+    /// [`invalidate`](Self::invalidate) instead of [`end_write`](Self::end_write).
+    #[must_use]
+    pub fn forgotten(&self) -> u32 {
+        self.forgotten.load(Ordering::Acquire)
+    }
+
     /// Writes from now on will not be known. No existing copy is served again.
     pub fn doubt(&self) {
         self.valid_until.store(0, Ordering::Release);
@@ -194,6 +216,15 @@ mod tests {
         let tracker = PushTracker::new(1000);
         tracker.believe_until(100);
         (tracker, ManualClock::default())
+    }
+
+    #[test]
+    fn a_child_does_not_wait_for_writes_of_its_parent() {
+        let (tracker, clock) = believing();
+        let live = tracker.stamp(b"other");
+        tracker.begin_write(b"one");
+        tracker.forget_writes();
+        assert!(tracker.is_live(tracker.stamp(b"one"), &clock) && !tracker.is_live(live, &clock));
     }
 
     #[test]

@@ -7,14 +7,20 @@
 //!
 //! # Order
 //!
-//! A reader takes the stamp before it reads the store. A writer invalidates the stripes of its keys before its commit
-//! becomes visible and again after, and takes the stamp of its own copy after that, before another commit can follow.
-//! So a stamp is live only while no write to its stripe has been committed, or begun to commit, since the value that it
-//! stands for was current. The order in which copies reach memory does not matter.
+//! A reader takes the stamp before it reads the store. A writer begins the write before its commit becomes visible,
+//! and ends it after. Both invalidate the stripes of its keys, and in between the stripes give out no stamp: while the
+//! commit becomes visible, one thread may read the new value, and must not find an older copy later, which another
+//! thread read when the write had begun. So a stamp is live only while no write to its stripe has begun since the
+//! stamp was taken, and none was in flight then. The order in which copies reach memory does not matter.
 //!
-//! Epoch and generation are read-modify-write atomics. `is_live` reads them with `Acquire`, and `invalidate`
-//! and `start_generation` write them with `AcqRel`. So a thread that learns of a commit through any
-//! synchronization also sees the invalidation that came before it.
+//! A writer keeps a copy of what it wrote only if no other write to the stripe was in flight meanwhile, because it
+//! does not know the order of the commits. [`Writing::end`] tells. Where the store itself knows that order,
+//! [`Tracker::end_write`] is called before the next commit can begin, and [`Tracker::moment`] right after it.
+//!
+//! Each stripe has a word that holds both its epoch and the number of writes in flight, and so has the generation.
+//! Beginning and ending a write are each one atomic addition, and a reader loads a word once. So a reader that sees
+//! the epoch of a write also sees that the write is in flight. The additions are `AcqRel`, and the loads `Acquire`. So
+//! a thread that learns of a commit through any synchronization also sees the invalidation that came before it.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -30,9 +36,20 @@ const LANE_BITS: u32 = 10;
 const EPOCH_BITS: u32 = 16;
 const GENERATION_BITS: u32 = 64 - EPOCH_BITS - LANE_BITS - STRIPE_BITS;
 
+/// The word of a stripe has its epoch in the high bits, and in these low bits the number of writes in flight. If there
+/// are more than fit, the word is right again once they have ended.
+const WRITES_BITS: u32 = 12;
+const EPOCH: u32 = 1 << WRITES_BITS;
+
+/// The word of the generation is divided in the same way; there, the writes may concern any key.
+const GENERATION: u64 = 1 << WRITES_BITS;
+
 /// Each time an epoch has advanced this far, a generation starts, long before the epoch's bits in a stamp
 /// repeat.
 const LONG_EPOCH: u32 = 1 << (EPOCH_BITS - 2);
+
+const _: () =
+    assert!(EPOCH_BITS + WRITES_BITS <= u32::BITS, "a word holds all bits of an epoch that a stamp has");
 
 const fn low(bits: u32) -> u64 {
     (1 << bits) - 1
@@ -116,11 +133,54 @@ impl Stamp {
 pub struct Tracker {
     generation: AtomicU64,
     epochs: Box<[AtomicU32]>,
+    /// The number of times that the writes in flight were forgotten.
+    forgotten: AtomicU32,
 }
 
 impl Default for Tracker {
     fn default() -> Self {
-        Self { generation: AtomicU64::new(1), epochs: (0..STRIPES).map(|_| AtomicU32::new(0)).collect() }
+        Self {
+            generation: AtomicU64::new(GENERATION),
+            epochs: (0..STRIPES).map(|_| AtomicU32::new(0)).collect(),
+            forgotten: AtomicU32::new(0),
+        }
+    }
+}
+
+/// The generation and the epoch of a stripe, for a stamp to be made of. 0 while a write was in flight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment(u64);
+
+impl Moment {
+    fn of(generation: u64, stripe: u32) -> Self {
+        if generation.is_multiple_of(GENERATION) && stripe.is_multiple_of(EPOCH) {
+            Self((generation / GENERATION) << EPOCH_BITS | u64::from(stripe / EPOCH) & low(EPOCH_BITS))
+        } else {
+            Self(0)
+        }
+    }
+
+    /// The moment that was converted by [`bits`](Self::bits).
+    #[must_use]
+    pub fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// The moment as a number.
+    #[must_use]
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// The stamp of the stripe at this moment. `generation` is the store's own count of generations, or 0.
+    #[inline]
+    #[must_use]
+    pub fn stamp(self, generation: u64, stripe: usize) -> Stamp {
+        if self.0 == 0 {
+            return Stamp::NONE;
+        }
+        // Both numbers only grow, so their sum changes as soon as either grows.
+        Stamp::new((self.0 >> EPOCH_BITS).wrapping_add(generation), self.0, stripe)
     }
 }
 
@@ -139,7 +199,8 @@ impl Tracker {
         (hash.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - STRIPE_BITS)) as usize
     }
 
-    /// The stamp for values that are read from the store after this call.
+    /// The stamp for values that are read from the store after this call; [`Stamp::NONE`] while a write to the stripe
+    /// is in flight.
     #[inline]
     #[must_use]
     pub fn stamp(&self, stripe: usize) -> Stamp {
@@ -151,31 +212,25 @@ impl Tracker {
     #[inline]
     #[must_use]
     pub fn stamp_in(&self, generation: u64, stripe: usize) -> Stamp {
-        // Both numbers only grow, so their sum changes as soon as either grows.
-        let generation = self.generation.load(Ordering::Acquire).wrapping_add(generation);
-        Stamp::new(generation, self.epoch(stripe), stripe)
+        self.moment(stripe).stamp(generation, stripe)
     }
 
-    /// The stamp of a stripe whose epoch was read earlier, see [`epoch`](Self::epoch).
+    /// The moment of a stripe, for a writer whose store lets no other write of the stripe begin now.
+    #[inline]
     #[must_use]
-    pub fn stamp_of_epoch(&self, generation: u64, epoch: u64, stripe: usize) -> Stamp {
-        let generation = self.generation.load(Ordering::Acquire).wrapping_add(generation);
-        Stamp::new(generation, epoch, stripe)
-    }
-
-    /// The epoch of a stripe.
-    #[must_use]
-    pub fn epoch(&self, stripe: usize) -> u64 {
-        u64::from(self.epochs[stripe].load(Ordering::Acquire))
+    pub fn moment(&self, stripe: usize) -> Moment {
+        let generation = self.generation.load(Ordering::Acquire);
+        Moment::of(generation, self.epochs[stripe].load(Ordering::Acquire))
     }
 
     /// Whether a copy with this stamp may be served, for a store that counts generations itself.
     #[inline]
     #[must_use]
     pub fn is_live_in(&self, generation: u64, stamp: Stamp) -> bool {
-        let generation = self.generation.load(Ordering::Acquire).wrapping_add(generation);
+        let generation = (self.generation.load(Ordering::Acquire) / GENERATION).wrapping_add(generation);
+        let epoch = u64::from(self.epochs[stamp.stripe()].load(Ordering::Acquire) / EPOCH);
         generation & low(GENERATION_BITS) == stamp.generation()
-            && self.epoch(stamp.stripe()) & low(EPOCH_BITS) == stamp.epoch()
+            && epoch & low(EPOCH_BITS) == stamp.epoch()
             && stamp != Stamp::NONE
     }
 
@@ -186,18 +241,124 @@ impl Tracker {
         self.is_live_in(0, stamp)
     }
 
-    /// Invalidates every copy whose key is in the stripe.
-    pub fn invalidate(&self, stripe: usize) {
+    /// A key of the stripe is about to be written. Each call needs one call of [`end_write`](Self::end_write),
+    /// whether or not the write succeeds.
+    pub fn begin_write(&self, stripe: usize) {
+        self.advance(stripe, EPOCH + 1);
+    }
+
+    /// The write has ended, or its outcome will stay unknown.
+    pub fn end_write(&self, stripe: usize) {
+        self.advance(stripe, EPOCH - 1);
+    }
+
+    /// Adds to the word of a stripe. Returns the word from before.
+    fn advance(&self, stripe: usize, by: u32) -> u32 {
+        let before = self.epochs[stripe].fetch_add(by, Ordering::AcqRel);
         // The epoch may overflow: only its low bits are in a stamp, and they repeat much sooner.
-        let epoch = self.epochs[stripe].fetch_add(1, Ordering::AcqRel).wrapping_add(1);
-        if epoch.is_multiple_of(LONG_EPOCH) {
+        if (before.wrapping_add(by) / EPOCH).is_multiple_of(LONG_EPOCH) {
             self.start_generation();
         }
+        before
+    }
+
+    /// [`begin_write`](Self::begin_write) for a write that may concern any key.
+    pub fn begin_write_of_all(&self) {
+        self.generation.fetch_add(GENERATION + 1, Ordering::AcqRel);
+    }
+
+    /// [`end_write`](Self::end_write) for a write that may concern any key.
+    pub fn end_write_of_all(&self) {
+        self.generation.fetch_add(GENERATION - 1, Ordering::AcqRel);
+    }
+
+    /// A write of a key of the stripe, until it is dropped.
+    pub fn write(&self, stripe: usize) -> Writing<'_> {
+        let forgotten = self.forgotten.load(Ordering::Acquire);
+        let generation = self.generation.load(Ordering::Acquire);
+        let before = self.advance(stripe, EPOCH + 1);
+        Writing { tracker: self, stripe, generation, before, forgotten }
+    }
+
+    /// A write that may concern any key, until it is dropped.
+    pub fn write_all(&self) -> WritingAll<'_> {
+        let forgotten = self.forgotten.load(Ordering::Acquire);
+        self.begin_write_of_all();
+        WritingAll { tracker: self, forgotten }
     }
 
     /// Invalidates every copy.
     pub fn start_generation(&self) {
-        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.generation.fetch_add(GENERATION, Ordering::AcqRel);
+    }
+
+    /// In a forked child: the threads whose writes were in flight do not exist here. A write of the thread that forked goes
+    /// on, and what it leaves is not kept. No other thread uses the tracker.
+    pub fn forget_writes(&self) {
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
+        for word in &self.epochs {
+            let writes = word.load(Ordering::Relaxed) % EPOCH;
+            if writes != 0 {
+                word.fetch_sub(writes, Ordering::Relaxed);
+            }
+        }
+        let writes = self.generation.load(Ordering::Relaxed) % GENERATION;
+        self.generation.fetch_add(GENERATION - writes, Ordering::Release);
+    }
+}
+
+/// A write of a key in flight, see [`Tracker::write`].
+#[derive(Debug)]
+#[must_use = "the write ends when this is dropped"]
+pub struct Writing<'a> {
+    tracker: &'a Tracker,
+    stripe: usize,
+    /// The words of the generation and of the stripe from just before the write.
+    generation: u64,
+    before: u32,
+    forgotten: u32,
+}
+
+impl Writing<'_> {
+    /// Ends the write. Returns the stamp of the value that it left; [`Stamp::NONE`] if another write of the stripe was
+    /// in flight meanwhile, so that the order of the two is unknown.
+    #[must_use]
+    pub fn end(self) -> Stamp {
+        let Self { stripe, generation, before, .. } = self;
+        let was_alone = self.leave() == before.wrapping_add(EPOCH + 1);
+        std::mem::forget(self);
+        let left = Moment::of(generation, before.wrapping_add(2 * EPOCH));
+        if was_alone { left.stamp(0, stripe) } else { Stamp::NONE }
+    }
+
+    /// Returns the word of the stripe from before.
+    fn leave(&self) -> u32 {
+        let is_forgotten = self.tracker.forgotten.load(Ordering::Acquire) != self.forgotten;
+        self.tracker.advance(self.stripe, if is_forgotten { EPOCH } else { EPOCH - 1 })
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// A write of any keys in flight, see [`Tracker::write_all`].
+#[derive(Debug)]
+#[must_use = "the write ends when this is dropped"]
+pub struct WritingAll<'a> {
+    tracker: &'a Tracker,
+    forgotten: u32,
+}
+
+impl Drop for WritingAll<'_> {
+    fn drop(&mut self) {
+        if self.tracker.forgotten.load(Ordering::Acquire) == self.forgotten {
+            self.tracker.end_write_of_all();
+        } else {
+            self.tracker.start_generation();
+        }
     }
 }
 
@@ -217,7 +378,7 @@ mod tests {
     fn none_is_never_live() {
         let tracker = Tracker::new();
         assert!(!tracker.is_live(Stamp::NONE));
-        tracker.generation.store(low(GENERATION_BITS), Ordering::Release);
+        tracker.generation.store(low(GENERATION_BITS) * GENERATION, Ordering::Release);
         tracker.start_generation();
         // The bits of generation, epoch and stripe are those of NONE.
         assert!(!tracker.is_live(Stamp::NONE) && !tracker.is_live(tracker.stamp(0)));
@@ -227,9 +388,82 @@ mod tests {
     fn a_write_ends_its_stripe_alone() {
         let tracker = Tracker::new();
         let (one, other) = (tracker.stamp(3), tracker.stamp(4));
-        tracker.invalidate(3);
+        tracker.begin_write(3);
+        assert!(!tracker.is_live(one) && tracker.is_live(other));
+        tracker.end_write(3);
         assert!(!tracker.is_live(one) && tracker.is_live(other));
         assert!(tracker.is_live(tracker.stamp(3)));
+    }
+
+    #[test]
+    fn a_stripe_gives_no_stamp_while_it_is_written() {
+        let tracker = Tracker::new();
+        let (one, other) = (tracker.write(3), tracker.write(3));
+        assert_eq!(tracker.stamp(3), Stamp::NONE);
+        drop(one);
+        assert_eq!(tracker.stamp(3), Stamp::NONE, "the other write is in flight");
+        assert!(tracker.is_live(tracker.stamp(4)));
+        drop(other);
+        assert!(tracker.is_live(tracker.stamp(3)));
+        let all = tracker.write_all();
+        assert_eq!([3, 4].map(|stripe| tracker.stamp(stripe)), [Stamp::NONE; 2]);
+        drop(all);
+        assert!(tracker.is_live(tracker.stamp(3)));
+    }
+
+    #[test]
+    fn what_a_write_left_is_live_if_the_write_was_alone() {
+        let tracker = Tracker::new();
+        let before = tracker.stamp(3);
+        let after = tracker.write(3).end();
+        assert!(tracker.is_live(after) && after.is_next_after(before));
+
+        let (first, second) = (tracker.write(3), tracker.write(3));
+        assert_eq!([first.end(), second.end()], [Stamp::NONE; 2]);
+
+        let writing = tracker.write(3);
+        drop(tracker.write(3));
+        assert_eq!(writing.end(), Stamp::NONE, "the other write was inside");
+
+        let writing = tracker.write(3);
+        drop(tracker.write_all());
+        assert!(!tracker.is_live(writing.end()));
+        let all = tracker.write_all();
+        assert_eq!(tracker.write(3).end(), Stamp::NONE);
+        let writing = tracker.write(3);
+        drop(all);
+        assert!(!tracker.is_live(writing.end()));
+    }
+
+    #[test]
+    fn a_moment_is_that_of_its_write() {
+        let tracker = Tracker::new();
+        tracker.begin_write(3);
+        tracker.end_write(3);
+        let moment = tracker.moment(3);
+        assert!(tracker.is_live(moment.stamp(0, 3)));
+        drop(tracker.write_all());
+        assert!(!tracker.is_live(moment.stamp(0, 3)), "everything was written after it");
+    }
+
+    #[test]
+    fn a_child_does_not_wait_for_writes_of_its_parent() {
+        let tracker = Tracker::new();
+        let live = tracker.stamp(4);
+        // The second two are those of the thread that forks.
+        std::mem::forget((tracker.write(3), tracker.write_all()));
+        let (writing, all) = (tracker.write(3), tracker.write_all());
+        let dropped = tracker.write(3);
+        assert_eq!(tracker.stamp(3), Stamp::NONE);
+        tracker.forget_writes();
+        let meanwhile = tracker.stamp(3);
+        assert!(tracker.is_live(meanwhile) && !tracker.is_live(live));
+        assert_eq!(writing.end(), Stamp::NONE);
+        drop((dropped, all));
+        assert!(!tracker.is_live(meanwhile) && tracker.is_live(tracker.stamp(3)));
+        let writing = tracker.write(3);
+        assert_eq!(tracker.stamp(3), Stamp::NONE);
+        drop(writing);
     }
 
     #[test]
@@ -246,7 +480,7 @@ mod tests {
         let tracker = Tracker::new();
         let old = tracker.stamp(0);
         for _ in 0..1_u64 << EPOCH_BITS {
-            tracker.invalidate(0);
+            drop(tracker.write(0));
         }
         assert_eq!(tracker.stamp(0).epoch(), old.epoch());
         assert!(!tracker.is_live(old));

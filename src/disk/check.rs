@@ -102,7 +102,7 @@ impl DiskStore {
             check_counter(connection, "size", SUM_OF_SIZES, fix, &mut findings)
         })?;
         if fix {
-            self.tracker.start_generation();
+            self.tracker.start_incarnation();
         }
         Ok(findings)
     }

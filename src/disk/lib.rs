@@ -73,7 +73,7 @@ pub use sessions::{Micros, Outcome, SESSIONS_DATABASE, SessionError, SessionStor
 pub use settings::PRAGMAS;
 pub use sqlite_guard::is_open_here;
 pub use store::{DiskStore, PATIENCE_TO_OPEN, Remove};
-pub use stripes::{CommitObserver, Epochs, STRIPES, StripeSet, WrittenStripes, stripe_of};
+pub use stripes::{CommitObserver, Moments, STRIPES, StripeSet, WrittenStripes, stripe_of};
 pub use tracker::{Commit, Written};
 pub use version::Version;
 pub use write::{Counted, Number, Put};

@@ -23,7 +23,7 @@ use crate::read::Lookups;
 use crate::read_only::{self, Access, UNKNOWN};
 use crate::settings::{set_safety, settings};
 use crate::sql::{execute, roll_back};
-use crate::stripes::CommitObserver;
+use crate::stripes::{CommitObserver, Observed};
 use crate::tracker::{Commit, CommitTracker, Written};
 use crate::vacuum;
 use crate::version::{Version, change_counter};
@@ -121,7 +121,7 @@ impl DiskStore {
             self.pool.use_file(file);
             self.stop_watching();
             self.gates.close();
-            self.tracker.start_generation();
+            self.tracker.start_incarnation();
             *self.forecast() = Forecast::default();
         }
     }
@@ -237,9 +237,7 @@ impl DiskStore {
         // Resets the count of log pages of earlier statements of this thread.
         let _ = take_log_pages();
         let committing = self.tracker.committing(effects.version);
-        if let Some(observer) = &self.observer {
-            observer.committing(&effects.written);
-        }
+        let observed = Observed::begin(self.observer.as_deref(), &effects.written);
         vacuum::give_back_all(effects.has_removed_many);
         match waiting_frames::commit(connection) {
             Ok(()) => {
@@ -248,9 +246,7 @@ impl DiskStore {
                     None => effects.has_written_pages(connection),
                 };
                 let mut commit = committing.done(wrote, connection.version());
-                if let Some(observer) = &self.observer {
-                    commit.epochs = observer.committed(&effects.written);
-                }
+                commit.moments = observed.committed();
                 self.forecast().note_own_write(effects.version, commit.version);
                 self.gates.note_own_commit(effects.version, commit.version);
                 Ok(commit)
@@ -522,6 +518,7 @@ impl DiskStore {
     /// Closes the connections that no call is using. The next call opens one again.
     pub fn close(&self) {
         self.stop_watching();
+        self.tracker.start_incarnation();
         self.gates.close();
         self.pool.close();
         self.access.store(UNKNOWN, Ordering::Relaxed);

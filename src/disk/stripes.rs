@@ -95,7 +95,7 @@ impl StripeSet {
 
 /// The numbers that an observer returns for the stripes of a commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Epochs {
+pub enum Moments {
     /// Nothing: there is no observer, nothing was written, or every key may have been written.
     #[default]
     None,
@@ -105,29 +105,60 @@ pub enum Epochs {
     Several(Vec<(usize, u64)>),
 }
 
-impl Epochs {
+impl Moments {
     /// The number of a stripe, if there is one.
     #[must_use]
     pub fn of(&self, stripe: usize) -> Option<u64> {
         match self {
             Self::None => None,
-            Self::One(only, epoch) => (*only == stripe).then_some(*epoch),
-            Self::Several(epochs) => {
-                let found = epochs.binary_search_by_key(&stripe, |&(of, _)| of).ok()?;
-                Some(epochs[found].1)
+            Self::One(only, moment) => (*only == stripe).then_some(*moment),
+            Self::Several(moments) => {
+                let found = moments.binary_search_by_key(&stripe, |&(of, _)| of).ok()?;
+                Some(moments[found].1)
             }
         }
     }
 }
 
 /// Is called for the commits of one store. It must not block or call the store.
+///
+/// After `committing` comes exactly one of the other two, before the next commit of this store can begin.
 pub trait CommitObserver: Send + Sync {
     /// A transaction is about to be committed, while it has the write lock.
     fn committing(&self, written: &WrittenStripes);
 
-    /// The transaction is committed. No other write of this store can be committed before this returns. The
-    /// result becomes part of the [`Commit`](crate::Commit).
-    fn committed(&self, written: &WrittenStripes) -> Epochs;
+    /// The transaction is committed. The result becomes part of the [`Commit`](crate::Commit).
+    fn committed(&self, written: &WrittenStripes) -> Moments;
+
+    /// The transaction is not committed yet, or never will be, or that is unknown.
+    fn not_committed(&self, written: &WrittenStripes);
+}
+
+/// A commit of which an observer was told, until its outcome is known.
+pub(crate) struct Observed<'a> {
+    observer: Option<&'a dyn CommitObserver>,
+    written: &'a WrittenStripes,
+}
+
+impl<'a> Observed<'a> {
+    pub(crate) fn begin(observer: Option<&'a dyn CommitObserver>, written: &'a WrittenStripes) -> Self {
+        if let Some(observer) = observer {
+            observer.committing(written);
+        }
+        Self { observer, written }
+    }
+
+    pub(crate) fn committed(mut self) -> Moments {
+        self.observer.take().map(|observer| observer.committed(self.written)).unwrap_or_default()
+    }
+}
+
+impl Drop for Observed<'_> {
+    fn drop(&mut self) {
+        if let Some(observer) = self.observer {
+            observer.not_committed(self.written);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -165,10 +196,10 @@ mod tests {
     }
 
     #[test]
-    fn epochs_tell_of_the_stripes_that_were_written() {
-        let epochs = Epochs::Several(vec![(2, 7), (5, 1)]);
-        assert_eq!([2, 5, 3].map(|stripe| epochs.of(stripe)), [Some(7), Some(1), None]);
-        assert_eq!([2, 3].map(|stripe| Epochs::One(2, 7).of(stripe)), [Some(7), None]);
-        assert_eq!(Epochs::None.of(0), None);
+    fn moments_tell_of_the_stripes_that_were_written() {
+        let moments = Moments::Several(vec![(2, 7), (5, 1)]);
+        assert_eq!([2, 5, 3].map(|stripe| moments.of(stripe)), [Some(7), Some(1), None]);
+        assert_eq!([2, 3].map(|stripe| Moments::One(2, 7).of(stripe)), [Some(7), None]);
+        assert_eq!(Moments::None.of(0), None);
     }
 }

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::asymmetric_fence::AsymmetricFence;
-use crate::stripes::Epochs;
+use crate::stripes::Moments;
 use crate::version::{Header, Version};
 
 /// The result of a commit.
@@ -38,7 +38,7 @@ pub struct Commit {
     /// The version after the commit, if nobody else has committed since.
     pub version: Option<Version>,
     /// The numbers that the observer returned for the stripes that were written.
-    pub epochs: Epochs,
+    pub moments: Moments,
 }
 
 /// The result of a write, and its commit.
@@ -280,7 +280,13 @@ impl CommitTracker {
         self.generation.store(new_number(), Ordering::Release);
     }
 
-    /// A number that differs for each store, and changes when the store is closed and opened again.
+    /// Starts an incarnation, and with it a generation: the store is closed, or its database is another one.
+    pub(crate) fn start_incarnation(&self) {
+        self.incarnation.store(new_number(), Ordering::Release);
+        self.start_generation();
+    }
+
+    /// A number that differs for each store, and changes when the store is closed, or finds another database.
     pub(crate) fn incarnation(&self) -> u64 {
         self.incarnation.load(Ordering::Acquire)
     }
@@ -328,7 +334,7 @@ impl Committing<'_> {
             }
         };
         tracker.commits.store(false, Ordering::SeqCst);
-        Commit { wrote, sequence, generation, version: left.filter(|_| is_ours), epochs: Epochs::None }
+        Commit { wrote, sequence, generation, version: left.filter(|_| is_ours), moments: Moments::None }
     }
 
     /// Records that the transaction is still open: nothing has changed.

@@ -8,6 +8,7 @@ Builds with the cargo feature `negative-controls` read `FLEXCACHE_DISABLE_RULE`.
 | incarnation | a reopened store keeps the identity of its version |
 | epoch_before_commit | the keys of a write are not invalidated before its commit |
 | epoch_after_commit | nor, for the second rule, after it |
+| no_stamp_in_flight | what is read during a write gets a stamp |
 | transactions | memory is not bypassed in a transaction of the own thread |
 | equality | memory compares keys as Python does, whatever the store does |
 | batch_stamp | the keys of a batch are not invalidated |
@@ -45,9 +46,12 @@ TESTS: dict[str, tuple[str, ...]] = {
         f"{NOTHING}[disk-wal-set_many-empty]",
         f"{RULES}::test_an_own_write_does_not_hide_another_process[disk-wal]",
     ),
-    "incarnation": (f"{RULES}::test_a_store_that_was_closed_and_reopened[disk-wal]",),
+    "incarnation": (f"{RULES}::test_a_store_that_was_closed_and_reopened[disk-wal-the kind's]",),
     "epoch_before_commit": (f"{COMMITS}::test_the_old_value_is_not_served_after_the_commit[minimal-second-cache-put]",),
     "epoch_after_commit": (f"{COMMITS}::test_what_was_read_before_a_commit_is_not_kept[minimal-second-cache-put]",),
+    "no_stamp_in_flight": (
+        f"{COMMITS}::test_what_was_read_before_a_commit_is_not_served_after_it[minimal-second-cache-put]",
+    ),
     "transactions": (f"{RULES}::test_own_writes_in_an_own_transaction[disk-wal]",),
     "equality": (f"{RULES}::test_equal_numbers_of_different_types[disk-wal]",),
     "batch_stamp": (f"{RACES}::test_writes_of_many_keys_beside_readers[disk-wal-set_many]",),

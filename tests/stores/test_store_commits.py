@@ -9,10 +9,15 @@ The tracker belongs to the store object, so a second cache over the same object 
 
 from __future__ import annotations
 
+import os
+import time
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from gates import GatedComplete, GatedDictionary, meanwhile, stopped_at
+from gates import PATIENCE, GatedComplete, GatedDictionary, Gates, meanwhile, stopped_at
+from store_kinds import Dictionary
+from waiting import until
 
 from flexcache_rs import FlexCache
 
@@ -81,6 +86,30 @@ def test_what_was_read_before_a_commit_is_not_kept(gated: Any, name: str, own: b
 
 @pytest.mark.parametrize("name", WRITES)
 @pytest.mark.parametrize("own", [True, False], ids=["own-memory", "second-cache"])
+def test_what_was_read_before_a_commit_is_not_served_after_it(gated: Any, name: str, own: bool) -> None:
+    """Not even before the call that committed has returned, although the read began after the call.
+
+    Another thread may have read the new value from the store, and must not find the old one later.
+    """
+    write, new = write_of(name, gated)
+    cache = front(gated)
+    reader = cache if own else front(gated)
+    gated.save("a", "old", None, ("t",))
+    before, after = gated.gates["before commit"], gated.gates["after commit"]
+    after.arm()
+    with stopped_at(before, lambda: write(cache)):
+        try:
+            assert meanwhile(lambda: reader.get("a")) == "old"
+            before.open()
+            assert after.reached.wait(PATIENCE)
+            assert meanwhile(lambda: reader.get("a")) == new
+        finally:
+            after.open()
+    assert (cache.get("a"), reader.get("a")) == (new, new)
+
+
+@pytest.mark.parametrize("name", WRITES)
+@pytest.mark.parametrize("own", [True, False], ids=["own-memory", "second-cache"])
 def test_what_was_read_before_a_write_is_not_kept_after_it(gated: Any, name: str, own: bool) -> None:
     """The whole write happens between the moment when the store reads the row and the end of the read."""
     write, new = write_of(name, gated)
@@ -102,6 +131,126 @@ def test_a_write_of_the_users_during_a_read(read: Any) -> None:
     store.save("a", "old", None, ())
     with stopped_at(store.gates["after load"], lambda: read(cache)):
         meanwhile(lambda: store.save("a", "new", None, ()) or True)
+    assert cache.get("a") == "new"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork()")
+@pytest.mark.parametrize("name", ["put", "clear"])
+def test_a_child_keeps_copies_whatever_its_parent_was_writing(name: str) -> None:
+    """The thread that writes does not exist in the child, so the write never ends there."""
+    store = GatedDictionary()
+    cache = front(store)
+    store.save("a", "old", None, ())
+    with stopped_at(store.gates["before commit"], lambda: WRITES[name][0](cache)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # the thread at the gate
+            child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                found = [cache.get("a") for _ in range(3)]
+                status = 0 if found == ["old"] * 3 and store.loads == 1 else 2
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork()")
+@pytest.mark.parametrize("name", ["put", "clear"])
+def test_a_child_that_a_write_forks_keeps_copies_like_its_parent(name: str) -> None:
+    """The write goes on in both. What is read during later writes is not kept, and what is read after them is."""
+
+    class Forking(GatedDictionary):
+        child: int | None = None
+
+        def fork(self) -> None:
+            if self.child is None:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", DeprecationWarning)  # threads of other tests
+                    self.child = os.fork()
+
+        def save(self, key: Any, value: Any, ttl: float | None, tags: tuple[str, ...]) -> None:
+            super().save(key, value, ttl, tags)
+            self.fork()
+
+        def clear(self) -> None:
+            super().clear()
+            self.fork()
+
+    store = Forking()
+    cache = front(store)
+    status = 1
+    try:
+        WRITES[name][0](cache)
+        store.loads = 0
+        Dictionary.save(store, "a", "old", None, ())
+        found = [cache.get("a") for _ in range(3)] if name == "clear" else ["old"] * 3
+        kept = store.loads <= 1
+        store.gates["after commit"].arm()
+        with stopped_at(store.gates["before commit"], lambda: cache.put("a", "newer")):
+            try:
+                meanwhile(lambda: cache.get("a"))
+                store.gates["before commit"].open()
+                assert store.gates["after commit"].reached.wait(PATIENCE)
+                found.append(meanwhile(lambda: cache.get("a")))
+            finally:
+                store.gates["after commit"].open()
+        status = 0 if kept and found == ["old"] * 3 + ["newer"] else 2
+    finally:
+        if store.child == 0:
+            os._exit(status)
+    assert store.child is not None
+    assert (status, os.waitstatus_to_exitcode(os.waitpid(store.child, 0)[1])) == (0, 0)
+
+
+def test_a_renewed_time_to_live_does_not_prolong_the_bound() -> None:
+    """A touch does not read the value, so memory asks the store again after the seconds of `coherence`."""
+    store = GatedDictionary()
+    cache = front(store, 1)
+    cache["a"] = "old"
+    store.save("a", "new", None, ())
+
+    def touched() -> Any:
+        cache.touch("a", 60)
+        return cache["a"]
+
+    until(lambda: touched() == "new")
+
+
+def test_the_bound_counts_from_before_the_read() -> None:
+    """A read that takes long brings a value that was replaced long ago."""
+    store = GatedDictionary()
+    cache = front(store, 0.5)
+    store.save("a", "old", None, ())
+    with stopped_at(store.gates["after load"], lambda: cache.get("a")):
+        store.save("a", "new", None, ())
+        replaced = time.monotonic()
+        until(lambda: time.monotonic() > replaced + 0.5)
+    assert cache["a"] == "new"
+
+
+def test_a_reader_of_a_chain_never_goes_back() -> None:
+    """What is read from the cache behind, while a write to it is in flight, is not kept in front of it."""
+    gates = Gates()
+
+    def weight(value: str) -> int:
+        if value == "new":
+            gates["before commit"]()
+        return 1
+
+    behind: FlexCache[str, str] = FlexCache(max_bytes=100, weigher=weight)
+    behind.listen(lambda *_: gates["after commit"](), "update")
+    cache = front(behind)
+    behind["a"] = "old"
+    gates["after commit"].arm()
+    with stopped_at(gates["before commit"], lambda: cache.put("a", "new")):
+        try:
+            assert meanwhile(lambda: cache.get("a")) == "old"
+            gates["before commit"].open()
+            assert gates["after commit"].reached.wait(PATIENCE)
+            assert meanwhile(lambda: cache.get("a")) == "new"
+        finally:
+            gates["after commit"].open()
     assert cache.get("a") == "new"
 
 
@@ -174,9 +323,10 @@ def test_own_values_stay_in_memory() -> None:
     assert store.loads - loads <= 8
 
 
-def test_caches_over_one_object_of_the_users_share_its_tracker() -> None:
+@pytest.mark.parametrize("make", [GatedDictionary, FlexCache])
+def test_caches_over_one_object_share_its_tracker(make: Callable[[], Any]) -> None:
     """Only the cache that wrote keeps its value; the other one asks the store."""
-    store = GatedDictionary()
+    store = make()
     one, two = front(store), front(store)
     one["a"], one["b"] = 1, 1
     assert (two["a"], two["b"]) == (1, 1)

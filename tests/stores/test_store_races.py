@@ -52,6 +52,11 @@ def fronts(kind: Kind, store: Any, **options: Any) -> list[Any]:
     return [kind.front(store, **options) for _ in range(2 if kind.notices else 1)]
 
 
+def fronts_told(kind: Kind, store: Any) -> list[Any]:
+    """Caches that do not ask the store whether somebody else wrote, two if each is told of the other's writes."""
+    return [kind.front(store, coherence=None) for _ in range(2 if kind.keeps else 1)]
+
+
 @pytest.mark.parametrize("bound", ["the kind's", None, 3600])
 def test_writers_of_one_key_beside_readers(kind: Kind, store: Any, bound: Any) -> None:
     """One cache, every sort of write."""
@@ -93,9 +98,10 @@ def test_two_caches_over_one_store(kind: Kind, store: Any) -> None:
     agree(kind, store, caches, ["k"])
 
 
-def test_readers_never_go_back(kind: Kind, store: Any) -> None:
-    """Who has seen a value sees no older one, wherever it comes from."""
-    caches = fronts(kind, store)
+@pytest.mark.parametrize("make", [fronts, fronts_told])
+def test_readers_never_go_back(kind: Kind, store: Any, make: Callable[[Kind, Any], list[Any]]) -> None:
+    """A thread that has seen a value sees no older one, whichever cache it asks."""
+    caches = make(kind, store)
     caches[0]["k"] = 0
     done = threading.Event()
 

@@ -151,9 +151,10 @@ def test_own_writes_keep_memory(kind: Kind, store: Any) -> None:
 
 
 @pytest.mark.needs(shared=True)
-def test_a_store_that_was_closed_and_reopened(kind: Kind, store: Any, other: OtherProcess) -> None:
+@pytest.mark.parametrize("bound", ["the kind's", None])
+def test_a_store_that_was_closed_and_reopened(kind: Kind, store: Any, other: OtherProcess, bound: Any) -> None:
     """The version of a new log may be the number of the old one, for other contents."""
-    cache = kind.front(store)
+    cache = kind.front(store, **({} if bound == "the kind's" else {"coherence": bound}))
     for number in range(scaled(50)):
         other.ask("write", "a", number)
         other.ask("close")

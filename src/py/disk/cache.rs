@@ -335,11 +335,11 @@ impl Drop for DiskCache {
 #[pymethods]
 impl DiskCache {
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
-    fn new(_args: &Bound<'_, PyAny>, _kwargs: Option<&Bound<'_, PyAny>>) -> Self {
+    #[pyo3(signature = (*args, **_kwargs))]
+    fn new(args: &Bound<'_, PyAny>, _kwargs: Option<&Bound<'_, PyAny>>) -> Self {
         Self {
             open: OnceLock::new(),
-            tracker: Arc::default(),
+            tracker: DirectoryTracker::new(args.py()),
             asked: AtomicU64::new(0),
             rules: Guard::new(Arc::default(), true),
         }

@@ -1,48 +1,69 @@
 //! Which copies of a directory's entries may still be served.
 
-use flexcache_core::tracker::{self, Tracker};
-use flexcache_disk::{CommitObserver, Epochs, STRIPES, WrittenStripes};
+use std::sync::Arc;
+
+use flexcache_core::tracker;
+use flexcache_disk::{CommitObserver, Moments, STRIPES, WrittenStripes};
+use pyo3::Python;
 
 use crate::py::store::rule_switch::is_off;
+use crate::py::store::tracked_writes::TrackedWrites;
 
 // The tracker has an epoch for every stripe.
 const _: () = assert!(STRIPES == tracker::STRIPES);
 
 /// The tracker of one `DiskCache`, which is notified of every write through it.
-#[derive(Debug, Default)]
-pub(super) struct DirectoryTracker(pub(super) Tracker);
+#[derive(Debug)]
+pub(super) struct DirectoryTracker(pub(super) Arc<TrackedWrites>);
 
 impl DirectoryTracker {
-    fn invalidate(&self, written: &WrittenStripes) {
+    pub(super) fn new(py: Python<'_>) -> Arc<Self> {
+        Arc::new(Self(TrackedWrites::new(py)))
+    }
+
+    fn end(&self, written: &WrittenStripes) {
+        if is_off("epoch_after_commit") || is_unstamped_batch(written) {
+            return;
+        }
+        let tracker = &self.0;
         match written {
             WrittenStripes::None => {}
-            WrittenStripes::One(stripe) => self.0.invalidate(*stripe),
-            WrittenStripes::Several(stripes) => stripes.iter().for_each(|stripe| self.0.invalidate(stripe)),
-            WrittenStripes::All => self.0.start_generation(),
+            WrittenStripes::One(stripe) => tracker.end_write(*stripe),
+            WrittenStripes::Several(stripes) => stripes.iter().for_each(|stripe| tracker.end_write(stripe)),
+            WrittenStripes::All => tracker.end_write_of_all(),
         }
     }
 }
 
 impl CommitObserver for DirectoryTracker {
     fn committing(&self, written: &WrittenStripes) {
+        if is_unstamped_batch(written) {
+            return;
+        }
         // From here on others may see the new state, so copies of the old one must not be served.
-        if !(is_off("epoch_before_commit") || is_unstamped_batch(written)) {
-            self.invalidate(written);
+        let tracker = &self.0;
+        match written {
+            WrittenStripes::None => {}
+            WrittenStripes::One(stripe) => tracker.begin_write(*stripe),
+            WrittenStripes::Several(stripes) => stripes.iter().for_each(|stripe| tracker.begin_write(stripe)),
+            WrittenStripes::All => tracker.begin_write_of_all(),
         }
     }
 
-    fn committed(&self, written: &WrittenStripes) -> Epochs {
-        // A copy that was read since the write began may be from before the commit.
-        if !(is_off("epoch_after_commit") || is_unstamped_batch(written)) {
-            self.invalidate(written);
-        }
+    fn committed(&self, written: &WrittenStripes) -> Moments {
+        self.end(written);
+        let moment = |stripe| self.0.moment(stripe).bits();
         match written {
-            WrittenStripes::None | WrittenStripes::All => Epochs::None,
-            WrittenStripes::One(stripe) => Epochs::One(*stripe, self.0.epoch(*stripe)),
+            WrittenStripes::None | WrittenStripes::All => Moments::None,
+            WrittenStripes::One(stripe) => Moments::One(*stripe, moment(*stripe)),
             WrittenStripes::Several(stripes) => {
-                Epochs::Several(stripes.iter().map(|stripe| (stripe, self.0.epoch(stripe))).collect())
+                Moments::Several(stripes.iter().map(|stripe| (stripe, moment(stripe))).collect())
             }
         }
+    }
+
+    fn not_committed(&self, written: &WrittenStripes) {
+        self.end(written);
     }
 }
 

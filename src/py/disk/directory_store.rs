@@ -4,7 +4,7 @@ use std::any::Any;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use flexcache_core::tracker::{LANES, Stamp};
+use flexcache_core::tracker::{LANES, Moment, Stamp};
 use flexcache_disk::{
     Commit as DiskCommit, Entry, Key, Label, LeaseTerms, LeaseToken, Leased, OwnedKey, Put, Value, Written,
     stripe_of,
@@ -118,7 +118,7 @@ impl DirectoryStore {
     fn stamp_after(&self, py: Python<'_>, lane: usize, stripe: usize, commit: Option<&DiskCommit>) -> Stamp {
         // Inside a transaction there is no commit yet.
         let Some(commit) = commit else { return Stamp::NONE };
-        let Some(epoch) = commit.epochs.of(stripe) else { return Stamp::NONE };
+        let Some(moment) = commit.moments.of(stripe) else { return Stamp::NONE };
         // If another process has committed right afterwards, the entry may have been replaced.
         let generation = if self.is_strict() && !is_off("incarnation") {
             commit.generation
@@ -126,7 +126,7 @@ impl DirectoryStore {
             self.generation_natively(py, self.shard(lane), true)
         };
         let Some(generation) = generation.filter(|_| lane < LANES) else { return Stamp::NONE };
-        self.shard(lane).tracker().stamp_of_epoch(generation, epoch, stripe).in_lane(lane)
+        Moment::from_bits(moment).stamp(generation, stripe).in_lane(lane)
     }
 
     /// Runs a write of one key.

@@ -89,7 +89,9 @@ impl Memoized {
         // The stamp is taken before the nonce is read, as that may change right afterwards.
         let place = this.getattr(intern!(py, "_place_of_nonce"))?;
         let freshness = match tier {
-            Some(tier) => tier.now(tier.store.stamp(place.as_borrowed())?),
+            Some(tier) => {
+                Freshness { fetched: tier.asked_at(), stamp: tier.store.stamp(place.as_borrowed())? }
+            }
             None => Freshness::default(),
         };
         let read = call_python(&this.getattr(intern!(py, "_read_nonce"))?, [])?;

@@ -12,6 +12,7 @@ use pyo3::types::PyString;
 
 use super::any_store::AnyStore;
 use super::core_errors::{out_of_memory, refused};
+use super::lookup::Shard;
 use super::policy_turn::Turn;
 use super::state::FlexCache;
 use super::terms::{IfPresent, Terms, WriteOutcome};
@@ -21,7 +22,6 @@ use crate::py::object::running_python::decref;
 use crate::py::removal::removed_entries::{RemovedEntries, RemovedEntry};
 use crate::py::store::loads::{Load, Origin};
 use crate::py::store::seam::StoredEntry;
-use crate::py::store::shard_loads::ShardLoads;
 
 /// The exception for a key that is absent.
 pub(crate) fn missing(key: &Bound<'_, PyAny>) -> PyErr {
@@ -150,16 +150,16 @@ impl FlexCache {
         key: Borrowed<'_, '_, PyAny>,
         cause: Cause,
     ) -> PyResult<Option<RemovedEntry>> {
-        self.remove_entry_and(key, cause, |loads, hash| Some(loads.written(hash, &key)))
+        self.remove_entry_and(key, cause, |shard, _, hash| Some(shard.loads.written(hash, &key)))
     }
 
-    /// [`remove_entry`](Self::remove_entry), with a closure that handles the loads of the key. If it returns
-    /// `None`, the entry stays.
+    /// [`remove_entry`](Self::remove_entry), with a closure that gets the entry and the hash, and handles the loads of the
+    /// key. If it returns `None`, the entry stays.
     pub(super) fn remove_entry_and(
         &self,
         key: Borrowed<'_, '_, PyAny>,
         cause: Cause,
-        discard: impl FnOnce(&mut ShardLoads, u64) -> Option<Vec<Arc<Load>>>,
+        discard: impl FnOnce(&mut Shard, Option<Slot>, u64) -> Option<Vec<Arc<Load>>>,
     ) -> PyResult<Option<RemovedEntry>> {
         let turn = self.turn(key.py())?;
         let hash = key::hash(&key, self.seed)?;
@@ -174,13 +174,13 @@ impl FlexCache {
         key: Borrowed<'_, '_, PyAny>,
         hash: u64,
         cause: Cause,
-        discard: impl FnOnce(&mut ShardLoads, u64) -> Option<Vec<Arc<Load>>>,
+        discard: impl FnOnce(&mut Shard, Option<Slot>, u64) -> Option<Vec<Arc<Load>>>,
     ) -> PyResult<Option<RemovedEntry>> {
         let py = key.py();
         self.read_clock(py)?;
         let (mut expired, mut removed) = (RemovedEntries::new(), RemovedEntries::new());
         let discarded = self.shards.find(&key, hash, |store, found| {
-            let discarded = discard(&mut store.loads, hash)?;
+            let discarded = discard(store, found, hash)?;
             if let Some(slot) = store.live(found, self.clock(), &mut expired) {
                 store.remove(slot, cause, &mut removed);
             }

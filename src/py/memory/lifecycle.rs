@@ -254,6 +254,7 @@ impl Setup {
             notifier: RemovalNotifier::new(callbacks.on_evict, closes),
             tier: callbacks.tier.map(TryBox::new).transpose().map_err(out_of_memory)?,
             recorder: OnceLock::new(),
+            fronts: OnceLock::new(),
             functions: functions.map_err(out_of_memory)?,
             policy: Guard::new(callbacks.policy, true),
             options: KeptOptions::new(options).map_err(out_of_memory)?,

@@ -22,6 +22,7 @@ use crate::py::store::loads::{Leader, Load, LoadLease, Origin};
 use crate::py::store::seam::{
     Coherence, Commit, Equality, Loaded, NewEntry, PutMode, PutResult, Store, StoredEntry,
 };
+use crate::py::store::tracked_writes::TrackedWrites;
 
 /// The most caches that may be chained. Each call passes natively from one to the next, and must not exhaust
 /// a small stack.
@@ -30,8 +31,8 @@ const LONGEST_CHAIN: usize = 100;
 /// A `FlexCache` behind another one.
 pub(super) struct MemoryStore {
     cache: Py<FlexCache>,
-    /// Tracks only the writes through this store.
-    tracker: Tracker,
+    /// Tracks the writes through all caches in front of `cache`, and no others.
+    tracker: Arc<TrackedWrites>,
     /// Whether others may write to the cache, so that every read has to ask it.
     strict: bool,
     /// The number of chained caches, including this one.
@@ -50,13 +51,14 @@ impl MemoryStore {
             )));
         }
         let strict = coherence == Coherence::Strict;
-        Ok(Self { cache: cache.clone().unbind(), tracker: Tracker::new(), strict, chain })
+        let tracker = cache.get().fronts.get_or_init(|| TrackedWrites::new(cache.py()));
+        Ok(Self { cache: cache.clone().unbind(), tracker: Arc::clone(tracker), strict, chain })
     }
 
-    /// While a transaction is open behind the cache, no copy is kept: its writes are tracked when they are
-    /// made, not when they are committed.
-    fn stamp_at(&self, py: Python<'_>, stripe: usize) -> Stamp {
-        if self.strict || self.has_open_transaction(py) { Stamp::NONE } else { self.tracker.stamp(stripe) }
+    /// Whether copies may be kept. While a transaction is open behind the cache, none is: its writes are tracked when they
+    /// are made, not when they are committed.
+    fn keeps(&self, py: Python<'_>) -> bool {
+        !self.strict && !self.has_open_transaction(py)
     }
 
     fn stripe_of(key: Borrowed<'_, '_, PyAny>) -> PyResult<usize> {
@@ -78,10 +80,11 @@ impl MemoryStore {
         write: impl FnOnce(&Bound<'_, FlexCache>) -> PyResult<R>,
     ) -> PyResult<Commit<R>> {
         let stripe = Self::stripe_of(key)?;
-        self.tracker.invalidate(stripe);
-        let written = write(self.cache.bind(key.py()));
-        self.tracker.invalidate(stripe);
-        Ok(Commit { result: written?, stamp: self.stamp_at(key.py(), stripe) })
+        let py = key.py();
+        // A transaction may end in another thread during the write.
+        let keeps = self.keeps(py);
+        let (written, stamp) = self.tracker.run(stripe, || write(self.cache.bind(py)));
+        Ok(Commit { result: written?, stamp: if keeps && self.keeps(py) { stamp } else { Stamp::NONE } })
     }
 }
 
@@ -152,7 +155,8 @@ impl Store for MemoryStore {
     }
 
     fn stamp(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Stamp> {
-        Ok(self.stamp_at(key.py(), Self::stripe_of(key)?))
+        let stripe = Self::stripe_of(key)?;
+        Ok(if self.keeps(key.py()) { self.tracker.stamp(stripe) } else { Stamp::NONE })
     }
 
     /// Registers a load in the cache behind, which nobody joins, and which writes to that cache discard.
@@ -234,17 +238,13 @@ impl Store for MemoryStore {
     }
 
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
-        self.tracker.start_generation();
-        let cleared = self.cache.get().clear_through(py);
-        self.tracker.start_generation();
-        cleared
+        let _writing = self.tracker.write_all();
+        self.cache.get().clear_through(py)
     }
 
     fn evict_tag(&self, py: Python<'_>, tag: &str) -> PyResult<usize> {
-        self.tracker.start_generation();
-        let evicted = self.cache.get().remove_tagged_through(PyString::new(py, tag).as_any());
-        self.tracker.start_generation();
-        evicted
+        let _writing = self.tracker.write_all();
+        self.cache.get().remove_tagged_through(PyString::new(py, tag).as_any())
     }
 
     fn put_many(&self, _py: Python<'_>, entries: &[NewEntry<'_, '_>]) -> PyResult<Vec<Stamp>> {

@@ -12,7 +12,7 @@ use super::absent::AbsentKeys;
 use super::shard_lock::ShardLock;
 use super::state::FlexCache;
 use super::through::Place;
-use super::tier::Tier;
+use super::tier::{Freshness, Tier};
 use crate::py::object::running_python::decref;
 use crate::py::process::clock::SystemClock;
 use crate::py::removal::removed_entries::RemovedEntries;
@@ -57,11 +57,13 @@ impl FlexCache {
         Ok(tier.is_live(place.key.py(), known)? || is_off("absence"))
     }
 
-    /// Remembers that the store has no entry, as a load with this stamp found.
-    pub(super) fn remember_absent(&self, tier: &Tier, place: &Place<'_>, stamp: Stamp) -> PyResult<()> {
-        let Some(absent) = self.absent.as_ref().filter(|_| stamp != Stamp::NONE) else { return Ok(()) };
+    /// Remembers that the store has no entry, as a load found.
+    pub(super) fn remember_absent(&self, place: &Place<'_>, freshness: Freshness) -> PyResult<()> {
+        let Some(absent) = self.absent.as_ref().filter(|_| freshness.stamp != Stamp::NONE) else {
+            return Ok(());
+        };
         let py = place.key.py();
-        let (now, freshness) = (SystemClock.now(), tier.now(stamp));
+        let now = SystemClock.now();
         let mut removed = RemovedEntries::new();
         let refused = absent.shards.find(&place.key.as_borrowed(), place.hash, |store, found| {
             let deadline = Some(now.saturating_add(absent.ttl));

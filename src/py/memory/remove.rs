@@ -17,7 +17,6 @@ use crate::py::object::key::native_eq_by_hash;
 use crate::py::object::running_python::attached;
 use crate::py::removal::removed_entries::{RemovedEntries, RemovedEntry};
 use crate::py::store::loads::{Load, LoadLease};
-use crate::py::store::shard_loads::ShardLoads;
 
 impl FlexCache {
     /// Removes the next victim and returns it; `None` if the cache is empty.
@@ -93,7 +92,7 @@ impl FlexCache {
             }
             Ok(None) => Err(missing(&key)),
             Err(Complicated) => attached(py, |py| {
-                let written = |loads: &mut ShardLoads, hash| Some(loads.written(hash, &key));
+                let written = |shard: &mut Shard, _, hash| Some(shard.loads.written(hash, &key));
                 let entry = self.remove_entry_hashed(None, key, hash, Cause::Deleted, written)?;
                 self.finish_removal(py, entry.ok_or_else(|| missing(&key))?)
             }),
@@ -143,7 +142,7 @@ impl FlexCache {
             return if may_land && may_write { self.remove_through(tier, key).map(drop) } else { Ok(()) };
         }
         let turn = self.turn(py)?;
-        let unless_written = |loads: &mut ShardLoads, _| loads.may_land(load, &[]).then(Vec::new);
+        let unless_written = |shard: &mut Shard, _, _| shard.loads.may_land(load, &[]).then(Vec::new);
         if let Some(entry) = self.remove_entry_and(key, Cause::Deleted, unless_written)? {
             self.finish_removal(py, entry)?;
         }

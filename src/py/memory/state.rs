@@ -28,6 +28,7 @@ use crate::py::process::clock::CacheClock;
 use crate::py::process::guard::Guard;
 use crate::py::process::recorder::Recorder;
 use crate::py::removal::notifier::RemovalNotifier;
+use crate::py::store::tracked_writes::TrackedWrites;
 
 /// The Python objects that the cache calls.
 pub(crate) struct Callbacks {
@@ -143,6 +144,8 @@ pub(crate) struct Setup {
     pub(super) watch: Option<Arc<Watch>>,
     pub(super) recorder: OnceLock<Arc<Recorder>>,
     pub(crate) tier: Option<TryBox<Tier>>,
+    /// Tracks the writes through the caches in front of this one, if there are any.
+    pub(super) fronts: OnceLock<Arc<TrackedWrites>>,
     /// The keys that the store is known not to have, if they are remembered.
     pub(super) absent: Option<TryBox<AbsentKeys>>,
 }

@@ -14,6 +14,7 @@ use pyo3::pybacked::PyBackedStr;
 use super::any_store::AnyStore;
 use super::core_errors::{out_of_memory, refused};
 use super::entries::missing;
+use super::lookup::Shard;
 use super::read::Purpose;
 use super::state::FlexCache;
 use super::terms::{IfPresent, Terms, WriteOutcome};
@@ -96,27 +97,30 @@ impl FlexCache {
                 return Ok(None);
             }
         }
+        let fetched = tier.asked_at();
         let loaded = tier.load(key)?;
         match (purpose, loaded.entry.is_some()) {
             (Purpose::Read, found) | (Purpose::Load, found @ true) => tier.store.count_lookup(py, found),
             (Purpose::Load, false) | (Purpose::Turn, _) => {}
         }
         if !bypassed {
-            self.keep_loaded(tier, &place, &loaded)?;
+            self.keep_loaded(tier, &place, &loaded, fetched)?;
         }
         Ok(loaded.entry)
     }
 
-    /// Keeps in memory a copy of the loaded entry, or the absence of the key.
-    fn keep_loaded(&self, tier: &Tier, place: &Place<'_>, loaded: &Loaded) -> PyResult<()> {
+    /// Keeps in memory a copy of the loaded entry, or the absence of the key. `fetched` is a time from before the load.
+    fn keep_loaded(&self, tier: &Tier, place: &Place<'_>, loaded: &Loaded, fetched: Nanos) -> PyResult<()> {
+        let freshness = Freshness { stamp: loaded.stamp, fetched };
         if let Some(entry) = &loaded.entry {
-            return self.keep_copy(tier, place, entry, loaded.stamp);
+            return self.keep_copy(tier, place, entry, freshness);
         }
         self.remove_copy(tier, place)?;
-        self.remember_absent(tier, place, loaded.stamp)
+        self.remember_absent(place, freshness)
     }
 
-    /// Completes a read that found nothing in memory with the entry that was loaded. Memory keeps a copy.
+    /// Completes a read that found nothing in memory with the entry that was loaded, by a store whose stamps alone bound
+    /// how long a copy is served. Memory keeps a copy.
     pub(super) fn read_loaded(
         &self,
         tier: &Tier,
@@ -126,20 +130,27 @@ impl FlexCache {
         let place = self.place(tier, key, self.hash(key)?)?;
         // This counts a miss of memory.
         self.read_found::<false>(place.key.as_borrowed(), place.hash, |_, _| None)?;
-        self.keep_loaded(tier, &place, &loaded)?;
+        self.keep_loaded(tier, &place, &loaded, tier.asked_at())?;
         Ok(loaded.entry)
     }
 
     /// Keeps a copy of a loaded entry.
-    fn keep_copy(&self, tier: &Tier, place: &Place<'_>, entry: &StoredEntry, stamp: Stamp) -> PyResult<()> {
+    fn keep_copy(
+        &self,
+        tier: &Tier,
+        place: &Place<'_>,
+        entry: &StoredEntry,
+        freshness: Freshness,
+    ) -> PyResult<()> {
         let value = entry.value.bind(place.key.py()).as_borrowed();
         let terms = Terms {
             deadline: self.moment(entry.seconds.map(duration::after)),
             tags: &entry.tags,
             origin: Origin::Fill,
+            freshness,
             ..Terms::new(self.weight_of(place.key.as_borrowed(), value)?, IfPresent::Replace)
         };
-        self.keep(tier, place, value, terms, stamp)
+        self.keep(tier, place, value, terms)
     }
 
     /// Keeps a copy of an entry of the store, unless its stamp shows that it must not be served. An entry
@@ -150,12 +161,11 @@ impl FlexCache {
         place: &Place<'_>,
         value: Borrowed<'_, '_, PyAny>,
         terms: Terms<'_>,
-        stamp: Stamp,
     ) -> PyResult<()> {
         let py = place.key.py();
         let fits = self.shards.of(place.hash).with(py, |store| store.fits_alone(terms.weight))?.is_ok();
-        if fits && stamp != Stamp::NONE {
-            let terms = Terms { freshness: tier.now(stamp), if_present: IfPresent::Replace, ..terms };
+        if fits && terms.freshness.stamp != Stamp::NONE {
+            let terms = Terms { if_present: IfPresent::Replace, ..terms };
             if self.write_store(place.key.as_borrowed(), value, place.hash, terms).is_ok() {
                 return self.forget_absent(place);
             }
@@ -216,7 +226,7 @@ impl FlexCache {
         if tier.store.bypasses_memory(place.key.py())? {
             return Ok(());
         }
-        match self.remove_entry_and(place.key.as_borrowed(), Cause::Deleted, |_, _| Some(Vec::new()))? {
+        match self.remove_entry_and(place.key.as_borrowed(), Cause::Deleted, |_, _, _| Some(Vec::new()))? {
             Some(entry) => self.finish_removal(place.key.py(), entry),
             None => Ok(()),
         }
@@ -252,6 +262,7 @@ impl FlexCache {
             IfPresent::Replace => PutMode::Replace,
             IfPresent::Raise | IfPresent::Keep => PutMode::Add,
         };
+        let fetched = tier.asked_at();
         let commit = cache.written(tier, &place, tier.put(entry, mode, terms.origin))?;
         if matches!(commit.result, PutResult::Present | PutResult::Discarded) {
             if commit.result == PutResult::Present {
@@ -260,7 +271,8 @@ impl FlexCache {
             }
             return Ok(false);
         }
-        Self::finish_write_through(this, tier, &place, key, value, terms, commit.result, commit.stamp)?;
+        let terms = Terms { freshness: Freshness { stamp: commit.stamp, fetched }, ..terms };
+        Self::finish_write_through(this, tier, &place, key, value, terms, commit.result)?;
         if matches!(terms.origin, Origin::Write) {
             // Discards loads that began during the write to the store, since memory keeps no copy.
             cache.discard_loads_of(&place)?;
@@ -289,7 +301,6 @@ impl FlexCache {
     }
 
     /// Completes a write in memory, after the write to the store.
-    #[expect(clippy::too_many_arguments, reason = "a write, and what came of it")]
     fn finish_write_through(
         this: &Borrowed<'_, '_, Self>,
         tier: &Tier,
@@ -298,7 +309,6 @@ impl FlexCache {
         value: Borrowed<'_, '_, PyAny>,
         terms: Terms<'_>,
         result: PutResult,
-        stamp: Stamp,
     ) -> PyResult<()> {
         let cache = this.get();
         let outcome = match result {
@@ -308,7 +318,7 @@ impl FlexCache {
             PutResult::Stored | PutResult::Inserted => WriteOutcome::Inserted,
             PutResult::Present | PutResult::Discarded => WriteOutcome::AlreadyPresent,
         };
-        cache.keep(tier, place, value, terms, stamp)?;
+        cache.keep(tier, place, value, terms)?;
         if let Some(deadline) = terms.deadline {
             cache.expect_expiry(this, deadline)?;
         }
@@ -342,6 +352,7 @@ impl FlexCache {
         for place in &places {
             cache.discard_loads_of(place)?;
         }
+        let fetched = tier.asked_at();
         let stamps = match tier.put_many(py, &entries) {
             Ok(stamps) => stamps,
             Err(error) => {
@@ -352,9 +363,10 @@ impl FlexCache {
             }
         };
         for (((entry, (.., weight)), place), stamp) in entries.iter().zip(weighed).zip(&places).zip(stamps) {
-            let terms = Terms { deadline, tags, ..Terms::new(*weight, IfPresent::Replace) };
+            let freshness = Freshness { stamp, fetched };
+            let terms = Terms { deadline, tags, freshness, ..Terms::new(*weight, IfPresent::Replace) };
             let (key, value, this) = (entry.key, entry.value, &this.as_borrowed());
-            Self::finish_write_through(this, tier, place, key, value, terms, PutResult::Stored, stamp)?;
+            Self::finish_write_through(this, tier, place, key, value, terms, PutResult::Stored)?;
             // Those that began while the store was written, where memory keeps nothing.
             cache.discard_loads_of(place)?;
         }
@@ -404,7 +416,9 @@ impl FlexCache {
         let place = self.place(tier, key, self.hash(key)?)?;
         self.discard_loads_of(&place)?;
         let bypassed = tier.store.bypasses_memory(key.py())?;
-        let live = if bypassed { None } else { self.live_copy(tier, &place)? };
+        let copy =
+            |store: &mut AnyStore, slot| (store.freshness(slot), store.value(slot).clone_ref(key.py()));
+        let live = if bypassed { None } else { self.with_live_copy(tier, &place, copy)? };
         let commit = self.written(tier, &place, tier.pop(key))?;
         self.discard_loads_of(&place)?;
         let Some(entry) = commit.result else {
@@ -413,10 +427,16 @@ impl FlexCache {
         };
         // If ours is the only write of the stripe since the copy was current, the store had the same value.
         // Otherwise another process may have replaced it.
-        let is_ours = live.is_some_and(|live| commit.stamp.is_next_after(live.stamp));
-        if is_ours && live == self.freshness(&place)? {
-            // Return the same object that memory served.
-            if let Some(copy) = self.remove_entry(place.key.as_borrowed(), Cause::Popped)? {
+        if let Some((freshness, value)) = live
+            && commit.stamp.is_next_after(freshness.stamp)
+        {
+            // Return the same object that memory served, unless another one was stored meanwhile.
+            let key = place.key.as_borrowed();
+            let unless_replaced = |shard: &mut Shard, found: Option<Slot>, hash| {
+                found.filter(|&slot| shard.value(slot).is(&value))?;
+                Some(shard.loads.written(hash, &key))
+            };
+            if let Some(copy) = self.remove_entry_and(key, Cause::Popped, unless_replaced)? {
                 return Ok(Some(copy.value));
             }
         }
@@ -530,12 +550,15 @@ impl FlexCache {
         let touched = self.written(tier, &place, tier.store.touch(key, deadline.map(seconds_until)))?;
         // If ours is the only write of the stripe since the copy was current, its value is still that of the
         // store.
-        let is_ours = before.is_some_and(|before| touched.stamp.is_next_after(before.stamp));
+        let ours = before.filter(|before| touched.stamp.is_next_after(before.stamp));
         let mut is_set = false;
-        if touched.result && is_ours {
-            let now = tier.now(touched.stamp);
+        if touched.result
+            && let Some(before) = ours
+        {
+            // The value was not read again, so the bound goes on.
+            let now = Freshness { stamp: touched.stamp, ..before };
             is_set = self.shards.find(&place.key.as_borrowed(), place.hash, |store, found| {
-                let copy = found.filter(|&slot| Some(store.freshness(slot)) == before);
+                let copy = found.filter(|&slot| store.freshness(slot) == before);
                 copy.is_some_and(|slot| {
                     store.set_deadline(slot, deadline, self.clock()).is_ok()
                         && store.set_freshness(slot, now).is_ok()

@@ -79,10 +79,9 @@ impl Tier {
         )))
     }
 
-    /// The freshness of a value that is read after this call, with a stamp of the store.
-    pub(crate) fn now(&self, stamp: Stamp) -> Freshness {
-        let fetched = if let Coherence::Within(_) = self.coherence { SystemClock.now() } else { 0 };
-        Freshness { stamp, fetched }
+    /// The time from which the bound counts for a copy of what is read or written after this call; 0 without a bound.
+    pub(crate) fn asked_at(&self) -> Nanos {
+        if let Coherence::Within(_) = self.coherence { SystemClock.now() } else { 0 }
     }
 
     /// Whether a copy may be served, if that can be decided without running Python code or waiting.

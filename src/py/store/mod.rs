@@ -14,4 +14,5 @@ pub(crate) mod seam;
 pub(crate) mod shard_loads;
 pub(crate) mod tracked;
 pub(crate) mod tracked_lease;
+pub(crate) mod tracked_writes;
 pub(crate) mod watches;

@@ -1,7 +1,7 @@
 //! A store that is an object of the user, with the methods of `flexcache_rs.Store`.
 //!
-//! The order in which its writes take effect is unknown. So each write holds a ticket of its stripe of keys,
-//! and a write that overlapped another one of its stripe leaves no copy in memory.
+//! The order in which its writes take effect is unknown. So a write leaves no copy in memory if another one of its stripe
+//! of keys was in flight meanwhile.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -17,6 +17,7 @@ use pyo3::types::PyTuple;
 use super::lease::{Lease, LeaseAnswer, LeaseRequest};
 use super::rule_switch::is_off;
 use super::seam::{Coherence, Commit, Equality, Loaded, NewEntry, PutMode, PutResult, Store, StoredEntry};
+use super::tracked_writes::TrackedWrites;
 use super::watches::{Watch, Watches};
 use crate::py::object::argument::wrong_type;
 use crate::py::object::integer::shown;
@@ -38,44 +39,6 @@ pub(super) fn is_closed(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(closed.is_some_and(|closed| closed.extract().unwrap_or(false)))
 }
 
-/// The number of stripes by which overlapping writes are detected. A write that may concern any key takes a
-/// ticket of each.
-const TICKET_STRIPES: usize = 64;
-
-/// The numbers of writes of one stripe that have begun and that are in progress.
-#[derive(Debug, Default)]
-struct Stripe {
-    begun: AtomicU64,
-    active: AtomicU64,
-}
-
-/// A write in progress.
-struct Ticket<'a> {
-    stripe: &'a Stripe,
-    number: u64,
-    began_alone: bool,
-}
-
-impl<'a> Ticket<'a> {
-    fn take(stripe: &'a Stripe) -> Self {
-        let began_alone = stripe.active.fetch_add(1, Ordering::SeqCst) == 0;
-        let number = stripe.begun.fetch_add(1, Ordering::SeqCst) + 1;
-        Self { stripe, number, began_alone }
-    }
-
-    /// Whether no other write has overlapped this one so far. A write that begins later invalidates the
-    /// stamps that were taken before.
-    fn is_alone(&self) -> bool {
-        self.began_alone && self.stripe.begun.load(Ordering::SeqCst) == self.number
-    }
-}
-
-impl Drop for Ticket<'_> {
-    fn drop(&mut self) {
-        self.stripe.active.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
 /// The effect of a write on the loads of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -93,8 +56,7 @@ type ObjectsEntry<'py> = (Py<PyAny>, Option<f64>, Bound<'py, PyAny>);
 /// The store for an object of the user.
 pub(crate) struct ObjectStore {
     object: Py<PyAny>,
-    tracker: Tracker,
-    stripes: [Stripe; TICKET_STRIPES],
+    tracker: Arc<TrackedWrites>,
     /// The loads of the caches in front of it.
     watches: Arc<Watches>,
     /// Whether a cache must see the writes of others, so that `version()` has to be called.
@@ -162,9 +124,7 @@ impl ObjectStore {
         }
         Ok(Self {
             object: object.clone().unbind(),
-            tracker: Tracker::new(),
-            stripes: [const { Stripe { begun: AtomicU64::new(0), active: AtomicU64::new(0) } };
-                TICKET_STRIPES],
+            tracker: TrackedWrites::new(object.py()),
             watches: Arc::default(),
             has_version: AtomicBool::new(false),
             known_version: AtomicU64::new(0),
@@ -226,17 +186,10 @@ impl ObjectStore {
         let stripe = Tracker::stripe_of(hash);
         self.ask_version(py)?;
         let before = self.known_version.load(Ordering::Acquire);
-        let ticket = Ticket::take(&self.stripes[stripe % TICKET_STRIPES]);
         if kind == Kind::Replaces {
             self.watches.written(key, hash)?;
         }
-        if !is_off("epoch_before_commit") {
-            self.tracker.invalidate(stripe);
-        }
-        let written = self.callee(py).and_then(write);
-        if !is_off("epoch_after_commit") {
-            self.tracker.invalidate(stripe);
-        }
+        let (written, stamp) = self.tracker.run(stripe, || self.callee(py).and_then(write));
         let result = written?;
         let has_written = has_written(&result);
         if kind == Kind::Replaces || (kind == Kind::Lands && has_written) {
@@ -251,8 +204,6 @@ impl ObjectStore {
                 let _ = known.compare_exchange(before, after, success, failure);
             }
         }
-        let stamp = self.tracker.stamp(stripe);
-        let stamp = if ticket.is_alone() { stamp } else { Stamp::NONE };
         Ok(Commit { result, stamp })
     }
 
@@ -264,26 +215,23 @@ impl ObjectStore {
         discard: impl Fn() -> PyResult<()>,
         write: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<R>,
     ) -> PyResult<R> {
-        let tickets: Vec<_> = self.stripes.iter().map(Ticket::take).collect();
         discard()?;
-        self.tracker.start_generation();
+        let writing = self.tracker.write_all();
         let written = self.callee(py).and_then(write);
-        self.tracker.start_generation();
+        drop(writing);
         discard()?;
-        drop(tickets);
         written
     }
 
-    /// Runs `writes` in one transaction, if the store has transactions. Copies that were made meanwhile are
-    /// not served afterwards, since it is unknown at which point of the transaction they were read.
+    /// Runs `writes` in one transaction, if the store has transactions. All of them take effect at its end, so each is
+    /// in flight until then.
     fn transact(&self, py: Python<'_>, writes: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
         if !self.has("transact") {
             return writes();
         }
         let transaction = self.callee(py)?.call_method0(intern!(py, "transact"))?;
-        let written = inside(&transaction, writes);
-        self.tracker.start_generation();
-        written
+        let _writing = self.tracker.write_all();
+        inside(&transaction, writes)
     }
 
     /// What a method of the object has found.
@@ -459,10 +407,6 @@ impl Store for ObjectStore {
             }
             Ok(())
         })?;
-        if self.has("transact") {
-            // The stamps were taken before the commit.
-            stamps.fill(Stamp::NONE);
-        }
         Ok(stamps)
     }
 

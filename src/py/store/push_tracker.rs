@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 
 use crate::py::process::clock::SystemClock;
+use crate::py::process::fork::{self, Forkable};
 
 /// Which copies of a server's entries may still be served.
 ///
@@ -15,11 +16,25 @@ use crate::py::process::clock::SystemClock;
 #[pyclass(frozen, module = "flexcache_rs._core", name = "PushTracker")]
 pub(crate) struct TrackerHandle(pub(crate) Arc<PushTracker>);
 
+impl Forkable for PushTracker {
+    fn before_fork(&self) -> bool {
+        false
+    }
+
+    fn after_fork_in_parent(&self) {}
+
+    fn after_fork_in_child(&self) {
+        self.forget_writes();
+    }
+}
+
 #[pymethods]
 impl TrackerHandle {
     #[new]
-    fn new(copies: usize) -> Self {
-        Self(Arc::new(PushTracker::new(copies)))
+    fn new(py: Python<'_>, copies: usize) -> Self {
+        let tracker = Arc::new(PushTracker::new(copies));
+        fork::register(py, &tracker);
+        Self(tracker)
     }
 
     /// The time in nanoseconds, as `believe_until` takes it.
@@ -67,10 +82,11 @@ impl TrackerHandle {
 
     /// Around a write of these keys: what is read of them meanwhile is not kept.
     fn write(&self, keys: Vec<PyBackedBytes>) -> WriteInFlight {
+        let forgotten = self.0.forgotten();
         for key in &keys {
             self.0.begin_write(key);
         }
-        WriteInFlight { tracker: Arc::clone(&self.0), keys, has_ended: AtomicBool::new(false) }
+        WriteInFlight { tracker: Arc::clone(&self.0), keys, forgotten, has_ended: AtomicBool::new(false) }
     }
 
     /// Something was written to any number of keys.
@@ -94,6 +110,8 @@ impl TrackerHandle {
 pub(crate) struct WriteInFlight {
     tracker: Arc<PushTracker>,
     keys: Vec<PyBackedBytes>,
+    /// What [`PushTracker::forgotten`] was: a forked child forgets the writes in flight, and yet drops this.
+    forgotten: u32,
     has_ended: AtomicBool,
 }
 
@@ -102,7 +120,10 @@ impl WriteInFlight {
     /// The write has ended, or what comes of it is unknown.
     fn end(&self) {
         if !self.has_ended.swap(true, Ordering::Relaxed) {
-            self.keys.iter().for_each(|key| self.tracker.end_write(key));
+            let is_forgotten = self.tracker.forgotten() != self.forgotten;
+            for key in &self.keys {
+                if is_forgotten { self.tracker.invalidate(key) } else { self.tracker.end_write(key) }
+            }
         }
     }
 
