@@ -58,6 +58,28 @@ class OfAnyResult(Protocol[R_co]):
         ...
 
 
+# mypy takes a result that it does not solve for Never, and reports nothing of what follows such a call. A class fits
+# this protocol only then: no other type of a result is both a `str` and an `int`.
+class AddsTo(Protocol[First_contra]):
+    """What can be added to something of this type."""
+
+    def __add__(self, other: First_contra, /) -> Any:
+        """Add something."""
+        ...
+
+
+class OfUnknownResult(Protocol[First_contra]):
+    """Any object, if Never is the type of the result."""
+
+    def __str__(self) -> AddsTo[First_contra]:  # type: ignore[override]
+        """Have the method that all objects have."""
+        ...
+
+    def __sizeof__(self) -> AddsTo[First_contra]:  # type: ignore[override]
+        """Have the method that all objects have."""
+        ...
+
+
 # pyright compares the type of a decorated method with that in a subclass, including the parameter `self`, whose types
 # differ. For pyright, a decorated method therefore has a type without that parameter. mypy compares methods as
 # instances have them. It gives up where an Any makes a function fit several overloads. For mypy, therefore, no function

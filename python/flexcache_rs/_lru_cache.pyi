@@ -9,6 +9,7 @@ from flexcache_rs._first_parameter import (
     ClassMethod,
     Method,
     OfAnyResult,
+    OfUnknownResult,
     Takes,
     TakesClass,
     TakesSelf,
@@ -53,11 +54,19 @@ class _LruCacheWrapper(Generic[_P, _R_co]):
     @overload
     def __get__(self: TakesClass[_Q, Anything], instance: object, owner: type[_T], /) -> _Unknown[_Q, _T]: ...
     @overload
+    def __get__(
+        self: TakesClass[_Q, _R], instance: object, owner: type[OfUnknownResult[_R]], /
+    ) -> _Unknown[_Q, Any]: ...
+    @overload
     def __get__(self, instance: None, owner: Any = None, /) -> _OfClass[_P, _R_co]: ...
     @overload
     def __get__(self: TakesSelf[_Q, _R], instance: object, owner: type[OfAnyResult[_R]], /) -> _Bound[_Q, _R]: ...
     @overload
     def __get__(self: TakesSelf[_Q, Anything], instance: _T, owner: Any = None, /) -> _Unknown[_Q, _T]: ...
+    @overload
+    def __get__(
+        self: TakesSelf[_Q, _R], instance: object, owner: type[OfUnknownResult[_R]], /
+    ) -> _Unknown[_Q, Any]: ...
     @overload
     def __get__(self: TakesSelf[_Q, _R], instance: object, owner: Any = None, /) -> _Bound[_Q, _R]: ...
     @overload

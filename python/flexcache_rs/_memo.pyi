@@ -3,7 +3,7 @@ from functools import _CacheInfo  # pyright: ignore[reportPrivateUsage]
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload, type_check_only
 
 from flexcache_rs import _core
-from flexcache_rs._first_parameter import Anything, OfAnyResult, Takes, TakesClass, TakesSelf
+from flexcache_rs._first_parameter import Anything, OfAnyResult, OfUnknownResult, Takes, TakesClass, TakesSelf
 from flexcache_rs._lru_cache import _Parameters  # pyright: ignore[reportPrivateUsage]
 
 _P = ParamSpec("_P")
@@ -70,6 +70,10 @@ class MemoizedFunction(Memo[_P, _R_co], Generic[_P, _R_co]):
     def __get__(self: TakesClass[_Q, Anything], instance: object, owner: type[_T], /) -> _Unknown[_Q, _T]: ...
     @overload
     def __get__(
+        self: TakesClass[_Q, _R], instance: object, owner: type[OfUnknownResult[_R]], /
+    ) -> _Unknown[_Q, Any]: ...
+    @overload
+    def __get__(
         self: TakesClass[_Q, Coroutine[Any, Any, _R]], instance: object, owner: type[OfAnyResult[_R]], /
     ) -> _OfClass[Concatenate[type[Any], _Q], _R_co]: ...
     @overload
@@ -82,6 +86,10 @@ class MemoizedFunction(Memo[_P, _R_co], Generic[_P, _R_co]):
     def __get__(self: TakesSelf[_Q, _R], instance: object, owner: type[OfAnyResult[_R]], /) -> BoundMethod[_Q, _R]: ...
     @overload
     def __get__(self: TakesSelf[_Q, Anything], instance: _T, owner: Any = None, /) -> _Unknown[_Q, _T]: ...
+    @overload
+    def __get__(
+        self: TakesSelf[_Q, _R], instance: object, owner: type[OfUnknownResult[_R]], /
+    ) -> _Unknown[_Q, Any]: ...
     @overload
     def __get__(
         self: TakesSelf[_Q, Coroutine[Any, Any, _R]], instance: object, owner: type[OfAnyResult[_R]], /

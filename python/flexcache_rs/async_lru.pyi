@@ -7,6 +7,7 @@ from flexcache_rs._first_parameter import (
     ClassMethod,
     Method,
     OfAnyResult,
+    OfUnknownResult,
     Takes,
     TakesClass,
     TakesSelf,
@@ -59,6 +60,10 @@ class _CachedCoroutine(_Attributes, Generic[_P, _R_co]):
         self: TakesClass[_Q, Coroutine[Any, Any, Anything]], instance: object, owner: type[_T]
     ) -> _Unknown[_Q, _T]: ...
     @overload
+    def __get__(
+        self: TakesClass[_Q, Coroutine[Any, Any, _R]], instance: object, owner: type[OfUnknownResult[_R]]
+    ) -> _Unknown[_Q, Any]: ...
+    @overload
     def __get__(self, instance: None, owner: Any = None) -> _OfClass[_P, _R_co]: ...
     @overload
     def __get__(
@@ -68,6 +73,10 @@ class _CachedCoroutine(_Attributes, Generic[_P, _R_co]):
     def __get__(
         self: TakesSelf[_Q, Coroutine[Any, Any, Anything]], instance: _T, owner: Any = None
     ) -> _Unknown[_Q, _T]: ...
+    @overload
+    def __get__(
+        self: TakesSelf[_Q, Coroutine[Any, Any, _R]], instance: object, owner: type[OfUnknownResult[_R]]
+    ) -> _Unknown[_Q, Any]: ...
     @overload
     def __get__(
         self: TakesSelf[_Q, Coroutine[Any, Any, _R]], instance: object, owner: Any = None

@@ -10,6 +10,7 @@ from flexcache_rs._first_parameter import (
     ClassMethod,
     Method,
     OfAnyResult,
+    OfUnknownResult,
     Takes,
     TakesClass,
     TakesSelf,
@@ -37,7 +38,6 @@ _Q = ParamSpec("_Q")
 _R = TypeVar("_R")
 _R_co = TypeVar("_R_co", covariant=True)
 _F_co = TypeVar("_F_co", bound=Callable[..., Any], covariant=True)
-_S = TypeVar("_S")
 _T = TypeVar("_T")
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -246,11 +246,19 @@ class _CachedFunction(_Attributes, Generic[_P, _R_co]):
     @overload
     def __get__(self: TakesClass[_Q, Anything], instance: object, owner: type[_T]) -> _Unknown[_Q, _T]: ...
     @overload
+    def __get__(
+        self: TakesClass[_Q, _R], instance: object, owner: type[OfUnknownResult[_R]]
+    ) -> _Unknown[_Q, Any]: ...
+    @overload
     def __get__(self, instance: None, owner: Any = None) -> _OfClass[_P, _R_co]: ...
     @overload
     def __get__(self: TakesSelf[_Q, _R], instance: object, owner: type[OfAnyResult[_R]]) -> _CachedFunction[_Q, _R]: ...
     @overload
     def __get__(self: TakesSelf[_Q, Anything], instance: _T, owner: Any = None) -> _Unknown[_Q, _T]: ...
+    @overload
+    def __get__(
+        self: TakesSelf[_Q, _R], instance: object, owner: type[OfUnknownResult[_R]]
+    ) -> _Unknown[_Q, Any]: ...
     @overload
     def __get__(self: TakesSelf[_Q, _R], instance: object, owner: Any = None) -> _CachedFunction[_Q, _R]: ...
     @overload
@@ -321,14 +329,6 @@ class _ClassMethodUnderCached(_Attributes, Generic[_F_co]):
     ) -> _CachedFunction[_P, _R]: ...
 
 @type_check_only
-class _CachedMethod(Generic[_S, _P, _R]):
-    __wrapped__: Callable[Concatenate[_S, _P], _R]
-    @overload
-    def __get__(self, instance: None, owner: Any = None) -> Callable[Concatenate[_S, _P], _R]: ...
-    @overload
-    def __get__(self, instance: object, owner: Any = None) -> _CachedFunction[_P, _R]: ...
-
-@type_check_only
 class _Decorator(Protocol):
     @overload
     def __call__(self, function: Method[_T, _P, _R], /) -> _MethodUnderCached[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
@@ -342,7 +342,7 @@ class _MethodDecorator(Protocol):
     @overload
     def __call__(self, method: Method[_T, _P, _R], /) -> _MethodUnderCached[Callable[_P, _R]]: ...  # pyright: ignore[reportOverlappingOverload]
     @overload
-    def __call__(self, method: Callable[Concatenate[_S, _P], _R], /) -> _CachedMethod[_S, _P, _R]: ...
+    def __call__(self, method: Callable[_P, _R], /) -> _CachedFunction[_P, _R]: ...
 
 def cached(
     cache: MutableMapping[Any, Any] | Any,

@@ -73,6 +73,8 @@ __all__ = [
     "throttle",
 ]
 
+__version__ = "5.6.3"
+"""The version of python-diskcache whose interface this is."""
 
 _OF_RECIPES = frozenset(("Averager", "BoundedSemaphore", "Lock", "RLock", "barrier", "memoize_stampede", "throttle"))
 _OF_SERIALIZERS = frozenset(

@@ -43,6 +43,7 @@ from flexcache_rs.disk.format import (
 from flexcache_rs.disk.memoize import args_to_key, full_name
 from flexcache_rs.disk.mixins import CacheMixin
 from flexcache_rs.disk.network import SETTINGS, NetworkFilesystemWarning, filesystem_of
+from flexcache_rs.disk.overridden import OF_CACHE, follow_overrides
 from flexcache_rs.disk.query import QueryMixin
 
 TYPE_CHECKING = False
@@ -133,6 +134,10 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
 
     default_settings: ClassVar[dict[str, Any]] = DEFAULT_SETTINGS
     """Settings of a new directory."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        follow_overrides(cls, Cache, OF_CACHE)
 
     def __init__(
         self,

@@ -24,6 +24,7 @@ from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.checks import whole
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.disk.core import Cache
+from flexcache_rs.disk.overridden import OF_MAPPING, follow_overrides
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Deque(Sequence["Any"]):
     ) -> None:
         self._maxlen = _length(maxlen)
         self._cache = Cache(directory, eviction_policy="none")
-        self.extend(iterable)
+        self._extend(iterable)
 
     @classmethod
     def fromcache(cls, cache: Cache, iterable: Iterable[Any] = (), maxlen: float | None = None) -> Self:
@@ -93,7 +94,7 @@ class Deque(Sequence["Any"]):
         self = cls.__new__(cls)
         self._cache = _checked(cache)
         self._maxlen = _length(maxlen)
-        self.extend(iterable)
+        self._extend(iterable)
         return self
 
     @property
@@ -198,7 +199,7 @@ class Deque(Sequence["Any"]):
         self.__init__(directory=directory, maxlen=maxlen)  # type: ignore[misc]
 
     def __iadd__(self, iterable: Iterable[Any]) -> Self:
-        self.extend(iterable)
+        self._extend(iterable)
         return self
 
     def append(self, value: Any) -> None:
@@ -225,16 +226,19 @@ class Deque(Sequence["Any"]):
     def extend(self, iterable: Iterable[Any]) -> None:
         """Add each value at the right end."""
         for value in each("iterable", iterable, "an iterable"):
-            self.append(value)
+            self._append(value)
 
     def extendleft(self, iterable: Iterable[Any]) -> None:
         """Add each value at the left end. The values are then in reverse order."""
         for value in each("iterable", iterable, "an iterable"):
-            self.appendleft(value)
+            self._appendleft(value)
 
     def clear(self) -> None:
         """Remove everything."""
         self._cache.clear(retry=True)
+
+    # What the other calls are made of, whatever a subclass overrides.
+    _append, _appendleft, _extend, _clear = append, appendleft, extend, clear
 
     def copy(self) -> Self:
         """Return another object over the same directory."""
@@ -311,8 +315,8 @@ class Deque(Sequence["Any"]):
         """Reverse the order."""
         with self._cache.transact(retry=True):
             values = list(reversed(self))
-            self.clear()
-            self.extend(values)
+            self._clear()
+            self._extend(values)
 
     def rotate(self, steps: Any = 1) -> None:
         """Move this number of values from the right end to the left end.
@@ -332,7 +336,7 @@ class Deque(Sequence["Any"]):
         length = len(self._cache)
         if not length:
             return
-        take, give = (self._pop, self.appendleft) if steps >= 0 else (self._popleft, self.append)
+        take, give = (self._pop, self._appendleft) if steps >= 0 else (self._popleft, self._append)
         for _ in range(abs(steps) % length):
             try:
                 value = take()
@@ -362,6 +366,10 @@ class StoredMapping(MutableMapping["Any", "Any"]):
     _cache: Any
 
     _update = MutableMapping["Any", "Any"].update
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        follow_overrides(cls, StoredMapping, OF_MAPPING)
 
     @property
     def directory(self) -> str:

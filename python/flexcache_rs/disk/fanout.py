@@ -19,6 +19,7 @@ from flexcache_rs.disk.deque_index import Deque, Index
 from flexcache_rs.disk.directory import path_of, prepare_directory
 from flexcache_rs.disk.format import DEFAULT_SETTINGS
 from flexcache_rs.disk.mixins import CacheMixin
+from flexcache_rs.disk.overridden import OF_FANOUT, follow_overrides
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,6 +73,10 @@ class FanoutCache(CacheMixin):
     """
 
     _class_of_shards: ClassVar[type[Cache]] = Cache
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        follow_overrides(cls, FanoutCache, OF_FANOUT)
 
     def __init__(
         self,

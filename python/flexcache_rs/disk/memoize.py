@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         ClassMethod,
         Method,
         OfAnyResult,
+        OfUnknownResult,
         Takes,
         TakesClass,
         TakesSelf,
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     T = TypeVar("T")
     F_co = TypeVar("F_co", bound=Callable[..., Any], covariant=True)
 
-    class Memoized(Protocol[P, R_co]):
+    # mypy finds that a result of Never has another overload than other results.
+    class Memoized(Protocol[P, R_co]):  # type: ignore[misc]
         """A function whose results are stored."""
 
         @property
@@ -56,6 +58,11 @@ if TYPE_CHECKING:
         def __get__(self: TakesClass[Q, Anything], instance: object, owner: type[T], /) -> MemoizedUnknown[Q, T]: ...
 
         @overload
+        def __get__(
+            self: TakesClass[Q, R], instance: object, owner: type[OfUnknownResult[R]], /
+        ) -> MemoizedUnknown[Q, Any]: ...
+
+        @overload
         def __get__(self, instance: None, owner: Any = None, /) -> MemoizedOfClass[P, R_co]: ...
 
         @overload
@@ -63,6 +70,11 @@ if TYPE_CHECKING:
 
         @overload
         def __get__(self: TakesSelf[Q, Anything], instance: object, owner: type[T], /) -> MemoizedUnknown[Q, T]: ...
+
+        @overload
+        def __get__(
+            self: TakesSelf[Q, R], instance: object, owner: type[OfUnknownResult[R]], /
+        ) -> MemoizedUnknown[Q, Any]: ...
 
         @overload
         def __get__(self: TakesSelf[Q, R], instance: object, owner: Any = None, /) -> Memoized[Q, R]: ...
@@ -105,7 +117,7 @@ if TYPE_CHECKING:
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
             """The stored result, or that of the method."""
 
-    class MemoizedOfClass(Memoized[P, R_co], Protocol[P, R_co]):
+    class MemoizedOfClass(Memoized[P, R_co], Protocol[P, R_co]):  # type: ignore[misc]
         """What a class has under the name. A class method gets the class, and the others all of their arguments."""
 
         @overload

@@ -1,0 +1,163 @@
+"""Subclasses whose overrides other calls use, as with python-diskcache."""
+
+from __future__ import annotations
+
+import io
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from scale import may_skip
+
+from flexcache_rs import disk, diskcache_rs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LIBRARIES = ["flexcache_rs.disk", "diskcache"]
+
+
+@pytest.fixture(params=LIBRARIES)
+def library(request: pytest.FixtureRequest) -> Any:
+    if may_skip(request.param, find_spec(request.param)):
+        pytest.skip(f"{request.param} is not installed")
+    return import_module(request.param)
+
+
+def test_a_cache_that_notes_its_calls(library: Any, tmp_path: Path) -> None:
+    """Every call that is made of an overridden one notes that one."""
+    notes: list[Any] = []
+
+    class Noting(library.Cache):  # type: ignore[misc]
+        def set(self, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
+            notes.append(("set", key))
+            return super().set(key, value, *args, **kwargs)
+
+        def get(self, key: Any, *args: Any, **kwargs: Any) -> Any:
+            notes.append(("get", key))
+            return super().get(key, *args, **kwargs)
+
+        def incr(self, key: Any, delta: int = 1, *args: Any, **kwargs: Any) -> Any:
+            notes.append(("incr", key, delta))
+            return super().incr(key, delta, *args, **kwargs)
+
+        def __delitem__(self, key: Any, retry: bool = True) -> Any:
+            del retry
+            notes.append(("delete", key))
+            return super().__delitem__(key)
+
+    with Noting(str(tmp_path)) as cache:
+        cache["a"] = 1
+        assert cache["a"] == 1
+        with pytest.raises(KeyError, match="absent"):
+            cache["absent"]
+        assert (cache.decr("a", 3), cache.decr("a"), cache.decr("b", default=5)) == (-2, -3, 4)
+        cache.set("file", io.BytesIO(b"content"), read=True)
+        with cache.read("file") as file:
+            assert file.read() == b"content"
+        with pytest.raises(KeyError, match="absent"):
+            cache.read("absent")
+        assert (cache.delete("a"), cache.delete("a", retry=True), "a" in cache) == (True, False, False)
+        double = cache.memoize("double")(lambda number: 2 * number)
+        assert (double(2), double(2)) == (4, 4)
+        call = double.__cache_key__(2)
+    assert notes == [
+        *(("set", "a"), ("get", "a"), ("get", "absent")),
+        *(("incr", "a", -3), ("incr", "a", -1), ("incr", "b", -1)),
+        *(("set", "file"), ("get", "file"), ("get", "absent"), ("delete", "a"), ("delete", "a")),
+        *(("get", call), ("set", call), ("get", call)),
+    ]
+
+
+def test_an_override_in_a_mixin_or_a_base(library: Any, tmp_path: Path) -> None:
+    """Is used by all classes below it, and a call that a class overrides itself stays."""
+
+    class Upper:
+        def get(self, key: Any, default: Any = None, **options: Any) -> Any:
+            value = super().get(key, default, **options)  # type: ignore[misc]
+            return value.upper() if isinstance(value, str) else value
+
+    class Base(Upper, library.Cache):  # type: ignore[misc]
+        pass
+
+    class Derived(Base):
+        def __getitem__(self, key: Any) -> Any:
+            return f"<{super().__getitem__(key)}>"
+
+    for kind, expected in ((Base, "X"), (Derived, "<X>")):
+        with kind(str(tmp_path)) as cache:
+            cache["a"] = "x"
+            assert cache["a"] == expected
+
+
+def test_read_of_a_fanout_cache(library: Any, tmp_path: Path) -> None:
+    """Goes through get."""
+
+    class Noting(library.FanoutCache):  # type: ignore[misc]
+        def get(self, key: Any, *args: Any, **kwargs: Any) -> Any:
+            notes.append(key)
+            return super().get(key, *args, **kwargs)
+
+    notes: list[Any] = []
+    with Noting(str(tmp_path), shards=1) as cache:
+        cache.set("file", io.BytesIO(b"content"), read=True)
+        with cache.read("file") as file:
+            assert file.read() == b"content"
+        with pytest.raises(KeyError, match="absent"):
+            cache.read("absent")
+        cache["a"] = 1
+        assert cache["a"] == 1
+    assert notes == ["file", "absent"]
+
+
+def test_an_index_with_values_for_absent_keys(library: Any, tmp_path: Path) -> None:
+    """Contains them, like any `Mapping`."""
+
+    class Counts(library.Index):  # type: ignore[misc]
+        def __getitem__(self, key: Any) -> Any:
+            return super().__getitem__(key) if len(self) and key == "a" else 0
+
+    counts = Counts(str(tmp_path), {"a": 1})
+    assert (counts["a"], counts["b"], counts.get("b", 5), "b" in counts, "b" in counts.keys()) == (1, 0, 0, True, True)
+    assert list(counts) == ["a"]
+    counts.cache.close()
+
+
+def test_a_deque_that_stores_through_another_call(library: Any, tmp_path: Path) -> None:
+    """No call is made of a call that a subclass may override, so none calls itself."""
+
+    class Circular(library.Deque):  # type: ignore[misc]
+        def append(self, value: Any) -> None:
+            self.extend([value])
+
+        def appendleft(self, value: Any) -> None:
+            self.extendleft([value])
+
+        def extend(self, iterable: Any) -> None:
+            self += iterable
+
+        def clear(self) -> None:
+            self.reverse()
+
+    deque = Circular([1, 2], str(tmp_path))
+    deque.append(3)
+    deque.appendleft(0)
+    deque.rotate()
+    deque.clear()
+    copy = deque.copy()
+    assert list(deque) == list(copy) == [2, 1, 0, 3]
+    for one in (deque, copy):
+        one.cache.close()
+
+
+CALLS = {"__getitem__", "__setitem__", "read", "decr", "delete"}
+
+
+@pytest.mark.parametrize("kind", [disk.Cache, disk.FanoutCache, diskcache_rs.Cache, diskcache_rs.FanoutCache])
+def test_calls_stay_native_unless_what_they_use_is_overridden(kind: Any) -> None:
+    """The classes that this package derives are not subclasses of a user."""
+    plain = type("Plain", (kind,), {"more": lambda _self: 1})
+    gets = type("Gets", (kind,), {"get": lambda _self, _key, **_options: 1})
+    assert CALLS.isdisjoint(vars(plain))
+    assert CALLS & set(vars(gets)) == ({"read"} if issubclass(kind, disk.FanoutCache) else {"read", "__getitem__"})
