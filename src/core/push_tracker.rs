@@ -25,6 +25,14 @@
 //! A program may still want the last value that was known, while the server cannot be reached: see
 //! [`is_last_known`](PushTracker::is_last_known).
 //!
+//! # Memory
+//!
+//! A hit looks at the word of its key's stripe. There are so many stripes that the words of the keys in use would each
+//! be in a line of the processor's memory of its own, and in a page of its own. So a stripe gets its word when it is
+//! first used, and the words of keys that were first read one after another are beside each other.
+//!
+//! # Staleness
+//!
 //! One connection brings pushes and answers in order. So the answer to a command that was sent at time T
 //! shows that the push of every write before T has arrived, and copies may be served until T plus the allowed
 //! staleness.
@@ -58,7 +66,11 @@ pub struct PushTracker {
     known_since: AtomicU64,
     /// Copies are served before this moment; 0 while there are no pushes.
     valid_until: AtomicU64,
-    stripes: Box<[AtomicU32]>,
+    /// For each stripe, which of the words it has, counted from 1; 0 until it is first used. It then stays.
+    places: Box<[AtomicU32]>,
+    words: Box<[AtomicU32]>,
+    /// How many words were given to stripes.
+    given: AtomicU32,
     /// The number of times that the writes in flight were forgotten.
     forgotten: AtomicU32,
 }
@@ -67,7 +79,7 @@ impl PushTracker {
     /// A tracker for about `copies` copies. None is served until [`believe_until`](Self::believe_until) is
     /// called.
     ///
-    /// It takes 64 bytes for each copy, at most 4 MiB. Then a write to another key invalidates at most one
+    /// It takes 128 bytes for each copy, at most 8 MiB. Then a write to another key invalidates at most one
     /// copy of a thousand.
     #[must_use]
     pub fn new(copies: usize) -> Self {
@@ -76,9 +88,34 @@ impl PushTracker {
             generation: AtomicU64::new(1),
             known_since: AtomicU64::new(1),
             valid_until: AtomicU64::new(0),
-            stripes: (0..stripes).map(|_| AtomicU32::new(0)).collect(),
+            places: (0..stripes).map(|_| AtomicU32::new(0)).collect(),
+            words: (0..stripes).map(|_| AtomicU32::new(0)).collect(),
+            given: AtomicU32::new(0),
             forgotten: AtomicU32::new(0),
         }
+    }
+
+    /// The index of the word of a key's stripe.
+    fn word_of(&self, key: &[u8]) -> usize {
+        let place = &self.places[self.stripe_of(key)];
+        let found = match place.load(Ordering::Relaxed) {
+            0 => {
+                // Threads that do this at the same time for one stripe agree on the word of the first. Those of the
+                // others stay unused, and in the end some stripes may have to share a word, as keys share a stripe.
+                let next = self.given.fetch_add(1, Ordering::Relaxed) % self.most_words() + 1;
+                match place.compare_exchange(0, next, Ordering::Relaxed, Ordering::Relaxed) {
+                    Ok(_) => next,
+                    Err(found) => found,
+                }
+            }
+            found => found,
+        };
+        found as usize - 1
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "it is at most 1 << STRIPE_BITS")]
+    fn most_words(&self) -> u32 {
+        self.words.len() as u32
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "the low bits are what is wanted")]
@@ -86,21 +123,21 @@ impl PushTracker {
         // FNV-1a. Keys that collide invalidate copies too early, and never too late.
         let mix = |hash: u64, &byte: &u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         let hash = key.iter().fold(0xcbf2_9ce4_8422_2325, mix);
-        (hash ^ hash >> 32) as usize & (self.stripes.len() - 1)
+        (hash ^ hash >> 32) as usize & (self.places.len() - 1)
     }
 
     /// The stamp for a value that is read of a key after this call; [`Stamp::NONE`] while this process writes
     /// the key.
     #[must_use]
     pub fn stamp(&self, key: &[u8]) -> Stamp {
-        let stripe = self.stripe_of(key);
+        let at = self.word_of(key);
         let generation = self.generation.load(Ordering::Acquire);
-        let word = self.stripes[stripe].load(Ordering::Acquire);
+        let word = self.words[at].load(Ordering::Acquire);
         if !word.is_multiple_of(EPOCH) {
             return Stamp::NONE;
         }
         let epoch = u64::from(word / EPOCH);
-        Stamp::from_bits(generation << (EPOCH_BITS + STRIPE_BITS) | epoch << STRIPE_BITS | stripe as u64)
+        Stamp::from_bits(generation << (EPOCH_BITS + STRIPE_BITS) | epoch << STRIPE_BITS | at as u64)
     }
 
     /// Whether no write to the key is known since the stamp was taken, and the pushes have not stopped since
@@ -110,7 +147,7 @@ impl PushTracker {
     #[expect(clippy::cast_possible_truncation, reason = "a few bits")]
     pub fn is_unchanged(&self, stamp: Stamp) -> bool {
         let bits = stamp.bits();
-        let Some(word) = self.stripes.get((bits & low(STRIPE_BITS)) as usize) else { return false };
+        let Some(word) = self.words.get((bits & low(STRIPE_BITS)) as usize) else { return false };
         let now = self.generation.load(Ordering::Acquire) << EPOCH_BITS
             | u64::from(word.load(Ordering::Acquire) / EPOCH);
         now & low(64 - STRIPE_BITS) == bits >> STRIPE_BITS && stamp != Stamp::NONE
@@ -123,7 +160,7 @@ impl PushTracker {
     #[expect(clippy::cast_possible_truncation, reason = "a few bits")]
     pub fn is_last_known(&self, stamp: Stamp) -> bool {
         let bits = stamp.bits();
-        let Some(word) = self.stripes.get((bits & low(STRIPE_BITS)) as usize) else { return false };
+        let Some(word) = self.words.get((bits & low(STRIPE_BITS)) as usize) else { return false };
         let now = self.generation.load(Ordering::Acquire);
         // The stamp has only the low bits of its generation, so they are compared as an age.
         let age = now.wrapping_sub(bits >> (EPOCH_BITS + STRIPE_BITS)) & low(64 - EPOCH_BITS - STRIPE_BITS);
@@ -164,7 +201,7 @@ impl PushTracker {
     }
 
     fn advance(&self, key: &[u8], by: u32) {
-        let word = self.stripes[self.stripe_of(key)].fetch_add(by, Ordering::AcqRel).wrapping_add(by);
+        let word = self.words[self.word_of(key)].fetch_add(by, Ordering::AcqRel).wrapping_add(by);
         if (word / EPOCH).is_multiple_of(LONG_EPOCH) {
             self.start_generation();
         }
@@ -184,7 +221,7 @@ impl PushTracker {
     /// In a forked child: the threads whose writes were in flight do not exist here. No other thread uses the tracker.
     pub fn forget_writes(&self) {
         self.forgotten.fetch_add(1, Ordering::AcqRel);
-        for word in &self.stripes {
+        for word in &self.words {
             let writes = word.load(Ordering::Relaxed) % EPOCH;
             if writes != 0 {
                 word.fetch_sub(writes, Ordering::Relaxed);
@@ -305,6 +342,51 @@ mod tests {
             tracker.invalidate(b"key");
         }
         assert!(!tracker.is_live(old, &clock));
+    }
+
+    /// Of keys that are read one after another, the words that a hit looks at are beside each other.
+    #[test]
+    fn the_words_of_the_keys_in_use_are_dense() {
+        let tracker = PushTracker::new(1 << 16);
+        let word = |key: u32| tracker.stamp(format!("shop:{{{key}}}").as_bytes()).bits() & low(STRIPE_BITS);
+        let words: Vec<_> = (0..1000).map(word).collect();
+        assert!(words.iter().all(|&at| at < 1000), "{words:?}");
+        assert!(words.windows(2).filter(|pair| pair[1] == pair[0] + 1).count() > 990, "{words:?}");
+        assert_eq!(words, (0..1000).map(word).collect::<Vec<_>>(), "a key keeps its word");
+    }
+
+    /// Stripes that find no word left share one, which ends copies too early and never too late.
+    #[test]
+    fn more_keys_than_words_find_one() {
+        let (tracker, clock) = (PushTracker::new(1), ManualClock::default());
+        tracker.believe_until(100);
+        tracker.given.store(u32::MAX - 10, Ordering::Relaxed);
+        let keys: Vec<_> = (0..20_000_u32).map(u32::to_le_bytes).collect();
+        let stamps: Vec<_> = keys.iter().map(|key| tracker.stamp(key)).collect();
+        assert!(stamps.iter().all(|&stamp| tracker.is_live(stamp, &clock)));
+        for (key, stamp) in keys.iter().zip(stamps) {
+            tracker.invalidate(key);
+            assert!(!tracker.is_live(stamp, &clock));
+        }
+    }
+
+    #[test]
+    fn threads_that_use_a_key_first_at_the_same_time_agree() {
+        for round in 0..100_u32 {
+            let (tracker, key) = (PushTracker::new(1), round.to_le_bytes());
+            let start = std::sync::Barrier::new(4);
+            let stamp = || {
+                start.wait();
+                tracker.stamp(&key)
+            };
+            let stamps = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..4).map(|_| scope.spawn(stamp)).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+            });
+            assert!(stamps.iter().all(|&stamp| stamp == tracker.stamp(&key)), "{stamps:?}");
+            tracker.invalidate(&key);
+            assert!(stamps.iter().all(|&stamp| !tracker.is_unchanged(stamp)));
+        }
     }
 
     #[test]
