@@ -108,6 +108,7 @@ mod _core {
         crate::py::process::wall_clock::install(module.py())?;
         crate::py::memory::fast::install(module.py())?;
         crate::py::memory::near::install(module.py())?;
+        crate::py::sessions::fast::install(module.py())?;
         #[cfg(has_shared_cache)]
         crate::py::shared::install(module.py())?;
         crate::py::memoize::memoized::install(module.py())?;

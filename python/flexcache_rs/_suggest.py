@@ -51,6 +51,15 @@ def suggesting(decorated: _T) -> _T:
     return _attribute(decorated, getattr(decorated, "__name__", ""))  # type: ignore[no-any-return]
 
 
+def called_by_position(function: _T) -> _T:
+    """Leave a function as it is where `suggesting` changes its class: the call that suggests would cost too much.
+
+    For reads whose arguments are a key and a default. The interpreter itself refuses other names.
+    """
+    function.__suggests__ = False  # type: ignore[attr-defined]
+    return function
+
+
 def _attribute(value: Any, name: str) -> Any:
     """A function, or a method of whatever kind, that suggests; anything else as it is.
 

@@ -14,13 +14,14 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use flexcache_core::policy::{Lru, Policy};
-use flexcache_core::{self as core, Cause, Clock, EntryStore, Limits, Nanos, New, Slot};
+use flexcache_core::{self as core, Cause, Clock, EntryStore, HashCheck, Limits, Lookup, Nanos, New, Slot};
+use rapidhash::v3::{RapidSecrets, rapidhash_v3_inline};
 
 use self::space::Space;
 use self::timed::Timed;
 use crate::error::{Error, Result};
 use crate::image::{ImageEntry, Never};
-use crate::operation::{Cell, Op, Reply, Touch, Whole};
+use crate::operation::{Cell, Op, Reply, Touch};
 pub use crate::value::{Held, Value};
 use crate::weight;
 
@@ -35,10 +36,16 @@ struct Entry<V> {
 /// A key in its namespace.
 type FullKey = (Arc<[u8]>, Box<[u8]>);
 
+#[inline]
+fn is_key((other_namespace, other): &FullKey, namespace: &[u8], key: &[u8]) -> bool {
+    **other == *key && **other_namespace == *namespace
+}
+
 /// All keys of all namespaces.
 pub struct MemoryStore<V, P: Policy = Lru> {
     entries: EntryStore<FullKey, Entry<V>, P>,
-    hasher: RandomState,
+    /// The secrets of the hash of keys.
+    secrets: RapidSecrets,
     /// The number of the last write.
     version: u64,
     /// For each gate, the time at which it would let the next call through at its rate, in microseconds.
@@ -90,19 +97,6 @@ impl<V> MemoryTransaction<V> {
     }
 }
 
-/// The result of looking up a single value.
-#[derive(Debug)]
-pub enum Lookup<V> {
-    /// There is no value.
-    Absent,
-    /// A value as a cell.
-    Cell(Cell),
-    /// A value in the caller's form.
-    Held(V),
-    /// A whole container.
-    Whole(Whole),
-}
-
 fn micros(nanos: Nanos) -> u64 {
     nanos / 1_000
 }
@@ -137,11 +131,10 @@ impl<V: Held, P: Policy> MemoryStore<V, P> {
     /// An empty store. The weight of a key is about the number of bytes that it takes.
     #[must_use]
     pub fn new(limits: Limits, policy: P) -> Self {
-        let hasher = RandomState::new();
-        let seed = hasher.hash_one(0_u8);
+        let seed = RandomState::new().hash_one(0_u8);
         Self {
             entries: EntryStore::with_policy(limits, seed, policy),
-            hasher,
+            secrets: RapidSecrets::seed(seed),
             version: 0,
             gates: Timed::default(),
             logs: Timed::default(),
@@ -149,11 +142,17 @@ impl<V: Held, P: Policy> MemoryStore<V, P> {
         }
     }
 
+    #[inline]
+    fn hash(&self, namespace: &[u8], key: &[u8]) -> u64 {
+        let hash = |bytes| rapidhash_v3_inline::<true, false, true>(bytes, &self.secrets);
+        hash(key) ^ hash(namespace).rotate_left(32)
+    }
+
+    #[inline]
     fn find(&self, namespace: &[u8], key: &[u8]) -> (u64, Option<Slot>) {
-        let hash = self.hasher.hash_one((namespace, key));
-        let found = self.entries.find(hash, |(other_namespace, other)| {
-            Ok::<_, Infallible>(**other == *key && **other_namespace == *namespace)
-        });
+        let hash = self.hash(namespace, key);
+        let found =
+            self.entries.find_by_key(hash, |full, _| Ok::<_, Infallible>(is_key(full, namespace, key)));
         match found {
             Ok(found) => (hash, found),
             Err(never) => match never {},
@@ -196,14 +195,45 @@ impl<V: Held, P: Policy> MemoryStore<V, P> {
         self.version
     }
 
-    /// Looks up the value of a key, which counts as an access.
-    pub fn get(&mut self, namespace: &[u8], key: &[u8], clock: &impl Clock) -> Lookup<V> {
-        let (_, Some(slot)) = self.live(namespace, key, clock) else { return Lookup::Absent };
-        match &self.entries.hit(slot).value {
-            Value::Cell(cell) => Lookup::Cell(cell.clone()),
-            Value::Held(held) => Lookup::Held(held.clone()),
-            Value::Container(container) => Lookup::Whole(container.whole()),
+    /// Looks up the value of a key, which counts as an access. Does not remove it where it has expired:
+    /// [`remove_expired`](Self::remove_expired) does.
+    pub fn get(&mut self, namespace: &[u8], key: &[u8], clock: &impl Clock) -> Lookup<'_, Value<V>> {
+        let hash = self.hash(namespace, key);
+        let eq = |full: &FullKey, _: HashCheck<'_>| Ok::<_, Infallible>(is_key(full, namespace, key));
+        let is_live = |entries: &EntryStore<_, _, _>, slot| !entries.has_expired(slot, clock);
+        match self.entries.hit_if(hash, eq, is_live, false) {
+            Ok(Lookup::Hit(entry)) => Lookup::Hit(&entry.value),
+            Ok(Lookup::NotServed) => Lookup::NotServed,
+            Ok(Lookup::Absent) => Lookup::Absent,
+            Err(never) => match never {},
         }
+    }
+
+    /// Removes a key if it has expired.
+    pub fn remove_expired(&mut self, namespace: &[u8], key: &[u8], clock: &impl Clock) {
+        self.live(namespace, key, clock);
+    }
+
+    /// Replaces the value of a key by one in the caller's form, and returns the old one. The key never
+    /// expires.
+    ///
+    /// # Errors
+    ///
+    /// The new value, if there is no such key, or if there are deadlines or a limit of bytes, of which
+    /// [`set_held`](Self::set_held) takes care. Nothing has changed then.
+    pub fn replace_held(
+        &mut self,
+        namespace: &[u8],
+        key: &[u8],
+        held: V,
+    ) -> std::result::Result<Value<V>, V> {
+        if self.entries.has_deadlines() || self.entries.limits().weight.is_some() {
+            return Err(held);
+        }
+        let (hash, Some(slot)) = self.find(namespace, key) else { return Err(held) };
+        let version = self.next_version();
+        let entry = Entry { value: Value::Held(held), deadline: None, version };
+        Ok(self.entries.exchange(slot, hash, entry).value)
     }
 
     /// Stores a single value in the caller's form. It expires after `micros` microseconds; with `None`,

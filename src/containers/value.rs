@@ -35,7 +35,9 @@ impl<V: Held> Value<V> {
         }
     }
 
-    pub(crate) fn whole(&self) -> Whole {
+    /// All of it, as cells.
+    #[must_use]
+    pub fn whole(&self) -> Whole {
         match self {
             Self::Cell(cell) => Whole::Scalar(cell.clone()),
             Self::Held(held) => Whole::Scalar(held.cell()),

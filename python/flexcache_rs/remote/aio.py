@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from flexcache_rs._arguments import each, pairs, whole_number
 from flexcache_rs._asyncio_calls import begin_in_thread, to_thread
 from flexcache_rs._core import NearCache
-from flexcache_rs._suggest import suggesting
+from flexcache_rs._suggest import called_by_position, suggesting
 from flexcache_rs.remote.loop_calls import UNKNOWN
 from flexcache_rs.remote.reads import LENIENT
 
@@ -47,16 +47,16 @@ class Awaited(NearCache):
     _loop_calls: LoopCalls
     _store: RemoteStore
 
+    @called_by_position
     async def aget(self, key: Any, default: Any = None) -> Any:
         """The same as `get`, awaited."""
-        near = self._near
-        value: Any = near._get_from_memory(key, _MISSING)
+        value: Any = self._get_from_memory(key, _MISSING)
         if value is not _MISSING:
             return value
         found: Any = await self._loop_calls.load(key)
         if found is UNKNOWN:
             return await self._in_thread("get", key, default)
-        return near._take_loaded(key, found, default)
+        return self._near._take_loaded(key, found, default)
 
     def _past_memory(self, key: Any, write: Callable[..., _T], *arguments: Any) -> _T:
         """Make a call that writes a key. It also removes the copy in memory, and discards computations of the key."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from flexcache_rs._arguments import check_callable
 from flexcache_rs._core import FlexCache, _canonical_key
 from flexcache_rs._function_name import stable_name
-from flexcache_rs._suggest import suggesting
+from flexcache_rs._suggest import called_by_position, suggesting
 from flexcache_rs.sessions import _arguments as arguments
 from flexcache_rs.sessions import _async_side as side
 from flexcache_rs.sessions._arguments import KEEP, MISSING
@@ -117,6 +117,8 @@ class Session(KeyspaceCalls):
         self._backend = backend
         self._codec = backend.codec
         self._fast = backend.fast
+        # The same until the session has had a transaction, which its calls have to ask for from then on.
+        self._direct = self._fast
         # Whether the session has ever had a transaction.
         self._has_transactions = False
         # The computations of `get_or_set` in progress. It keeps no values.
@@ -140,7 +142,7 @@ class Session(KeyspaceCalls):
 
     async def aclose(self) -> None:
         """Close the session. The data stays, except with `memory://`."""
-        self._fast = None
+        self._fast = self._direct = None
         for computation in tuple(self._computing):
             # The computation can no longer store its result, so other sessions need not wait for it.
             with contextlib.suppress(SessionError):
@@ -176,11 +178,12 @@ class Session(KeyspaceCalls):
             return super()._waiting(key)
         return waiting(self._backend, key, False)
 
+    @called_by_position
     async def get(self, key: str, default: Any = None) -> Any:
         """Return the value of a key, or `default`. A container is returned as a new list, dict, set or deque."""
-        fast = self._fast
-        if fast is not None and not self._has_transactions:
-            return fast.get(key, default)
+        direct = self._direct
+        if direct is not None:
+            return direct.get(key, default)
         return await super().get(key, default)
 
     async def set(
@@ -193,12 +196,12 @@ class Session(KeyspaceCalls):
         if_present: bool = False,
     ) -> bool:
         """Store or replace a value. Returns True if it was stored. See `Calls.set`."""
-        fast = self._fast
+        direct = self._direct
         if (
-            fast is not None
+            direct is not None
             and ttl is not KEEP
-            and not (if_absent or if_present or self._has_transactions)
-            and fast.set_text(key, value, None if ttl is None else arguments.micros("ttl", ttl) or None)
+            and not (if_absent or if_present)
+            and direct.set_text(key, value, None if ttl is None else arguments.micros("ttl", ttl) or None)
         ):
             return True
         return await super().set(key, value, ttl, if_absent=if_absent, if_present=if_present)
@@ -496,6 +499,7 @@ class Transaction(side.Block, Calls):
             self._native = native
         self._is_open = True
         session._has_transactions = True
+        session._direct = None
         _open.set((*(transaction for transaction in _open.get() if transaction._is_open), self))
 
     async def _aleave(self, commits: bool) -> None:

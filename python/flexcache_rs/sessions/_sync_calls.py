@@ -9,7 +9,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from flexcache_rs._suggest import suggesting
+from flexcache_rs._suggest import called_by_position, suggesting
 from flexcache_rs.sessions import _arguments as arguments
 from flexcache_rs.sessions._arguments import MISSING
 from flexcache_rs.sessions._sync_bits import Bits, Bloom
@@ -53,6 +53,7 @@ class Calls:
         """Return the object with which a call waits for an element of a key."""
         return Pauses()
 
+    @called_by_position
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of a key, or `default`. A container is returned as a new list, dict, set or deque."""
         found = (self._run(self._codec.call("get", (key,))))[0]

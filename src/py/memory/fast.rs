@@ -1,4 +1,5 @@
-//! The calls that must be as fast as those of a dict: `get`, `put`, `set`, `[]`, `[]=` and `in`.
+//! The calls that must be as fast as those of a dict: `get`, `put`, `set`, `[]`, `[]=` and `in`; and the package's own
+//! look into memory alone.
 //!
 //! The interpreter calls them without PyO3's wrapping: methods as `METH_FASTCALL | METH_KEYWORDS` descriptors
 //! on the class, operators as slots of the type. Each call catches panics. The slow path runs inside
@@ -24,6 +25,8 @@ use crate::py::object::fast_slots::FastSlots;
 use crate::py::object::running_python::attached;
 
 const GET: Parameters<2> = Parameters { method: "get", required: 1, names: ["key", "default"] };
+const GET_FROM_MEMORY: Parameters<2> =
+    Parameters { method: "_get_from_memory", required: 2, names: ["key", "default"] };
 const PUT: Parameters<4> = Parameters { method: "put", required: 2, names: ["key", "value", "ttl", "tags"] };
 const SET: Parameters<4> = Parameters { method: "set", required: 2, names: ["key", "value", "ttl", "tags"] };
 
@@ -48,6 +51,11 @@ O(1).
 >>> cache.get(\"a\"), cache.get(\"b\"), cache.get(\"b\", 0)
 (1, None, 0)
 ";
+
+pub(super) const GET_FROM_MEMORY_DOC: &CStr = c"_get_from_memory($self, key, default)
+--
+
+The value of a key, if memory may serve it without asking the store.";
 
 const PUT_DOC: &CStr = c"put($self, key, value, ttl=None, tags=None)
 --
@@ -245,6 +253,25 @@ pub(super) unsafe extern "C" fn get(
     }
 }
 
+pub(super) unsafe extern "C" fn get_from_memory(
+    this: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    keywords: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: as for `get`.
+    unsafe {
+        entered(ptr::null_mut(), |py| {
+            let [key, default] = GET_FROM_MEMORY.bind(py, args, count, keywords)?;
+            let (cache, key) = (cache_of(py, this).get(), object(py, key));
+            match cache.read_if_plain::<{ site::FROM_MEMORY }>(key, cache.hash(key)?) {
+                Ok(Some(value)) => Ok(value.into_ptr()),
+                _ => Ok(object(py, default).to_owned().into_ptr()),
+            }
+        })
+    }
+}
+
 unsafe extern "C" fn put(
     this: *mut ffi::PyObject,
     args: *const *mut ffi::PyObject,
@@ -423,8 +450,9 @@ pub(crate) fn hurry_instances_of(class: &Bound<'_, PyType>) {
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     let class = state::type_of(py);
     let fast = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
-    let calls: [(_, ffi::PyCFunctionFastWithKeywords, _); 4] = [
+    let calls: [(_, ffi::PyCFunctionFastWithKeywords, _); 5] = [
         (c"get", get, GET_DOC),
+        (c"_get_from_memory", get_from_memory, GET_FROM_MEMORY_DOC),
         (c"put", put, PUT_DOC),
         (c"set", set, SET_DOC),
         (c"get_or_set", get_or_set, GET_OR_SET_DOC),

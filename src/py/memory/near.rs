@@ -37,11 +37,12 @@ impl NearCache {
         Self { near: OnceLock::new() }
     }
 
-    /// Gives a subclass a `get` of its own: the interpreter calls a method quickly only on the very class that has it.
+    /// Gives a subclass reads of its own: the interpreter calls a method quickly only on the very class that has it.
     #[classmethod]
     #[pyo3(signature = (**_options))]
     fn __init_subclass__(class: &Bound<'_, PyType>, _options: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
         let (py, name) = (class.py(), intern!(class.py(), "get"));
+        give_get_from_memory(class)?;
         let ours = py.get_type::<Self>().getattr(name)?.get_type();
         // A `get` that is written in Python stays.
         if class.getattr(name)?.get_type().is(&ours) { give_get(class) } else { Ok(()) }
@@ -82,7 +83,14 @@ Raises:
 A hit in memory sends no command. Any other call sends one.
 ";
 
-unsafe extern "C" fn get(
+/// Makes a call of the memory of a cache.
+///
+/// # Safety
+///
+/// The arguments must be those of a call of the interpreter on a `NearCache`.
+#[inline(always)]
+unsafe fn of_memory(
+    call: ffi::PyCFunctionFastWithKeywords,
     this: *mut ffi::PyObject,
     args: *const *mut ffi::PyObject,
     count: ffi::Py_ssize_t,
@@ -92,10 +100,30 @@ unsafe extern "C" fn get(
     unsafe {
         let cache = object(Python::assume_attached(), this).cast_unchecked::<NearCache>();
         match cache.get().near.get() {
-            Some(near) => fast::get(near.as_ptr(), args, count, keywords),
+            Some(near) => call(near.as_ptr(), args, count, keywords),
             None => entered(ptr::null_mut(), |_| Err(not_made())),
         }
     }
+}
+
+unsafe extern "C" fn get(
+    this: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    keywords: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: the interpreter calls it on a NearCache.
+    unsafe { of_memory(fast::get, this, args, count, keywords) }
+}
+
+unsafe extern "C" fn get_from_memory(
+    this: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    keywords: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: as for `get`.
+    unsafe { of_memory(fast::get_from_memory, this, args, count, keywords) }
 }
 
 const GET_WITH: Parameters<6> = Parameters {
@@ -151,6 +179,12 @@ unsafe extern "C" fn get_with(
     }
 }
 
+fn give_get_from_memory(class: &Bound<'_, PyType>) -> PyResult<()> {
+    let call = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: get_from_memory };
+    let flags = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
+    method(class, c"_get_from_memory", call, flags, fast::GET_FROM_MEMORY_DOC)
+}
+
 fn give_get(class: &Bound<'_, PyType>) -> PyResult<()> {
     let (call, doc): (ffi::PyCFunctionFastWithKeywords, _) =
         if class.hasattr(intern!(class.py(), "_get_with"))? {
@@ -164,5 +198,7 @@ fn give_get(class: &Bound<'_, PyType>) -> PyResult<()> {
 
 /// Puts the fast calls on the class.
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
-    give_get(&py.get_type::<NearCache>())
+    let class = py.get_type::<NearCache>();
+    give_get_from_memory(&class)?;
+    give_get(&class)
 }

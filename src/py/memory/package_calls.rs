@@ -30,12 +30,6 @@ impl FlexCache {
         self.tier.as_ref().map_or(Ok(()), |tier| tier.check_tags(py, &tags))
     }
 
-    /// The value of a key, if memory may serve it without asking the store.
-    fn _get_from_memory(&self, key: &Bound<'_, PyAny>, default: Py<PyAny>) -> PyResult<Py<PyAny>> {
-        let hash = self.hash(key.as_borrowed())?;
-        Ok(self.read_if_plain::<{ site::OTHER }>(key.as_borrowed(), hash).ok().flatten().unwrap_or(default))
-    }
-
     /// The values of keys that memory may serve without asking the store, put into a dict. Returns the other keys.
     fn _get_many_from_memory<'py>(
         &self,

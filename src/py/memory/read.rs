@@ -36,7 +36,8 @@ pub(crate) mod site {
     pub(crate) const PUT: u8 = 3;
     pub(crate) const ASSIGN: u8 = 4;
     pub(crate) const MEMOIZED: u8 = 5;
-    pub(crate) const OTHER: u8 = 6;
+    pub(crate) const FROM_MEMORY: u8 = 6;
+    pub(crate) const OTHER: u8 = 7;
 }
 
 impl FlexCache {

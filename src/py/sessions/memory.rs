@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use flexcache_containers::image::{self, ImageEntry, Times};
-use flexcache_containers::memory::{Held, Lookup, MemoryStore, MemoryTransaction};
+use flexcache_containers::memory::{Held, MemoryStore, MemoryTransaction, Value};
 use flexcache_containers::operation::{Cell, Reply};
 use flexcache_containers::{Error, Number};
-use flexcache_core::{Clock, Limits};
+use flexcache_core::{Clock, Limits, Lookup};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString};
@@ -19,7 +19,9 @@ use super::call::SessionCall;
 use super::codec::SessionCodec;
 use super::errors::raised;
 use crate::py::memory::any_policy::{AnyPolicy, PolicyName};
+use crate::py::object::running_python::{attached, decref};
 use crate::py::process::clock::{SystemClock, ahead};
+use crate::py::process::guard::Guard;
 use crate::py::process::mutex::Mutex;
 
 /// The bytes of a str besides its characters.
@@ -51,7 +53,7 @@ impl Held for HeldText {
 
 /// Keys in memory, of all namespaces. Sessions of one URL share it.
 #[pyclass(frozen, weakref, module = "flexcache_rs._core")]
-pub(crate) struct MemoryKeys(Arc<Mutex<Store>>);
+pub(crate) struct MemoryKeys(Arc<Guard<Store>>);
 
 #[pymethods]
 impl MemoryKeys {
@@ -61,7 +63,7 @@ impl MemoryKeys {
         let name = PolicyName::ALL.into_iter().find(|name| name.as_str() == policy);
         let name = name.ok_or_else(|| PyValueError::new_err(format!("there is no policy {policy:?}")))?;
         let policy = AnyPolicy::named(name).map_err(|_| raised(py, &Error::OutOfMemory))?;
-        Ok(Self(Arc::new(Mutex::new(MemoryStore::new(Limits::new(max_items, max_bytes), policy)))))
+        Ok(Self(Arc::new(Guard::new(MemoryStore::new(Limits::new(max_items, max_bytes), policy), true))))
     }
 
     /// The names of the policies.
@@ -72,8 +74,8 @@ impl MemoryKeys {
 
     /// How many bytes the keys and their values take, about; None if there is no `max_bytes`.
     #[getter]
-    fn bytes(&self) -> Option<u64> {
-        self.0.lock().bytes()
+    fn bytes(&self, py: Python<'_>) -> PyResult<Option<u64>> {
+        Ok(self.0.lock(py)?.bytes())
     }
 
     /// What is used of it by one session.
@@ -81,39 +83,39 @@ impl MemoryKeys {
         MemorySession { keys: Arc::clone(&self.0), namespace: namespace.as_bytes().into(), codec }
     }
 
-    fn __len__(&self) -> usize {
-        self.0.lock().len()
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.0.lock(py)?.len())
     }
 
     /// How many keys were evicted.
     #[getter]
-    fn evictions(&self) -> u64 {
-        self.0.lock().evictions()
+    fn evictions(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.0.lock(py)?.evictions())
     }
 
     /// How many keys of limiters are remembered, and how many leases.
     #[getter]
-    fn timed(&self) -> (usize, usize) {
-        self.0.lock().timed()
+    fn timed(&self, py: Python<'_>) -> PyResult<(usize, usize)> {
+        Ok(self.0.lock(py)?.timed())
     }
 
     /// The number of the last write.
     #[getter]
-    fn writes(&self) -> u64 {
-        self.0.lock().writes()
+    fn writes(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.0.lock(py)?.writes())
     }
 
     /// All live entries as of one moment, in blocks of bytes of about `size`; how many they are; and the number of the
     /// last write before.
-    fn image<'py>(&self, py: Python<'py>, size: usize) -> (Vec<Bound<'py, PyBytes>>, usize, u64) {
+    fn image<'py>(&self, py: Python<'py>, size: usize) -> PyResult<(Vec<Bound<'py, PyBytes>>, usize, u64)> {
         let times = times();
         let (entries, writes) = {
-            let keys = self.0.lock();
+            let keys = self.0.lock(py)?;
             (keys.image(&SystemClock), keys.writes())
         };
         let entries: Vec<_> = entries.into_iter().map(ImageEntry::settled).collect();
         let blocks = py.detach(|| image::blocks(&entries, times, size));
-        (blocks.iter().map(|block| PyBytes::new(py, block)).collect(), entries.len(), writes)
+        Ok((blocks.iter().map(|block| PyBytes::new(py, block)).collect(), entries.len(), writes))
     }
 
     /// Stores the entries of blocks, all or none. Returns how many there were that have not expired.
@@ -125,20 +127,20 @@ impl MemoryKeys {
             entries.extend(image::entries(block.as_bytes(), times).map_err(damaged)?);
         }
         let count = entries.len();
-        let restored = self.0.lock().restore(entries, &SystemClock);
+        let restored = self.0.lock(py)?.restore(entries, &SystemClock);
         restored.map(|()| count).map_err(|error| raised(py, &error))
     }
 
     /// Recounts the structure.
-    fn check(&self) -> PyResult<()> {
-        self.0.lock().check().map_err(pyo3::exceptions::PyAssertionError::new_err)
+    fn check(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.lock(py)?.check().map_err(pyo3::exceptions::PyAssertionError::new_err)
     }
 }
 
 /// The keys of one namespace, with the codec of one session.
 #[pyclass(frozen, module = "flexcache_rs._core")]
 pub(crate) struct MemorySession {
-    keys: Arc<Mutex<Store>>,
+    keys: Arc<Guard<Store>>,
     namespace: Arc<[u8]>,
     codec: Py<SessionCodec>,
 }
@@ -155,40 +157,40 @@ fn times() -> Times {
     Times { clock: SystemClock.now() / 1000, wall: wall.saturating_add(ahead() / 1000) }
 }
 
-#[pymethods]
 impl MemorySession {
-    /// The value of a key, or `default`.
-    #[pyo3(signature = (key, default = None))]
-    fn get<'py>(
-        &self,
-        key: &Bound<'py, PyAny>,
-        default: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = key.py();
-        let found = match key.cast_exact::<PyString>() {
-            Ok(text) => {
-                let name = super::codec::text_of(text)?.as_bytes();
-                self.keys.lock().get(&self.namespace, name, &SystemClock)
-            }
-            Err(_) => {
-                // Before the lock, since the error for a wrong key runs Python code.
-                let name = super::codec::key(key)?;
-                self.keys.lock().get(&self.namespace, &name, &SystemClock)
-            }
-        };
-        match found {
-            Lookup::Absent => Ok(default.unwrap_or_else(|| py.None().into_bound(py))),
-            Lookup::Held(held) => Ok(held.0.into_bound(py).into_any()),
-            Lookup::Cell(cell) => self.codec.get().object(py, &cell),
-            Lookup::Whole(whole) => self.codec.get().whole(py, &whole),
+    /// The value of a key.
+    #[inline]
+    pub(super) fn value(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<Option<Py<PyAny>>> {
+        match key.cast_exact::<PyString>() {
+            Ok(text) => self.value_of(key.py(), super::codec::text_of(&text)?.as_bytes()),
+            // Before the lock, since the error for a wrong key runs Python code.
+            Err(_) => attached(key.py(), |py| self.value_of(py, &super::codec::key(&key)?)),
         }
     }
 
+    #[inline]
+    fn value_of(&self, py: Python<'_>, key: &[u8]) -> PyResult<Option<Py<PyAny>>> {
+        let whole = match self.keys.lock(py)?.get(&self.namespace, key, &SystemClock) {
+            Lookup::Hit(Value::Held(held)) => return Ok(Some(held.0.clone_ref(py).into_any())),
+            Lookup::Hit(value) => Some(value.whole()),
+            Lookup::NotServed => None,
+            Lookup::Absent => return Ok(None),
+        };
+        attached(py, |py| match whole {
+            // After the lock, since decoding may run Python code.
+            Some(whole) => Ok(Some(self.codec.get().whole(py, &whole)?.unbind())),
+            None => {
+                self.keys.lock(py)?.remove_expired(&self.namespace, key, &SystemClock);
+                Ok(None)
+            }
+        })
+    }
+
     /// Stores a str for so many microseconds, or for ever. Returns false if the value needs the long way.
-    fn set_text(
+    pub(super) fn store_text(
         &self,
-        key: &Bound<'_, PyAny>,
-        value: &Bound<'_, PyAny>,
+        key: Borrowed<'_, '_, PyAny>,
+        value: Borrowed<'_, '_, PyAny>,
         micros: Option<u64>,
     ) -> PyResult<bool> {
         let (Ok(key), Ok(value)) = (key.cast_exact::<PyString>(), value.cast_exact::<PyString>()) else {
@@ -198,12 +200,30 @@ impl MemorySession {
         if Number::parse(text.as_bytes()).is_some() {
             return Ok(false);
         }
-        let held = HeldText(value.clone().unbind());
-        let key = super::codec::text_of(key)?.as_bytes();
-        let stored = self.keys.lock().set_held(&self.namespace, key, held, micros, &SystemClock);
-        stored.map(|()| true).map_err(|error| raised(value.py(), &error))
+        let (py, key) = (value.py(), super::codec::text_of(&key)?.as_bytes());
+        let held = HeldText(value.to_owned().unbind());
+        let held = if micros.is_none() {
+            let replaced = self.keys.lock(py)?.replace_held(&self.namespace, key, held);
+            match replaced {
+                Ok(Value::Held(old)) => {
+                    decref(py, old.0.into_any());
+                    return Ok(true);
+                }
+                Ok(_) => return Ok(true),
+                Err(held) => held,
+            }
+        } else {
+            held
+        };
+        attached(py, |py| {
+            let stored = self.keys.lock(py)?.set_held(&self.namespace, key, held, micros, &SystemClock);
+            stored.map(|()| true).map_err(|error| raised(py, &error))
+        })
     }
+}
 
+#[pymethods]
+impl MemorySession {
     /// Lets calls through a gate: whether it did, how many more may go on, and the seconds until these may.
     fn gate(
         &self,
@@ -213,7 +233,7 @@ impl MemorySession {
         cost: u64,
     ) -> PyResult<(bool, u64, f64)> {
         let key = super::codec::key(name.as_any())?;
-        match self.keys.lock().gate(&self.namespace, &key, (interval, burst, cost), &SystemClock) {
+        match self.keys.lock(name.py())?.gate(&self.namespace, &key, (interval, burst, cost), &SystemClock) {
             Reply::Gate { allowed, micros, remaining } => {
                 Ok((allowed, remaining, Duration::from_micros(micros).as_secs_f64()))
             }
@@ -223,7 +243,7 @@ impl MemorySession {
 
     /// Makes a call.
     fn execute<'py>(&self, py: Python<'py>, call: &SessionCall) -> PyResult<Bound<'py, PyAny>> {
-        let reply = self.keys.lock().apply(&self.namespace, &call.op, &SystemClock, wall());
+        let reply = self.keys.lock(py)?.apply(&self.namespace, &call.op, &SystemClock, wall());
         self.codec.get().reply(py, &reply.map_err(|error| raised(py, &error))?)
     }
 
@@ -234,7 +254,7 @@ impl MemorySession {
         calls: Vec<Bound<'py, SessionCall>>,
     ) -> PyResult<Bound<'py, PyList>> {
         let replies: Vec<_> = {
-            let mut keys = self.keys.lock();
+            let mut keys = self.keys.lock(py)?;
             let wall = wall();
             calls.iter().map(|call| keys.apply(&self.namespace, &call.get().op, &SystemClock, wall)).collect()
         };
@@ -270,7 +290,7 @@ impl MemorySession {
 /// A transaction on private copies.
 #[pyclass(frozen, module = "flexcache_rs._core")]
 pub(crate) struct MemorySessionTransaction {
-    keys: Arc<Mutex<Store>>,
+    keys: Arc<Guard<Store>>,
     namespace: Arc<[u8]>,
     codec: Py<SessionCodec>,
     /// The transaction, and those in it.
@@ -288,7 +308,7 @@ impl MemorySessionTransaction {
         let reply = {
             let mut levels = self.levels.lock();
             let transaction = levels.last_mut().ok_or_else(is_over)?;
-            self.keys.lock().apply_in(transaction, &self.namespace, &call.op, &SystemClock, wall())
+            self.keys.lock(py)?.apply_in(transaction, &self.namespace, &call.op, &SystemClock, wall())
         };
         self.codec.get().reply(py, &reply.map_err(|error| raised(py, &error))?)
     }
@@ -315,7 +335,7 @@ impl MemorySessionTransaction {
             return Ok(());
         }
         drop(levels);
-        let committed = self.keys.lock().commit(transaction, &SystemClock);
+        let committed = self.keys.lock(py)?.commit(transaction, &SystemClock);
         committed.map_err(|error| raised(py, &error))
     }
 

@@ -5,6 +5,7 @@ mod cell;
 mod codec;
 mod disk;
 mod errors;
+pub(crate) mod fast;
 mod memory;
 mod reply;
 
