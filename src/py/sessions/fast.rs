@@ -65,7 +65,7 @@ unsafe extern "C" fn set_text(
             let [key, value, micros] = SET_TEXT.bind(py, args, count, keywords)?;
             let (session, key, value) = (session_of(py, this), object(py, key), object(py, value));
             let micros = given(py, micros).filter(|micros| !micros.is_none());
-            let micros = micros.map(|micros| micros.extract()).transpose()?;
+            let micros = micros.as_deref().map(PyAnyMethods::extract).transpose()?;
             let stored = session.get().store_text(key, value, micros)?;
             Ok(stored.into_pyobject(py)?.to_owned().into_any().into_ptr())
         })
