@@ -10,7 +10,8 @@ import subprocess
 import sys
 import time
 
-CRATE = re.compile(r"\s*(Compiling|Finished|Building|Downloading) (\S+ ?v?[\d.]*)")
+CRATE = re.compile(r"\s*(Compiling|Finished) (\S+ ?v?[\d.]*)")
+LAST = " (the last one, which takes the longest)"
 BETWEEN = 5.0
 """Seconds between two lines where nobody sees one line change."""
 
@@ -33,10 +34,12 @@ def main(arguments: list[str]) -> int:
                 continue
             compiled += match.group(1) == "Compiling"
             now = time.monotonic()
+            is_last = match.group(2).startswith("flexcache-rs ")
+            step = f"crate {compiled}: {match.group(1).lower()} {match.group(2)}{LAST if is_last else ''}"
             if on_terminal:
-                print(f"\r{compiled:4} crates, {match.group(1).lower()} {match.group(2)}\x1b[K", end="", flush=True)
-            elif now - shown >= BETWEEN:
-                print(f"{compiled:4} crates, {match.group(1).lower()} {match.group(2)}", flush=True)
+                print(f"\r{step}\x1b[K", end="", flush=True)
+            elif is_last or now - shown >= BETWEEN:
+                print(step, flush=True)
                 shown = now
     if on_terminal:
         print("\r\x1b[K", end="")

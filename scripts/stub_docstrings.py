@@ -1,7 +1,7 @@
-"""Write the docstrings of the running package into its stubs, which editors and the reference pages read.
+"""Write the docstrings of the installed package into its stubs, which editors and the reference pages read.
 
-Run it after a docstring has changed: `python scripts/stub_docstrings.py`. With `--check` it only lists what differs,
-and ends with 1 if there is any.
+After a docstring has changed and the package was built, run `.venv/bin/python scripts/stub_docstrings.py`. With
+`--check` it only lists what differs, and ends with 1 if there is any.
 """
 
 from __future__ import annotations
@@ -111,7 +111,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--check", action="store_true", help="change nothing; list what differs")
     check = parser.parse_args().check
-    sys.path.insert(0, str(PACKAGE))
     differ = False
     for stub in sorted(PACKAGE.rglob("*.pyi")):
         for node, _ in differences(stub):

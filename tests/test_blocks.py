@@ -42,3 +42,13 @@ def test_an_exception_that_is_raised_again_is_not_its_own_context() -> None:
     with pytest.raises(ValueError, match="it cannot end") as caught:
         next(block.__aexit__(None, None, None).__await__())
     assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("way", ["send", "throw"])
+def test_an_end_that_is_over_cannot_be_awaited_again(way: str) -> None:
+    """The message is that of Python's own objects that can be awaited only once."""
+    step = FailingBlock().__aexit__(None, None, None)
+    with pytest.raises(ValueError, match="it cannot end"):
+        step.send(None)
+    with pytest.raises(RuntimeError, match=r"^cannot reuse already awaited __aenter__\(\)/__aexit__\(\)$"):
+        getattr(step, way)(None if way == "send" else KeyError("thrown"))

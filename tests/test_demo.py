@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from flexcache_rs._demo_command import SHOWN, SIZES, workload
 from flexcache_rs.replay.recommend import recommend
 from flexcache_rs.replay.simulate import compare
@@ -40,18 +42,23 @@ def test_the_recommendation_is_that_of_the_documentation() -> None:
         assert advice.policy == "auto"
 
 
-def test_the_progress_of_a_build_is_shown_and_its_failure_as_a_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seconds", ["0.0", "1000.0"])
+def test_the_progress_of_a_build_is_shown_and_its_failure_as_a_whole(tmp_path: Path, seconds: str) -> None:
     """Uses a fake `pip` that fails at the second crate."""
     (tmp_path / "pip.py").write_text(
-        'import sys, time\nfor crate in ("one", "two"):\n'
+        'import sys, time\nprint("  Downloading maturin-1.0.whl", flush=True)\nfor crate in ("one", "flexcache-rs"):\n'
         '    print(f"   Compiling {crate} v1.0", flush=True)\n    time.sleep(0)\n'
-        'sys.exit("two does not compile")\n',
+        'sys.exit("it does not compile")\n',
         "utf-8",
     )
-    script = (ROOT / "scripts" / "install_shown.py").read_text("utf-8").replace("BETWEEN = 5.0", "BETWEEN = 0.0")
+    script = (ROOT / "scripts" / "install_shown.py").read_text("utf-8")
+    script = script.replace("BETWEEN = 5.0", f"BETWEEN = {seconds}")
     (tmp_path / "install_shown.py").write_text(script, "utf-8")
     command = [sys.executable, "install_shown.py", "."]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
     assert done.returncode == 1
-    assert "   1 crates, compiling one v1.0\n   2 crates, compiling two v1.0\n" in done.stdout
-    assert done.stdout.endswith("two does not compile\n")
+    shown = done.stdout.partition("  Downloading")[0].splitlines()
+    # The last crate is shown in any case.
+    last = "crate 2: compiling flexcache-rs v1.0 (the last one, which takes the longest)"
+    assert shown[1:] == (["crate 1: compiling one v1.0", last] if seconds == "0.0" else [last])
+    assert done.stdout.endswith("it does not compile\n")

@@ -190,7 +190,10 @@ def test_in_dropins(module: str, name: str, given: str, meant: str, tmp_path: Pa
         (lambda: FlexCache(default_ttl="60"), r"default_ttl must be .* not str \('60'\); did you mean 60\?"),
         (lambda: FlexCache().put("a", 1, "1.5"), r"ttl must be .* not str \('1.5'\); did you mean 1.5\?"),
         (lambda: FlexCache().get_or_set("a", 3), r"factory must be callable, not int \(3\)"),
-        (lambda: FlexCache().set_many([1]), "mapping must be a mapping or an iterable of pairs: dictionary update"),
+        (
+            lambda: FlexCache().set_many([1]),
+            "mapping must be a mapping or an iterable of pairs: cannot convert dictionary update",
+        ),
         (lambda: disk.Deque(3), r"iterable must be an iterable, not int \(3\)"),
         (lambda: disk.Averager(disk.Cache(), "a").add("x"), "value must be a number, not 'x'"),
     ],

@@ -42,6 +42,31 @@ def test_fork_with_own_policy() -> None:
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_fork_in_policy() -> None:
+    """A child goes on with the turn of the thread that forked, and does not wait for other threads of the parent."""
+    done = run("fork_in_policy.py")
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize(
+    "name", ["fork_in_background_hook.py", "fork_in_handler_during_close.py", "fork_while_logging_begins.py"]
+)
+def test_a_child_waits_for_nothing_of_its_parent(name: str) -> None:
+    """A child neither waits for a thread of its parent nor goes on with the work of one."""
+    done = run(name)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize("kind", ["cache", "session"])
+def test_fork_in_a_handler_during_a_wait(tmp_path: Path, kind: str) -> None:
+    """A call that waits for the lock of a directory goes on in the child as in the parent."""
+    done = run("disk_fork_in_handler.py", kind, str(tmp_path))
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
 @pytest.mark.parametrize("attempt", range(5))
 def test_exit_with_live_threads(attempt: int) -> None:
     """The interpreter exits at once, without output."""

@@ -76,7 +76,7 @@ def touched(_: Path, time: Any) -> float | None:
 def interval(_: Path, time: Any) -> float:
     FlexCache(scan_interval=time)
     FlexCache(store=FlexCache(), coherence=time)
-    FlexCache(lease=time, lease_wait=time)
+    FlexCache(store=FlexCache(), lease=time, lease_wait=time)
     return LONG
 
 

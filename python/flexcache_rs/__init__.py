@@ -32,6 +32,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from flexcache_rs._store import Store
     from flexcache_rs.disk import Cache, Deque, Disk, FanoutCache, FanoutIndex, Index, JSONDisk, Timeout
+    from flexcache_rs.remote import RemoteCache as RemoteCache
+    from flexcache_rs.shared import SharedCache as SharedCache
 
 # The methods of FlexCache that are written in Python.
 FlexCache.aget_or_set = aget_or_set  # type: ignore[method-assign]
@@ -66,17 +68,16 @@ __all__ = [
     "size_of",
 ]
 
-_OF_DISK = frozenset(("Cache", "Deque", "Disk", "FanoutCache", "FanoutIndex", "Index", "JSONDisk", "Timeout"))
+_OF_DISK = ("Cache", "Deque", "Disk", "FanoutCache", "FanoutIndex", "Index", "JSONDisk", "Timeout")
+# `SharedCache` and `RemoteCache` are not in `__all__`: `import *` must work on every system, and import little.
+_MODULES = {"Store": "_store", "SharedCache": "shared", "RemoteCache": "remote"} | dict.fromkeys(_OF_DISK, "disk")
 
 
 def __getattr__(name: str) -> object:
-    """Import `Store` and the names of `flexcache_rs.disk` on first use."""
-    if name == "Store":
-        from flexcache_rs._store import Store
+    """Import the names that other modules of the package define, on first use."""
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
 
-        return Store
-    if name in _OF_DISK:
-        from flexcache_rs import disk
-
-        return getattr(disk, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{module}"), name)

@@ -59,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
-        prog="flexcache", description="Tools for caches in memory and on disk.", allow_abbrev=False
+        prog="flexcache",
+        description="Tools for caches in memory, on disk and between processes, and for sessions.",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"flexcache-rs {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")

@@ -159,6 +159,6 @@ def pairs(name: str, value: Any) -> list[tuple[Any, Any]]:
         if not isinstance(pair, str | bytes) and hasattr(pair, "__iter__"):
             parts = tuple(pair)
         if len(parts) != 2:
-            raise ValueError(f"{name} must be {allowed}, and has {shown(pair)}")
+            raise ValueError(f"{name} must be {allowed}; {shown(pair)} is no pair")
         found.append((parts[0], parts[1]))
     return found

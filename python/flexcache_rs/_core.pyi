@@ -194,13 +194,18 @@ class FlexCache(MutableMapping[_K, _V]):
             it has caught up. None (the default) means the system's monotonic clock. It cannot be combined with
             store or background_expiry.
         close_values: With False, the cache does not call close() and aclose() of values.
-        store: The store behind the cache: a `Cache` or `FanoutCache` of `flexcache_rs.disk`, or an object of
-            your own with the methods of `flexcache_rs.Store`. A read looks in memory first and then in the
-            store. A write goes to both. An entry that is evicted from memory stays in the store. Length and
-            iteration are those of memory. None means no store.
+        store: The store behind the cache: a `Cache` or `FanoutCache` of `flexcache_rs.disk`, a `SharedCache`,
+            another FlexCache, or an object of your own with the methods of `flexcache_rs.Store`. A read looks
+            in memory first and then in the store. A write goes to both. An entry that is evicted from memory
+            stays in the store. Length and iteration are those of memory. None (the default) means no store.
         coherence: How long a hit in memory is served without asking the store. "strict" (the default) means
-            until another process writes to the store. A number means that number of seconds. None means for
-            ever, if no other process writes to it.
+            until another process writes to the store. A number of seconds (or a timedelta) means for that
+            long. None means for ever. Use it only if no other process writes to the store. In front of a
+            SharedCache, coherence is always strict.
+        lease: The number of seconds for which a computation reserves its key in the store. Other processes
+            wait for its result for this long (default 30.0). None means that each process computes for itself.
+        lease_wait: The largest number of seconds for which a call waits for a computation of another process
+            (default 30.0). After that, it computes for its own callers and stores nothing.
         negative_ttl: The largest number of seconds for which memory remembers that the store does not have a
             key. With None (the default), each read asks the store. `coherence` applies to it too. Such a key
             takes a place and a size of 1, and is no entry otherwise.
@@ -220,7 +225,8 @@ class FlexCache(MutableMapping[_K, _V]):
     Every call is O(1) unless its description says otherwise.
 
     Raises:
-        TypeError, ValueError, OverflowError: An argument is invalid.
+        TypeError, ValueError, OverflowError: An argument is invalid, or has no effect without another one, such
+            as coherence without store.
 
     >>> from flexcache_rs import FlexCache
     >>> cache = FlexCache("lru", max_items=2)
@@ -483,7 +489,14 @@ class FlexCache(MutableMapping[_K, _V]):
         evict a 1
         """
     def unlisten(self, listener: Callable[[_Event, Any, Any], object]) -> bool:
-        """Remove a listener that listen() added. Returns True if it was present. O(listeners)."""
+        """Remove a listener that listen() added. Returns True if it was present. O(number of listeners).
+
+        >>> from flexcache_rs import FlexCache
+        >>> cache = FlexCache()
+        >>> cache.listen(print)
+        >>> cache.unlisten(print), cache.unlisten(print)
+        (True, False)
+        """
     def _count_load(self) -> None: ...
     def _loaded(self, key: object, value: object) -> None: ...
     def _remember(
@@ -587,6 +600,9 @@ class FlexCache(MutableMapping[_K, _V]):
     def delete(self, key: _K) -> bool:
         """Remove an entry and close its value. Returns True if it was present. O(1).
 
+        Raises:
+            TypeError: The key is not hashable.
+
         >>> from flexcache_rs import FlexCache
         >>> cache = FlexCache()
         >>> cache["a"] = 1
@@ -627,7 +643,15 @@ class FlexCache(MutableMapping[_K, _V]):
         ('a', 1)
         """
     def clear(self) -> None:
-        """Remove every entry. O(n), but other threads can use the cache again at once."""
+        """Remove every entry and close the values. O(n), but other threads can use the cache again at once.
+
+        >>> from flexcache_rs import FlexCache
+        >>> cache = FlexCache()
+        >>> cache["a"] = 1
+        >>> cache.clear()
+        >>> cache.items
+        0
+        """
     def touch(self, key: _K, ttl: _Ttl | None) -> bool:
         """Give an entry another time to live, from now on. Returns True if it was present.
 
@@ -689,6 +713,12 @@ class FlexCache(MutableMapping[_K, _V]):
             TypeError: A key is not hashable. Nothing was looked up.
 
         O(1) for each key.
+
+        >>> from flexcache_rs import FlexCache
+        >>> cache = FlexCache()
+        >>> cache["a"], cache["b"] = 1, 2
+        >>> cache.get_many(["b", "c"])
+        {'b': 2}
         """
     def delete_many(self, keys: Iterable[_K]) -> int:
         """Remove the entries of these keys. Returns how many were present.
@@ -745,6 +775,14 @@ class FlexCache(MutableMapping[_K, _V]):
         divides the keys among the shards again. Keys of a full shard may then find no room.
 
         O(n).
+
+        >>> from flexcache_rs import FlexCache
+        >>> cache = FlexCache(max_items=10)
+        >>> cache["a"] = 1
+        >>> other = cache.copy()
+        >>> other["a"] = 2
+        >>> cache["a"], other.max_items
+        (1, 10)
         """
     def __copy__(self) -> Self: ...
     def __reduce__(self) -> tuple[Any, ...]: ...
@@ -769,9 +807,26 @@ class FlexCache(MutableMapping[_K, _V]):
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[_K]: ...
     def keys(self) -> CacheKeysView[_K]:
-        """Return a view of the keys, the next victim first. O(1); iterating is O(n) and survives changes."""
+        """Return a view of the keys, the next victim first. O(1).
+
+        Iterating over the view is O(n), and the cache may change meanwhile.
+
+        >>> from flexcache_rs import FlexCache
+        >>> cache = FlexCache("lru")
+        >>> cache["a"], cache["b"] = 1, 2
+        >>> _ = cache["a"]
+        >>> list(cache.keys())
+        ['b', 'a']
+        """
     def values(self) -> CacheValuesView[_V]:
-        """Return a view of the values, in the order of :meth:`keys`. O(1)."""
+        """Return a view of the values, in the order of :meth:`keys`. O(1).
+
+        >>> from flexcache_rs import FlexCache
+        >>> cache = FlexCache()
+        >>> cache["a"], cache["b"] = 1, 2
+        >>> sum(cache.values())
+        3
+        """
     def entries(self) -> CacheItemsView[_K, _V]:
         """Return a view of the pairs of key and value, in the order of :meth:`keys`. O(1).
 
@@ -850,17 +905,41 @@ class FlexCache(MutableMapping[_K, _V]):
         (1, 0.5)
         """
     def reset_stats(self) -> None:
-        """Reset the counts of `stats`. O(1)."""
+        """Set the counts of :meth:`stats` to 0. O(1).
+
+        >>> from flexcache_rs import FlexCache
+        >>> cache = FlexCache()
+        >>> _ = cache.get("a")
+        >>> cache.reset_stats()
+        >>> cache.stats().misses
+        0
+        """
     def close(self) -> None:
         """Remove every entry, close the values, and wait for the `aclose` hooks in the background thread. The end
         of a `with` block does the same.
 
         In a thread with a running event loop, `aclose` hooks are scheduled there, and this call does not wait
         for them. Use `async with`, or await :meth:`aclose`. The cache can be used again afterwards. O(n).
+
+        >>> from flexcache_rs import FlexCache
+        >>> with FlexCache(on_evict=lambda key, value, reason: print(key, reason)) as cache:
+        ...     cache["a"] = 1
+        a closed
         """
     def aclose(self) -> Awaitable[None]:
         """The same as :meth:`close`, but awaitable. It waits until the `aclose` hooks on the running event loop
         have finished. The end of an `async with` block does the same.
+
+        >>> import asyncio
+        >>> from flexcache_rs import FlexCache
+        >>> class Connection:
+        ...     async def aclose(self):
+        ...         print("closed")
+        >>> async def main():
+        ...     async with FlexCache() as cache:
+        ...         cache["db"] = Connection()
+        >>> asyncio.run(main())
+        closed
         """
     def __enter__(self) -> Self: ...
     def __exit__(
@@ -1340,8 +1419,8 @@ class DiskTransaction:
     """A transaction of the calling thread, from `__enter__` to `__exit__`, in one cache or in each of several.
 
     Entering and leaving are native calls: a signal handler that raises finds all of them begun, or none. A block that
-    is left on another thread, as a generator is by whoever collects it, is undone; so is one that is dropped without
-    being left. The blocks around it find their transaction lost.
+    is left on another thread is undone. A generator is left in this way if another thread collects it. A block that is
+    dropped without being left is undone too. The blocks around it find their transaction lost.
     """
     def __new__(cls, caches: Sequence[DiskCache], retry: bool, target: Any = None, last: int | None = None) -> Self: ...
     def __enter__(self) -> Any: ...
@@ -2148,6 +2227,11 @@ class SharedSegment:
 
         Returns:
             True, or False if it had been removed or replaced before.
+
+        >>> from flexcache_rs.shared import SharedCache
+        >>> cache = SharedCache("example-unlink", max_bytes=1 << 20)
+        >>> cache.unlink(), cache.unlink()
+        (True, False)
         """
     @property
     def path(self) -> Path:
@@ -2284,6 +2368,16 @@ class SharedSegment:
 
         Raises:
             TimeoutError: The lock was not free within `lock_timeout`. The value may still be there.
+            TypeError: The key is of another type.
+
+        O(1).
+
+        >>> from flexcache_rs.shared import SharedCache
+        >>> with SharedCache("example-delete", max_bytes=1 << 20) as cache:
+        ...     cache["a"] = 1
+        ...     print(cache.delete("a"), cache.delete("a"))
+        ...     _ = cache.unlink()
+        True False
         """
     def __delitem__(self, key: object, /) -> None: ...
     def _pop(self, key: object) -> tuple[Any] | None: ...
@@ -2292,13 +2386,22 @@ class SharedSegment:
 
         Args:
             key: The key.
-            ttl: As for `put`, from now.
+            ttl: As for `put`, from now, but None (the default) means that the entry does not expire.
 
         Returns:
             True if there was a value.
 
         Raises:
-            TimeoutError: As for `put`.
+            TimeoutError, TypeError: As for `put`.
+
+        O(1).
+
+        >>> from flexcache_rs.shared import SharedCache
+        >>> with SharedCache("example-touch", max_bytes=1 << 20, default_ttl=60) as cache:
+        ...     cache["a"] = 1
+        ...     print(cache.touch("a", None), cache.ttl("a"))
+        ...     _ = cache.unlink()
+        True None
         """
     def ttl(self, key: object) -> float | None:
         """Return the seconds that a key has left.
@@ -2308,6 +2411,16 @@ class SharedSegment:
 
         Raises:
             KeyError: The key has no value.
+            TypeError: The key is of another type.
+
+        O(1).
+
+        >>> from flexcache_rs.shared import SharedCache
+        >>> with SharedCache("example-ttl", max_bytes=1 << 20) as cache:
+        ...     cache.put("a", 1, ttl=60)
+        ...     print(59 < cache.ttl("a") <= 60)
+        ...     _ = cache.unlink()
+        True
         """
     def incr(self, key: object, by: int = 1, initial: int = 0, ttl: _Seconds | datetime | None = None) -> int:
         """Add to the int of a key, in one step for all processes.
@@ -2338,6 +2451,15 @@ class SharedSegment:
 
         Raises:
             TimeoutError: A part of the cache was not free within `lock_timeout`. The rest was emptied.
+
+        O(n).
+
+        >>> from flexcache_rs.shared import SharedCache
+        >>> with SharedCache("example-clear", max_bytes=1 << 20) as cache:
+        ...     cache["a"] = 1
+        ...     print(cache.clear(), len(cache))
+        ...     _ = cache.unlink()
+        1 0
         """
     def __len__(self) -> int: ...
     def _keys(self) -> list[Any]: ...

@@ -1,4 +1,4 @@
-"""The command ``demo``, which shows the main features of the package in about twenty lines."""
+"""Show the main features of the package in about twenty lines."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def run(_options: argparse.Namespace) -> int:
 
 
 def _say(what: str, came_of_it: str) -> None:
-    print(f"{what:<44} {came_of_it}")
+    print(f"{what:<47} {came_of_it}")
 
 
 def _seconds(call: Callable[[], object]) -> float:

@@ -227,7 +227,8 @@ def memoize(
         jitter: The largest share by which a ttl is reduced at random, from 0.0 (the default) to
             1.0. Results that were stored together then do not expire together.
         typed: Whether equal arguments of different types have different keys.
-        key: A function of the arguments that returns the key. By default, all arguments make the key.
+        key: A function of the arguments that returns the key. By default, all arguments make the key. It cannot be
+            combined with typed and ignore.
         ignore: The names of parameters that are not part of the key.
         condition: A function of the result. The result is kept if it returns a true value.
         cache_exceptions: The classes of exceptions to keep like results, or True for Exception.
@@ -279,6 +280,8 @@ def memoize(
     flag("typed", typed)
     flag("normalize", normalize)
     function_or_none("key", key)
+    if key is not None and (typed or ignore):
+        raise ValueError(f"{'typed' if typed else 'ignore'} has no effect with key, which decides on the key")
     check_per_instance(per_instance, cache, {"name": name, **options}, version)
     if cache is None and name is not None:
         options["name"] = name
@@ -305,7 +308,8 @@ def memoize(
 
     if function is None:
         # Make a cache only to raise errors in the options here. It must not begin a record.
-        _core.FlexCache(**{name: option for name, option in options.items() if name != "record"})
+        unused = ("record", "record_limit") if "record" in options else ()
+        _core.FlexCache(**{name: option for name, option in options.items() if name not in unused})
         return wrap
     return wrap(function)
 

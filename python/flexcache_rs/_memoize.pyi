@@ -63,7 +63,8 @@ def memoize(function: classmethod[_S, _P, _R], /) -> classmethod[_S, _P, _R]:
         jitter: The largest share by which a ttl is reduced at random, from 0.0 (the default) to
             1.0. Results that were stored together then do not expire together.
         typed: Whether equal arguments of different types have different keys.
-        key: A function of the arguments that returns the key. By default, all arguments make the key.
+        key: A function of the arguments that returns the key. By default, all arguments make the key. It cannot be
+            combined with typed and ignore.
         ignore: The names of parameters that are not part of the key.
         condition: A function of the result. The result is kept if it returns a true value.
         cache_exceptions: The classes of exceptions to keep like results, or True for Exception.

@@ -58,6 +58,8 @@ class Plan:
         if early_refresh and not expires:
             raise ValueError("early_refresh needs a ttl: without one nothing expires")
         self.jitter = _number("jitter", jitter, 1.0)
+        if jitter and not expires and exception_ttl is None:
+            raise ValueError("jitter needs a ttl: without one nothing expires")
         self.exceptions = _exceptions(cache_exceptions)
         self.error_ttl = ttl if exception_ttl is None else exception_ttl
         if exception_ttl is not None:

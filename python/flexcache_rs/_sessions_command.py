@@ -45,8 +45,9 @@ def add_to(
     action = actions.add_parser(
         "migrate",
         help="convert a database that PyCache has written",
-        description="Replaces a database that PyCache has written by a database of sessions. The old one is kept "
-        "beside it as FILE.pycache. If it is interrupted, nothing has changed, and the next call goes on where it was.",
+        description="Replace a database that PyCache has written by a database of sessions. The old one is kept "
+        "beside it as FILE.pycache. If the command is interrupted, the old database is unchanged, and the next call "
+        "continues at the same place.",
         allow_abbrev=False,
     )
     action.add_argument("file", metavar="FILE", help="the database of PyCache")

@@ -48,9 +48,9 @@ def add_to(
     watching.add_argument("--json", action="store_true", help="print JSON, one line for each report")
     watching.set_defaults(run=_where_there_is_one(_watch))
     for name, run, what in (
-        ("stats", _stats, "the sums of a cache"),
+        ("stats", _stats, "show the statistics of a cache, summed over all processes"),
         ("clear", _clear, "remove all entries, for all processes"),
-        ("unlink", _unlink, "remove a cache; its memory is free when all processes have left"),
+        ("unlink", _unlink, "remove a cache; its memory is freed when all processes have closed it"),
     ):
         action = actions.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".", allow_abbrev=False)
         action.add_argument("name", metavar="NAME", help="a name, or the path of a file")
@@ -77,7 +77,10 @@ def _where_there_is_one(
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
     if not 0 <= seconds <= 86400:
         message = f"must be from 0 to 86400 seconds, not {text}"
         raise argparse.ArgumentTypeError(message)
@@ -85,9 +88,12 @@ def _seconds(text: str) -> float:
 
 
 def _count(text: str) -> int:
-    count = int(text)
+    try:
+        count = int(text)
+    except ValueError:
+        count = 0
     if count < 1:
-        message = f"must be at least 1, not {text}"
+        message = f"must be an integer of at least 1, not {text}"
         raise argparse.ArgumentTypeError(message)
     return count
 

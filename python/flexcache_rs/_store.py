@@ -13,8 +13,8 @@ class Store(Protocol):
     call the methods from a thread.
 
     Caches in front of one object see each other's writes at once. A cache does not see what you commit yourself: if you
-    call it inside a transaction of your store, other threads may keep what the transaction replaces. Overlapping writes to keys of the same stripe
-    leave no copy in memory, because the order in which the store made them is unknown.
+    call it inside a transaction of your store, other threads may keep what the transaction replaces. Overlapping writes
+    to keys of the same stripe leave no copy in memory, because the order in which the store made them is unknown.
 
     A store may have more methods, which the cache uses if they exist:
 

@@ -15,11 +15,11 @@ from __future__ import annotations
 import functools
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
 
-from flexcache_rs import FlexCache
 from flexcache_rs._arguments import each, pairs, whole_number
 from flexcache_rs._asyncio_calls import at_once, to_thread
+from flexcache_rs._core import FlexCache
 from flexcache_rs._hit_ratio import hit_ratio
 from flexcache_rs._registry import register_shared
 from flexcache_rs._shared_files import checked_place, name_of
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from flexcache_rs._memo import MemoizedFunction
     from flexcache_rs._memoize import Memoizer
     from flexcache_rs._shared_django import DjangoCache
     from flexcache_rs._shared_locks import SharedLimiter, SharedLock
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DjangoCache", "SharedCache", "SharedStats"]
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 _T = TypeVar("_T")
 _MISSING: Any = object()
 _EMPTY = "the cache is empty"
@@ -385,13 +388,19 @@ class SharedCache(SharedSegment):
         value: _T = found
         return value
 
-    def memoize(self, **options: Any) -> Memoizer:
-        """Return a decorator that keeps the results of a function.
+    @overload
+    def memoize(self, function: Callable[_P, _R], /) -> MemoizedFunction[_P, _R]: ...
+    @overload
+    def memoize(self, function: None = None, /, **options: Any) -> Memoizer: ...
+    def memoize(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """Keep the results of a function, as a decorator with or without arguments.
 
-        All processes with a function of this name share them.
+        All processes with a function of this name share the results. The options are those of `FlexCache.memoize`.
+        Concurrent calls with the same arguments compute once. To also keep results in the memory of the process, use
+        the `memoize` of a `FlexCache(store=cache)`.
 
-        It has the options of `FlexCache.memoize`. Concurrent calls with the same arguments compute once. To also keep
-        results in the memory of the process, use the `memoize` of a `FlexCache(store=cache)`.
+        Raises:
+            TypeError, ValueError: As for `flexcache_rs.memoize`.
 
         >>> from flexcache_rs.shared import SharedCache
         >>> cache = SharedCache("example-memoize", max_bytes=1 << 20)
@@ -401,7 +410,7 @@ class SharedCache(SharedSegment):
         >>> square(4), cache.unlink()
         (16, True)
         """
-        return self._in_front().memoize(**options)
+        return self._in_front().memoize(function, **options)
 
     def lock(self, name: object, ttl: float | timedelta = 30.0, timeout: float | timedelta | None = None) -> SharedLock:
         """Return a lock that excludes other threads and processes.

@@ -11,6 +11,9 @@ use rusqlite::ffi;
 pub enum Error {
     /// The lock was not acquired within the time that the caller was willing to wait.
     Busy,
+    /// The calling thread has the lock itself, in a transaction that it began through another object of the same
+    /// directory.
+    HeldByThisThread,
     /// The filesystem could not lock. On a network filesystem, the next attempt may succeed.
     NoLock(rusqlite::Error),
     /// SQLite failed.
@@ -145,6 +148,11 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Busy => write!(f, "database is locked"),
+            Self::HeldByThisThread => write!(
+                f,
+                "this thread would wait for itself: it is in a transaction of the same directory, which it began through \
+                 another object; write through that object, or leave the transaction first"
+            ),
             Self::Sqlite(rusqlite::Error::SqliteFailure(_, Some(message)))
             | Self::NoLock(rusqlite::Error::SqliteFailure(_, Some(message))) => write!(f, "{message}"),
             Self::Sqlite(error) | Self::NoLock(error) => write!(f, "{error}"),

@@ -132,6 +132,15 @@ impl LogUpkeep {
         }
     }
 
+    /// Writes all of the log back, so that the next write overwrites it instead of making it longer. Returns whether
+    /// that was done and the log had anything. The caller has the turn to write.
+    pub(crate) fn write_back_all(&self, connection: &Connection) -> bool {
+        let _thread = self.shared.link();
+        let _patience = Patience::of(PATIENCE_TO_FINISH_LOG);
+        let done = write_back(connection, "PRAGMA wal_checkpoint(FULL)");
+        done.is_some_and(|done| done.pages > 0 && done.written_back == done.pages)
+    }
+
     /// Whether it is time to write the log back, after a transaction that left `pages` pages, or 0 if it added nothing.
     fn has_grown_to(&self, pages: i32, every: i32) -> bool {
         if pages == 0 {

@@ -9,9 +9,11 @@
 //! first, the transaction is rolled back.
 //!
 //! The pool knows nothing of tables. A store chooses what is kept with each connection (`C`) and with each
-//! transaction (`T`). `forks.rs` prepares the pool for a fork.
+//! transaction (`T`). `forks.rs` prepares the pool for a fork. `held.rs` finds writers that would wait for
+//! themselves.
 
 mod forks;
+mod held;
 
 use std::collections::VecDeque;
 use std::process;
@@ -27,6 +29,8 @@ use crate::patience::Patience;
 use crate::sql::roll_back;
 use crate::sqlite_guard::File;
 use crate::thread_end::{self, OnThreadEnd};
+
+use held::Held;
 
 /// A new writer may go ahead of a waiting one until that has waited for this long. Waking a thread takes
 /// longer than a write, and a thread that is awake can do many writes meanwhile.
@@ -63,6 +67,8 @@ struct Within<T> {
     depth: usize,
     /// Whether it was rolled back because one of its blocks will never be left.
     is_lost: bool,
+    /// Present while SQLite keeps the lock to write for it.
+    held: Option<Held>,
     data: T,
 }
 
@@ -100,6 +106,8 @@ struct State<C, T> {
     /// The file of the database. Connections to another file are closed: the database was replaced while they
     /// were open.
     file: Option<File>,
+    /// The file of the connection that was given back last.
+    latest: Option<File>,
     /// The number of forks in progress, during which no connection may be taken. Several threads may fork at
     /// once.
     forks: usize,
@@ -160,7 +168,8 @@ impl<C, T> Checkout<'_, C, T> {
     {
         thread_end::watch(pool)?;
         let id = TransactionId::next();
-        self.within = Some(Within { id, depth: 1, is_lost: false, data });
+        let held = self.connection().file().map(|file| Held::by_this_thread(file, id));
+        self.within = Some(Within { id, depth: 1, is_lost: false, held, data });
         self.pool.lock().open = Some(id);
         self.pool.has_transaction.store(true, Ordering::Release);
         self.writes = false;
@@ -209,9 +218,12 @@ impl<C, T> Checkout<'_, C, T> {
 impl<C, T> Drop for Checkout<'_, C, T> {
     fn drop(&mut self) {
         let Some(connection) = self.connection.take() else { return };
-        let Some(within) = self.within.take() else {
+        let Some(mut within) = self.within.take() else {
             return self.pool.give_back(connection, self.writes);
         };
+        if connection.is_autocommit() {
+            within.held = None;
+        }
         let mut state = self.pool.lock();
         let transaction = Transaction { owner: thread::current().id(), connection, within };
         if state.dropped > 0 && state.forks == 0 {
@@ -249,6 +261,7 @@ impl<C, T> Pool<C, T> {
             dropped: 0,
             abandoned: Vec::new(),
             file: None,
+            latest: None,
             forks: 0,
         };
         Self {
@@ -348,7 +361,7 @@ impl<C, T> Pool<C, T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`] after `patience`, and what `connect` returns.
+    /// [`Error::Busy`] after `patience`; [`Error::HeldByThisThread`]; what `connect` returns.
     pub(crate) fn writer(
         &self,
         patience: Duration,
@@ -358,12 +371,37 @@ impl<C, T> Pool<C, T> {
         if let Some(own) = self.own(&mut state) {
             return Ok(own);
         }
+        // Another writer of this pool may wait for the same transaction, so this is checked before the turn.
+        if state.latest.is_some_and(held::is_held_by_this_thread) {
+            return Err(Error::HeldByThisThread);
+        }
         let first_is_owed = state.queue.front().is_some_and(|first| first.since.elapsed() > HEAD_START);
         if state.writer.is_some() || first_is_owed {
             state = self.wait_for_turn(state, patience)?;
         }
         state.writer = Some(thread::current().id());
-        self.check_out(state, true, connect)
+        let checkout = self.check_out(state, true, connect)?;
+        let file = checkout.connection().file();
+        if file.is_some_and(held::is_held_by_this_thread) {
+            return Err(Error::HeldByThisThread);
+        }
+        Ok(checkout)
+    }
+
+    /// After a write that found the disk full: makes room in the log, outside transactions. Returns whether there is
+    /// some now.
+    pub(crate) fn make_room(
+        &self,
+        patience: Duration,
+        connect: impl FnOnce() -> Result<PooledConnection<C>>,
+    ) -> bool {
+        let Ok(mut checkout) = self.writer(patience, connect) else { return false };
+        if checkout.within.is_some() {
+            return false;
+        }
+        let has_room = self.log.write_back_all(checkout.connection());
+        checkout.end_turn();
+        has_room
     }
 
     fn wait_for_turn<'a>(
@@ -451,6 +489,7 @@ impl<C, T> Pool<C, T> {
         let levels = levels.saturating_add(std::mem::take(&mut state.dropped));
         transaction.within.depth = transaction.within.depth.saturating_sub(levels);
         transaction.within.is_lost = true;
+        transaction.within.held = None;
         if transaction.within.depth > 0 {
             state.transaction = Some(transaction);
             return self.returned(state, false);
@@ -470,6 +509,7 @@ impl<C, T> Pool<C, T> {
     fn give_back(&self, connection: Box<PooledConnection<C>>, had_turn: bool) {
         let is_usable = connection.is_autocommit() && !connection.is_outdated();
         let mut state = self.lock();
+        state.latest = connection.file();
         if is_usable && (state.file.is_none() || connection.file() == state.file) {
             state.idle.push(connection);
         } else {

@@ -10,7 +10,9 @@ use crate::effects::TransactionEffects;
 use crate::error::{Error, Result};
 use crate::evict::Incoming;
 use crate::eviction_rules::Rules;
+use crate::files;
 use crate::leases::LeaseToken;
+use crate::patience::Patience;
 use crate::read::{bind, delete_row, find, live, touch_by_policy};
 use crate::row::{Entry, FileName, Key, Label, Owned, Record, StoredSize};
 use crate::store::DiskStore;
@@ -51,6 +53,18 @@ const TOUCH: &str = "UPDATE Cache SET expire_time = ?4 WHERE key = ?1 AND raw = 
 /// need a temporary table.
 const DELETE_INLINE: &str = concat!("DELETE", live!(), " AND filename IS NULL AND size = 0");
 const TO_DELETE: &str = concat!("SELECT rowid, size, filename", live!());
+
+impl DiskStore {
+    /// Makes room on a full disk for what a write adds to the log, so that the write can be repeated: removes the files
+    /// that wait to be removed, and writes the log back, which needs no room unless the database becomes longer.
+    /// Returns whether it is worth while.
+    #[must_use]
+    pub fn make_room(&self, patience: Duration) -> bool {
+        let has_removed = files::finish_removals();
+        let _patience = Patience::of(patience);
+        self.pool.make_room(patience, || self.connect()) || has_removed
+    }
+}
 
 /// A number that `increment` adds, or the sum.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -232,7 +232,7 @@ type Numbered<'py> = (Bound<'py, PyBytes>, Option<Bound<'py, PyBytes>>, usize);
 
 /// The accesses of a text with a key, or a key and a size, in every line: keys as 32-bit numbers in order of
 /// first appearance, sizes as 64-bit ones, and how many different keys. `None` where any line is
-/// malformed: whoever wants to know which, has to read the text more slowly. O(n).
+/// malformed. A slower reader then finds out which line it is. O(n).
 #[pyfunction]
 #[pyo3(name = "_parse_plain")]
 pub(crate) fn parse_plain<'py>(py: Python<'py>, text: &[u8]) -> PyResult<Option<Numbered<'py>>> {

@@ -259,9 +259,14 @@ impl Geometry {
     /// The version word of a hash, which is one of its stripe.
     #[inline(always)]
     pub(crate) fn version_of(&self, hash: u64) -> usize {
-        let each = self.versions_each();
-        self.stripe_of(hash).wrapping_mul(each).wrapping_add((hash >> 20) as usize & each.wrapping_sub(1))
+        version_in(self.stripe_of(hash), self.versions_each(), hash)
     }
+}
+
+/// The version word of a hash whose stripe is known, if each stripe has `each` of them.
+#[inline(always)]
+pub(crate) fn version_in(stripe: usize, each: usize, hash: u64) -> usize {
+    stripe.wrapping_mul(each).wrapping_add((hash >> 20) as usize & each.wrapping_sub(1))
 }
 
 #[cfg(test)]

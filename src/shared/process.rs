@@ -2,9 +2,8 @@
 
 #![expect(unsafe_code, reason = "it hears of forks")]
 
-use std::sync::OnceLock;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use rustix::process::{Pid, getpid, test_kill_process};
 
@@ -27,9 +26,14 @@ extern "C" fn forget_in_child() {
 
 /// Whether a forked child will reset `SELF`.
 fn hears_of_forks() -> bool {
-    static REGISTERED: OnceLock<bool> = OnceLock::new();
-    // SAFETY: the function only stores a number, which is allowed in a child of a process with threads.
-    *REGISTERED.get_or_init(|| unsafe { libc::pthread_atfork(None, None, Some(forget_in_child)) } == 0)
+    // No cell: a child that was forked while another thread filled it would wait for ever. To register twice does no harm.
+    static REGISTERED: AtomicBool = AtomicBool::new(false);
+    if !REGISTERED.load(Acquire) {
+        // SAFETY: the function only stores a number, which is allowed in a child of a process with threads.
+        let is_registered = unsafe { libc::pthread_atfork(None, None, Some(forget_in_child)) } == 0;
+        REGISTERED.fetch_or(is_registered, AcqRel);
+    }
+    REGISTERED.load(Acquire)
 }
 
 impl Process {

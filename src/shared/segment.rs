@@ -12,7 +12,7 @@ use rapidhash::v3::{RapidSecrets, rapidhash_v3_inline};
 use crate::clock::{self, Now};
 use crate::error::{Error, Result};
 use crate::hold::{Fault, Held, next_even};
-use crate::layout::{Geometry, TAGS, head, header};
+use crate::layout::{Geometry, TAGS, head, header, version_in};
 use crate::lookup::{Looked, Seen};
 use crate::mapping::Mapping;
 use crate::open::Wanted;
@@ -197,9 +197,7 @@ impl Segment {
     /// The same, if the number of the hash's stripe is known.
     #[inline(always)]
     pub(crate) fn version_in(&self, stripe: usize, hash: u64) -> &AtomicU64 {
-        let each = self.parts.versions;
-        let first = header::WORDS.wrapping_add(stripe.wrapping_mul(each));
-        &self.words()[first.wrapping_add((hash >> 20) as usize & each.wrapping_sub(1))]
+        &self.words()[header::WORDS.wrapping_add(version_in(stripe, self.parts.versions, hash))]
     }
 
     /// The version of copies of a hash: the sum of its version word and the generation. Both only grow, so

@@ -1,4 +1,4 @@
-"""Settings and numbers that make no sense: they are named and refused, and nothing is made for them."""
+"""Invalid settings and numbers: the error names them, and nothing is created."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KINDS = pytest.mark.parametrize("kind", [Cache, FanoutCache])
 
 
 def rows(directory: Path, *new: tuple[str, Any]) -> None:
-    """Records settings behind the library's back."""
+    """Write settings into the database without the library."""
     with closing(sqlite3.connect(directory / "cache.db")) as connection, connection:
         connection.executemany("INSERT OR REPLACE INTO Settings VALUES (?, ?)", new)
 
@@ -55,7 +55,7 @@ def rows(directory: Path, *new: tuple[str, Any]) -> None:
     ],
 )
 def test_names_that_are_no_setting(tmp_path: Path, kind: type[Any], name: str, meant: str | None) -> None:
-    """Are named, with the one that may have been meant; no directory is made."""
+    """The error names the unknown setting and suggests a known one. No directory is created."""
     with pytest.raises(TypeError, match=f"'{name}'") as raised:
         kind(tmp_path / "new", **{name: 10})
     assert meant is None or f"did you mean {meant!r}" in str(raised.value)
@@ -63,13 +63,20 @@ def test_names_that_are_no_setting(tmp_path: Path, kind: type[Any], name: str, m
 
 
 def test_shards_of_a_cache() -> None:
-    """Say which class has them."""
+    """The error says which class has shards."""
     with pytest.raises(TypeError, match=r"FanoutCache\(shards=\)"):
         Cache(shards=3)
 
 
+def test_a_directory_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    with pytest.raises(NotADirectoryError, match=r"'.*file' is a file"):
+        Cache(tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == b"content"
+
+
 def test_settings_that_a_directory_has(tmp_path: Path) -> None:
-    """May be given, whatever they are, as python-diskcache lets them; they are no attributes."""
+    """An unknown setting that is stored in the directory may be given, as in python-diskcache. It is no attribute."""
     Cache(tmp_path).close()
     rows(tmp_path, ("foo", 1), ("get", 1), ("__class__", 1), ("_rules", 1), ("sqlite_wal_autocheckpoint", 500))
     cache = Cache(tmp_path, foo=2)
@@ -87,7 +94,7 @@ def test_settings_that_a_directory_has(tmp_path: Path) -> None:
 @KINDS
 @pytest.mark.parametrize("name", ["count", "size", "hits", "misses"])
 def test_counters_of_a_directory(tmp_path: Path, kind: type[Any], name: str) -> None:
-    """Cannot be given, not even where there are some."""
+    """Counters cannot be given as settings, even if the directory contains them."""
     kind(tmp_path).close()
     with pytest.raises(TypeError, match=f"'{name}' is a counter of the directory"):
         kind(tmp_path, **{name: 5})
@@ -96,7 +103,7 @@ def test_counters_of_a_directory(tmp_path: Path, kind: type[Any], name: str) -> 
 @KINDS
 @pytest.mark.parametrize("name", ["compression", "serializer"])
 def test_what_values_are_written_with(tmp_path: Path, kind: type[Any], name: str) -> None:
-    """Cannot be changed later: the directory could not be opened again."""
+    """Settings that determine the form of values cannot be changed later. The directory could not be opened again."""
     cache = kind(tmp_path, serializer=diskcache.JSONSerializer(), compression="zstd")
     with pytest.raises(TypeError, match=f"{name} cannot be changed"):
         cache.reset(name, "lz4")
@@ -105,7 +112,7 @@ def test_what_values_are_written_with(tmp_path: Path, kind: type[Any], name: str
 
 
 def test_pragmas_of_the_process(tmp_path: Path) -> None:
-    """A directory cannot set them: they would be in force for all databases of the process."""
+    """A directory cannot set pragmas that would apply to all databases of the process."""
     Cache(tmp_path).close()
     rows(tmp_path, ("sqlite_temp_store_directory", "nowhere"), ("sqlite_hard_heap_limit", 1), ("sqlite_nonsense", ""))
     with Cache(tmp_path) as cache:
@@ -114,7 +121,7 @@ def test_pragmas_of_the_process(tmp_path: Path) -> None:
 
 
 def test_what_a_disk_is_given_cannot_be_recorded(tmp_path: Path) -> None:
-    """A row that says which serializer to use is not believed."""
+    """A row that names a serializer has no effect."""
     Cache(tmp_path).close()
     rows(tmp_path, ("disk_serializer", "x"), ("disk_directory", "/"), ("disk_whole_files", 1))
     for disk in (diskcache.Disk, JSONDisk):
@@ -143,7 +150,7 @@ WRONG: list[tuple[str, Any]] = [
 @KINDS
 @pytest.mark.parametrize(("name", "value"), WRONG, ids=str)
 def test_values_of_settings(tmp_path: Path, kind: type[Any], name: str, value: Any) -> None:
-    """Are refused, with their name, before anything is made; by `reset` too."""
+    """An invalid value is refused before anything is created, also by `reset`. The error names the setting."""
     with pytest.raises((KeyError, TypeError, ValueError, OverflowError), match=name.replace("_", "[_ ]")):
         kind(tmp_path / "new", **{name: value})
     assert not list(tmp_path.iterdir())
@@ -158,7 +165,7 @@ def test_values_of_settings(tmp_path: Path, kind: type[Any], name: str, value: A
 
 @pytest.mark.parametrize("name", ["size_limit", "cull_limit", "statistics", "eviction_policy", "disk_pickle_protocol"])
 def test_a_directory_with_a_value_that_makes_no_sense(tmp_path: Path, name: str) -> None:
-    """Is not believed: it says where the value stands, and a good one replaces it."""
+    """The error says where the invalid value is stored. A valid argument replaces it."""
     Cache(tmp_path).close()
     rows(tmp_path, (name, 0.1 if name == "cull_limit" else "nonsense"))
     with pytest.raises((KeyError, TypeError, ValueError), match=f"recorded in .*give {name}="):
@@ -180,7 +187,7 @@ def test_a_directory_with_a_value_that_makes_no_sense(tmp_path: Path, name: str)
     ids=str,
 )
 def test_a_row_that_makes_no_sense(tmp_path: Path, name: str, value: Any) -> None:
-    """Is named, with the directory that has it."""
+    """The error names the invalid row and its directory."""
     Cache(tmp_path).close()
     rows(tmp_path, (name, value))
     with pytest.raises((TypeError, ValueError), match=f"{name} must .*recorded in"):
@@ -200,7 +207,7 @@ def test_a_row_that_makes_no_sense(tmp_path: Path, name: str, value: Any) -> Non
 )
 @KINDS
 def test_arguments_of_caches(kind: type[Any], options: dict[str, Any]) -> None:
-    """Have to be of their type."""
+    """Arguments of a wrong type are refused."""
     (name,) = options
     with pytest.raises((TypeError, ValueError), match=name):
         kind(**options)
@@ -208,7 +215,7 @@ def test_arguments_of_caches(kind: type[Any], options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("shards", [0, -1, 2.5, NAN, True, "4", None, 10**6])
 def test_numbers_of_shards(tmp_path: Path, shards: Any) -> None:
-    """Are whole, and not more than can be opened."""
+    """The number of shards must be an integer, and not larger than can be opened."""
     for kind in (FanoutCache, FanoutIndex):
         with pytest.raises((TypeError, ValueError), match="shards"):
             kind(tmp_path / "new", shards=shards)
@@ -216,7 +223,7 @@ def test_numbers_of_shards(tmp_path: Path, shards: Any) -> None:
 
 
 def test_a_limit_without_end(tmp_path: Path) -> None:
-    """Infinity is a number, and so are the floats that directories record."""
+    """Infinity is a valid limit, and so are the floats that directories store."""
     cache = Cache(tmp_path, size_limit=float("inf"), cull_limit=3.0, timeout=Decimal(1))
     cache["a"] = b"x" * 100_000
     assert (cache.size_limit, cache.cull_limit, "a" in cache) == (float("inf"), 3, True)
@@ -245,7 +252,7 @@ EXPIRING: dict[str, Callable[[Cache, Any], object]] = {
 @pytest.mark.parametrize("expire", [NAN, "5", True, [], 1j, pytest.param(10**400, id="huge")], ids=str)
 @pytest.mark.parametrize("call", EXPIRING)
 def test_times_to_live(tmp_path: Path, call: str, expire: Any) -> None:
-    """That are none raise and name the argument; nothing is stored."""
+    """An invalid time to live raises an exception that names the argument. Nothing is stored."""
     cache = Cache(tmp_path)
     cache.set("a", 1, expire=60)
     before = cache.get("a", expire_time=True)
@@ -258,7 +265,7 @@ def test_times_to_live(tmp_path: Path, call: str, expire: Any) -> None:
 @pytest.mark.parametrize("call", ["lock", "rlock", "semaphore", "barrier"])
 @pytest.mark.parametrize("expire", [0, -1, float("-inf")])
 def test_locks_that_nobody_could_hold(call: str, expire: float) -> None:
-    """Are refused."""
+    """A semaphore of less than one holder is refused."""
     with pytest.raises(ValueError, match="expire must be more than 0"):
         EXPIRING[call](Cache(), expire)
 
@@ -298,7 +305,7 @@ def test_locks_that_nobody_could_hold(call: str, expire: float) -> None:
     ],
 )
 def test_other_numbers(call: Callable[[Cache], object], name: str) -> None:
-    """Name the argument, and change nothing."""
+    """The error names the argument, and nothing changes."""
     cache = Cache()
     cache["n"] = 1
     with pytest.raises((TypeError, ValueError, OverflowError), match=f"^{name}"):
@@ -307,7 +314,7 @@ def test_other_numbers(call: Callable[[Cache], object], name: str) -> None:
 
 
 def test_options_of_django(tmp_path: Path) -> None:
-    """Its own are left to it, what is misspelt is refused, and so are timeouts that are none."""
+    """Django's own options are passed on. Misspelt options and invalid timeouts are refused."""
     pytest.importorskip("django")
     from flexcache_rs.disk.djangocache import DjangoCache
 
@@ -347,7 +354,7 @@ def test_options_of_django(tmp_path: Path) -> None:
 @pytest.mark.parametrize("true", [1, "yes", [0]], ids=repr)
 @pytest.mark.parametrize("false", [0, None, ""], ids=repr)
 def test_flags_take_any_truth_value(tmp_path: Path, kind: type[Any], true: Any, false: Any) -> None:
-    """As python-diskcache's do."""
+    """Flags take any truth value, as in python-diskcache."""
     cache = kind(tmp_path)
     assert cache.set("a", 1, tag="t", retry=true)
     assert cache.add("a", 1, retry=false) is False
@@ -390,7 +397,7 @@ def test_policies_that_were_meant(tmp_path: Path, given: str, meant: str) -> Non
 
 
 def test_a_disk_of_the_users_says_itself_what_it_cannot_write(tmp_path: Path) -> None:
-    """As python-diskcache's do, which DVC relies on: the error comes when something is stored."""
+    """A disk of the user's raises its own errors when a value is stored, as in python-diskcache. DVC relies on this."""
 
     class Own(Disk):
         pass
@@ -404,7 +411,7 @@ def test_a_disk_of_the_users_says_itself_what_it_cannot_write(tmp_path: Path) ->
 
 
 def test_the_protocol_of_pickles_is_the_highest(tmp_path: Path) -> None:
-    """Without the setting, of keys and of values."""
+    """Without the setting, keys and values are pickled with the highest protocol."""
     header = bytes([0x80, pickle.HIGHEST_PROTOCOL])
     with Cache(tmp_path) as cache:
         cache[("key",)] = {"a": "value"}

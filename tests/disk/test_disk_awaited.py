@@ -33,7 +33,7 @@ def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
 
 
 def test_every_call_has_an_awaited_one(cache: Any) -> None:
-    """With the same results."""
+    """Each call has an awaited version with the same results."""
 
     async def main() -> None:
         assert await cache.aset("a", 1, expire=60, tag="x") is True
@@ -63,7 +63,7 @@ def test_every_call_has_an_awaited_one(cache: Any) -> None:
 
 
 def test_queues(tmp_path: Path) -> None:
-    """And their ends."""
+    """Awaited calls work at both ends of a queue."""
 
     async def main() -> None:
         async with Cache(tmp_path) as cache:
@@ -76,7 +76,7 @@ def test_queues(tmp_path: Path) -> None:
 
 
 def test_the_loop_goes_on_while_a_write_waits(tmp_path: Path) -> None:
-    """For another that holds the database."""
+    """The event loop runs other tasks while a write waits for another process."""
     cache = Cache(tmp_path)
 
     async def main() -> None:
@@ -91,7 +91,10 @@ def test_the_loop_goes_on_while_a_write_waits(tmp_path: Path) -> None:
 
 
 def test_transactions(cache: Any) -> None:
-    """Of a task and those it starts: all or nothing, nested or not."""
+    """A transaction includes the calls of the task and of the tasks that it starts.
+
+    It takes effect as a whole or not at all, nested or not.
+    """
 
     async def main() -> None:
         async with cache.atransact():
@@ -130,7 +133,7 @@ def test_a_thread_that_is_quicker_than_its_caller(cache: Any, monkeypatch: pytes
 
 
 def test_a_transaction_that_is_given_up_while_it_waits(tmp_path: Path) -> None:
-    """Leaves the database free."""
+    """A transaction that is cancelled while it waits leaves the database unlocked."""
     cache = Cache(tmp_path)
 
     async def begin() -> None:
@@ -151,7 +154,7 @@ def test_a_transaction_that_is_given_up_while_it_waits(tmp_path: Path) -> None:
 
 
 def test_memoized_coroutines(cache: Any) -> None:
-    """What they return is stored, not the coroutine."""
+    """A memoized coroutine function stores the result and not the coroutine."""
     calls = []
 
     @cache.memoize()  # type: ignore[untyped-decorator]
@@ -168,7 +171,7 @@ def test_memoized_coroutines(cache: Any) -> None:
 
 
 def free(cache: Any) -> bool:
-    """Whether another process could write at once."""
+    """Return True if another process could write now."""
     try:
         return bool(type(cache)(cache.directory, timeout=0.2).set("probe", 1))
     except Timeout:
@@ -184,7 +187,7 @@ def until_free(cache: Any) -> None:
 
 @pytest.fixture
 def other(cache: Any) -> Any:
-    """The same directory, as others see it."""
+    """Return another object for the same directory."""
     kind = type(cache)
     return kind(cache.directory, timeout=1)
 
@@ -201,7 +204,7 @@ async def rows(cache: Any) -> AsyncGenerator[int, None]:
 
 
 def test_a_generator_that_is_left(cache: Any, other: Any) -> None:
-    """Its transaction is undone, and what follows is outside."""
+    """A generator that is left undoes its transaction. Later calls are outside the transaction."""
     noise: list[Any] = []
 
     async def main() -> None:
@@ -217,7 +220,10 @@ def test_a_generator_that_is_left(cache: Any, other: Any) -> None:
 
 
 def test_a_generator_that_is_kept(cache: Any, other: Any) -> None:
-    """It ends with its task, though the generator is still there; going on with it raises."""
+    """A transaction in a generator ends with its task, even if the generator still exists.
+
+    Continuing the generator raises.
+    """
     kept: list[Any] = []
 
     async def begin() -> None:
@@ -236,7 +242,7 @@ def test_a_generator_that_is_kept(cache: Any, other: Any) -> None:
 
 
 def test_a_loop_that_was_closed(cache: Any, other: Any) -> None:
-    """With a generator, and with a task, in a transaction."""
+    """An event loop is closed while a generator or a task has a transaction."""
 
     async def wait() -> None:
         async with cache.atransact(retry=True):
@@ -272,7 +278,7 @@ def test_a_loop_that_was_closed(cache: Any, other: Any) -> None:
 
 
 def test_a_task_that_was_cancelled(cache: Any, other: Any) -> None:
-    """At whatever point: before it has begun, inside, and while it ends."""
+    """A task is cancelled before the transaction begins, inside it, and while it ends."""
     noise: list[Any] = []
 
     async def work() -> None:
@@ -299,7 +305,7 @@ def test_a_task_that_was_cancelled(cache: Any, other: Any) -> None:
 
 
 def test_a_task_that_outlives_the_block(cache: Any, other: Any) -> None:
-    """Is outside afterwards."""
+    """A task that runs longer than the block is outside the transaction afterwards."""
 
     async def late(end: asyncio.Event) -> None:
         await cache.aset("inside", 1)
@@ -323,7 +329,7 @@ def test_a_task_that_outlives_the_block(cache: Any, other: Any) -> None:
 
 
 def test_a_transaction_that_cannot_begin(tmp_path: Path) -> None:
-    """Raises where the block is entered, and the next one begins."""
+    """A transaction that cannot begin raises at the start of its block. The next one begins."""
     cache, other = Cache(tmp_path, timeout=0.1), Cache(tmp_path)
 
     async def main() -> None:
@@ -339,7 +345,7 @@ def test_a_transaction_that_cannot_begin(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_child_of_a_transaction(tmp_path: Path) -> None:
-    """Has its own threads, and is outside."""
+    """A forked child has its own threads and is outside the transaction."""
     program = """
 import asyncio, os, sys
 from flexcache_rs.disk import Cache

@@ -15,7 +15,7 @@ from commands import FILLED, content, files, flexcache, program
 
 
 def test_check_of_what_is_well(cache: Path, fanout: Path) -> None:
-    """Every database has a line, and nothing changes."""
+    """Each database without findings has one line, and nothing changes."""
     before = files(cache)
     assert flexcache("check", cache).stdout == f"{cache}: ok\n"
     assert files(cache) == before
@@ -25,7 +25,7 @@ def test_check_of_what_is_well(cache: Path, fanout: Path) -> None:
 
 
 def test_check_finds_and_mends(cache: Path) -> None:
-    """Each finding is named; the exit status says whether something is left."""
+    """Each finding is printed. The exit status says whether a finding remains."""
     value = next(path for path in cache.rglob("*.val") if path.stat().st_size == 3_000_000)
     value.unlink()
     other = next(path for path in cache.rglob("*.val"))
@@ -46,7 +46,7 @@ def test_check_finds_and_mends(cache: Path) -> None:
 
 
 def test_check_spares_caches_inside(tmp_path: Path) -> None:
-    """The files of a cache inside another one are not stray ones."""
+    """The files of a cache inside another cache do not count as unknown files."""
     program(FILLED, tmp_path)
     program(FILLED, tmp_path / "cache" / "inner")
     (tmp_path / "stray").write_bytes(b"")
@@ -59,7 +59,7 @@ def test_check_spares_caches_inside(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("action", ["check", "stats", "export"])
 def test_a_damaged_database(cache: Path, action: str) -> None:
-    """Said, with the way out; exit status 1."""
+    """The command reports the damage and what to do. The exit status is 1."""
     (cache / "cache.db").write_bytes(b"no database at all" * 1000)
     done = flexcache(action, cache, *(["-"] if action == "export" else []), status=1)
     text = done.stdout + done.stderr
@@ -69,7 +69,7 @@ def test_a_damaged_database(cache: Path, action: str) -> None:
 
 
 def test_what_can_be_saved(tmp_path: Path) -> None:
-    """Export goes on behind the damage."""
+    """An export continues after the damaged part."""
     program(
         """
         from flexcache_rs.disk import Cache
@@ -105,7 +105,7 @@ def test_what_can_be_saved(tmp_path: Path) -> None:
 
 
 def test_check_of_a_directory_with_settings_of_its_own(tmp_path: Path) -> None:
-    """Serializers, classes of disks and policies of a program's own do not matter."""
+    """A check needs no serializer, disk class or policy of the program."""
     program(
         """
         from flexcache_rs.disk import *
@@ -137,7 +137,7 @@ def test_check_of_a_directory_with_settings_of_its_own(tmp_path: Path) -> None:
 
 
 def test_stats(cache: Path, fanout: Path) -> None:
-    """For people and as JSON; shards are summed, and nothing changes."""
+    """The output is text or JSON. It sums the shards, and nothing changes."""
     before = files(cache)
     text = flexcache("stats", cache).stdout
     assert text.startswith(".: Cache\n  entries      12\n  expired      1 of them")
@@ -157,7 +157,7 @@ def test_stats(cache: Path, fanout: Path) -> None:
 
 
 def test_stats_of_what_nobody_may_write(cache: Path) -> None:
-    """A directory on a read-only disk can be looked at."""
+    """The command can describe a directory on a read-only file system."""
     for path in (cache, cache / "cache.db"):
         path.chmod(path.stat().st_mode & 0o555)
     try:
@@ -179,13 +179,13 @@ def test_stats_of_what_nobody_may_write(cache: Path) -> None:
     ],
 )
 def test_options_that_make_no_sense(arguments: list[str]) -> None:
-    """Argparse's usage, exit status 2."""
+    """Invalid options print argparse's usage. The exit status is 2."""
     assert "usage: " in flexcache(*arguments, status=2).stderr
 
 
 @pytest.mark.skipif(os.name != "posix", reason="closes streams as a shell does")
 def test_standard_streams_that_are_closed(cache: Path, tmp_path: Path) -> None:
-    """One line on standard error where they are needed."""
+    """If a needed standard stream is closed, one line is printed to standard error."""
     shell = ["/bin/sh", "-c", '"$0" -m flexcache_rs "$@" >&- <&-', sys.executable]
     for arguments, status, error in (
         (("disk", "export", cache, "-"), 1, "flexcache: standard output: it is closed\n"),
@@ -201,14 +201,14 @@ def test_standard_streams_that_are_closed(cache: Path, tmp_path: Path) -> None:
 
 
 def test_help() -> None:
-    """Without an action there is help."""
+    """Without an action, the help is printed."""
     assert "migrate" in flexcache().stdout
     assert "--dry-run" in flexcache("migrate", "--help").stdout
 
 
 @pytest.mark.parametrize("action", ["check", "stats"])
 def test_no_cache_there(tmp_path: Path, action: str) -> None:
-    """One line, and none is made."""
+    """If there is no cache, one line is printed and no cache is created."""
     assert "no such directory" in flexcache(action, tmp_path / "absent", status=1).stderr
     assert "this directory has no cache" in flexcache(action, tmp_path, status=1).stderr
     assert not list(tmp_path.iterdir())
@@ -216,7 +216,7 @@ def test_no_cache_there(tmp_path: Path, action: str) -> None:
 
 @pytest.mark.parametrize("options", [[], ["--no-progress"]])
 def test_the_progress_bar(cache: Path, tmp_path: Path, options: list[str]) -> None:
-    """On a terminal only, and not if it was refused."""
+    """The progress bar is shown only on a terminal, and not with --no-progress."""
     pty = pytest.importorskip("pty")
     program(
         """

@@ -1,4 +1,4 @@
-"""Commits that fail at their very end: all of the transaction is there, or nothing of it."""
+"""Commits that fail at their very end. Either all of the transaction is stored, or nothing of it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ finally:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the modes and limits are Unix's")
 @pytest.mark.parametrize("way", ["the journal cannot be deleted", "the log cannot grow"])
 def test_a_commit_that_fails_at_its_end(way: str) -> None:
-    """It raises, and afterwards the entries and their files belong to one state."""
+    """The commit raises. After that, the entries and their files belong to one state."""
     place = Path(tempfile.mkdtemp())
     try:
         journal = "wal" if way == "the log cannot grow" else "delete"

@@ -1,4 +1,4 @@
-"""What processes that die leave behind: every call that returned, and no damage."""
+"""The directories of processes that died. Every call that returned took effect, and there is no damage."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ os._exit(0)
 @pytest.mark.parametrize("synchronous", [1, 2])
 @pytest.mark.parametrize("count", [60, 61, 63, 201])
 def test_a_transaction_that_spilled_survives_an_exit(tmp_path: Path, count: int, synchronous: int) -> None:
-    """So does what was stored after it."""
+    """A transaction that spilled survives an exit, and so do the entries that were stored after it."""
     Cache(tmp_path, sqlite_synchronous=synchronous).close()
     subprocess.run([sys.executable, "-c", EXIT_AFTER_A_SPILL, tmp_path, str(count)], check=True, timeout=60)
     with Cache(tmp_path) as cache:
@@ -54,7 +54,7 @@ def test_a_transaction_that_spilled_survives_an_exit(tmp_path: Path, count: int,
 @needs_fork
 @pytest.mark.timeout(60 + 2 * KILLS)
 def test_kills_in_transactions_that_spill(tmp_path: Path) -> None:
-    """Nothing that returned is lost, nothing is damaged, and a share of the kills did hit a transaction."""
+    """No call that returned is lost, and nothing is damaged. Some of the kills did hit a transaction."""
     seed = random.randrange(10**6)
     print("seed", seed)
     command = [sys.executable, "-X", "faulthandler", "-W", "ignore", str(PROGRAMS / "disk_killed_spills.py")]

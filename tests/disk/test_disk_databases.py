@@ -1,4 +1,4 @@
-"""What a new database is: each of a directory's databases as it was asked for."""
+"""New databases have the properties that were requested."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def auto_vacuum(file: Path) -> int:
-    """0: the file never shrinks, 1: after every transaction, 2: when it is told to."""
+    """Return when the file shrinks: 0 for never, 1 for after every transaction, 2 for on request."""
     with closing(sqlite3.connect(file)) as connection:
         (found,) = connection.execute("PRAGMA auto_vacuum").fetchone()
     assert isinstance(found, int)
@@ -26,7 +26,7 @@ def auto_vacuum(file: Path) -> int:
 
 @pytest.mark.parametrize("asked", [0, 1, 2, None])
 def test_a_new_directory_shrinks_as_it_was_asked_to(tmp_path: Path, asked: int | None) -> None:
-    """By default after every transaction, as with python-diskcache."""
+    """By default, the database shrinks after every transaction, as in python-diskcache."""
     options = {} if asked is None else {"sqlite_auto_vacuum": asked}
     with Cache(tmp_path, **options) as cache:
         cache["a"] = 1
@@ -34,7 +34,7 @@ def test_a_new_directory_shrinks_as_it_was_asked_to(tmp_path: Path, asked: int |
 
 
 def test_other_databases_do_not_shrink(tmp_path: Path) -> None:
-    """Those of leases and of sessions."""
+    """The databases of leases and sessions never shrink."""
     with Cache(tmp_path) as cache:
         assert FlexCache(store=cache).get_or_set("a", lambda: 1) == 1
     assert auto_vacuum(tmp_path / "cache.db-gates") == 0

@@ -1,4 +1,4 @@
-"""Compressed bytes that hold far more than they seem to, or are damaged."""
+"""Compressed bytes that expand to far more than they claim, or are damaged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LIMIT = 10_000
 
 @pytest.mark.parametrize("where", ["row", "file", "key"])
 def test_json_that_is_larger_than_the_limit(tmp_path: Path, where: str) -> None:
-    """Is refused when it is stored; and where it is stored already, before memory is taken for it."""
+    """It is refused when it is stored. If it is stored already, it is refused before memory is allocated for it."""
     size = {"disk_min_file_size": 10 if where == "file" else 10**6}
     long = "x" * 20_000_000
     key, value = (long, 1) if where == "key" else ("key", long)
@@ -55,7 +55,7 @@ def test_json_that_is_larger_than_the_limit(tmp_path: Path, where: str) -> None:
 @pytest.mark.parametrize("damage", ["cut", "flipped"])
 @pytest.mark.parametrize("kind", [Cache, FanoutCache])
 def test_json_that_is_damaged(tmp_path: Path, damage: str, kind: type) -> None:
-    """The message says which value it is."""
+    """The message names the damaged value."""
     with kind(tmp_path, disk=JSONDisk, disk_min_file_size=100) as cache:
         cache["a"] = list(range(1000))
         (path,) = tmp_path.rglob("*.val")
@@ -71,7 +71,7 @@ def test_json_that_is_damaged(tmp_path: Path, damage: str, kind: type) -> None:
 
 
 def test_json_without_its_end(tmp_path: Path) -> None:
-    """It is not taken for a value."""
+    """Truncated JSON does not count as a value."""
     with Cache(tmp_path, disk=JSONDisk) as cache:
         cache["a"] = list(range(1000))
     connection = sqlite3.connect(tmp_path / "cache.db")
@@ -83,7 +83,7 @@ def test_json_without_its_end(tmp_path: Path) -> None:
 
 
 def test_the_limit_is_what_json_may_have(tmp_path: Path) -> None:
-    """Exactly as many bytes are stored and read."""
+    """A value of exactly the limit is stored and read."""
     with Cache(tmp_path, disk=JSONDisk, disk_max_bytes=100) as cache:
         for count in (97, 98):
             cache["a"] = "x" * count
@@ -98,7 +98,7 @@ def test_the_limit_is_what_json_may_have(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it limits the memory of a process")
 def test_a_trace_that_is_larger_than_the_memory(tmp_path: Path) -> None:
-    """The command says so, and which file it was."""
+    """The command says that the memory does not suffice, and names the file."""
     path = tmp_path / "small.gz"
     with gzip.open(path, "wb", compresslevel=1) as file:
         for _ in range(300):

@@ -1,4 +1,4 @@
-"""What python-diskcache does not have: reports of checks, locks by name, serializers, private directories."""
+"""Features that python-diskcache lacks: reports of checks, locks by name, serializers, private directories."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ both = pytest.mark.parametrize("kind", [Cache, FanoutCache])
 
 @both
 def test_a_report_of_what_is_wrong(tmp_path: Path, kind: type[Any]) -> None:
-    """By kind and with paths; it is a list of warnings, too, whatever the filters are."""
+    """The report has findings by kind, with paths. It is also a list of warnings, whatever the warning filters are."""
     cache = kind(tmp_path, disk_min_file_size=100)
     for number in range(40):
         cache[number] = "v" * 1000
@@ -67,7 +67,7 @@ def test_a_report_of_what_is_wrong(tmp_path: Path, kind: type[Any]) -> None:
 
 @both
 def test_the_files_of_others_are_not_unknown(tmp_path: Path, kind: type[Any]) -> None:
-    """Another cache below the directory, and a store of sessions in it, keep all they have."""
+    """Another cache below the directory and a database of sessions in it keep all of their files."""
     cache = kind(tmp_path)
     shard = next(tmp_path.rglob("cache.db")).parent
     large = "v" * 100_000
@@ -86,7 +86,7 @@ def test_the_files_of_others_are_not_unknown(tmp_path: Path, kind: type[Any]) ->
 
 
 def test_counters_that_are_wrong(tmp_path: Path) -> None:
-    """Are found and mended."""
+    """Wrong counters are found and corrected."""
     cache = Cache(tmp_path, disk_min_file_size=100)
     cache["key"] = "v" * 1000
     cache.close()
@@ -105,7 +105,7 @@ def test_counters_that_are_wrong(tmp_path: Path) -> None:
 
 @both
 def test_statistics_begin_anew(tmp_path: Path, kind: type[Any]) -> None:
-    """`reset_stats` sets hits and misses to 0 and goes on counting."""
+    """`reset_stats` sets hits and misses to 0, and counting continues."""
     cache = kind(tmp_path)
     cache.stats(enable=True)
     cache["key"] = 1
@@ -121,7 +121,7 @@ def test_statistics_begin_anew(tmp_path: Path, kind: type[Any]) -> None:
 
 @both
 def test_entries_go_by_their_tag(tmp_path: Path, kind: type[Any]) -> None:
-    """`evict_tag` is `evict`."""
+    """`evict_tag` is the same as `evict`."""
     cache = kind(tmp_path)
     for number in range(250):
         cache.set(number, number, tag=("odd", "even")[number % 2 == 0])
@@ -133,7 +133,7 @@ def test_entries_go_by_their_tag(tmp_path: Path, kind: type[Any]) -> None:
 
 
 def test_more_than_a_page_expires_at_once(tmp_path: Path) -> None:
-    """All that has expired goes in one call, also what expired at the same moment."""
+    """One call removes all expired entries, including those with the same deadline."""
     cache = Cache(tmp_path, cull_limit=0)
     for number in range(250):
         cache.set(number, number, expire=-1000)
@@ -143,7 +143,7 @@ def test_more_than_a_page_expires_at_once(tmp_path: Path) -> None:
 
 
 def test_locks_by_name(tmp_path: Path) -> None:
-    """Threads that hold it follow each other."""
+    """Only one thread at a time holds the lock."""
     cache = Cache(tmp_path)
     inside, most, total = 0, 0, 0
 
@@ -173,7 +173,7 @@ def test_locks_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are others there")
 def test_directories_are_private(tmp_path: Path) -> None:
-    """A directory that is made is its owner's; one that is there stays as it is."""
+    """A new directory is accessible only to its owner. An existing directory keeps its permissions."""
     before = os.umask(0o022)
     try:
         Cache(tmp_path / "new" / "below").close()
@@ -196,7 +196,10 @@ def test_directories_are_private(tmp_path: Path) -> None:
 
 @both
 def test_signed_values(tmp_path: Path, kind: type[Any]) -> None:
-    """Are loaded with the key, and with a new one that knows the old; not with another, and not without."""
+    """Signed values are loaded with their key, and with a new key that also accepts the old one.
+
+    Without a key or with another one they are refused.
+    """
     cache = kind(tmp_path, serializer=SignedPickleSerializer(SECRET), disk_min_file_size=100)
     values = {"small": [1], "file": list(range(1000)), "plain": "text", "number": 1}
     for key, value in values.items():
@@ -217,7 +220,7 @@ def test_signed_values(tmp_path: Path, kind: type[Any]) -> None:
 
 
 class Attack:
-    """What runs when it is loaded."""
+    """A value that runs a program when it is loaded."""
 
     loaded = False
 
@@ -227,7 +230,7 @@ class Attack:
 
 @pytest.mark.parametrize("where", ["row", "file"])
 def test_forged_values_are_not_loaded(tmp_path: Path, where: str) -> None:
-    """Neither in the database nor in a file."""
+    """Forged values are refused, in the database and in files."""
     signed = SignedPickleSerializer(SECRET)
     cache = Cache(tmp_path, serializer=signed, disk_min_file_size=10_000)
     size = 10 if where == "row" else 20_000
@@ -257,7 +260,10 @@ def test_secrets_are_long_enough(keys: Any) -> None:
 
 
 def test_classes_that_are_allowed(tmp_path: Path) -> None:
-    """Are loaded, and no others, whoever has written them; the directory is python-diskcache's still."""
+    """Only allowed classes are loaded, whichever library wrote the values.
+
+    python-diskcache can still use the directory.
+    """
     cache = Cache(tmp_path)
     cache["date"], cache["delta"], cache["plain"] = dt.date(2020, 1, 2), dt.timedelta(1), {"a": [None, (1, True)]}
     cache["attack"] = Attack()
@@ -275,7 +281,7 @@ def test_classes_that_are_allowed(tmp_path: Path) -> None:
 
 
 def test_json_values(tmp_path: Path) -> None:
-    """What JSON cannot say is refused, and what it can comes back as JSON has it."""
+    """Values that JSON cannot represent are refused. The others return in JSON's form."""
     cache = Cache(tmp_path, serializer=JSONSerializer(), disk_min_file_size=100)
     for value in ({"a": [1, None, 2.5, "\xe4"]}, [True] * 1000, None, 2**100, "text", b"bytes"):
         cache["key"] = value
@@ -309,7 +315,7 @@ class Failing:
 
 
 def test_serializers_that_fail(tmp_path: Path) -> None:
-    """Their exception is the caller's."""
+    """The exception of a serializer propagates to the caller."""
     serializer = Failing()
     cache = Cache(tmp_path, serializer=serializer)
     with pytest.raises(ZeroDivisionError):
@@ -325,7 +331,7 @@ def test_serializers_that_fail(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("returned", ["text", None, 1, [b"x"]])
 def test_serializers_that_return_nonsense(tmp_path: Path, returned: Any) -> None:
-    """A TypeError."""
+    """A serializer that returns no bytes causes a TypeError."""
 
     class Odd:
         name = "odd"

@@ -1,4 +1,4 @@
-"""How values lie in a directory: compressed, whole, by msgspec; and keys as pickles."""
+"""The forms of values in a directory: compressed, in whole files, by msgspec. And keys as pickles."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from flexcache_rs.disk import (
     NetworkFilesystemWarning,
     network,
 )
+from flexcache_rs.remote import RemoteCache
+from flexcache_rs.shared import SharedCache
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +43,7 @@ VALUES: dict[str, Any] = {
 @pytest.mark.parametrize("kind", [Cache, FanoutCache])
 @pytest.mark.parametrize("compression", ["zstd", "lz4"])
 def test_compressed_values(tmp_path: Path, compression: Any, kind: Any) -> None:
-    """Are what they were, also for who opens the directory without a word about it; and smaller."""
+    """Compressed values are smaller. An object that was opened without this option reads them too."""
     with kind(tmp_path / "as they are") as plain, kind(tmp_path / "compressed", compression=compression) as cache:
         for key, value in VALUES.items():
             plain[key] = cache[key] = value
@@ -54,7 +56,7 @@ def test_compressed_values(tmp_path: Path, compression: Any, kind: Any) -> None:
 
 
 def test_another_compression_is_refused(tmp_path: Path) -> None:
-    """By name, whichever it is."""
+    """An unknown compression is refused, and the error names it."""
     Cache(tmp_path, compression="zstd").close()
     with pytest.raises(ValueError, match=r"compression must be.*'zstd'.*'lz4'"):
         Cache(tmp_path, compression="lz4")
@@ -64,7 +66,7 @@ def test_another_compression_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("compression", ["zstd", "lz4"])
 def test_damaged_compressed_values(tmp_path: Path, compression: Any) -> None:
-    """An exception says so; a length that cannot be is not believed."""
+    """A damaged value raises an exception, and an impossible length is refused."""
     cache = Cache(tmp_path, compression=compression)
     cache["a"] = VALUES["noise"][:50_000] + bytes(50_000)
     (file,) = tmp_path.rglob("*.val")
@@ -77,7 +79,7 @@ def test_damaged_compressed_values(tmp_path: Path, compression: Any) -> None:
 
 
 def test_files_that_are_whole(tmp_path: Path) -> None:
-    """On a network filesystem: no shared log, checksums, and a damaged file is a miss."""
+    """On a network file system there is no shared log, files have checksums, and a damaged file is a miss."""
     with Cache(tmp_path, network=True) as cache:
         assert (cache.sqlite_journal_mode, cache.sqlite_mmap_size) == ("delete", 0)
         for key, value in VALUES.items():
@@ -99,7 +101,7 @@ def test_files_that_are_whole(tmp_path: Path) -> None:
 
 
 def test_a_stream_that_fails_leaves_no_part(tmp_path: Path) -> None:
-    """Of its file."""
+    """A stream that fails leaves no part of its file."""
 
     class Broken:
         def read(self, size: int) -> bytes:
@@ -112,14 +114,14 @@ def test_a_stream_that_fails_leaves_no_part(tmp_path: Path) -> None:
 
 
 def test_a_shared_log_on_a_network_is_refused(tmp_path: Path) -> None:
-    """The two options exclude one another."""
+    """The two options exclude each other."""
     with pytest.raises(ValueError, match="sqlite_journal_mode"):
         Cache(tmp_path, network=True, sqlite_journal_mode="wal")
 
 
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "9p"])
 def test_network_filesystems_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    """From the system's list of mounts, and a warning names them."""
+    """Network file systems are recognized by the system's list of mounts, and a warning names them."""
     mounts = tmp_path / "mounts"
     point = str(tmp_path / "far away").replace(" ", "\\040")
     mounts.write_text(f"1 0 8:1 / / rw - ext4 /dev/sda rw\n2 1 0:5 / {point} rw shared:1 - {kind} server:/x rw\n")
@@ -136,7 +138,7 @@ def test_network_filesystems_are_found(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_msgspec(tmp_path: Path) -> None:
-    """Structures with a type, keys as they were."""
+    """Structures of a declared type are stored, and keys stay as they were."""
     msgspec = pytest.importorskip("msgspec")
     point = msgspec.defstruct("Point", [("x", int), ("y", int)])
     with Cache(tmp_path, serializer=MsgspecSerializer(point)) as cache:
@@ -166,21 +168,21 @@ KEYS = st.recursive(
 
 @given(KEYS, st.sampled_from([2, 4, 5]))
 def test_keys_are_the_pickles_that_python_optimizes(key: Any, protocol: int) -> None:
-    """Byte for byte: others find them by their bytes."""
+    """Keys are equal byte by byte to Python's optimized pickles, because other libraries find them by these bytes."""
     key = (key,)
     expected = pickletools.optimize(pickle.dumps(key, protocol))
     assert Disk(".", pickle_protocol=protocol).put(key) == (expected, False)
 
 
 def test_large_keys() -> None:
-    """With more marks than a byte numbers, and more than one frame."""
+    """Large keys need more memo entries than fit one byte, and more than one frame."""
     for key in (tuple(map(str, range(1000))) * 2, ("x" * 100_000, "y" * 70_000), (list(range(300)),) * 300):
         expected = pickletools.optimize(pickle.dumps(key, 5))
         assert Disk(".", pickle_protocol=5).put(key) == (expected, False)
 
 
 def test_an_index_in_shards(tmp_path: Path) -> None:
-    """Is a mapping like another."""
+    """An index in shards behaves like any other mapping."""
     index = FanoutIndex(tmp_path, shards=3, items={"a": 1, "b": 2})
     index["c"] = 3
     assert index == {"a": 1, "b": 2, "c": 3}
@@ -201,9 +203,10 @@ def test_an_index_in_shards(tmp_path: Path) -> None:
 
 
 def test_the_main_names_are_at_the_top() -> None:
-    """The same objects."""
+    """The names at the top of the package are the same objects."""
     for name in ("Cache", "Deque", "Disk", "FanoutCache", "FanoutIndex", "Index", "JSONDisk", "Timeout"):
         assert getattr(flexcache_rs, name) is getattr(disk, name)
+    assert (flexcache_rs.SharedCache, flexcache_rs.RemoteCache) == (SharedCache, RemoteCache)
     with pytest.raises(AttributeError, match="nonsense"):
         _ = flexcache_rs.nonsense  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match="nonsense"):

@@ -1,4 +1,4 @@
-"""Keys, values, disks and serializers that misbehave: the exception is the caller's, and nothing has changed."""
+"""Keys, values, disks and serializers that misbehave. Their exception propagates, and nothing has changed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class TroubleError(Exception):
-    """What the classes below raise."""
+    """The exception that the classes below raise."""
 
 
 def raise_trouble(*args: Any) -> Any:
@@ -34,14 +34,14 @@ class Unpicklable:
 
 
 class Unloadable:
-    """Can be stored, and raises when it is loaded."""
+    """A value that can be stored, and raises when it is loaded."""
 
     def __reduce__(self) -> Any:
         return raise_trouble, ("on loading",)
 
 
 class Reentrant:
-    """Uses the cache while it is pickled."""
+    """A value that uses the cache while it is pickled."""
 
     cache: Cache
 
@@ -74,7 +74,7 @@ class Colour(enum.IntEnum):
 
 
 class Stream:
-    """Raises in the middle, or returns what is no bytes."""
+    """A stream that raises in the middle, or returns something other than bytes."""
 
     def __init__(self, *pieces: Any) -> None:
         self.pieces = list(pieces)
@@ -88,7 +88,7 @@ class Stream:
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Iterator[Cache]:
-    """A cache whose directory is looked at afterwards."""
+    """A cache whose directory is checked afterwards."""
     cache = Cache(tmp_path, disk_min_file_size=1000)
     cache["there"] = "t" * 2000
     yield cache
@@ -109,7 +109,7 @@ BAD_VALUES: list[tuple[Any, type[Exception]]] = [
 
 @pytest.mark.parametrize(("value", "error"), BAD_VALUES, ids=range(len(BAD_VALUES)))
 def test_values_that_cannot_be_stored(cache: Cache, value: Any, error: type[Exception]) -> None:
-    """Raise whatever they raise; what was there stays, and no file is left."""
+    """The exception of the value propagates. The old value stays, and no file is left."""
     calls: list[Callable[[], object]] = [
         lambda: cache.set("there", value),
         lambda: cache.set("new", value),
@@ -129,7 +129,7 @@ def test_values_that_cannot_be_stored(cache: Cache, value: Any, error: type[Exce
 
 @pytest.mark.parametrize("key", [Unpicklable(), (1, Unpicklable()), lambda: None, "\ud800", ("\ud800",)])
 def test_keys_that_cannot_be_stored(cache: Cache, key: Any) -> None:
-    """The same for keys, in every call; a tuple with such a text is pickled and can."""
+    """The same holds for keys, in every call. A tuple with such a text is pickled and can be a key."""
     calls: list[Callable[[], object]] = [
         lambda: cache.set(key, 1),
         lambda: cache.add(key, "v" * 2000),
@@ -153,7 +153,7 @@ def test_keys_that_cannot_be_stored(cache: Cache, key: Any) -> None:
 
 
 def test_a_value_that_cannot_be_loaded(cache: Cache) -> None:
-    """Raises what it raises, each time; it can be listed, replaced and deleted."""
+    """Each read raises the value's exception. The key can be listed, replaced and deleted."""
     cache["key"] = Unloadable()
     for call in (
         lambda: cache["key"],
@@ -178,7 +178,7 @@ def test_a_value_that_cannot_be_loaded(cache: Cache) -> None:
 
 
 def test_a_key_that_cannot_be_loaded(cache: Cache) -> None:
-    """Stops an iteration, and can be deleted."""
+    """The key ends an iteration, and it can be deleted."""
     cache[Unloadable()] = 1
     for go_through in (list, lambda cache: list(cache.iterkeys()), lambda cache: list(reversed(cache))):
         with pytest.raises(TroubleError):
@@ -189,7 +189,7 @@ def test_a_key_that_cannot_be_loaded(cache: Cache) -> None:
 
 
 def test_values_that_use_the_cache(cache: Cache) -> None:
-    """While they are pickled and loaded."""
+    """Values use the cache while they are pickled and loaded."""
     Reentrant.cache = cache
     cache["key"] = Reentrant()
     assert isinstance(cache["key"], Reentrant)
@@ -218,7 +218,7 @@ def test_values_that_use_the_cache(cache: Cache) -> None:
     ids=range(6),
 )
 def test_streams_that_fail(cache: Cache, stream: Any, error: type[Exception]) -> None:
-    """Leave no file behind."""
+    """A stream that fails leaves no file."""
     for key in ("there", "new"):
         with pytest.raises((error, IndexError)):
             cache.set(key, stream, read=True)
@@ -237,7 +237,7 @@ DIFFERENT: list[Any] = [
 
 @pytest.mark.parametrize("equal", EQUAL)
 def test_keys_that_are_one(cache: Cache, equal: list[Any]) -> None:
-    """Numbers that are equal are one key, and the first spelling stays."""
+    """Equal numbers are one key, which keeps its first form."""
     for number, key in enumerate(equal):
         cache[key] = number
     assert [cache[key] for key in equal] == [len(equal) - 1] * len(equal)
@@ -246,7 +246,7 @@ def test_keys_that_are_one(cache: Cache, equal: list[Any]) -> None:
 
 
 def test_keys_that_are_not_one(cache: Cache) -> None:
-    """However alike they look. What is read back has its type."""
+    """Different keys stay different, however alike they look. A key that is read has its own type."""
     for number, key in enumerate(DIFFERENT):
         assert cache.add(key, number), key
     assert [cache[key] for key in DIFFERENT] == list(range(len(DIFFERENT)))
@@ -255,7 +255,7 @@ def test_keys_that_are_not_one(cache: Cache) -> None:
 
 
 def test_nan(cache: Cache) -> None:
-    """As a key it is found again, and as a value it stays what it is."""
+    """NaN is found as a key, and stays NaN as a value."""
     cache["value"] = NAN
     assert math.isnan(cache["value"])
     cache["inside"] = (NAN, -0.0)
@@ -277,7 +277,7 @@ def del_item(cache: Cache, key: Any) -> Any:
 
 @pytest.mark.parametrize("tag", [object(), (1,), 2**63, "\ud800", [], {}, lambda: None])
 def test_tags_that_cannot_be_stored(cache: Cache, tag: Any) -> None:
-    """Are refused; no file is left."""
+    """Such tags are refused, and no file is left."""
     for call in (cache.set, cache.add):
         with pytest.raises((TypeError, OverflowError, UnicodeEncodeError, sqlite3.Error)):
             call("new", "v" * 2000, tag=tag)
@@ -286,7 +286,7 @@ def test_tags_that_cannot_be_stored(cache: Cache, tag: Any) -> None:
 
 @pytest.mark.parametrize("expire", ["soon", object(), [1], b"1", 1j])
 def test_times_that_are_none(cache: Cache, expire: Any) -> None:
-    """Are refused."""
+    """Invalid times are refused."""
     for call in (cache.set, cache.add):
         with pytest.raises(TypeError):
             call("new", "v" * 2000, expire=expire)
@@ -297,7 +297,7 @@ def test_times_that_are_none(cache: Cache, expire: Any) -> None:
 
 @pytest.mark.parametrize("expire", [1e308, math.inf, 10**20, -math.inf, 5e-324])
 def test_times_beyond_all_bounds(cache: Cache, expire: float) -> None:
-    """Are taken for what they are."""
+    """Very large times are accepted."""
     cache.set("new", 1, expire=expire)
     assert ("new" in cache) == (expire > 0.5 or math.isnan(expire))
     cache.delete("new")
@@ -305,7 +305,7 @@ def test_times_beyond_all_bounds(cache: Cache, expire: float) -> None:
 
 
 class Raising(Disk):
-    """A disk each of whose ways may fail."""
+    """A disk each of whose methods may raise."""
 
     fails: str | None = None
 
@@ -336,7 +336,7 @@ class Raising(Disk):
 
 @pytest.mark.parametrize("fails", ["put", "get", "store", "fetch"])
 def test_disks_that_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
-    """Their exception comes to the caller; the cache goes on."""
+    """The exception of the disk propagates, and the cache stays usable."""
     cache = Cache(tmp_path, disk=Raising, disk_min_file_size=100)
     cache["key"] = "v" * 1000
     cache["number"] = 1
@@ -368,7 +368,7 @@ def test_disks_that_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails:
 
 
 class Odd(Disk):
-    """Returns what no table can hold."""
+    """A disk that returns objects which no table can store."""
 
     returns: Any = None
 
@@ -378,7 +378,7 @@ class Odd(Disk):
 
 @pytest.mark.parametrize("returns", [None, 1, (1,), (1, 2, 3), (object(), True), "text", ("a", "b", "c")])
 def test_disks_that_return_nonsense(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, returns: Any) -> None:
-    """A TypeError or ValueError, nothing worse."""
+    """Such a result causes a TypeError or ValueError."""
     cache = Cache(tmp_path, disk=Odd)
     monkeypatch.setattr(Odd, "returns", returns)
     with pytest.raises((TypeError, ValueError)):
@@ -415,7 +415,7 @@ class Rotated(Disk):
 
 @pytest.mark.parametrize("kind", [Cache, FanoutCache])
 def test_disks_with_arguments_of_their_own(tmp_path: Path, kind: type[Any]) -> None:
-    """They come from the settings, and are kept with them."""
+    """The arguments come from the settings of the directory and are stored in them."""
     cache = kind(tmp_path, disk=Rotated, disk_by=3)
     cache["key"], cache["long"] = "value", "long value " * 100
     cache.close()
@@ -437,14 +437,14 @@ class Unmade(Disk):
 
 
 def test_disks_that_are_not_made(tmp_path: Path) -> None:
-    """Who leaves out the constructor above is told so."""
+    """A disk whose constructor does not call the base class's raises an exception that says so."""
     with pytest.raises(RuntimeError, match=r"Disk\.__init__ has not been called"):
         Cache(tmp_path, disk=Unmade)
 
 
 @pytest.mark.parametrize("disk", [None, object, Disk("."), "Disk", int, dict])
 def test_disks_that_are_none(tmp_path: Path, disk: Any) -> None:
-    """Are refused."""
+    """An argument that is no disk is refused."""
     with pytest.raises(ValueError, match="disk must subclass"):
         Cache(tmp_path, disk=disk)
 
@@ -464,7 +464,7 @@ def test_disks_that_are_none(tmp_path: Path, disk: Any) -> None:
     ],
 )
 def test_options_that_make_no_sense(tmp_path: Path, options: dict[str, Any], error: type[Exception]) -> None:
-    """Are refused, and the directory can be opened without them."""
+    """Invalid options are refused, and the directory can be opened without them."""
     for kind in (Cache, FanoutCache):
         directory = tmp_path / kind.__name__
         kind(directory).close()
@@ -477,7 +477,7 @@ def test_options_that_make_no_sense(tmp_path: Path, options: dict[str, Any], err
 
 
 def test_settings_that_make_no_sense_are_not_written(tmp_path: Path) -> None:
-    """The object and the directory keep what they had."""
+    """The object and the directory keep their old settings."""
     cache = Cache(tmp_path, size_limit=10**6)
     for key, value in [
         ("size_limit", "large"),
@@ -501,7 +501,7 @@ def copies(thing: Any) -> list[Any]:
 
 
 def test_pickled_caches(tmp_path: Path) -> None:
-    """Are the same directory, with the same options."""
+    """An unpickled cache has the same directory and the same options."""
     cache = Cache(tmp_path / "cache", timeout=3, disk=JSONDisk, size_limit=10**6, disk_compress_level=3)
     cache["key"] = [1]
     for other in copies(cache):
@@ -526,7 +526,7 @@ def test_pickled_caches(tmp_path: Path) -> None:
 
 
 def test_a_cache_whose_constructor_has_not_run() -> None:
-    """Says so."""
+    """Each call raises an exception that says so."""
     raw = Cache.__new__(Cache)
     for call in (
         lambda: raw.get("a"),
@@ -540,7 +540,7 @@ def test_a_cache_whose_constructor_has_not_run() -> None:
 
 
 def test_iterators_outlive_everything(cache: Cache) -> None:
-    """A cleared cache, a closed one, changes in between."""
+    """An iterator survives a cleared cache, a closed cache, and changes during the iteration."""
     for number in range(250):
         cache[number] = number
     keys = iter(cache)
@@ -560,7 +560,10 @@ def test_iterators_outlive_everything(cache: Cache) -> None:
 
 
 def test_transactions_left_open(tmp_path: Path) -> None:
-    """By a thread that ends, or by who never leaves: later writers wait, `Timeout` says so, and closing helps."""
+    """A thread ends in a transaction, or never leaves it.
+
+    Later writers wait and raise `Timeout`, and closing the cache ends the transaction.
+    """
     cache = Cache(tmp_path, timeout=0.05)
     cache["key"] = 1
     manager = cache.transact()

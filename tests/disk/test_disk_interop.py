@@ -1,4 +1,4 @@
-"""Beside python-diskcache: both at once on one directory."""
+"""One directory that this library and python-diskcache use at the same time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.skipif(not THEIRS, reason=NEEDS_THEIRS), pytest.mark.u
 
 @pytest.mark.parametrize("first", ["ours", "theirs"])
 def test_each_finds_what_the_other_stored(ours: Driver, theirs: Driver, tmp_path: Path, first: str) -> None:
-    """Every kind of value under every kind of key."""
+    """Both libraries find every kind of value under every kind of key."""
     writer, reader = (ours, theirs) if first == "ours" else (theirs, ours)
     for driver in (writer, reader):
         driver.make("cache", "Cache", str(tmp_path), disk_min_file_size=64)
@@ -46,7 +46,7 @@ def test_each_finds_what_the_other_stored(ours: Driver, theirs: Driver, tmp_path
 
 @pytest.mark.parametrize("kind", ["Cache", "FanoutCache"])
 def test_each_memoizes_for_the_other(ours: Driver, theirs: Driver, tmp_path: Path, kind: str) -> None:
-    """The keys of calls are the same, and so are their results."""
+    """The keys of calls are the same in both libraries, and so are their results."""
     for driver in (ours, theirs):
         driver.make("cache", kind, str(tmp_path))
     calls: list[tuple[dict[str, Any], tuple[Any, ...], dict[str, Any]]] = [
@@ -66,7 +66,7 @@ def test_each_memoizes_for_the_other(ours: Driver, theirs: Driver, tmp_path: Pat
 
 
 def test_each_sees_the_locks_of_the_other(ours: Driver, theirs: Driver, tmp_path: Path) -> None:
-    """Lock, RLock and BoundedSemaphore keep the same records."""
+    """Lock, RLock and BoundedSemaphore use the same records in both libraries."""
     for driver in (ours, theirs):
         driver.make("cache", "Cache", str(tmp_path))
         driver.make("lock", "Lock", "@cache", "lock")
@@ -105,7 +105,7 @@ def test_each_sees_the_locks_of_the_other(ours: Driver, theirs: Driver, tmp_path
 
 @pytest.mark.parametrize("first", ["ours", "theirs"])
 def test_collections_in_a_fanout_cache_are_shared(ours: Driver, theirs: Driver, tmp_path: Path, first: str) -> None:
-    """`cache`, `deque` and `index` lie where the other looks for them."""
+    """`cache`, `deque` and `index` are stored where the other library looks for them."""
     one, other = (ours, theirs) if first == "ours" else (theirs, ours)
     for driver in (one, other):
         driver.make("fanout", "FanoutCache", str(tmp_path), shards=2)
@@ -141,7 +141,7 @@ def settings_rows(directory: Path) -> list[Any]:
 def test_a_new_directory_is_the_same(
     ours: Driver, theirs: Driver, fresh: Any, kind: str, options: dict[str, Any]
 ) -> None:
-    """Settings, tables, indexes and triggers; also after the other has opened it."""
+    """Settings, tables, indexes and triggers are the same, also after the other library has opened the directory."""
     made = {}
     for driver in (ours, theirs):
         directory = fresh()
@@ -158,7 +158,7 @@ def test_a_new_directory_is_the_same(
 
 
 def test_settings_are_the_directorys(ours: Driver, theirs: Driver, tmp_path: Path) -> None:
-    """What one has set, the other has when it opens the directory, also how pickles are made."""
+    """A setting that one library stores applies when the other opens the directory, including the pickle protocol."""
     theirs.make("cache", "Cache", str(tmp_path), disk_pickle_protocol=2, disk_min_file_size=10, cull_limit=4)
     theirs.call("cache", "set", (1, 2), "x")
     ours.make("cache", "Cache", str(tmp_path))
@@ -172,7 +172,7 @@ def test_settings_are_the_directorys(ours: Driver, theirs: Driver, tmp_path: Pat
 
 
 def test_both_at_once(tmp_path: Path) -> None:
-    """Two processes of each library, at the same time on the same keys: no count is lost, nothing is damaged."""
+    """Two processes of each library use the same keys at the same time. No count is lost, and nothing is damaged."""
     rounds = 400
     with contextlib.ExitStack() as stack:
         drivers = [stack.enter_context(Driver(library)) for library in ("ours", "theirs") * 2]
@@ -191,7 +191,7 @@ def test_both_at_once(tmp_path: Path) -> None:
 
 
 def test_both_at_once_as_a_queue(tmp_path: Path) -> None:
-    """What one pushes, exactly one pulls."""
+    """Of the values that one library pushes, exactly one process pulls each."""
     with Driver("ours") as ours, Driver("theirs") as theirs:
         for driver in (ours, theirs):
             driver.make("cache", "Cache", str(tmp_path))
@@ -207,7 +207,7 @@ def test_both_at_once_as_a_queue(tmp_path: Path) -> None:
 
 
 def test_what_they_lose_is_kept_here(ours: Driver, theirs: Driver, tmp_path: Path) -> None:
-    """NaN, and ends of lines in long texts."""
+    """NaN and line ends in long texts are preserved."""
     for driver in (ours, theirs):
         driver.make("cache", "Cache", str(tmp_path), disk_min_file_size=10)
     text = "a\rb\r\nc\n" * 10
@@ -220,7 +220,7 @@ def test_what_they_lose_is_kept_here(ours: Driver, theirs: Driver, tmp_path: Pat
 
 
 def test_pickled_caches_are_made_by_either(ours: Driver, tmp_path: Path) -> None:
-    """The state of a pickled cache begins with what python-diskcache's has."""
+    """The state of a pickled cache begins with that of python-diskcache's."""
     from flexcache_rs.disk import Cache, Disk
 
     cache = Cache(tmp_path, timeout=5)

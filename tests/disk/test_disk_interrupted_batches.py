@@ -1,4 +1,4 @@
-"""Calls of many writes, interrupted where a function of the package begins or ends, as by the handler of a signal."""
+"""Calls with many writes are interrupted where a function of the package begins or ends, as by a signal handler."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ CALLS: dict[str, Callable[[Any], object]] = {
 
 
 class InterruptedCallError(Exception):
-    """What the handler raises."""
+    """The exception that the handler raises."""
 
 
 def run(call: Callable[[], object], at: int) -> bool:
-    """Raises at one event; whether the call came so far."""
+    """Raise at one event. Returns True if the call reached it."""
     events = 0
 
     def trace(frame: Any, event: str, _argument: object) -> Any:
@@ -56,7 +56,7 @@ def run(call: Callable[[], object], at: int) -> bool:
     ("make", "name"), [(Cache, "set_many"), (Cache, "delete_many"), *((FanoutCache, name) for name in CALLS)]
 )
 def test_nothing_stays_open(tmp_path: Path, make: Any, name: str) -> None:
-    """Another thread can write after each of them."""
+    """Another thread can write after each interruption."""
     with make(tmp_path, timeout=0.5) as cache:
         cache["c"] = 1
         cache.push("first")

@@ -29,7 +29,7 @@ cache["a"] = 1
 
 
 def test_a_block_that_is_open_at_the_end_of_the_interpreter(tmp_path: Path) -> None:
-    """It is undone, and nothing is printed."""
+    """The transaction is undone, and nothing is printed."""
     ended = subprocess.run([sys.executable, "-c", LEFT_OPEN, str(tmp_path)], capture_output=True, text=True, check=True)
     assert (ended.stdout, ended.stderr) == ("", "")
     with Cache(tmp_path) as cache:
@@ -53,7 +53,7 @@ def rows(cache: Any) -> Generator[int]:
 
 
 class Owner:
-    """A thread that begins a generator and lives on."""
+    """A thread that begins a generator and continues to run."""
 
     def __init__(self, cache: Any) -> None:
         self.begun, self.end = threading.Event(), threading.Event()
@@ -78,7 +78,7 @@ class Owner:
 
 @pytest.mark.parametrize("way", ["close", "collect", "finish", "raise"])
 def test_a_generator_that_another_thread_ends(cache: Any, way: str) -> None:
-    """Is undone, whichever way it ends; both threads go on."""
+    """The transaction is undone, however the generator ends. Both threads continue."""
     owner = Owner(cache)
     if way == "close":
         owner.generator.close()
@@ -98,7 +98,7 @@ def test_a_generator_that_another_thread_ends(cache: Any, way: str) -> None:
 
 
 def test_an_object_that_is_entered_twice(cache: Any) -> None:
-    """And by two threads, one after the other."""
+    """One thread enters the object twice, and two threads enter it one after the other."""
     block = cache.transact(retry=True)
     with block, block:
         cache["a"] = 1
@@ -109,7 +109,7 @@ def test_an_object_that_is_entered_twice(cache: Any) -> None:
 
 
 def from_another_thread(call: Any) -> Any:
-    """What a call returns there: False where the transaction of this thread keeps it from writing."""
+    """Return the result of a call in another thread, or False if a transaction of this thread keeps it from writing."""
     results: list[Any] = []
     thread = threading.Thread(target=lambda: results.append(call()))
     thread.start()
@@ -119,7 +119,10 @@ def from_another_thread(call: Any) -> Any:
 
 @pytest.mark.parametrize("on", ["this thread", "another thread"])
 def test_a_block_that_is_dropped_without_its_exit(cache: Any, on: str) -> None:
-    """As by a signal's handler that raises in `ExitStack.enter_context`: it is undone, and other writers go on."""
+    """A signal handler that raises in `ExitStack.enter_context` has this effect.
+
+    The block is undone, and other writers continue.
+    """
     blocks = [cache.transact(retry=True)]
     blocks[0].__enter__()
     cache["a"] = 1
@@ -137,7 +140,7 @@ def test_a_block_that_is_dropped_without_its_exit(cache: Any, on: str) -> None:
 
 @pytest.mark.parametrize("dropped", ["inner", "outer"])
 def test_one_of_two_nested_blocks_that_is_dropped(cache: Any, dropped: str) -> None:
-    """The other one is lost, and nothing of it is stored; after it the thread is in no transaction."""
+    """The outer transaction is lost, and nothing of it is stored. After it, the thread is in no transaction."""
     blocks = {"outer": cache.transact(retry=True), "inner": cache.transact(retry=True)}
     for name in blocks:
         blocks[name].__enter__()
@@ -155,7 +158,7 @@ def test_one_of_two_nested_blocks_that_is_dropped(cache: Any, dropped: str) -> N
 
 
 def test_a_nested_block_that_another_thread_leaves(cache: Any) -> None:
-    """Its thread is still in the block around it, which is lost until it has been left."""
+    """The first thread is still in the outer block. Its transaction is lost until the block has been left."""
     begun, ended = threading.Event(), threading.Event()
     generators: list[Any] = []
     seen: list[str] = []
@@ -193,7 +196,7 @@ def test_a_nested_block_that_another_thread_leaves(cache: Any) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("way", ["drop", "leave"])
 def test_a_block_that_a_forked_child_has_a_copy_of(cache: Any, way: str) -> None:
-    """The child ends neither its parent's transaction nor one of its own with it."""
+    """By leaving the copied block, the child ends neither its parent's transaction nor one of its own."""
     block: Any = cache.transact(retry=True)
     block.__enter__()
     cache["parent"] = 1
@@ -219,7 +222,7 @@ def test_a_block_that_a_forked_child_has_a_copy_of(cache: Any, way: str) -> None
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_copied_block_beside_one_of_the_childs_own(cache: Any) -> None:
-    """Threads have the same name in both processes, and the child's transaction is nevertheless another one."""
+    """Threads have the same identifiers in both processes. The child's transaction is nevertheless another one."""
     block = cache.transact(retry=True)
     block.__enter__()
     go_on, leave = os.pipe()

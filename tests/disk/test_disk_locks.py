@@ -1,4 +1,4 @@
-"""Locks, semaphores and limits: who holds them, and that nothing leaves them held."""
+"""The holders of locks, semaphores and limits. Nothing leaves them held."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
 
 
 def is_free(hold: Any) -> bool:
-    """Whether another thread could take it at once."""
+    """Return True if another thread could acquire it at once."""
     taken = threading.Event()
 
     def take() -> None:
@@ -73,7 +73,7 @@ def is_free(hold: Any) -> bool:
 
 
 def test_a_late_holder_of_a_lock(cache: Any) -> None:
-    """Frees nothing: not when it leaves, not when it leaves again, not through the same object."""
+    """A holder whose time is over releases nothing, neither at its exit nor later, and not through the same object."""
     late, mine = cache.lock("l", expire=0.05), cache.lock("l", expire=60)
     late.acquire()
     until(lambda: not late.locked())
@@ -95,7 +95,7 @@ def test_a_late_holder_of_a_lock(cache: Any) -> None:
 
 
 def test_a_late_holder_of_a_semaphore(cache: Any) -> None:
-    """Gives nothing back that others hold by now."""
+    """A holder whose time is over releases nothing that others hold."""
     late, mine = BoundedSemaphore(cache, "s", 1, expire=0.05), BoundedSemaphore(cache, "s", 1, expire=60)
     late.acquire()
     until(lambda: "s" not in cache)
@@ -108,7 +108,7 @@ def test_a_late_holder_of_a_semaphore(cache: Any) -> None:
 
 
 def test_a_thread_with_the_number_of_one_that_ended(cache: Any) -> None:
-    """Does not hold what that one held."""
+    """A new thread with the same identifier does not hold the lock of a thread that ended."""
     lock = RLock(cache, "r")
     for _ in range(20):
         seen: list[Any] = []
@@ -132,7 +132,7 @@ def test_a_thread_with_the_number_of_one_that_ended(cache: Any) -> None:
 
 @pytest.mark.parametrize("hold", HOLDS)
 def test_it_is_released_by_whoever_shares_the_object(cache: Any, hold: Any) -> None:
-    """As python-diskcache has it; a reentrant lock belongs to its thread."""
+    """Any user of the object may release it, as in python-diskcache. A reentrant lock belongs to its thread."""
     shared = hold(cache, "key")
     shared.acquire()
 
@@ -150,7 +150,7 @@ def test_it_is_released_by_whoever_shares_the_object(cache: Any, hold: Any) -> N
 
 
 def test_an_object_that_never_took_the_lock(cache: Any) -> None:
-    """Frees it, as in python-diskcache."""
+    """Such an object releases the lock, as in python-diskcache."""
     Lock(cache, "l").acquire()
     Lock(cache, "l").release()
     assert not Lock(cache, "l").locked()
@@ -158,7 +158,7 @@ def test_an_object_that_never_took_the_lock(cache: Any) -> None:
 
 @pytest.mark.parametrize("hold", HOLDS)
 def test_nesting_and_transactions(cache: Any, hold: Any) -> None:
-    """What fails inside undoes what was stored, and the hold is over."""
+    """An exception inside undoes what was stored, and the lock is free."""
     with pytest.raises(ZeroDivisionError), hold(cache, "key"), cache.transact(retry=True):
         cache["a"] = 1
         raise ZeroDivisionError
@@ -168,7 +168,7 @@ def test_nesting_and_transactions(cache: Any, hold: Any) -> None:
 
 @pytest.mark.parametrize("hold", HOLDS)
 def test_pickled(tmp_path: Path, hold: Any) -> None:
-    """Also as earlier versions wrote them."""
+    """Locks can be unpickled, also from pickles of earlier versions."""
     made = hold(Cache(tmp_path), "key", expire=60)
     copied = pickle.loads(pickle.dumps(made))
     with copied:
@@ -183,7 +183,7 @@ def test_pickled(tmp_path: Path, hold: Any) -> None:
 
 
 def test_a_value_that_is_no_locks(tmp_path: Path) -> None:
-    """Raises, and stays as it is."""
+    """A value that is not a lock's raises an exception and stays unchanged."""
     cache = Cache(tmp_path)
     cache["key"] = "something else"
     for hold in (RLock, BoundedSemaphore):
@@ -196,7 +196,7 @@ def test_a_value_that_is_no_locks(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_forked_child(tmp_path: Path) -> None:
-    """Does not free what its parent holds."""
+    """A forked child does not release the lock of its parent."""
     program = """
 import os, sys
 from flexcache_rs.disk import Cache, Lock
@@ -265,7 +265,7 @@ print(rounds, interrupted)
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="Python itself looks for signals between entering and holding")
 @pytest.mark.parametrize("name", ["Lock", "RLock", "BoundedSemaphore", "transact", "fanout", "index", "deque"])
 def test_signals_at_any_moment(tmp_path: Path, name: str) -> None:
-    """Nothing stays held, wherever a handler raises."""
+    """No lock stays held, wherever a signal handler raises."""
     command = [sys.executable, "-c", INTERRUPTED, name, str(tmp_path / "cache")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -275,7 +275,10 @@ def test_signals_at_any_moment(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers")
 def test_opening_can_be_interrupted(tmp_path: Path) -> None:
-    """A directory that is opened with another setting waits for who holds the lock: signals are handled meanwhile."""
+    """Opening a directory with another setting waits for the holder of the write lock.
+
+    Signals are handled during the wait.
+    """
     Cache(tmp_path).close()
     holder = """
     import sqlite3
@@ -308,7 +311,7 @@ def test_opening_can_be_interrupted(tmp_path: Path) -> None:
 @pytest.mark.skipif(not THEIRS, reason=NEEDS_THEIRS)
 @pytest.mark.parametrize("kind", ["Lock", "RLock", "BoundedSemaphore"])
 def test_python_diskcache_on_the_same_key(tmp_path: Path, kind: str) -> None:
-    """Each waits for the other, and what one leaves the other takes."""
+    """Each library waits for the other, and acquires the lock that the other releases."""
     with Driver("theirs") as theirs:
         theirs.make("cache", "Cache", str(tmp_path))
         theirs.make("hold", kind, "@cache", "key")
@@ -329,7 +332,7 @@ def test_python_diskcache_on_the_same_key(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_clock_that_was_set_back() -> None:
-    """Does not stop what is throttled."""
+    """A clock that was set back does not stop a throttled function."""
     now, slept = [1000.0], []
     sleep: Any = lambda seconds: (slept.append(seconds), now.__setitem__(0, now[0] + seconds))  # noqa: E731
 
@@ -345,7 +348,7 @@ def test_a_clock_that_was_set_back() -> None:
 
 
 def test_the_throttles_clock_may_use_the_cache() -> None:
-    """It is not asked while others wait for the transaction."""
+    """The clock is not called inside the transaction."""
     cache = Cache(timeout=5)
     other = []
 
@@ -361,7 +364,7 @@ def test_the_throttles_clock_may_use_the_cache() -> None:
 
 
 def test_a_barrier_with_an_end(tmp_path: Path) -> None:
-    """A call that takes too long leaves the next one its lock."""
+    """A call that takes too long does not release the lock of the next one."""
     cache = Cache(tmp_path)
     begun, end = threading.Event(), threading.Event()
 
@@ -381,7 +384,7 @@ def test_a_barrier_with_an_end(tmp_path: Path) -> None:
 
 
 def test_transactions_of_collections_are_the_caches(tmp_path: Path) -> None:
-    """They can be entered, and what fails inside is undone."""
+    """Transactions of collections are those of their cache. An exception inside undoes the changes."""
     index, deque = Index(str(tmp_path / "i"), a=1), Deque("ab", tmp_path / "d")
     with pytest.raises(ZeroDivisionError), index.transact(), deque.transact():
         index["b"] = 2
@@ -391,7 +394,7 @@ def test_transactions_of_collections_are_the_caches(tmp_path: Path) -> None:
 
 
 def test_a_late_holder_of_a_semaphore_with_a_tag(cache: Any) -> None:
-    """Gives nothing back either: the tag is the user's, so that the time stands under another key."""
+    """It releases nothing either. The tag is the user's, so the time is stored under another key."""
     late, mine = (BoundedSemaphore(cache, "s", 2, expire=seconds, tag="mine") for seconds in (0.05, 60))
     late.acquire()
     late.acquire()
@@ -437,7 +440,7 @@ writer.stdin.close()
 @pytest.mark.skipif(os.name == "nt", reason="signals are Unix's")
 @pytest.mark.parametrize("kind", ["Lock", "RLock", "BoundedSemaphore"])
 def test_giving_back_is_interrupted_and_done(tmp_path: Path, kind: str) -> None:
-    """Ctrl-C raises while another process has the database for longer than a second, and nothing stays held."""
+    """Ctrl-C raises while another process holds the database for more than a second, and no lock stays held."""
     command = [sys.executable, "-c", INTERRUPTED_RELEASE, str(tmp_path), kind]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "True False True\n", done.stderr

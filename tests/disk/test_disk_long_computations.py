@@ -1,4 +1,4 @@
-"""Computations that take longer than their leases, which nobody renews."""
+"""Computations that take longer than their leases, which are not renewed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LEASE = 0.1
 
 
 class Computation:
-    """A thread that computes until it may end."""
+    """A thread that computes until it is told to end."""
 
     def __init__(self, cache: Any, value: str) -> None:
         self.begun, self.ends = threading.Event(), threading.Event()
@@ -39,7 +39,7 @@ class Computation:
 
 
 def test_another_computes_when_the_lease_is_over(tmp_path: Path) -> None:
-    """The late result goes to its own callers and is not stored: the later computation's is."""
+    """The late result goes to its own callers. The result of the later computation is stored."""
     fronts = [FlexCache(max_items=10, store=Cache(tmp_path), lease=LEASE, lease_wait=30) for _ in range(2)]
     first = Computation(fronts[0], "first")
     assert first.begun.wait(30)
@@ -52,7 +52,7 @@ def test_another_computes_when_the_lease_is_over(tmp_path: Path) -> None:
 
 
 def test_a_late_result_that_nobody_else_computes(tmp_path: Path) -> None:
-    """It is stored."""
+    """The late result is stored."""
     computation = Computation(FlexCache(max_items=10, store=Cache(tmp_path), lease=LEASE), "late")
     assert computation.begun.wait(30)
     over = threading.Event()

@@ -64,7 +64,7 @@ def test_all_or_nothing(store: Any) -> None:
 
 
 def test_many_in_a_transaction(store: Any) -> None:
-    """They take part in one that is open."""
+    """Calls with many keys are part of an open transaction."""
     with pytest.raises(ZeroDivisionError), store.transact():
         store.set_many({"a": 1})
         store.delete_many(["a"])
@@ -89,7 +89,7 @@ def test_awaited(store: Any) -> None:
 
 
 def test_others_write_all_the_time(tmp_path: Path) -> None:
-    """A Cache raises Timeout, a FanoutCache forgets."""
+    """A Cache raises Timeout, and a FanoutCache ignores the write."""
     for of in (Cache, FanoutCache):
         store: Any = of(tmp_path / of.__name__, timeout=0.01)
         holder: Any = of(tmp_path / of.__name__)
@@ -124,7 +124,7 @@ def test_others_write_all_the_time(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("prefix", [None, "jobs", "a-b"])
 def test_a_queue_over_shards(tmp_path: Path, prefix: str | None) -> None:
-    """It does what that of a Cache does."""
+    """A queue over shards behaves like that of a Cache."""
     one, many = Cache(tmp_path / "one"), FanoutCache(tmp_path / "many", shards=4)
     stores: list[Any] = [one, many]
 
@@ -201,7 +201,7 @@ def test_collections_are_closed(of: Any, tmp_path: Path) -> None:
 
 
 def test_durations(store: Any) -> None:
-    """A timedelta is what its seconds are."""
+    """A timedelta has the same effect as its number of seconds."""
     minute = timedelta(minutes=1)
 
     def seconds(key: Any) -> float:

@@ -1,4 +1,4 @@
-"""`flexcache disk migrate`, from what other libraries have written."""
+"""`flexcache disk migrate` from directories of other libraries."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ index.close()
 
 @needs_sciqlop
 def test_migrate_from_sciqlop(tmp_path: Path) -> None:
-    """Keys, values, expiry, tags and limits come along, and the source is as it was."""
+    """Keys, values, deadlines, tags and limits are migrated, and the source is unchanged."""
     sources = [tmp_path / "one", tmp_path / "fanned", tmp_path / "index"]
     program(SCIQLOP, *sources)
     before = files(tmp_path)
@@ -78,7 +78,7 @@ def test_migrate_from_sciqlop(tmp_path: Path) -> None:
 
 @needs_sciqlop
 def test_migrate_what_cannot_be_read(tmp_path: Path) -> None:
-    """Counted and named, the rest comes along; nothing of the source is run."""
+    """Unreadable entries are counted and named, and the others are migrated. No code of the source runs."""
     program(SCIQLOP, tmp_path / "one", tmp_path / "fanned", tmp_path / "index")
     with sqlite3.connect(tmp_path / "one" / "sciqlop-cache.db") as connection:
         connection.execute("UPDATE cache SET value = x'80054b' WHERE key = 'text'")
@@ -99,7 +99,7 @@ def test_migrate_what_cannot_be_read(tmp_path: Path) -> None:
 
 @needs_sciqlop
 def test_migrate_values_of_another_serializer(tmp_path: Path) -> None:
-    """Read by the package that wrote them; without it, it is said what to install."""
+    """The package that wrote the values reads them. If it is missing, the message says what to install."""
     program(
         """
         import pysciqlop_cache as peer
@@ -149,7 +149,10 @@ fast.set("a", [1], 1000)
 
 @needs_diskcache_rs
 def test_migrate_from_diskcache_rs(tmp_path: Path) -> None:
-    """Values in the table and in files, compressed or not, whatever the folder was called when they were written."""
+    """Values in the table and in files are migrated, compressed or not.
+
+    The directory may have had another name when they were written.
+    """
     program(DISKCACHE_RS, "a", "b", "c", cwd=tmp_path)
     (tmp_path / "a").rename(tmp_path / "renamed")
     wanted = program(DISKCACHE_RS, "x", "y", "z", cwd=tmp_path)
@@ -178,7 +181,7 @@ def test_migrate_from_diskcache_rs(tmp_path: Path) -> None:
 
 @needs_diskcache_rs
 def test_migrate_to_where_it_cannot_be(cache: Path, tmp_path: Path) -> None:
-    """Neither over a cache, nor into the source, nor from a directory that needs no migration."""
+    """A cache is not overwritten, the source cannot be the target, and some directories need no migration."""
     program(DISKCACHE_RS, tmp_path / "x", tmp_path / "y", tmp_path / "z")
     for source, target, complaint in (
         (tmp_path / "x", cache, "already has a cache"),
@@ -204,7 +207,7 @@ def test_migrate_to_where_it_cannot_be(cache: Path, tmp_path: Path) -> None:
     ],
 )
 def test_decompression(data: bytes, result: bytes | None) -> None:
-    """LZ4's blocks; damaged ones are found out."""
+    """Blocks of LZ4 are decompressed, and damaged blocks are detected."""
     if result is None:
         with pytest.raises(Exception, match="damaged"):
             decompressed(data)

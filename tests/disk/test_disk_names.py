@@ -31,14 +31,14 @@ EARLIER = [
 
 @pytest.mark.parametrize(("module", "name"), EARLIER)
 def test_a_pickle_finds_what_it_refers_to(module: str, name: str) -> None:
-    """By the name that earlier versions wrote."""
+    """Pickles find classes by the names that earlier versions wrote."""
     found = pickle.loads(f"cflexcache_rs.disk.{module}\n{name}\n.".encode())
     public = getattr(diskcache, name, None)
     assert public is None or found is public
 
 
 def test_constants_of_earlier_pickles() -> None:
-    """They stand in keys of `memoize_stampede`."""
+    """These constants are part of keys of `memoize_stampede`."""
     pickled = b"\x80\x04cflexcache_rs.disk.memoizing\nConstant\n(X\x06\x00\x00\x00ENOVALt\x81."
     assert pickle.loads(pickled) == diskcache.ENOVAL
 
@@ -55,7 +55,7 @@ def test_pickled_objects_of_earlier_versions(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["core", "fanout", "persistent", "recipes", "djangocache", "memoizing"])
 def test_modules_can_be_imported_alone(name: str) -> None:
-    """Whatever is imported first."""
+    """Each module can be imported first."""
     if name == "djangocache":
         pytest.importorskip("django")
     subprocess.run([sys.executable, "-c", f"import flexcache_rs.disk.{name}"], check=True, timeout=60)
@@ -65,14 +65,14 @@ def test_modules_can_be_imported_alone(name: str) -> None:
 @pytest.mark.parametrize("constant", [diskcache.ENOVAL, diskcache.UNKNOWN])
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_constants_are_themselves_again(constant: object, protocol: int) -> None:
-    """Also as part of a key."""
+    """An unpickled constant is the same object, also as part of a key."""
     assert pickle.loads(pickle.dumps(constant, protocol)) is constant
     assert repr(pickle.loads(pickle.dumps(("key", constant), protocol))[1]) == repr(constant)
     assert copy.deepcopy(constant) is constant
 
 
 def test_names_of_parts(tmp_path: Path) -> None:
-    """Lead nowhere else."""
+    """Names of parts cannot lead outside of their directory."""
     fanout = diskcache.FanoutCache(tmp_path / "fanout", shards=1)
     for name in ("", ".", "..", "../x", "a/../../x", "/x", "a//b", "a/", "a\0b"):
         for make in (fanout.cache, fanout.deque, fanout.index):
@@ -83,7 +83,7 @@ def test_names_of_parts(tmp_path: Path) -> None:
 
 
 def test_attributes_that_a_fanout_cache_has_not(tmp_path: Path) -> None:
-    """Are missing, as Python has it."""
+    """A missing attribute raises Python's usual exception."""
     fanout = diskcache.FanoutCache(tmp_path, shards=1)
     assert not hasattr(fanout, "nonsense")
     with pytest.raises(AssertionError, match="cannot access nonsense"):

@@ -1,4 +1,4 @@
-"""Which pages of the database a call touches, as far as its file and SQLite tell."""
+"""The pages of the database that a call touches, as far as its file and SQLite show."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ STATEMENTS_OF_PYTHON_DISKCACHE = [
 
 
 def is_mapped(directory: Path) -> bool:
-    """Whether the database itself is mapped into this process, not only the index of its log."""
+    """Return True if the database itself is mapped into this process, and not only the index of its log."""
     return any(line.endswith(f"{directory}/cache.db") for line in Path("/proc/self/maps").read_text().splitlines())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux says what is mapped")
 @pytest.mark.parametrize(("journal", "mapped"), [("wal", False), ("delete", True)])
 def test_a_database_with_a_log_is_not_mapped(tmp_path: Path, journal: str, mapped: bool) -> None:
-    """SQLite would look for every page in the log first, where those that each write changes are there many times."""
+    """SQLite would look for every page in the log first, which contains pages that every write changes many times."""
     for _ in range(2):
         with Cache(tmp_path, sqlite_journal_mode=journal, sqlite_mmap_size=2**20) as cache:
             cache["key"] = "value"
@@ -34,7 +34,7 @@ def test_a_database_with_a_log_is_not_mapped(tmp_path: Path, journal: str, mappe
 
 
 def test_what_never_expires_is_in_no_index_of_times(tmp_path: Path) -> None:
-    """Only what does. python-diskcache's statements use the index all the same."""
+    """Only entries that expire are in the index. python-diskcache's statements use the index nevertheless."""
     with Cache(tmp_path) as cache:
         for number in range(10):
             cache.set(number, number, expire=None if number % 2 else 1000)

@@ -1,4 +1,4 @@
-"""Statements of the user's on the tables, under the public name and those that programs for python-diskcache use."""
+"""SQL of the user's, by the public name and by the names that programs for python-diskcache use."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def cache(tmp_path: Path) -> Iterator[Any]:
 
 
 def test_rows(cache: Any) -> None:
-    """By all the ways in which a cursor of sqlite3 gives them."""
+    """Rows can be read in all the ways of a cursor of sqlite3."""
     sql = "SELECT key, value FROM Cache WHERE raw = 1 ORDER BY rowid"
     assert cache.query(sql).fetchall() == [("a", 1), (b"b", 2.5)]
     assert list(cache.query(sql)) == [("a", 1), (b"b", 2.5)]
@@ -45,7 +45,7 @@ def test_rows(cache: Any) -> None:
 
 
 def test_parameters(cache: Any) -> None:
-    """By place and by name; others are refused."""
+    """Parameters are given by position or by name. Others are refused."""
     assert cache.query("SELECT value FROM Cache WHERE key = ? AND tag = ?", ["a", "t"]).fetchall() == [(1,)]
     assert cache.query("SELECT value FROM Cache WHERE key = :key", {"key": b"b", "more": 1}).fetchall() == [(2.5,)]
     assert cache.query("SELECT :none IS NULL", {"none": None}).fetchall() == [(1,)]
@@ -70,7 +70,7 @@ def test_parameters(cache: Any) -> None:
     ],
 )
 def test_what_is_not_a_statements_business(cache: Any, sql: str) -> None:
-    """Transactions are the cache's, in a block too, and so are its settings."""
+    """Statements cannot begin or end transactions, not even in a block, and cannot change settings."""
     with cache.transact():
         cache["d"] = 1
         for call in (cache.query, cache._sql):
@@ -86,7 +86,10 @@ def test_what_is_not_a_statements_business(cache: Any, sql: str) -> None:
 
 
 def test_a_query_writes_nothing(cache: Any) -> None:
-    """The public one; the private one may, and counters, copies in memory and other calls see it."""
+    """The public query cannot write.
+
+    The private one can, and counters, copies in memory and other calls see its changes.
+    """
     for sql in ("DELETE FROM Cache", "INSERT INTO Settings VALUES ('x', 1)", "DROP TABLE Cache"):
         with pytest.raises(ValueError, match="must be a statement that only reads"):
             cache.query(sql)
@@ -102,7 +105,7 @@ def test_a_query_writes_nothing(cache: Any) -> None:
 
 
 def test_a_write_that_fails_is_undone_alone(cache: Any) -> None:
-    """In a block."""
+    """In a block, a failing write undoes only itself."""
     with cache.transact():
         cache["d"] = 1
         with pytest.raises(sqlite3.IntegrityError):
@@ -114,7 +117,7 @@ def test_a_write_that_fails_is_undone_alone(cache: Any) -> None:
 
 
 class Hashes(Cache):
-    """What dvc-data does with a cache of hashes."""
+    """Uses a cache of hashes as dvc-data does."""
 
     def get_many(self, keys: Any) -> Any:
         places = ", ".join("?" * len(keys))
@@ -132,7 +135,7 @@ class Hashes(Cache):
 
 
 def test_a_subclass_as_programs_have_it(tmp_path: Path) -> None:
-    """Rows that it writes are entries, and are counted once."""
+    """Rows that a subclass writes are entries, and are counted once."""
     with Hashes(tmp_path, cull_limit=0) as hashes:
         hashes.set_many((str(number), f"hash {number}") for number in range(1000))
         hashes.set_many([("1", "other"), ("new", "hash")])
@@ -145,7 +148,7 @@ def test_a_subclass_as_programs_have_it(tmp_path: Path) -> None:
 
 
 def test_transact_of_python_diskcache(cache: Any) -> None:
-    """It gives a way to run statements, and removes files after the commit."""
+    """It yields a way to run statements, and removes files after the commit."""
     (filename,) = cache._sql("SELECT filename FROM Cache WHERE filename IS NOT NULL").fetchone()
     with pytest.raises(ZeroDivisionError), cache._transact() as (sql, cleanup):
         sql("DELETE FROM Cache")

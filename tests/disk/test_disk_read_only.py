@@ -1,4 +1,4 @@
-"""Directories that cannot be written: for want of permission, or on a file system that is mounted read-only."""
+"""Directories that cannot be written, because of permissions or because the file system is mounted read-only."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ print(json.dumps([out, counts, warned]))
 
 
 def python(program: str, *arguments: object, mounted: bool = False) -> Any:
-    """What a program printed, as JSON. Root's may see the directory through a mount that cannot be written."""
+    """Return what a program printed, as JSON. Root's program may see the directory through a read-only mount."""
     command = [sys.executable, "-c", BEGIN + textwrap.dedent(program), *map(str, arguments)]
     if mounted:
         mount = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@" mounted'
@@ -104,7 +104,7 @@ def python(program: str, *arguments: object, mounted: bool = False) -> Any:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory that everybody may look into."""
+    """A directory that every user may read."""
     path = Path(tempfile.mkdtemp())
     path.chmod(0o755)
     yield path / "cache"
@@ -114,7 +114,7 @@ def place() -> Iterator[Path]:
 
 
 def fill(place: Path, kind: str, **settings: Any) -> Any:
-    """A cache whose reads would write."""
+    """Fill a cache whose reads would write."""
     if kind == "rollback":
         settings["sqlite_journal_mode"] = "delete"
     settings = {"statistics": 1, "eviction_policy": "least-recently-used", **settings}
@@ -127,19 +127,19 @@ def fill(place: Path, kind: str, **settings: Any) -> Any:
 
 
 def protect(place: Path) -> None:
-    """Others may read, and nobody but root may write."""
+    """Let other users read, and only root write."""
     for path in place.glob("**/*"):
         path.chmod(0o555 if path.is_dir() else 0o444)
     place.chmod(0o555)
 
 
 def content(place: Path) -> dict[str, bytes]:
-    """Every file."""
+    """Return every file and its content."""
     return {str(path): path.read_bytes() for path in place.glob("**/*") if path.is_file()}
 
 
 def can_mount() -> bool:
-    """Whether root may mount something."""
+    """Return True if root may mount a file system."""
     if not sys.platform.startswith("linux") or os.getuid() != 0 or shutil.which("unshare") is None:
         return False
     probe = "mount --bind /tmp /tmp && mount -o remount,bind,ro /tmp"
@@ -149,7 +149,10 @@ def can_mount() -> bool:
 @pytest.mark.parametrize("kind", ["log", "rollback", "fanout"])
 @pytest.mark.parametrize("way", ["modes", "mount"])
 def test_a_directory_that_cannot_be_written(place: Path, kind: str, way: str) -> None:
-    """Opens; reads write nothing; writes raise what names it; results are computed, with one warning."""
+    """It can be opened, and reads write nothing.
+
+    Writes raise an exception that names it. Results are computed, with one warning.
+    """
     if way == "mount" and not can_mount():
         pytest.skip("nothing can be mounted here")
     fill(place, kind).close()
@@ -180,7 +183,7 @@ def test_a_directory_that_cannot_be_written(place: Path, kind: str, way: str) ->
 
 
 def test_a_directory_without_a_cache(place: Path) -> None:
-    """Says that there is none, and is left empty."""
+    """The error says that there is no cache, and the directory stays empty."""
     place.mkdir()
     protect(place)
     if os.getuid() == 0:
@@ -201,7 +204,7 @@ for line in sys.stdin:
 
 @pytest.mark.parametrize("kind", ["log", "rollback"])
 def test_a_reader_sees_what_a_writer_does(place: Path, kind: str) -> None:
-    """Also where there was no log when it was opened, and none again when the writer has closed."""
+    """The reader sees the changes, also without a log at its opening, and after the writer has closed the cache."""
     fill(place, kind).close()
     protect(place)
     if os.getuid() != 0:
@@ -228,7 +231,7 @@ def test_a_reader_sees_what_a_writer_does(place: Path, kind: str) -> None:
 
 
 def test_a_log_without_its_index(place: Path) -> None:
-    """Cannot be read without writing: the message says what to do."""
+    """It cannot be read without writing. The message says what to do."""
     with fill(place.with_name("live"), "log"):
         shutil.copytree(place.with_name("live"), place)
         (place / "cache.db-shm").unlink()

@@ -1,4 +1,4 @@
-"""Writes whose commit meets a reader of another process, where there is no shared log."""
+"""The commit of a write meets a reader of another process, without a shared log."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ WRITES: dict[str, Callable[[Cache], Any]] = {
 
 @contextmanager
 def reading(directory: Path, until: str) -> Iterator[None]:
-    """Another process reads: until the block ends, or for longer than SQLite waits at a time."""
+    """Let another process read until the block ends, or for longer than SQLite waits at a time."""
     command = [sys.executable, "-c", READER, str(directory / "cache.db"), until]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
         assert reader.stdin is not None
@@ -55,7 +55,7 @@ def reading(directory: Path, until: str) -> Iterator[None]:
     ids=str,
 )
 def test_a_large_value_outlives_a_commit_that_was_repeated(tmp_path: Path, options: dict[str, Any], write: str) -> None:
-    """The file that was written for it is still there."""
+    """The file that was written for the value still exists."""
     with Cache(tmp_path, disk_min_file_size=1000, **options) as cache:
         cache["other"] = 1
         with reading(tmp_path, "for a while"):
@@ -67,7 +67,7 @@ def test_a_large_value_outlives_a_commit_that_was_repeated(tmp_path: Path, optio
 
 @pytest.mark.parametrize("options", [{"sqlite_journal_mode": "delete"}, {"network": True}], ids=str)
 def test_a_write_that_gives_up_leaves_no_file(tmp_path: Path, options: dict[str, Any]) -> None:
-    """And the next one succeeds."""
+    """The write leaves no file, and the next one succeeds."""
     with Cache(tmp_path, timeout=0.05, disk_min_file_size=1000, **options) as cache:
         cache["other"] = 1
         with reading(tmp_path, "until told"), pytest.raises(Timeout):

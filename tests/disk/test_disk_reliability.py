@@ -1,4 +1,4 @@
-"""What must hold whatever happens: processes killed, disks full, files gone, forks, many writers at once."""
+"""Guarantees that hold in any case: killed processes, full disks, missing files, forks, many writers at once."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from scale import scaled
 from waiting import until
 
 from flexcache_rs.disk import Cache, Disk, FanoutCache
+from flexcache_rs.sessions import sync
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +33,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no for
 
 
 def run(name: str, *arguments: object) -> str:
-    """What a program prints; it must come to a good end."""
+    """Return what a program prints. The program must succeed."""
     command = [sys.executable, "-X", "faulthandler", "-W", "ignore", str(PROGRAMS / name), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100 + 2 * float(SECONDS), check=False)
     assert done.returncode == 0, done.stderr
@@ -43,9 +44,9 @@ def run(name: str, *arguments: object) -> str:
 @pytest.mark.parametrize("every", [None, 1])
 @pytest.mark.parametrize("way", ["writes", "transactions", "queue"])
 def test_killed_writers(tmp_path: Path, way: str, every: int | None) -> None:
-    """What was written is there, transactions are whole, and the next one may write.
+    """Completed writes are stored, transactions are whole, and the next process can write.
 
-    So it is where a thread writes the log back all the time, and is killed as well.
+    This also holds if a thread writes the log back all the time and is killed too.
     """
     seed = random.randrange(10**6)
     print("seed", seed)
@@ -57,7 +58,7 @@ def test_killed_writers(tmp_path: Path, way: str, every: int | None) -> None:
 
 
 def test_a_killed_transaction_is_over(tmp_path: Path) -> None:
-    """Who waits for it is next, and finds nothing of it."""
+    """A waiting writer is next, and finds nothing of the killed transaction."""
     cache = Cache(tmp_path, timeout=10)
     cache["counter"] = 5
     command = [sys.executable, str(PROGRAMS / "disk_holder.py"), str(tmp_path)]
@@ -79,26 +80,29 @@ def test_a_killed_transaction_is_over(tmp_path: Path) -> None:
 @needs_fork
 @pytest.mark.parametrize("way", ["transaction", "threads"])
 def test_forks(tmp_path: Path, way: str) -> None:
-    """In a transaction, and while threads write."""
+    """The process forks in a transaction, and while threads write."""
     assert run("disk_forks.py", tmp_path, way) == "done\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the program looks at /proc")
 @pytest.mark.parametrize("way", ["hits", "two", "sessions"])
 def test_forks_beside_other_threads(tmp_path: Path, way: str) -> None:
-    """A hit while another thread forks, and two threads that fork at once: a child has no file of its parent's."""
+    """A thread forks during a hit of another thread, and two threads fork at once.
+
+    A child has no open file of its parent.
+    """
     assert run("disk_fork_hooks.py", tmp_path, way) == "done\n"
 
 
 @pytest.mark.timeout(120 + 3 * float(SECONDS))
 @pytest.mark.parametrize("kind", ["cache", "fanout"])
 def test_many_writers(tmp_path: Path, kind: str) -> None:
-    """Eight processes with eight threads each: every write that was completed is accounted for."""
+    """Eight processes with eight threads each write. Every completed write is accounted for."""
     assert run("disk_soak.py", tmp_path, kind, "all", 8, 8, SECONDS).startswith("done")
 
 
 def test_the_log_stays_short_while_many_write(tmp_path: Path) -> None:
-    """It is begun anew although there is never a moment in which nobody writes; without, it is 500 MB in the end."""
+    """The log is restarted although there is always a writer. Otherwise it would grow to 500 MB."""
     cache = Cache(tmp_path)
 
     def write(thread: int) -> None:
@@ -114,13 +118,16 @@ def test_the_log_stays_short_while_many_write(tmp_path: Path) -> None:
 @pytest.mark.skipif(not THEIRS, reason=NEEDS_THEIRS)
 @pytest.mark.skipif(sys.platform != "linux", reason="what is open can be seen there")
 def test_two_libraries_in_one_process(tmp_path: Path) -> None:
-    """Their locks do not exclude each other, so the second is refused as long as the first has it open."""
+    """Their locks do not exclude each other.
+
+    The second library is refused as long as the first has the directory open.
+    """
     assert run("disk_neighbours.py", tmp_path) == "done\n"
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 2 MB."""
+    """Mount a file system of 2 MB."""
     if shutil.which("mount") is None or not hasattr(os, "geteuid") or os.geteuid() != 0:
         pytest.skip("only root may mount a small disk")
     place = tmp_path / "disk"
@@ -134,7 +141,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(cache: Cache, size: int) -> tuple[int, Exception]:
-    """Stores until there is no room. How many, and what was raised."""
+    """Store values until there is no room. Returns how many, and the exception."""
     for number in range(100_000):
         try:
             cache.set((size, number), b"f" * size)
@@ -144,7 +151,7 @@ def fill(cache: Cache, size: int) -> tuple[int, Exception]:
 
 
 def test_a_full_disk(small_disk: Path) -> None:
-    """Writes raise what the system says; what was there stays readable; with room again all goes on."""
+    """Writes raise the system's error, and stored entries stay readable. When there is room again, all calls work."""
     cache = Cache(small_disk / "cache", disk_min_file_size=1000, size_limit=10**9)
     ballast = small_disk / "ballast"
     ballast.write_bytes(b"b" * 500_000)
@@ -177,8 +184,48 @@ def test_a_full_disk(small_disk: Path) -> None:
     cache.close()
 
 
+def occupy(place: Path) -> None:
+    """Another program takes all the room that is left."""
+    with pytest.raises(OSError, match="No space"), place.open("wb", buffering=0) as ballast:
+        while True:
+            ballast.write(b"b" * 512)
+
+
+@pytest.mark.parametrize("way", ["delete", "pop", "clear", "set"])
+def test_a_disk_that_others_have_filled(small_disk: Path, way: str) -> None:
+    """The log is written back, which makes room in it, so entries can still be deleted and replaced."""
+    cache = Cache(small_disk / "cache", size_limit=10**9)
+    cache.set_many(dict.fromkeys(range(200), b"v" * 1000))
+    cache.close()
+    for number in range(5):
+        cache[number] = b"n" * 1000
+    occupy(small_disk / "ballast")
+    if way == "clear":
+        assert cache.clear() == 200
+    else:
+        change = {"delete": cache.delete, "pop": cache.pop, "set": lambda number: cache.set(number, b"s" * 1000)}[way]
+        assert all(change(number) for number in range(100))
+    assert len(cache) == {"delete": 100, "pop": 100, "clear": 0, "set": 200}[way]
+    assert cache.check() == []
+    cache.close()
+
+
+def test_a_session_on_a_disk_that_others_have_filled(small_disk: Path) -> None:
+    """Keys can be deleted."""
+    url = f"disk://{small_disk / 'sessions'}"
+    with sync.connect(url) as session, session.transaction():
+        for number in range(200):
+            session.set(str(number), b"v" * 1000)
+    with sync.connect(url) as session:
+        for number in range(150, 200):
+            session.delete(str(number))
+        occupy(small_disk / "ballast")
+        assert all(session.delete(str(number)) for number in range(100))
+        assert session.get("100") == b"v" * 1000
+
+
 def test_a_read_only_directory(small_disk: Path) -> None:
-    """What others have open for writing can be read there; writes say why not."""
+    """A directory that other processes have open for writing can be read. Writes say why they fail."""
     writable, seen = small_disk / "writable", small_disk / "seen"
     writer = Cache(writable, disk_min_file_size=1000)
     writer["row"], writer["file"] = 1, b"f" * 5000
@@ -216,7 +263,7 @@ def test_a_read_only_directory(small_disk: Path) -> None:
 
 
 def test_a_disk_that_becomes_read_only(small_disk: Path) -> None:
-    """What is there can be read; when it can be written again, it is."""
+    """Stored entries can be read. When the disk is writable again, writes work."""
     cache = Cache(small_disk / "cache", disk_min_file_size=1000)
     cache["row"], cache["file"] = 1, b"f" * 5000
     cache.close()
@@ -241,7 +288,10 @@ def value_files(directory: Path) -> list[Path]:
 @pytest.mark.parametrize("value", ["t" * 2000, b"b" * 2000, [None] * 2000, "\xe4" * 2000], ids=repr)
 @pytest.mark.filterwarnings("error")
 def test_a_value_whose_file_is_damaged(tmp_path: Path, damage: str, value: object) -> None:
-    """Is a miss, whichever way it is asked for; `check` finds and mends it; it can be stored again."""
+    """Every way to read the value finds nothing.
+
+    `check` finds and repairs the damage, and the key can be stored again.
+    """
     cache = Cache(tmp_path, disk_min_file_size=1000)
     cache.stats(enable=True)
     cache["other"] = "o" * 2000
@@ -276,7 +326,7 @@ def test_a_value_whose_file_is_damaged(tmp_path: Path, damage: str, value: objec
 
 
 def test_a_value_that_is_replaced_while_it_is_read(tmp_path: Path) -> None:
-    """The file of the value before is gone when the reader comes to it: the new value is there, and it is a hit."""
+    """The file of the old value is gone when the reader opens it. The reader returns the new value, and it is a hit."""
     large = b"x" * 100_000
 
     class Slow(Disk):
@@ -299,7 +349,7 @@ def test_a_value_that_is_replaced_while_it_is_read(tmp_path: Path) -> None:
 
 
 def test_a_queue_whose_files_are_gone(tmp_path: Path) -> None:
-    """What can still be had is had, in order."""
+    """The values that still exist are returned in their order."""
     cache = Cache(tmp_path, disk_min_file_size=1000)
     for number in range(6):
         before = set(value_files(tmp_path))
@@ -329,7 +379,7 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("kind", [Cache, FanoutCache])
 def test_a_damaged_database(tmp_path: Path, damage: str, kind: type[Cache | FanoutCache]) -> None:
-    """Opening or reading it raises, with its name and the way out: to delete it."""
+    """Opening or reading it raises an exception that names it and says what to do, which is to delete it."""
     cache = kind(tmp_path)
     for number in range(1000):
         cache[number] = "v" * 100
@@ -353,7 +403,7 @@ def test_a_damaged_database(tmp_path: Path, damage: str, kind: type[Cache | Fano
 
 
 def test_damage_that_shows_later(tmp_path: Path) -> None:
-    """`check` reports it, under its name."""
+    """`check` reports the damage and names the database."""
     cache = Cache(tmp_path)
     for number in range(2000):
         cache[number] = "v" * 100
@@ -372,7 +422,7 @@ def test_damage_that_shows_later(tmp_path: Path) -> None:
 
 
 def test_a_database_deleted_while_open(tmp_path: Path) -> None:
-    """Says so once it is opened again, and what to do."""
+    """After it is opened again, the error says so, and what to do."""
     cache = Cache(tmp_path)
     cache["key"] = 1
     cache.close()
@@ -391,7 +441,7 @@ def test_a_database_deleted_while_open(tmp_path: Path) -> None:
 
 
 def test_a_directory_deleted_while_open(tmp_path: Path) -> None:
-    """Nothing crashes; once it is opened anew it is as new."""
+    """No call crashes. After it is opened again, it is like a new one."""
     directory = tmp_path / "cache"
     cache = Cache(directory, disk_min_file_size=100)
     cache["key"] = "v" * 1000
@@ -412,7 +462,7 @@ def descriptors() -> int:
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors cannot be counted here")
 def test_descriptors_are_given_back(tmp_path: Path) -> None:
-    """By `close`, and by the collector; threads that end leave nothing behind."""
+    """`close` and the garbage collector close the files. A thread that ends leaves no open file."""
     gc.collect()
     before, threads = descriptors(), threading.active_count()
     for number in range(30):
@@ -444,7 +494,7 @@ def test_descriptors_are_given_back(tmp_path: Path) -> None:
 
 
 def test_failures_leave_no_descriptors(tmp_path: Path) -> None:
-    """Nor does opening what cannot be opened."""
+    """A failed attempt to open a directory leaves no open file."""
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "cache.db").write_bytes(b"no database at all" * 1000)
     gc.collect()
@@ -459,7 +509,10 @@ def test_failures_leave_no_descriptors(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="a file in use cannot be removed")
 @pytest.mark.parametrize("removed", ["", "cache.db"])
 def test_a_cache_whose_directory_is_removed_says_so(tmp_path: Path, removed: str) -> None:
-    """Within about a second: nothing is stored where nobody would find it. A new cache there is used."""
+    """Writes raise within about a second, because no later process would find the entries.
+
+    A new cache at the same place is used.
+    """
     with Cache(tmp_path / "cache") as cache:
         cache["a"] = 1
         gone = tmp_path / "cache" / removed

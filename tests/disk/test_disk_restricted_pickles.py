@@ -1,4 +1,4 @@
-"""Serializers that nobody has to trust: what a pickle may do, claim and change, and what would change by itself."""
+"""Serializers for untrusted data: what a pickle may do, claim and change, and which values would change in storage."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ ALLOWED = [
 
 @pytest.fixture(autouse=True)
 def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The module that pickles refer to."""
+    """A module that pickles refer to."""
     module = ModuleType("app")
     for name in NAMES:
         monkeypatch.setattr(module, name, globals()[name], raising=False)
@@ -134,7 +134,7 @@ OBJECTS: list[Any] = [
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("place", range(len(OBJECTS)))
 def test_what_is_allowed_comes_back(place: int, protocol: int) -> None:
-    """With every protocol, state and all."""
+    """Allowed objects return with every protocol, including their state."""
     thing = OBJECTS[place]
     if protocol < 2 and isinstance(thing, Slotted):
         pytest.skip("Python does not pickle it")
@@ -206,7 +206,7 @@ AROUND = {
 
 @pytest.mark.parametrize("name", [*CHANGES, *CLAIMS, *AROUND])
 def test_what_a_pickle_may_not(name: str) -> None:
-    """Change what is not its own, claim what it does not have, find what is not allowed."""
+    """A pickle may not change foreign objects, claim more memory than it has, or find names that are not allowed."""
     body = {**CHANGES, **CLAIMS, **AROUND}[name]
     for start in (b"", b"\x80\x02", b"\x80\x04", b"\x80\x05"):
         with pytest.raises(pickle.UnpicklingError):
@@ -214,14 +214,14 @@ def test_what_a_pickle_may_not(name: str) -> None:
 
 
 def test_names_of_python_2() -> None:
-    """Are replaced before they are looked up: `commands` is `subprocess` there."""
+    """Names of Python 2 are replaced before they are checked, because `commands` is `subprocess` there."""
     allowed = PickleSerializer(["commands.getoutput"])
     with pytest.raises(pickle.UnpicklingError, match="subprocess"):
         allowed.loads(b"\x80\x02ccommands\ngetoutput\n.")
 
 
 def test_an_extension_that_is_known() -> None:
-    """Python's cache of them asks nobody."""
+    """Python's cache of extensions does not circumvent the check."""
     copyreg.add_extension("app", "User", 0x7F001)
     try:
         pickled = pickle.dumps(User, 4)
@@ -234,7 +234,7 @@ def test_an_extension_that_is_known() -> None:
 
 
 def test_claims_take_no_memory() -> None:
-    """In a process that has little."""
+    """Excessive claims allocate nothing, in a process with little memory."""
     program = """
 import pickle, resource, sys
 from flexcache_rs.disk import PickleSerializer
@@ -254,7 +254,7 @@ for claim in pickle.loads(sys.stdin.buffer.read()):
 
 @given(st.binary(max_size=60))
 def test_whatever_there_is(data: bytes) -> None:
-    """Is loaded as Python loads it, or raises."""
+    """Each object is loaded as Python loads it, or the call raises."""
     try:
         found = PickleSerializer().loads(data)
     except Exception:
@@ -272,7 +272,7 @@ simple = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.bi
     st.integers(0, 255),
 )
 def test_pickles_with_a_byte_changed(thing: Any, protocol: int, place: int, byte: int) -> None:
-    """Raise, or are what Python makes of them."""
+    """A changed pickle raises, or is loaded as Python loads it."""
     data = bytearray(PickleSerializer().dumps(thing, protocol))
     assert PickleSerializer(ALLOWED).loads(bytes(data)) == thing
     data[place % len(data)] = byte
@@ -284,7 +284,7 @@ def test_pickles_with_a_byte_changed(thing: Any, protocol: int, place: int, byte
 
 
 def test_keys_and_values_of_a_cache() -> None:
-    """Go the same way."""
+    """The same check applies to keys and to values."""
     cache = Cache(serializer=PickleSerializer(["app.User"]))
     cache["user"] = User()
     assert cache["user"] == User()
@@ -294,7 +294,7 @@ def test_keys_and_values_of_a_cache() -> None:
 
 @pytest.mark.parametrize("allow", ["app.User", b"app.User", [User], ["User"], [b"app.User"], [None], 5])
 def test_names_that_allow_nothing(allow: Any) -> None:
-    """Are refused when they are given."""
+    """Invalid names are refused by the constructor."""
     for make in (PickleSerializer, lambda allow: SignedPickleSerializer(b"x" * 16, allow=allow)):
         with pytest.raises((TypeError, ValueError)):
             make(allow)
@@ -302,7 +302,7 @@ def test_names_that_allow_nothing(allow: Any) -> None:
 
 @pytest.mark.parametrize("secret", ["a str of 16 letters", bytearray(16), 16, [b"x" * 16], b"short"])
 def test_secrets(secret: Any) -> None:
-    """Are bytes; the message does not show them."""
+    """Secrets must be bytes, and messages do not show them."""
     for make in (SignedPickleSerializer, lambda secret: SignedPickleSerializer(b"x" * 16, [secret])):
         with pytest.raises((TypeError, ValueError)) as raised:
             make(secret)
@@ -321,7 +321,7 @@ CHANGING: list[Any] = [
 
 @pytest.mark.parametrize("place", range(len(CHANGING)))
 def test_what_would_come_back_as_another_type(place: int) -> None:
-    """Is refused when it is stored."""
+    """Such a value is refused when it is stored."""
     serializers: list[Any] = [JSONSerializer(), *([MsgspecSerializer()] if HAS_MSGSPEC else [])]
     for serializer in serializers:
         cache = Cache(serializer=serializer)
@@ -332,13 +332,13 @@ def test_what_would_come_back_as_another_type(place: int) -> None:
 
 @pytest.mark.parametrize("value", [{1: 2}, {None: 1}, {True: 1}, {1.5: 1}, b"bytes", [b"bytes"]], ids=repr)
 def test_what_json_would_change(value: Any) -> None:
-    """Keys become text there."""
+    """Values with keys that JSON would change to text are refused."""
     with pytest.raises(TypeError):
         JSONSerializer().dumps(value, 0)
 
 
 def test_what_message_pack_keeps() -> None:
-    """Of the same."""
+    """MessagePack keeps some of these values unchanged."""
     pytest.importorskip("msgspec")
     moment = dt.datetime(2030, 1, 1, tzinfo=dt.timezone.utc)
     value = {1: {"a": [1.5, None, b"x", moment]}, None: True, 2.5: ["x"]}
@@ -350,7 +350,7 @@ def test_what_message_pack_keeps() -> None:
 
 
 def test_what_refers_to_itself() -> None:
-    """Raises, and ends."""
+    """A value that contains itself raises."""
     value: list[Any] = []
     value.append(value)
     for serializer in [JSONSerializer(), *([MsgspecSerializer()] if HAS_MSGSPEC else [])]:

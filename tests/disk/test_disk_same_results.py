@@ -1,4 +1,4 @@
-"""The same calls by this library and by python-diskcache: the same results, rows and files."""
+"""The same calls by this library and by python-diskcache have the same results, rows and files."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ quick = settings(
 
 
 class Comparison:
-    """Two runs of the same operations: one by python-diskcache alone, one by whoever's turn it is."""
+    """Two runs of the same operations: one by python-diskcache alone, and one by both libraries in turns."""
 
     def __init__(self, theirs: Driver, drivers: dict[str, Driver]) -> None:
         self.reference, self.drivers = theirs, drivers
@@ -137,7 +137,7 @@ def run(
     options: dict[str, Any],
     steps: list[tuple[str, tuple[Any, ...]]],
 ) -> None:
-    """Compares results, then rows and files, then lets both look for damage."""
+    """Compare the results, then rows and files. Then both libraries check the directories."""
     theirs.do("forget")
     ours.do("forget")
     drivers = {"ours": ours, "theirs": theirs}
@@ -168,14 +168,14 @@ def steps_of(names: st.SearchStrategy[str], operations: st.SearchStrategy[Any]) 
 def on_some(
     names: st.SearchStrategy[str], keys: list[Any], values: st.SearchStrategy[Any], common: bool
 ) -> st.SearchStrategy[Any]:
-    """Operations on a few keys, so that they meet."""
+    """Generate operations on a few keys, so that operations share keys."""
     some = st.lists(st.sampled_from(keys), min_size=2, max_size=5)
     return some.flatmap(lambda few: steps_of(names, operations(st.sampled_from(few), values, common)))
 
 
 @pytest.mark.parametrize("names", [alone, who], ids=["apart", "together"])
 def test_caches_do_the_same(ours: Driver, theirs: Driver, fresh: Any, names: Any) -> None:
-    """Each call returns or raises the same and leaves the same row, whoever did the one before."""
+    """Each call returns or raises the same and leaves the same row, whichever library made the call before."""
     some_steps = on_some(names, STORABLE, values, common=False)
 
     @quick
@@ -188,7 +188,7 @@ def test_caches_do_the_same(ours: Driver, theirs: Driver, fresh: Any, names: Any
 
 @pytest.mark.parametrize("names", [alone, who], ids=["apart", "together"])
 def test_fanout_caches_do_the_same(ours: Driver, theirs: Driver, fresh: Any, names: Any) -> None:
-    """Each key lies in the same shard, too."""
+    """Each key is in the same shard, too."""
     some_steps = on_some(names, STORABLE, values, common=True)
     some = openings.map(lambda options: {"shards": 3, "timeout": 10, **options})
 
@@ -259,7 +259,7 @@ index_operations = st.one_of(
 def test_collections_do_the_same(
     ours: Driver, theirs: Driver, fresh: Any, kind: str, operations: Any, names: Any
 ) -> None:
-    """`Deque` and `Index`."""
+    """`Deque` and `Index` behave the same."""
 
     @settings(quick, max_examples=quick.max_examples // 2)
     @given(st.sampled_from([None, 3]), steps_of(names, operations))

@@ -1,4 +1,7 @@
-"""`sqlite3` in a process that has a cache open: refused, whenever it was imported, and free of charge until then."""
+"""While a process has a cache open, `sqlite3` is refused there, whenever it was imported.
+
+Before, nothing is checked.
+"""
 
 from __future__ import annotations
 
@@ -59,12 +62,12 @@ def run(program: str, tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("first", ["", "import sqlite3\n", "import _sqlite3\n", "from sqlite3 import *\n"])
 def test_an_import_before_and_after(tmp_path: Path, first: str) -> None:
-    """Either way every way in is refused, as long as the cache is open."""
+    """In both cases, every way to open the database is refused as long as the cache is open."""
     assert run(BEFORE + first + OPEN + REFUSED, tmp_path) == "refused"
 
 
 def test_a_program_without_sqlite3(tmp_path: Path) -> None:
-    """Has no audit hook of ours, whatever it does with its caches."""
+    """The program gets no audit hook, whatever it does with its caches."""
     program = f"""{BEFORE}{OPEN}
 fanout = diskcache.FanoutCache(sys.argv[1] + "/f", shards=2)
 diskcache.Deque("ab", sys.argv[1] + "/d").rotate()
@@ -78,7 +81,7 @@ print(added, "_sqlite3" in sys.modules)
 
 
 def test_it_can_be_switched_off(tmp_path: Path) -> None:
-    """Before a cache is opened nothing is added; later nothing is refused any more."""
+    """Switched off before a cache is opened, no hook is added. Switched off later, nothing is refused any longer."""
     off = "import flexcache_rs.disk\nflexcache_rs.disk.guard_sqlite3(False)\n"
     asked = "import sqlite3\nsqlite3.connect(database).close()\nprint(added)\n"
     assert run(BEFORE + off + OPEN + asked, tmp_path) == "[]"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize(("first", "second"), [(math.inf, -math.inf), (-math.inf, math.inf)])
 def test_a_sum_that_is_no_number_is_refused(tmp_path: Path, first: float, second: float) -> None:
-    """SQLite would store NULL for it. The value stays what it was."""
+    """SQLite would store NULL for it. The value stays unchanged."""
     with Cache(tmp_path) as cache:
         cache["key"] = first
         with pytest.raises(ValueError, match=r"the sum is not a number \(NaN\)"):

@@ -1,4 +1,4 @@
-"""The thread of the process that writes logs back: it comes when it is needed, and leaves nothing behind."""
+"""The thread that writes logs back starts when it is needed, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="the program lo
 @needs_linux
 @pytest.mark.parametrize("way", ["reads", "writes", "shards", "closes", "forks", "files", "exits", "bound", "never"])
 def test_the_thread(tmp_path: Path, way: str) -> None:
-    """What each of them means stands in the program."""
+    """The program describes what each case checks."""
     command = [sys.executable, "-X", "faulthandler", str(PROGRAMS / "disk_thread.py"), str(tmp_path / "cache"), way]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""How transactions end: while other processes read, and when their thread ends first."""
+"""How transactions end while other processes read, and when their thread ends first."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ WITHOUT_LOG: dict[str, dict[str, Any]] = {
 
 @contextmanager
 def process(code: str, directory: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that has said its first line."""
+    """Start a process, and wait for its first line of output."""
     command = [sys.executable, "-c", code, str(directory)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as started:
         assert started.stdout is not None
@@ -128,7 +128,7 @@ CALLS = [
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("kind", WITHOUT_LOG)
 def test_commits_wait_for_readers(tmp_path: Path, kind: str, call: Callable[[Cache], None]) -> None:
-    """Without a shared log a reader keeps a writer from committing, for a moment."""
+    """Without a shared log, a reader keeps a writer from committing for a moment."""
     with Cache(tmp_path, **WITHOUT_LOG[kind]) as cache:
         for number in range(100):
             cache[f"key {number}"] = number
@@ -140,7 +140,7 @@ def test_commits_wait_for_readers(tmp_path: Path, kind: str, call: Callable[[Cac
 
 @pytest.mark.parametrize("kind", WITHOUT_LOG)
 def test_a_commit_that_cannot_be(tmp_path: Path, kind: str) -> None:
-    """It says so after `timeout`, nothing of the transaction is stored, and others may write."""
+    """It raises after `timeout`, nothing of the transaction is stored, and others may write."""
     with Cache(tmp_path, timeout=0.1, **WITHOUT_LOG[kind]) as cache:
         cache["a"] = 1
         cache.close()
@@ -166,7 +166,7 @@ print(Cache(sys.argv[1], timeout=30).set("by another process", 1))
 @pytest.mark.parametrize("levels", [1, 2])
 @pytest.mark.parametrize("kind", ["wal", *WITHOUT_LOG])
 def test_a_thread_that_ends_in_a_transaction(tmp_path: Path, kind: str, levels: int) -> None:
-    """Its transaction is rolled back, and every other writer may write."""
+    """Its transaction is rolled back, and all other writers may write."""
     with Cache(tmp_path, timeout=30, disk_min_file_size=10, **WITHOUT_LOG.get(kind, {})) as cache:
         cache["a"] = 1
 

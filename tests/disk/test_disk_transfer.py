@@ -20,7 +20,7 @@ from flexcache_rs.disk.transfer import decode, encode
 
 
 def test_export_and_import(cache: Path, tmp_path: Path) -> None:
-    """Everything that is live comes back as it was, with its expiry and its tag."""
+    """All live entries return unchanged, with their deadlines and tags."""
     before = files(cache)
     done = flexcache("export", cache, tmp_path / "export")
     assert done.stderr == "flexcache: 11 entries exported, 1 expired left out\n"
@@ -33,7 +33,10 @@ def test_export_and_import(cache: Path, tmp_path: Path) -> None:
 
 
 def test_through_a_pipe(fanout: Path, tmp_path: Path) -> None:
-    """With shards and all caches inside; another number of shards where it is asked for."""
+    """An export with shards and all inner caches passes through a pipe.
+
+    The import may have another number of shards.
+    """
     exported = flexcache("export", fanout, "-", text=False).stdout
     flexcache("import", tmp_path / "same", "-", text=False, input=exported)
     assert content(tmp_path / "same", 4) == content(fanout, 4)
@@ -47,7 +50,7 @@ def test_through_a_pipe(fanout: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("option", ["--keep", "--replace", None])
 def test_into_a_cache_that_is_there(cache: Path, tmp_path: Path, option: str | None) -> None:
-    """What is there stays, or goes; what has expired there always goes."""
+    """Existing entries stay or are replaced, as requested. Existing expired entries are always replaced."""
     flexcache("export", cache, tmp_path / "export")
     program(
         """
@@ -75,7 +78,7 @@ def test_into_a_cache_that_is_there(cache: Path, tmp_path: Path, option: str | N
 
 
 def test_an_import_beyond_the_limit(cache: Path, tmp_path: Path) -> None:
-    """Nothing is evicted meanwhile, and it is said what will be."""
+    """Nothing is evicted during the import, and the command says what will be evicted."""
     flexcache("export", cache, tmp_path / "export")
     program("from flexcache_rs.disk import Cache\nCache(sys.argv[1], size_limit=10_000)", tmp_path / "small")
     done = flexcache("import", tmp_path / "small", tmp_path / "export")
@@ -84,7 +87,7 @@ def test_an_import_beyond_the_limit(cache: Path, tmp_path: Path) -> None:
 
 
 def test_expired_on_the_way(tmp_path: Path) -> None:
-    """An entry whose time ended between export and import is left out."""
+    """An entry that expired between export and import is left out."""
     export = tmp_path / "export"
     entry = '{"key":"a","mode":2,"bytes":2,"expire_time":5}\n{"data":"AAA="}\n{"key":"b","mode":1,"value":1}\n'
     export.write_text('{"flexcache_disk_export":1}\n{"cache":""}\n' + entry + '{"entries":2}\n', encoding="utf-8")
@@ -116,7 +119,7 @@ HEAD = '{"flexcache_disk_export":1}\n'
     ],
 )
 def test_a_wrong_export(tmp_path: Path, text: str, complaint: str) -> None:
-    """One line that names the line; nothing outside of the directory is touched."""
+    """The error is one line that names the wrong line. Nothing outside of the directory is touched."""
     (tmp_path / "export").write_text(text, encoding="utf-8")
     done = flexcache("import", tmp_path / "inside" / "copy", tmp_path / "export", status=1)
     assert complaint in done.stderr
@@ -126,7 +129,7 @@ def test_a_wrong_export(tmp_path: Path, text: str, complaint: str) -> None:
 
 
 def test_settings_of_an_export_are_not_believed(tmp_path: Path) -> None:
-    """Settings that libraries put into SQL are what they can be, or left out."""
+    """Settings that libraries put into SQL are checked, or left out."""
     given = {"sqlite_cache_size": "1; DROP TABLE Cache", "sqlite_x; y": 1, "count": 7, "size_limit": 5000, "hello": "x"}
     given |= {"sqlite_journal_mode": "off", "sqlite_mmap_size": 7, "network": 1}
     lines = [{"flexcache_disk_export": 1}, {"cache": "", "settings": given}, {"entries": 0}]
@@ -140,7 +143,7 @@ def test_settings_of_an_export_are_not_believed(tmp_path: Path) -> None:
 
 
 def test_an_export_that_fails_leaves_no_file(cache: Path, tmp_path: Path) -> None:
-    """Neither half of one, nor the loss of the one before."""
+    """It leaves no partial file, and an older export stays."""
     (tmp_path / "export").write_text("before", encoding="utf-8")
     (cache / "cache.db").write_bytes(b"no database at all" * 1000)
     flexcache("export", cache, tmp_path / "export", status=1)
@@ -151,13 +154,13 @@ def test_an_export_that_fails_leaves_no_file(cache: Path, tmp_path: Path) -> Non
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_full_disk(cache: Path) -> None:
-    """The file that could not be written is named, and a device is not replaced."""
+    """The message names the file that could not be written. A device is not replaced by a file."""
     assert flexcache("export", cache, "/dev/full", status=1).stderr.startswith("flexcache: /dev/full: No space left")
     assert Path("/dev/full").is_char_device()
 
 
 def test_an_export_while_others_write(cache: Path, tmp_path: Path) -> None:
-    """Entries that are replaced meanwhile are there as they were or as they are."""
+    """Entries that are replaced during the export have their old or their new value."""
     writing = """
 import os, sys, time
 from flexcache_rs.disk import Cache
@@ -185,7 +188,7 @@ while True:
 @pytest.mark.skipif(find_spec("diskcache") is None, reason="diskcache is not installed")
 @pytest.mark.parametrize("name", ["Cache", "FanoutCache"])
 def test_with_directories_of_python_diskcache(tmp_path: Path, name: str) -> None:
-    """What it wrote is exported, and what was imported it reads."""
+    """Entries of python-diskcache are exported, and python-diskcache reads imported entries."""
     fill = """
         import diskcache
         cache = getattr(diskcache, sys.argv[1])(sys.argv[2])
@@ -208,7 +211,7 @@ def test_with_directories_of_python_diskcache(tmp_path: Path, name: str) -> None
 
 
 def test_compressed_values_and_serializers(tmp_path: Path) -> None:
-    """They are copied as they are; a directory with another serializer does not get them."""
+    """Values are copied as they are. A directory with another serializer refuses them."""
     program(
         """
         from flexcache_rs.disk import Cache, JSONSerializer
@@ -229,13 +232,13 @@ def test_compressed_values_and_serializers(tmp_path: Path) -> None:
 
 @given(st.none() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.text() | st.binary())
 def test_what_is_exported_comes_back(datum: Any) -> None:
-    """With its type, through JSON."""
+    """Values return with their type through JSON."""
     back = decode(json.loads(json.dumps(encode(datum), allow_nan=False)))
     assert (type(back), repr(back)) == (type(datum), repr(datum))
 
 
 def test_shards_are_those_of_python_diskcache() -> None:
-    """Where a FanoutCache of 2**32 shards would keep keys."""
+    """Keys are where a FanoutCache of 2**32 shards would store them."""
     known = {0: 0, 1: 1, -1: 4294967294, 2**32 - 1: 0, 2**63 - 1: 2147483647, 1.5: 147325240, "": 1, "key": 42402122}
     for key, shard in known.items():
         assert shard_of(key, 2**32) == shard

@@ -34,7 +34,7 @@ MAKERS: dict[str, Callable[..., Any]] = {
 
 
 def damage(cache: Any, key: Any, value: bytes) -> None:
-    """Replaces what is stored, behind the library's back."""
+    """Replace what is stored without the library."""
     cache.close()
     (database,) = __import__("pathlib").Path(cache.directory).rglob("cache.db")
     with closing(sqlite3.connect(database)) as connection, connection:
@@ -44,13 +44,13 @@ def damage(cache: Any, key: Any, value: bytes) -> None:
 
 @pytest.fixture(params=MAKERS)
 def make(request: pytest.FixtureRequest) -> Callable[..., Any]:
-    """Makes a cache of each kind."""
+    """Return a function that makes a cache of each kind."""
     return MAKERS[request.param]
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_what_raises_stays(make: Callable[..., Any], tmp_path: Path, kind: str) -> None:
-    """To take it out fails too, and leaves it: nothing is lost by looking."""
+    """Removing such a value fails too and leaves it in place."""
     cache = make(tmp_path)
     cache.set("a", [1], expire=1000, tag="t")
     damage(cache, "a", DAMAGE[kind])
@@ -66,7 +66,7 @@ def test_what_raises_stays(make: Callable[..., Any], tmp_path: Path, kind: str) 
 def test_what_counts_as_missing(
     make: Callable[..., Any], tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Is logged, and computed anew."""
+    """It is logged, and computed again."""
     cache = make(tmp_path, unreadable="missing", statistics=True)
     cache["a"], cache["b"] = [1], [2]
     damage(cache, "a", DAMAGE[kind])
@@ -91,7 +91,7 @@ def test_what_counts_as_missing(
 
 
 def test_queues(tmp_path: Path) -> None:
-    """An end that cannot be read stays, or is passed over."""
+    """An unreadable value at an end of a queue stays, or is skipped."""
     cache = Cache(tmp_path)
     first = cache.push([1])
     cache.push([2])
@@ -116,7 +116,7 @@ def test_queues(tmp_path: Path) -> None:
 
 
 def test_what_was_stored_meanwhile_stays(tmp_path: Path) -> None:
-    """A value that comes while another is found unreadable is not lost."""
+    """A value that is stored while another one is found unreadable is not lost."""
     other = Cache(tmp_path)
 
     class Late(JSONSerializer):
@@ -142,7 +142,7 @@ def test_what_was_stored_meanwhile_stays(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_takes_nothing_away(tmp_path: Path) -> None:
-    """What is taken out while a signal comes is still there."""
+    """A value stays in place if a signal interrupts its removal."""
 
     class Interrupted(JSONSerializer):
         fails = True
@@ -164,14 +164,14 @@ def test_an_interrupt_takes_nothing_away(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("unreadable", ["ignore", None, True, "Missing"])
 def test_other_ways(make: Callable[..., Any], tmp_path: Path, unreadable: Any) -> None:
-    """There are two."""
+    """The option has two values."""
     with pytest.raises(ValueError, match="unreadable must be 'raise' or 'missing'"):
         make(tmp_path / "new", unreadable=unreadable)
     assert not list(tmp_path.iterdir())
 
 
 def test_files_that_migration_may_read(tmp_path: Path) -> None:
-    """Are those of the source: no other of the user's."""
+    """A migration reads files of the source only, and no other files of the user."""
     (tmp_path / "secret").write_bytes(b"\x80\x04\x8c\x06SECRET.")
     source = tmp_path / "source"
     source.mkdir()
@@ -194,7 +194,7 @@ def test_files_that_migration_may_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["deque/jobs", "index/a/b"])
 def test_an_import_through_a_link(tmp_path: Path, name: str) -> None:
-    """Goes nowhere."""
+    """An import does not follow a link."""
     outside = tmp_path / "outside"
     outside.mkdir()
     target = tmp_path / "target"

@@ -1,4 +1,7 @@
-"""A directory that somebody else has written to: nothing outside it is opened or removed, and no claim takes memory."""
+"""A directory that another user has written to.
+
+Nothing outside it is opened or removed, and claims allocate nothing.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ SECRET = b"S" * 60
 
 
 class OwnDisk(Disk):
-    """A disk of the user's, which opens what it is told to."""
+    """A disk of the user's, which opens any file name."""
 
     def fetch(self, mode: int, filename: str | None, value: Any, read: bool, /) -> Any:
         if filename is not None:
@@ -45,7 +48,7 @@ DISKS: dict[str, dict[str, Any]] = {
 
 
 def edit(directory: Path, statement: str, *parameters: object) -> None:
-    """Changes the database as anybody may who can write it."""
+    """Change the database as any user with write access can."""
     with closing(sqlite3.connect(directory / "cache.db")) as connection:
         connection.execute(statement, parameters)
         connection.commit()
@@ -53,7 +56,7 @@ def edit(directory: Path, statement: str, *parameters: object) -> None:
 
 @pytest.fixture
 def secret(tmp_path: Path) -> Path:
-    """A file that is none of the cache's."""
+    """A file that does not belong to the cache."""
     path = tmp_path / "outside" / "secret"
     path.parent.mkdir()
     path.write_bytes(SECRET)
@@ -116,7 +119,7 @@ needs_links = pytest.mark.skipif(sys.platform == "win32", reason="links and pipe
 
 
 def use_everything(directory: Path, options: dict[str, Any]) -> list[object]:
-    """What all calls return that may follow a row's name, on copies of a directory."""
+    """Return the results of all calls that may follow a row's file name, on copies of a directory."""
     seen: list[object] = []
 
     def on_copy(use: Callable[[Cache], object]) -> None:
@@ -176,7 +179,7 @@ def spoil(directory: Path, options: dict[str, Any], name: object) -> None:
 @pytest.mark.parametrize("kind", DISKS)
 @pytest.mark.parametrize("make", NAMES)
 def test_names_that_lead_outside(tmp_path: Path, secret: Path, kind: str, make: Callable[[Path, Path], object]) -> None:
-    """No call opens or removes what is not a file of the directory."""
+    """No call opens or removes a file outside of the directory."""
     directory = tmp_path / "cache"
     directory.mkdir()
     spoil(directory, DISKS[kind], make(directory, secret))
@@ -205,7 +208,7 @@ def test_names_that_are_none(tmp_path: Path, kind: str, name: object) -> None:
 
 @needs_links
 def test_new_files_go_nowhere_else(tmp_path: Path, secret: Path) -> None:
-    """Directories that somebody has replaced by links are not followed either."""
+    """Directories that were replaced by links are not followed either."""
     directory = tmp_path / "cache"
     directory.mkdir()
     for number in range(256):
@@ -219,7 +222,7 @@ def test_new_files_go_nowhere_else(tmp_path: Path, secret: Path) -> None:
 
 @needs_links
 def test_export_stays_inside(tmp_path: Path, secret: Path) -> None:
-    """So does every other way to copy entries."""
+    """An export reads no file outside of the directory, nor does any other way to copy entries."""
     directory = tmp_path / "cache"
     directory.mkdir()
     spoil(directory, {}, name_by_parent(directory, secret))
@@ -232,7 +235,7 @@ def test_export_stays_inside(tmp_path: Path, secret: Path) -> None:
 
 
 def test_export_of_a_name_that_is_no_text(tmp_path: Path) -> None:
-    """Leaves its entry out, as any other whose file is missing."""
+    """Its entry is left out, like any other entry whose file is missing."""
     with Cache(tmp_path / "cache") as cache:
         cache["a"], cache["b"] = b"x" * 100_000, 1
     edit(tmp_path / "cache", "UPDATE Cache SET filename = CAST(x'ff' AS TEXT) WHERE key = 'a'")
@@ -245,7 +248,7 @@ def test_export_of_a_name_that_is_no_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [2**62, 2**40, -5])
 def test_a_count_that_cannot_be_true(tmp_path: Path, count: int) -> None:
-    """Is not believed: lists make room for as many entries as a cache says it has."""
+    """A wrong count is ignored. Lists allocate room for as many entries as a cache claims to have."""
     with Cache(tmp_path) as cache:
         cache["a"] = 1
     edit(tmp_path, "UPDATE Settings SET value = ? WHERE key = 'count'", count)
@@ -257,7 +260,7 @@ def test_a_count_that_cannot_be_true(tmp_path: Path, count: int) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="permissions are other things there")
 @pytest.mark.parametrize("kind", [Cache, FanoutCache])
 def test_a_directory_that_others_can_write(tmp_path: Path, kind: type[Cache | FanoutCache]) -> None:
-    """Is used, and the user is told; a new one is not open to others."""
+    """It is used, with a warning. A new directory is not open to other users."""
     kind(tmp_path / "new").close()
     assert (tmp_path / "new").stat().st_mode & 0o022 == 0
     for folder in [tmp_path / "new", *(tmp_path / "new").glob("0*")]:
@@ -270,7 +273,7 @@ def test_a_directory_that_others_can_write(tmp_path: Path, kind: type[Cache | Fa
 
 
 def test_a_directory_whose_name_looks_like_a_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is a directory like any other."""
+    """Such a directory is like any other."""
     monkeypatch.chdir(tmp_path)
     for number, name in enumerate(("file:rel?mode=memory", "file:x", "file:a#b", ":memory:", "file:%61")):
         if sys.platform == "win32" and number:
@@ -321,7 +324,7 @@ needs_limit = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="l
 @pytest.mark.parametrize("kind", ["zstd", "lz4", None])
 @pytest.mark.parametrize("value", ["bytes", "text", "pickle"])
 def test_values_larger_than_memory(tmp_path: Path, kind: Any, where: str, value: str) -> None:
-    """They raise MemoryError, and the process goes on."""
+    """They raise MemoryError, and the process continues."""
     if kind is None and value == "pickle":
         pytest.skip("pickle takes the memory itself")
     size = 200 << 20
@@ -345,7 +348,7 @@ CLAIMS = {
 @needs_limit
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_values_that_claim_to_be_huge(tmp_path: Path, claim: str) -> None:
-    """A claim takes no memory."""
+    """A claim allocates nothing."""
     mode, stored = CLAIMS[claim]
     with Cache(tmp_path, compression="zstd") as cache:
         cache["a"] = b"x" * 10_000
@@ -357,7 +360,7 @@ def test_values_that_claim_to_be_huge(tmp_path: Path, claim: str) -> None:
 @pytest.mark.parametrize("network", [False, True])
 @pytest.mark.parametrize("kind", ["zstd", "lz4"])
 def test_each_changed_byte_is_found(tmp_path: Path, kind: Any, where: str, network: bool) -> None:
-    """By the next read, which has no wrong value, and by `check`, which removes the entry."""
+    """The next read finds the change and returns no wrong value. `check` finds it too, and removes the entry."""
     options = {"compression": kind, "network": network, "disk_min_file_size": 100 if where == "file" else 1 << 20}
     value = bytes(range(256)) * 3 + os.urandom(400)
     with Cache(tmp_path, **options) as cache:

@@ -124,7 +124,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="module")
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with their tests, this library under their name, and what else the tests need."""
+    """A directory with their tests, this library under their library's name, and whatever else the tests need."""
     place = tmp_path_factory.mktemp("upstream")
     tests = place / "tests"
     tests.mkdir()
@@ -144,7 +144,7 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module")
 def runs(place: Path) -> Iterator[dict[str, subprocess.Popen[str]]]:
-    """All files at once, since much of the time they sleep."""
+    """Run all files at the same time, because they sleep much of the time."""
     environment = {**os.environ, "PYTHONPATH": str(place / "shim"), "TMPDIR": str(place)}
     running = {}
     for name in FILES:
@@ -164,14 +164,14 @@ def runs(place: Path) -> Iterator[dict[str, subprocess.Popen[str]]]:
 
 
 def test_all_are_counted() -> None:
-    """What is left out is named, and nothing else is."""
+    """Each test that is left out is named, and no other test is left out."""
     assert sum(FILES.values()) - sum(map(len, REACH_INSIDE.values())) == PUBLIC
 
 
 @pytest.mark.timeout(TIMEOUT)
 @pytest.mark.parametrize("name", FILES)
 def test_upstream(place: Path, runs: dict[str, subprocess.Popen[str]], name: str) -> None:
-    """Each of their tests that uses what is public passes."""
+    """Each of their tests of the public API passes."""
     if name == "djangocache" and may_skip("diskcache-suite", importlib.util.find_spec("django")):
         pytest.skip("Django is not installed")
     output, _ = runs[name].communicate(timeout=TIMEOUT - 50)

@@ -1,8 +1,9 @@
-"""Awaited calls other than reads of one key, without a thread where one exchange with the server does."""
+"""Awaited calls other than reads of one key. They use no thread if one exchange with the server is enough."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import threading
@@ -80,7 +81,7 @@ def test_other_awaited_calls_need_no_thread(make: Make, no_thread: Callable[[], 
 
 
 def test_many_at_a_time_need_no_thread(make: Make, no_thread: Callable[[], None]) -> None:
-    """Values of all kinds are read, whatever else is asked."""
+    """Values of all kinds are read, while other calls run."""
     cache, other = make(), make()
     values: dict[Any, Any] = {number: number for number in range(900)} | {("a", 1): [1], "~": None, b"b": b"b"}
 
@@ -263,7 +264,7 @@ def test_awaited_writes_with_tags_that_are_not_known(make: Make) -> None:
 
 
 def test_a_write_that_is_cancelled_is_in_flight_until_it_is_answered(make: Make, server: Server) -> None:
-    """What is read meanwhile may be from before it, so no copy of it is kept."""
+    """A read in the meantime may return the old value, so no copy of it is kept."""
     cache = make(timeout=20.0)
     place = cache._store.keys.value("key")
 
@@ -327,8 +328,31 @@ def test_writes_in_flight_end_with_their_connection(make: Make, server: Server, 
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_writes_in_flight_end_with_their_loop(make: Make, server: Server, write: Callable[[Any], Any]) -> None:
+    """Without another loop. Otherwise, memory would keep no copy of their keys from then on."""
+    cache = make()
+    place = cache._store.keys.value("key")
+
+    async def main() -> None:
+        await connected(cache)
+        server.pause()
+        writing = asyncio.ensure_future(write(cache))
+        await asyncio.sleep(0)
+        writing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await writing
+        assert not cache._store.tracker.stamp(place)
+
+    try:
+        asyncio.run(main())
+    finally:
+        server.go_on()
+    assert cache._store.tracker.stamp(place)
+
+
 def test_writes_after_the_connections_were_closed(make: Make, raw: Any) -> None:
-    """A connection that has ended is noticed before anything is sent."""
+    """A closed connection is noticed before anything is sent."""
     cache = make(near=None)
 
     async def main() -> None:
@@ -382,7 +406,10 @@ def test_an_awaited_write_discards_computations(make: Make, lease: float | None)
 
 
 def test_others_are_told_of_a_lease_by_a_thread(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server tells nothing of keys that are not there. Telling takes another request, which would stop the loop."""
+    """The server announces nothing about absent keys.
+
+    The announcement takes another request, which would block the loop.
+    """
     cache, other, began, goes_on = make(), make(), threading.Event(), threading.Event()
     tell, threads = RemoteStore._tell, list[int]()
 
@@ -414,7 +441,7 @@ def test_others_are_told_of_a_lease_by_a_thread(make: Make, monkeypatch: pytest.
 def test_a_computation_that_begins_during_a_write_does_not_replace_it(
     make: Make, monkeypatch: pytest.MonkeyPatch, write: str
 ) -> None:
-    """It may have found nothing before the server had executed the write."""
+    """The computation may have found nothing before the server executed the write."""
     cache, began, goes_on = make(lease=None), threading.Event(), threading.Event()
     writing, results = Commands.writing, list[Any]()
 

@@ -1,4 +1,4 @@
-"""The calls of a `RemoteCache`, and that two caches, as two processes have them, agree at once."""
+"""The calls of a `RemoteCache`. Two caches, as in two processes, agree at once."""
 
 from __future__ import annotations
 
@@ -29,6 +29,21 @@ def test_values_come_back(make: Make) -> None:
         one["key"] = value
         assert (one["key"], type(one["key"])) == (value, type(value))
         until(lambda: other.get("key") == one["key"] and type(other["key"]) is type(value))
+
+
+def test_wrong_arguments_are_named(make: Make) -> None:
+    cache = make()
+    cache[0] = "zero"
+    calls: list[tuple[Any, str]] = [
+        (lambda: cache.set_many([1]), "entries must be a mapping or an iterable of pairs"),
+        (lambda: cache.get_many(5), "keys must be an iterable of keys, not int"),
+        (lambda: cache.delete_many(5), "keys must be an iterable of keys, not int"),
+        (lambda: list(cache), "not iterable"),
+    ]
+    for call, message in calls:
+        with pytest.raises((TypeError, ValueError), match=message):
+            call()
+    assert cache.fresh(0) == "zero"
 
 
 def test_keys_are_told_apart(make: Make) -> None:
@@ -227,7 +242,7 @@ def test_a_new_tag_ends_no_copies(make: Make) -> None:
     one, other = make(), make()
 
     def hear_all() -> None:
-        """Wait until one has heard of what was written before."""
+        """Wait until a cache knows of all earlier writes."""
         before = one._store.stamp("marker")
         other["marker"] = 1
         until(lambda: not one._store.tracker.is_unchanged(before))
@@ -248,7 +263,7 @@ def test_a_new_tag_ends_no_copies(make: Make) -> None:
 
 
 def test_many_tags(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When too many nonces are known, all are forgotten, and with them the copies."""
+    """When there are too many known nonces, all nonces and all copies are dropped."""
     monkeypatch.setattr("flexcache_rs.remote.nonces._MOST", 10)
     one, other = make(), make()
     for number in range(50):
@@ -273,7 +288,7 @@ def test_an_entry_with_many_tags(make: Make) -> None:
 
 
 def test_in_front_of_it(make: Make) -> None:
-    """A `FlexCache` of the user's in front of a `RemoteCache`."""
+    """The user puts a `FlexCache` in front of a `RemoteCache`."""
     one, other = make(), make()
     front: FlexCache[str, int] = FlexCache(store=one, max_items=2)
     front["a"] = 1
@@ -364,7 +379,10 @@ def test_what_is_no_value_is_named(make: Make, raw: Any) -> None:
 
 
 def test_what_is_of_another_type(make: Make, raw: Any) -> None:
-    """It is named as what is no value, and can be removed and replaced. The server does not count as away."""
+    """The error says that it is no value of the cache.
+
+    The key can be removed and replaced. The server does not count as unavailable.
+    """
     cache = make()
     cache["key"] = 1
     for call in (cache.get, cache.ttl, cache.incr, lambda key: key in cache, lambda key: asyncio.run(cache.aget(key))):
@@ -399,7 +417,7 @@ def test_what_is_of_another_type(make: Make, raw: Any) -> None:
 
 
 def test_what_is_empty_counts_as_absent(make: Make, raw: Any) -> None:
-    """No write asks for ever whether the key is there."""
+    """No write repeats endlessly whether the key is present."""
     cache = make()
     writes: list[tuple[Any, Any]] = [
         (lambda: cache.add("key", 1), True),
@@ -418,11 +436,11 @@ def test_what_is_empty_counts_as_absent(make: Make, raw: Any) -> None:
 
 
 class _Elsewhere:
-    """What the serializer of a test cannot load."""
+    """A value that the serializer of a test cannot load."""
 
 
 class _LoadsNothing:
-    """Pickle in a program that has not the classes."""
+    """Pickle in a program that lacks the classes."""
 
     name = "pickle"
 
@@ -434,7 +452,7 @@ class _LoadsNothing:
 
 
 def test_a_pop_of_what_cannot_be_read_removes_nothing(make: Make) -> None:
-    """Other programs may be able to read it."""
+    """Other programs may be able to read the value."""
     cache, old = make(), make(serializer=_LoadsNothing())
     cache.put("key", _Elsewhere(), ttl=60)
     with pytest.raises(RemoteValueError, match="'key'"):
@@ -445,7 +463,7 @@ def test_a_pop_of_what_cannot_be_read_removes_nothing(make: Make) -> None:
 
 
 def test_a_pop_returns_what_it_removes(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another value that comes between its two commands is neither lost nor left out."""
+    """A value that is stored between its two commands is neither lost nor skipped."""
     cache, other = make(), make()
     cache["key"] = 1
     values, run = iter([2, 3]), type(cache._store)._take_unchanged
@@ -496,7 +514,7 @@ def test_namespaces_that_are_refused(make: Make, namespace: str) -> None:
 
 
 def test_names_do_not_meet() -> None:
-    """Whatever a key is, its value, lease, lock and limiter and the tags of its name lie in places of their own."""
+    """For every key, its value, lease, lock, limiter, and a tag of the same name have different places."""
     keys = Keys("ns")
     names = ["", "a", "}", "}e", "~", "a}l", "#a", 1, b"a", None, ("a",)]
     places = [keys.format, keys.epoch, keys.evictions]

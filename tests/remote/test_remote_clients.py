@@ -1,4 +1,4 @@
-"""What may be given as `client`, and what is refused."""
+"""The valid and invalid arguments for `client`."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_a_server_that_does_not_tell_what_is_written(make: Make, server: Server,
 
 
 def test_a_memoized_function_keeps_its_cache_coherent(make: Make, server: Server) -> None:
-    """The listener lives as long as anything that it keeps true."""
+    """The listener lives as long as any object whose copies it keeps coherent."""
     program = f"""
 import gc, redis, threading
 from flexcache_rs.remote import RemoteCache
@@ -216,7 +216,7 @@ def test_subclasses(make: Make, server: Server) -> None:
 
 
 def test_the_example(server: Server) -> None:
-    """docs/examples/near_cache.py runs with whichever server is on the path."""
+    """docs/examples/near_cache.py works with whichever server is installed."""
     if not (shutil.which("redis-server") or shutil.which("valkey-server")):
         pytest.skip("the example needs a server on the path")
     program = Path(__file__).parents[2] / "docs" / "examples" / "near_cache.py"
@@ -251,7 +251,7 @@ def test_statistics_are_exported(make: Make) -> None:
     ],
 )
 def test_what_is_no_url_is_not_shown(url: str) -> None:
-    """It may have a password in it."""
+    """The message does not show an invalid URL, because it may contain a password."""
     with pytest.raises(ValueError) as raised:
         RemoteCache(url, "test")
     assert "secret" not in str(raised.value)

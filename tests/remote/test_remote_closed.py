@@ -1,9 +1,11 @@
-"""Calls that outlast `close()`: they are answered, and leave no connection behind."""
+"""Calls that outlast `close()` are answered, and leave no connection behind."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,7 +23,7 @@ PLACE = b"{test}v:key"
 
 
 def connections(raw: Any) -> list[str]:
-    """The names of connections to the server that are ours."""
+    """Return the names of our connections to the server."""
     return [each["name"] for each in raw.client_list() if each["name"].startswith("flexcache")]
 
 
@@ -30,7 +32,7 @@ def none_is_left(raw: Any) -> bool:
 
 
 def closed(cache: Any) -> Client:
-    """The client of a cache that was closed."""
+    """Return the client of a cache that was closed."""
     cache.close()
     client: Client = cache._client
     return client
@@ -65,7 +67,7 @@ def test_each_call_after_the_end_is_answered(make: Make, raw: Any) -> None:
 
 @pytest.mark.parametrize("how", ["close", "renew"])
 def test_a_connection_that_comes_back_meanwhile(make: Make, raw: Any, how: str) -> None:
-    """Another thread ends the connections after the call has seen that it may keep its own."""
+    """Another thread ends the connections after the call has checked that it may keep its own."""
     client = closed(make(lane="client"))
     client = Client(client._given, 2.0, "flexcache-meanwhile")
 
@@ -130,17 +132,16 @@ def test_an_event_loop_that_cannot_read_leaves_no_connection(
 
 
 def test_an_event_loop_that_was_closed(make: Make) -> None:
-    """It does not notice that the cache is closed. Nobody but the cache would close its connection."""
+    """Its connection is closed with it, and not only with the cache."""
     cache = make()
 
     async def main() -> Any:
         while cache._client.asker(PLACE) is None:
             await asyncio.sleep(0)
-        return cache._client._loops.current()._connection
+        return weakref.ref(cache._client._loops.current()._connection)
 
-    loop = asyncio.new_event_loop()
-    with contextlib.closing(loop):
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
         connection = loop.run_until_complete(main())
-    assert connection._sock is not None
-    cache.close()
-    assert connection._sock is None
+        assert connection()._sock is not None
+    gc.collect()
+    assert connection() is None

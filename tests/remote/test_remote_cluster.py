@@ -1,4 +1,4 @@
-"""A cluster of three primaries: each has a listener, and copies are served while all of them are heard."""
+"""A cluster of three primaries. Each has a listener, and copies are served only while all listeners work."""
 
 from __future__ import annotations
 
@@ -61,19 +61,19 @@ def make(cluster: OwnCluster) -> Iterator[Callable[..., Any]]:
 
 
 def in_memory(cache: Any, key: Any) -> bool:
-    """Whether memory serves a key."""
+    """Return True if memory serves a key."""
     return cache._near._get_from_memory(key, None) is not None
 
 
 def primary_of(cluster: OwnCluster, cache: Any, key: Any) -> Any:
-    """The server that has a key."""
+    """Return the server that has a key."""
     port = cache._client._owners[cache._client._slot_of(cache._store.keys.value(key))][1]
     return next(server for server in cluster.servers if server.port == port)
 
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_clients_of_a_cluster(make: Make, client: str) -> None:
-    """All calls work whichever servers have the keys, and what others write is seen."""
+    """All calls work whichever servers have the keys, and writes of others are seen."""
     cache, other = make(client), make()
     cache.purge()
     keys = [f"key {number}" for number in range(30)]
@@ -107,7 +107,7 @@ def test_clients_of_a_cluster(make: Make, client: str) -> None:
 
 
 def test_a_call_after_the_end_leaves_no_connection(make: Make, cluster: OwnCluster) -> None:
-    """Also with a server that nothing was sent to before."""
+    """It leaves none, not even to a server to which nothing was sent before."""
     client = make()._client
     client.close()
     client._nodes.clear()
@@ -133,7 +133,7 @@ def test_clients_that_are_refused(cluster: OwnCluster) -> None:
 
 
 def test_a_listener_that_is_killed(make: Make, cluster: OwnCluster) -> None:
-    """No copy is served, whichever server has it, until that one is heard again."""
+    """No copy of any server's entries is served until the listener works again."""
     cache, other = make(max_staleness=30), make()
     keys = [f"killed {number}" for number in range(30)]
     cache.set_many(dict.fromkeys(keys, 1))
@@ -151,7 +151,7 @@ def test_a_listener_that_is_killed(make: Make, cluster: OwnCluster) -> None:
 
 
 def test_no_copies_differ(make: Make, cluster: OwnCluster) -> None:
-    """Several writers and readers, whose connections are killed, agree in the end."""
+    """Several writers and readers agree in the end, even though their connections are killed."""
     caches = [make() for _ in range(3)]
     keys = range(50)
 
@@ -179,7 +179,7 @@ def test_no_copies_differ(make: Make, cluster: OwnCluster) -> None:
 
 
 def test_slots_that_move(make: Make, cluster: OwnCluster) -> None:
-    """While a slot moves, and after, what is written is seen, and nothing goes back."""
+    """While a slot moves and after that, writes are seen, and no read returns an older value than before."""
     cache, other = make(), make()
     other["moving"] = 0
     until(lambda: cache.get("moving") == 0 and in_memory(cache, "moving"))
@@ -217,7 +217,7 @@ def test_slots_that_move(make: Make, cluster: OwnCluster) -> None:
 
 
 def test_many_slots_that_move_under_writes(make: Make, cluster: OwnCluster) -> None:
-    """Nothing that is read goes back, and in the end all agree."""
+    """No read returns an older value than before, and in the end all caches agree."""
     cache, other, awaited = make(l1_ttl=3600), make(), make(near=None, timeout=60.0)
     source, target = cluster.servers[1], cluster.servers[2]
     keys = [f"many {number}" for number in range(scaled(900))]
@@ -275,7 +275,7 @@ def test_many_slots_that_move_under_writes(make: Make, cluster: OwnCluster) -> N
 
 
 def test_awaited_reads_need_no_thread(make: Make, cluster: OwnCluster, no_thread: Callable[[], None]) -> None:
-    """Each goes to the server that has its key."""
+    """Each read goes to the server that has its key."""
     cache = make(near=None)
 
     async def main() -> None:
@@ -291,7 +291,7 @@ def test_awaited_reads_need_no_thread(make: Make, cluster: OwnCluster, no_thread
 def test_awaited_calls_of_many_keys_need_no_thread(
     make: Make, cluster: OwnCluster, no_thread: Callable[[], None]
 ) -> None:
-    """Each server gets those of its keys."""
+    """Each server gets the commands for its keys."""
     cache, other = make(), make()
     values = {f"many {number}": number for number in range(900)}
     for server in cluster.servers[:3]:
@@ -341,7 +341,7 @@ def test_a_child_listens_on_its_own(make: Make) -> None:
 
 
 def test_a_primary_that_dies_is_replaced(make: Make, cluster: OwnCluster) -> None:
-    """No copy is served until its replica has taken over; then what is written there is seen."""
+    """No copy is served until the replica has taken over. Writes to the replica are then seen."""
     cache, other = make(on_error="miss", timeout=0.3), make(on_error="miss", timeout=0.3)
     first, replica = cluster.servers[0], cluster.servers[3]
     key = next(f"dies {n}" for n in range(100) if primary_of(cluster, cache, f"dies {n}") is first)

@@ -1,4 +1,4 @@
-"""What is written, evicted, expires or goes on while a process stands still: no process serves what is too old."""
+"""Entries are written, evicted or expire, or a process is stopped. No process serves a value that is too old."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ STALENESS = 0.3
 
 
 def in_memory(cache: Any, key: Any) -> bool:
-    """Whether memory serves a key."""
+    """Return True if memory serves a key."""
     return cache._near._get_from_memory(key, None) is not None
 
 
 def warm(cache: Any, keys: Any) -> None:
-    """Have memory serve keys."""
+    """Make memory serve keys."""
     until(lambda: len(cache.get_many(keys)) == len(keys) and all(in_memory(cache, key) for key in keys))
 
 
 def test_a_write_ends_one_copy_of_many(make: Make) -> None:
-    """Nothing is searched, and next to nothing else is read again."""
+    """A write searches nothing, and almost no other key is read again."""
     count = scaled(20_000)
     cache, other = make(near={"max_items": 2 * count}, l1_ttl=3600), make()
     keys = range(count)
@@ -58,7 +58,7 @@ def test_a_write_ends_one_copy_of_many(make: Make) -> None:
 
 
 def test_many_writes_at_once(make: Make, raw: Any) -> None:
-    """All of them are heard of when a later one is."""
+    """When a later write is known, all earlier writes are known."""
     count = scaled(20_000)
     cache, other = make(near={"max_items": 2 * count}), make()
     keys = range(count)
@@ -89,7 +89,7 @@ def test_what_the_server_evicts(make: Make, raw: Any) -> None:
 
 
 def test_what_expires(make: Make, raw: Any) -> None:
-    """Memory knows when an entry expires, also where another program says so."""
+    """Memory knows when an entry expires, even if another program sets its deadline."""
     cache, other = make(), make()
     other.put("key", 1, ttl=0.3)
     other.put("later", 1, ttl=100)
@@ -100,11 +100,11 @@ def test_what_expires(make: Make, raw: Any) -> None:
 
 
 def test_swapdb_is_not_told(server: Server, raw: Any) -> None:
-    """What docs/remote.md warns of: it leaves copies of what is gone, for as long as memory keeps them."""
+    """docs/remote.md warns of this case. Copies of removed entries stay for as long as memory keeps them."""
     with RemoteCache(server.client(), "test", timeout=2.0, l1_ttl=3600) as cache:
 
         def leaves_a_copy() -> bool:
-            """Not where the connection was lost meanwhile, after which memory asks anew."""
+            """Return True unless the connection was lost in the meantime, after which memory asks again."""
             cache["key"] = 1
             warm(cache, ["key"])
             raw.execute_command("SWAPDB", 0, 1)
@@ -119,7 +119,7 @@ def test_swapdb_is_not_told(server: Server, raw: Any) -> None:
 
 
 def test_what_is_read_during_a_write_is_not_kept(make: Make) -> None:
-    """It may be of before the write, and another thread may have read the new value already."""
+    """Such a read may return the old value, although another thread has already read the new one."""
     cache = make(l1_ttl=3600)
     cache["key"] = 1
     warm(cache, ["key"])
@@ -134,7 +134,7 @@ def test_what_is_read_during_a_write_is_not_kept(make: Make) -> None:
 
 
 def answering(path: str, questions: Any, answers: Any) -> None:
-    """Answer what a cache has under a key, whenever asked."""
+    """Answer each request with the cache's value of a key."""
     with RemoteCache(redis.Redis(unix_socket_path=path), "test", timeout=5.0, max_staleness=STALENESS) as cache:
         while questions.get():
             with contextlib.suppress(RemoteError):
@@ -142,7 +142,7 @@ def answering(path: str, questions: Any, answers: Any) -> None:
 
 
 def test_a_process_that_was_stopped(make: Make, server: Server) -> None:
-    """What it had in memory is not served afterwards, before it has heard of anything."""
+    """Copies are not served after the stop until the process knows of all writes."""
     other = make()
     other["key"] = 0
     questions, answers = FORK.Queue(), FORK.Queue()
@@ -174,7 +174,7 @@ def test_a_process_that_was_stopped(make: Make, server: Server) -> None:
 
 
 def write_and_read(path: str, number: int, rounds: int, begun: Any, logs: Any, ended: Any) -> None:
-    """Write some keys and read all; note which values were written and read, and when."""
+    """Write some keys and read all of them. Record which values were written and read, and when."""
     writes: list[tuple[str, int, float]] = []
     reads: list[tuple[str, int, float]] = []
     client = redis.Redis(unix_socket_path=path)
@@ -203,7 +203,10 @@ def write_and_read(path: str, number: int, rounds: int, begun: Any, logs: Any, e
 
 @pytest.mark.parametrize("kills", [False, True])
 def test_no_process_reads_what_is_too_old(server: Server, raw: Any, kills: bool) -> None:
-    """No read returns what was replaced longer than the bound before, or goes back, and in the end all agree."""
+    """No read returns a value that was replaced earlier than the bound allows, or an older one than before.
+
+    In the end all processes agree.
+    """
     logs, begun, all_ended = FORK.Queue(), FORK.Barrier(4), FORK.Barrier(4)
     processes = [
         FORK.Process(target=write_and_read, args=(server.path, number, scaled(5_000), begun, logs, all_ended))
@@ -244,7 +247,7 @@ def test_no_process_reads_what_is_too_old(server: Server, raw: Any, kills: bool)
 
 @pytest.mark.usefixtures("read_in_python")
 def test_own_writes_fail_where_they_end_no_copies(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test of the tests: a write that ends no copy, and is not heard of, leaves the old value to be read."""
+    """A test of the tests: a write that ends no copy, and is not announced, leaves the old value readable."""
     cache = make()
     beside = FlexCache(store=cache)
     cache["key"] = 1
@@ -261,7 +264,7 @@ def test_own_writes_fail_where_they_end_no_copies(make: Make, monkeypatch: pytes
 
 
 def test_a_lease_that_was_lost(make: Make, raw: Any) -> None:
-    """What was computed with it is not stored."""
+    """The result of a computation that lost its lease is not stored."""
     cache = make()
 
     def compute() -> str:
@@ -273,7 +276,7 @@ def test_a_lease_that_was_lost(make: Make, raw: Any) -> None:
 
 
 def test_a_reply_that_comes_late(make: Make, server: Server) -> None:
-    """It is not taken for the reply to another command."""
+    """A late reply is not taken for the reply to another command."""
     cache = make(timeout=0.1, near=None)
     cache["a"], cache["b"] = 1, 2
     server.pause()
@@ -295,7 +298,7 @@ def test_a_reply_that_comes_late(make: Make, server: Server) -> None:
 
 
 def test_event_loops_threads_and_cancellation(make: Make) -> None:
-    """One cache for several loops and threads. A task that is cancelled disturbs no other."""
+    """Several loops and threads use one cache. A cancelled task does not disturb the others."""
     cache = make()
     cache.set_many({number: number for number in range(50)})
 
@@ -325,7 +328,7 @@ def test_event_loops_threads_and_cancellation(make: Make) -> None:
 
 
 def test_a_password_that_changes(make: Make, server: Server, raw: Any) -> None:
-    """Connections that are made after it ask for it anew."""
+    """Later connections ask for the password again."""
 
     class Provider(redis.CredentialProvider):
         password = "first"
@@ -353,7 +356,7 @@ def test_a_password_that_changes(make: Make, server: Server, raw: Any) -> None:
 
 @pytest.mark.parametrize("awaited", [False, True])
 def test_fresh_does_not_wait_for_news(make: Make, monkeypatch: pytest.MonkeyPatch, awaited: bool) -> None:
-    """Of a tag that was evicted, or a namespace that was cleared: `fresh` asks the server for these too."""
+    """`fresh` asks the server also about evicted tags and cleared namespaces."""
     cache, other = make(), make()
 
     def fresh(key: str) -> Any:

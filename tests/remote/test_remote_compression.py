@@ -1,4 +1,4 @@
-"""Compressed values of a `RemoteCache`: every cache reads them, and damage is noticed."""
+"""Compressed values of a `RemoteCache`. Every cache reads them, and damage is detected."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Make = "Callable[..., Any]"
 
 @pytest.mark.parametrize("compression", ["zstd", "lz4"])
 def test_compressed_values(make: Make, raw: Any, compression: str) -> None:
-    """Every cache reads them. What would not get smaller stays as it is."""
+    """Every cache reads them. Values that would not become smaller are not compressed."""
     cache, other = make(compression=compression), make()
     values = {
         "text": "flex" * 1000,
@@ -39,7 +39,7 @@ def test_compressed_values(make: Make, raw: Any, compression: str) -> None:
 
 @pytest.mark.parametrize("compression", ["zstd", "lz4"])
 def test_damaged_compressed_values(make: Make, raw: Any, compression: str) -> None:
-    """Each changed byte and each missing end is noticed: the error names the key, and get_or_set computes."""
+    """Each changed or missing byte is detected. The error names the key, and get_or_set computes."""
     cache = make(compression=compression)
     cache["key"] = "flex" * 200
     data = raw.get("test:{key}")

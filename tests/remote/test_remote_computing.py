@@ -1,4 +1,4 @@
-"""Computing once for all processes, locks, and limiters."""
+"""One computation for all processes, locks, and limiters."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FORK = multiprocessing.get_context("fork")
 
 
 def ask(path: str, results: Any, computed: Any, callers: int, lease: float) -> None:
-    """Have several threads of a process ask for one value."""
+    """Let several threads of a process ask for one value."""
     import redis
 
     cache = RemoteCache(redis.Redis(unix_socket_path=path), "test", timeout=5.0, lease=lease)
@@ -73,7 +73,7 @@ def hold(path: str, begun: Any) -> None:
 
 @pytest.fixture
 def lazy(engine: str, tmp_path: Path) -> Iterator[Server]:
-    """A server that tells of the end of a key only if somebody asks for the key."""
+    """A server that announces the end of a key only when a client asks for the key."""
     server = Server(tmp_path, "--enable-debug-command", "local", engine=engine)
     server.start()
     with contextlib.closing(server.client()) as client:
@@ -83,9 +83,10 @@ def lazy(engine: str, tmp_path: Path) -> Iterator[Server]:
 
 
 def test_a_holder_that_is_killed_is_replaced_when_its_lease_ends(make: Make, lazy: Server) -> None:
-    """Not before, and once of several times within 50 ms after it: a machine that stalls is late, but not always.
+    """A waiting caller asks when the lease ends, and not again and again.
 
-    Who waits asks when the lease ends. It does not ask again and again, which would be as fast by chance.
+    The replacement comes not before the end, and in one of several attempts within 50 ms after it, because a machine
+    may stall.
     """
     cache, raw = make(lazy.client(), lease=0.6), lazy.client()
     lease = cache._store.keys.lease("key")
@@ -151,7 +152,7 @@ def test_a_write_during_a_computation_comes_after_it(make: Make, raw: Any, write
 
 @pytest.mark.parametrize("write", ["set", "delete", "clear", "evict_tag"])
 def test_who_asks_after_a_write_gets_nothing_older(make: Make, write: str) -> None:
-    """A computation that began before the write is for those who have asked before it."""
+    """The result of a computation that began before the write goes only to callers that asked before it."""
     one, other = make(), make()
     begun, goes_on = threading.Event(), threading.Event()
 
@@ -217,7 +218,7 @@ def test_a_failure_is_told_to_those_who_wait(make: Make) -> None:
 @pytest.mark.parametrize("step", ["look", "store", "function"])
 @pytest.mark.parametrize("awaited", [False, True])
 def test_a_failure_of_the_server_is_told_to_nobody(make: Make, step: str, awaited: bool) -> None:
-    """It is no result of the function. Others may reach the server, and compute."""
+    """It is not a result of the function. Other processes may reach the server, and compute."""
     one, other = make(), make()
     waits, store = threading.Event(), one._store
     load = store.load
@@ -329,7 +330,10 @@ def test_a_lock_excludes_others(make: Make) -> None:
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_lock_whose_task_is_cancelled_is_given_back(make: Make, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
-    """Whether the server gives it before or after the task is gone: nobody waits until its time is over."""
+    """The lock is released, whether the server grants it before or after the cancellation.
+
+    No caller waits until its time is over.
+    """
     cache = make()
     lock, ask = cache.lock("job", ttl=3600), RemoteLock._ask
     asked, answered, go, finished = (threading.Event() for _ in range(4))
@@ -362,7 +366,7 @@ def test_a_lock_whose_task_is_cancelled_is_given_back(make: Make, monkeypatch: p
 
 
 def test_a_lock_whose_thread_gets_a_signal_is_given_back(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The signal comes after the server has given the lock, and before its caller knows."""
+    """The signal comes after the server has granted the lock, and before its caller knows."""
     cache, ask = make(), RemoteLock._ask
 
     def interrupted(this: RemoteLock, attempt: Any) -> float:
@@ -449,7 +453,7 @@ def test_a_limiter(make: Make) -> None:
 
 @pytest.mark.parametrize("algorithm", ["gcra", "sliding_window"])
 def test_a_limiter_is_exact_under_concurrent_uses(make: Make, algorithm: str) -> None:
-    """200 uses at once of several caches: exactly as many as the limit are let through."""
+    """Of 200 concurrent uses of several caches, exactly `limit` are allowed."""
     caches = [make() for _ in range(4)]
     limiters = [cache.limiter("many", 37, per=3600, algorithm=algorithm) for cache in caches]
     with ThreadPoolExecutor(50) as pool:
@@ -460,7 +464,7 @@ def test_a_limiter_is_exact_under_concurrent_uses(make: Make, algorithm: str) ->
 
 
 def test_a_sliding_window_never_lets_more_through(make: Make) -> None:
-    """Where GCRA lets a burst follow uses at an even pace, a window counts all of them."""
+    """GCRA allows a burst after uses at an even rate. A sliding window counts all of them."""
     limiter = make().limiter("window", 5, per=0.3, algorithm="sliding_window")
     taken: list[tuple[float, float]] = []
     while len(taken) < 12:
@@ -519,7 +523,7 @@ def test_wrong_arguments_are_named(make: Make, call: Any, error: type[Exception]
 
 
 def test_a_lease_whose_thread_gets_a_signal_is_given_back(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The signal comes after the server has given the lease, and before anybody knows."""
+    """The signal comes after the server has granted the lease, and before the caller knows."""
     cache, other = make(lease=3600, lease_wait=3600), make(lease=3600, lease_wait=3600)
     ask = Leases._ask
 
@@ -537,7 +541,7 @@ def test_a_lease_whose_thread_gets_a_signal_is_given_back(make: Make, monkeypatc
 
 @pytest.mark.parametrize("awaited", [False, True])
 def test_a_call_after_a_failure_computes(make: Make, monkeypatch: pytest.MonkeyPatch, awaited: bool) -> None:
-    """It has not waited for what failed, although the lease of that is not given back yet."""
+    """The call did not wait for the failed computation, although its lease is not yet released."""
     cache, over, release = make(), threading.Event(), Lease.release
 
     def release_late(lease: Lease, failure: bytes | None) -> None:

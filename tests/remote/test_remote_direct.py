@@ -1,4 +1,4 @@
-"""The direct lane: what it has beside the calls, which all tests of this folder make on both lanes."""
+"""The direct lane, as far as it differs. All tests of this folder make their calls on both lanes."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_passwords(server: Server, make: Make, raw: Any, user: str | None) -> No
 
 @pytest.fixture
 def silent() -> Iterator[tuple[str, int]]:
-    """A server that takes connections and says nothing."""
+    """A server that accepts connections and never replies."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield listening.getsockname()
 
@@ -115,7 +115,7 @@ def test_a_silent_server(silent: tuple[str, int]) -> None:
 
 
 def test_a_signal_ends_the_waiting(silent: tuple[str, int]) -> None:
-    """What a handler raises comes out of the call, long before its deadline."""
+    """An exception of a signal handler propagates from the call, long before its deadline."""
     lane = _core.RemoteLane(silent, MANY * 10, failed)
 
     class Interrupted(Exception):  # noqa: N818
@@ -214,7 +214,7 @@ def test_a_connection_that_is_killed(server: Server, raw: Any) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_child_has_a_connection_of_its_own(server: Server) -> None:
-    """Also while threads of the parent use theirs."""
+    """It has its own connection even while threads of the parent use their connections."""
     program = f"""
 import os, threading
 from flexcache_rs._core import RemoteLane

@@ -67,7 +67,7 @@ def test_the_calls_of_django(backend: Any) -> None:
 
 
 def test_keys_that_memcached_would_refuse(backend: Any) -> None:
-    """Django warns of them with every backend of its own."""
+    """Django warns of such keys with each of its own backends."""
     from django.core.cache.backends.base import CacheKeyWarning
 
     calls = ("get", "touch", "delete", "has_key", "ttl", "persist")

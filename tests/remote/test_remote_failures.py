@@ -1,4 +1,4 @@
-"""What happens when the server, the network or a connection fails: the table of docs/remote.md."""
+"""Failures of the server, the network or a connection, as in the table of docs/remote.md."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STALENESS = 0.3
 
 
 class Proxy:
-    """Forwards between a unix socket and the server, until it falls silent. Connections stay open then."""
+    """Forwards bytes between a unix socket and the server until it is told to stop. Connections then stay open."""
 
     def __init__(self, path: str, server: str) -> None:
         self.path, self.server = path, server
@@ -87,12 +87,12 @@ def proxy(server: Server, tmp_path: Path) -> Iterator[Proxy]:
 
 
 def in_memory(cache: Any, key: Any) -> bool:
-    """Whether memory serves a key."""
+    """Return True if memory serves a key."""
     return cache._near._get_from_memory(key, None) is not None
 
 
 def warm(cache: Any, key: Any) -> None:
-    """Have memory serve a key, after all that was written before was heard of."""
+    """Make memory serve a key after all earlier writes are known."""
     stamp = cache._store.stamp("marker")
     cache._client.execute("SET", cache._store.keys.value("marker"), "")
     until(lambda: not cache._store.tracker.is_unchanged(stamp))
@@ -100,7 +100,7 @@ def warm(cache: Any, key: Any) -> None:
 
 
 def seconds_served(cache: Any, key: Any) -> float:
-    """For how long memory goes on serving a key."""
+    """Return for how many seconds memory continues to serve a key."""
     began = time.monotonic()
     until(lambda: not in_memory(cache, key))
     return time.monotonic() - began
@@ -183,7 +183,7 @@ def test_connections_that_are_killed(make: Make, raw: Any) -> None:
     one, other = make(), make()
 
     def stores(value: int) -> bool:
-        """Whether the write did not meet the end of its connection."""
+        """Return True unless the write met the end of its connection."""
         try:
             one["key"] = value
         except RemoteError:
@@ -235,7 +235,7 @@ def test_everything_falls_silent(make: Make, server: Server, raw: Any, proxy: Pr
 
 
 def test_another_server_at_the_address(make: Make, server: Server, raw: Any, proxy: Proxy, tmp_path: Path) -> None:
-    """The old one answers on the connections that are there, and is no primary any more."""
+    """The old server answers on existing connections, but it is no longer the primary."""
     import redis
 
     old_way, other = make(), Server(tmp_path, engine=server.engine)
@@ -261,7 +261,7 @@ def test_another_server_at_the_address(make: Make, server: Server, raw: Any, pro
 
 
 def test_a_listener_that_falls_silent(make: Make, server: Server, proxy: Proxy) -> None:
-    """Commands are answered, but nothing is told: the old value is served for max_staleness, and no longer."""
+    """Commands are answered, but writes are not announced. The old value is served for at most max_staleness."""
     import redis
 
     other = make()
@@ -345,7 +345,7 @@ def test_computing_while_the_server_is_away(make: Make, server: Server) -> None:
 
 
 def test_what_is_computed_while_the_server_is_away_is_not_stored(make: Make, server: Server) -> None:
-    """Nothing would tell that it was computed of older data."""
+    """The result might be based on older data."""
     cache = make(timeout=0.1, on_error="miss")
     server.pause()
 
@@ -360,7 +360,7 @@ def test_what_is_computed_while_the_server_is_away_is_not_stored(make: Make, ser
 
 @pytest.mark.usefixtures("read_in_python")
 def test_an_interrupt_between_command_and_reply(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reply is not taken for that to another command. For the direct lane see `test_remote_direct.py`."""
+    """The reply is not taken for that of another command. `test_remote_direct.py` tests the direct lane."""
     cache = make(lane="client")
     cache["a"], cache["b"] = 1, 2
     real = type(cache._client)._read
@@ -376,11 +376,11 @@ def test_an_interrupt_between_command_and_reply(make: Make, monkeypatch: pytest.
 
 
 class Interrupted(Exception):  # noqa: N818
-    """What the handler of a signal raises."""
+    """The exception that the signal handler raises."""
 
 
 def test_a_signal_while_a_reply_is_awaited(make: Make, server: Server) -> None:
-    """The same where the thread waits without the interpreter's lock."""
+    """The same holds while the thread waits without the GIL."""
     cache = make(lane="client", timeout=30)
     cache["a"], cache["b"] = 1, 2
 
@@ -402,7 +402,7 @@ def test_a_signal_while_a_reply_is_awaited(make: Make, server: Server) -> None:
 
 @pytest.mark.usefixtures("read_in_python")
 def test_a_pop_returns_what_the_server_had(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not the copy in memory, of whose end nothing was heard yet."""
+    """The result is not the copy in memory whose end has not been announced yet."""
     one, other = make(), make()
     one["key"] = 1
     warm(one, "key")
@@ -446,7 +446,7 @@ def test_a_child_listens_on_its_own(make: Make, server: Server) -> None:
 
 
 def test_deleting_many_keys_checks_all_of_them_first(make: Make) -> None:
-    """One that cannot be a key changes nothing, also where they take several round trips."""
+    """An invalid key changes nothing, even if the keys take several round trips."""
     cache = make()
     keys: list[Any] = [f"key {number}" for number in range(1001)]
     cache.set_many(dict.fromkeys(keys, 1))

@@ -1,6 +1,7 @@
-"""The protocol of the tracker, step by step: whatever their order, no copy of what was replaced is served for good.
+"""The protocol of the tracker, step by step.
 
-The server, its news and the copies are a model. The tracker is the one that caches use.
+In every order of the steps, no copy of a replaced value is served for good. The server, its announcements and the
+copies are a model. The tracker is the real one.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Steps = "list[Callable[[], None]]"
 
 
 class Model:
-    """One key of a server, one connection that listens, and one copy in memory."""
+    """One key of a server, one listening connection, and one copy in memory."""
 
     def __init__(self, is_late: bool, heeds: bool) -> None:
         self.tracker = PushTracker(1)
@@ -40,12 +41,12 @@ class Model:
         self.tracker.believe_until(self.tracker.now() + 10**15)
 
     def written(self) -> None:
-        """The server executes a write of anybody."""
+        """The server executes a write of any client."""
         self.value += 1
         self.news += self.is_told
 
     def heard(self) -> None:
-        """What is on its way arrives, all of it."""
+        """All announcements on their way arrive."""
         if self.news and self.heeds:
             self.tracker.invalidate([KEY])
         self.news = 0
@@ -68,7 +69,7 @@ class Model:
         return [ask, stamp, keep] if self.is_late else [stamp, ask, keep]
 
     def own_write(self) -> Steps:
-        """A write of this process, whose copy ends before and after."""
+        """A write of this process. It ends the copy before and after."""
 
         def end() -> None:
             self.tracker.invalidate([KEY])
@@ -76,11 +77,11 @@ class Model:
         return [end, self.written, end] if self.heeds else [self.written]
 
     def foreign_write(self) -> Steps:
-        """A write of another process, and the news of it."""
+        """A write of another process, and its announcement."""
         return [self.written, self.heard]
 
     def reconnect(self) -> Steps:
-        """The connection ends, with what was on its way; later it is there again, and then believed."""
+        """The connection ends, with the announcements on their way. Later it exists again and counts as working."""
 
         def lose() -> None:
             self.is_told, self.news = False, 0
@@ -93,7 +94,7 @@ class Model:
         return [lose, listen, self.believe]
 
     def is_stale(self) -> bool:
-        """Whether a copy is served that is not what the server has, after all news were heard."""
+        """Return True if a copy is served that differs from the server after all announcements have arrived."""
         self.heard()
         return self.copy is not None and self.tracker.is_live(self.copy[1]) and self.copy[0] != self.value
 
@@ -107,7 +108,7 @@ ACTORS: dict[str, Callable[[Model], Steps]] = {
 
 
 def orders(lengths: list[int]) -> Iterator[tuple[int, ...]]:
-    """All orders of the steps of actors; a share of them, at random, where not everything runs."""
+    """Generate all orders of the steps of actors, or a random share of them in a shortened run."""
     turns = [number for number, length in enumerate(lengths) for _ in range(length)]
     if SCALE >= 1:
 
@@ -127,7 +128,7 @@ def orders(lengths: list[int]) -> Iterator[tuple[int, ...]]:
 
 
 def stale_orders(names: tuple[str, ...], is_late: bool = False, heeds: bool = True) -> Iterator[tuple[int, ...]]:
-    """The orders of steps after which an old copy is served for good."""
+    """Return the orders of steps after which an old copy is served for good."""
     lengths = [len(ACTORS[name](Model(is_late, heeds))) for name in names]
     for order in orders(lengths):
         model = Model(is_late, heeds)
@@ -157,5 +158,5 @@ def test_no_order_of_steps_leaves_an_old_copy(names: tuple[str, ...]) -> None:
     ("options", "names"), [({"is_late": True}, ("read", "foreign write")), ({"heeds": False}, ("read", "own write"))]
 )
 def test_orders_are_found_where_a_rule_is_broken(options: dict[str, bool], names: tuple[str, ...]) -> None:
-    """A test of the model: with stamps that are taken after the read, or news that nobody heeds, there are some."""
+    """A test of the model: it finds such orders if stamps are taken after the read, or announcements are ignored."""
     assert next(stale_orders(names, **options), None) is not None

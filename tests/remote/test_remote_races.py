@@ -1,4 +1,4 @@
-"""Reads, writes and news that meet: no cache keeps a copy which is older than what it has heard of."""
+"""Races of reads, writes and announcements. No cache keeps a copy that is older than a write that it knows of."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_an_invalidation_that_overtakes_the_reply(make: Make, monkeypatch: pytes
 
 @pytest.mark.parametrize("awaited", [False, True])
 def test_a_namespace_that_is_cleared_during_a_read(make: Make, monkeypatch: pytest.MonkeyPatch, awaited: bool) -> None:
-    """What was known of it before does not make a copy live."""
+    """Older knowledge of the namespace does not make a copy valid."""
     one, other = make(), make()
     other["key"] = 1
     until(lambda: one.fresh("other") is None and one._store.nonces.known("") is not None)
@@ -93,7 +93,7 @@ def test_a_listener_that_reconnects_during_a_read(make: Make, monkeypatch: pytes
 
 
 def differing(caches: list[Any], raw: Any, rounds: int, kills: bool) -> int:
-    """How many copies differ after several caches have written and read at once."""
+    """Return how many copies differ after several caches have written and read at the same time."""
     keys = range(50)
     until(lambda: all(cache.stats().is_live for cache in caches))
 
@@ -145,7 +145,7 @@ def test_no_copies_differ_fails_where_stamps_are_late(make: Make, monkeypatch: p
 
 
 def test_no_copies_differ_fails_where_nothing_is_heard(make: Make, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test of the test: it fails where what is written is not heard of."""
+    """A test of the test: it fails if writes are not announced."""
     init = NewsReader.__init__
 
     def deaf(self: NewsReader, sock: Any, _: PushTracker, start: bytes) -> None:
@@ -156,7 +156,7 @@ def test_no_copies_differ_fails_where_nothing_is_heard(make: Make, raw: Any, mon
 
 
 def test_connections_that_are_closed_while_the_server_is_asked(make: Make) -> None:
-    """A call whose connection another thread takes away has a RemoteError, whatever the package raises there."""
+    """If another thread closes the connection of a call, the call raises RemoteError, whatever the package raises."""
     cache = make()
     cache["key"] = 1
     seen: list[object] = []

@@ -33,7 +33,7 @@ PLACE = b"test#:{key}l"
 
 
 def renewed(raw: Any, times: int) -> None:
-    """Wait until the lease has been renewed so often."""
+    """Wait until the lease has been renewed this many times."""
     for _ in range(times):
         before = raw.pttl(PLACE)
 
@@ -47,7 +47,7 @@ def renewed(raw: Any, times: int) -> None:
 
 
 def compute_long(path: str, begun: Any, goes_on: Any, results: Any) -> None:
-    """Compute a value for as long as it takes."""
+    """Compute a value until told to end."""
     import redis
 
     cache = RemoteCache(redis.Redis(unix_socket_path=path), "test", timeout=5.0, lease=LEASE)
@@ -132,7 +132,7 @@ def test_who_has_lost_the_lease_does_not_overwrite(make: Make, raw: Any) -> None
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::RuntimeWarning")
 def test_the_lease_of_an_abandoned_task_ends(make: Make, raw: Any) -> None:
-    """Nobody awaits it any more, and its event loop is closed."""
+    """No task awaits the computation, and its event loop is closed."""
     cache, begun = make(lease=LEASE), []
 
     async def compute() -> None:
@@ -179,7 +179,7 @@ def test_renewing_goes_on_after_a_failure(make: Make, raw: Any) -> None:
 def test_a_lease_that_could_not_be_given_back_is_given_back_later(
     make: Make, server: Server, raw: Any, event: str, fails: bool
 ) -> None:
-    """Nobody computes the key before that."""
+    """No other caller computes the key before that."""
     cache, other = make(lease=600.0, timeout=0.1), make()
 
     def compute() -> str:
@@ -219,7 +219,7 @@ cache.close()
 
 
 def test_a_program_ends_while_a_lease_is_given_back(server: Server) -> None:
-    """The thread that does it has ended before the interpreter does."""
+    """The thread that releases the lease ends before the interpreter does."""
     assert server.process is not None
     for _ in range(2):
         command = [sys.executable, "-c", ENDS, server.path, str(server.process.pid)]
@@ -244,7 +244,7 @@ def test_what_refuses_a_transaction_is_named(make: Make, raw: Any) -> None:
 
 
 def test_short_computations_do_not_wake_the_thread(make: Make) -> None:
-    """It looks at leases when the first of them may have to be renewed, or when they have become many."""
+    """The thread runs when the first lease may need renewal, or when there are many leases."""
     cache = make()
     cache.get_or_set("first", lambda: 1)
     until(lambda: not renewals.RENEWALS._wake.is_set())

@@ -1,4 +1,4 @@
-"""Memoized results that are old: refreshed in the background by one process, and returned in place of errors."""
+"""Old results of memoized functions. One process refreshes them in the background, and they replace errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STALENESS = 0.3
 
 
 class Source:
-    """What is memoized: it returns how often it was called, or fails."""
+    """A function to memoize, which returns how often it was called, or fails."""
 
     def __init__(self) -> None:
         self.calls, self.fails = 0, False
@@ -43,7 +43,7 @@ class Source:
 
 
 def memoized(cache: Any, source: Source, how: str = "sync", **options: Any) -> Callable[[int], int]:
-    """A memoized function, to be called without `await`."""
+    """Return a memoized function that is called without `await`."""
     if how == "sync":
         function: Callable[[int], int] = cache.memoize(name="source", **options)(source)
         return function
@@ -51,8 +51,18 @@ def memoized(cache: Any, source: Source, how: str = "sync", **options: Any) -> C
     return lambda number: asyncio.run(awaiting(function, number))
 
 
+def negated(number: int) -> int:
+    return -number
+
+
+def test_memoize_without_arguments(make: Make) -> None:
+    """The decorator works without parentheses, as that of a FlexCache does."""
+    function = make().memoize(negated)
+    assert (function(5), function.peek(5)) == (-5, -5)
+
+
 def known(cache: Any, function: Callable[[int], int]) -> int:
-    """The result of a call, once it and what its key begins with have been read after the news of their writes."""
+    """Return the result of a call. It and the start of its key were read after the announcements of their writes."""
     result = 0
     # News comes in the order of the writes. This one is told of as another client's.
     place = cache._store.keys.value("written last")
@@ -76,7 +86,7 @@ async def awaiting(function: Any, number: int) -> int:
 
 
 def ask(path: str, barrier: Any, computed: Any, goes_on: Any, results: Any, how: str) -> None:
-    """Call a memoized function, whose result is old, while one process refreshes it."""
+    """Call a memoized function with an old result, while one process refreshes it."""
     import redis
 
     cache = RemoteCache(redis.Redis(unix_socket_path=path), "test", timeout=5.0)
@@ -112,7 +122,7 @@ def ask(path: str, barrier: Any, computed: Any, goes_on: Any, results: Any, how:
 
 @pytest.mark.parametrize("how", ["sync", "async"])
 def test_one_process_refreshes_an_old_result(make: Make, server: Server, how: str) -> None:
-    """While it does, every process gets the old one at once."""
+    """During the refresh, every process gets the old result at once."""
     assert make().memoize(name="old", ttl=600, soft_ttl=0.001)(lambda _: "old")(1) == "old"
     barrier, goes_on, computed, results = FORK.Barrier(3), FORK.Event(), FORK.Queue(), FORK.Queue()
     arguments = (server.path, barrier, computed, goes_on, results, how)
@@ -211,7 +221,7 @@ def test_a_result_that_was_removed_replaces_no_error(make: Make, server: Server,
 
 
 def test_results_of_another_kind_replace_no_error(make: Make, server: Server) -> None:
-    """Neither those of a function that does not ask for it, nor exceptions."""
+    """Results of functions without the option do not replace errors, and neither do exceptions."""
     cache = make(max_staleness=STALENESS)
     plain, soft = Source(), Source()
     functions = [memoized(cache, plain, ttl=600), cache.memoize(name="soft", ttl=600, soft_ttl=300)(soft)]
@@ -231,7 +241,7 @@ def test_results_of_another_kind_replace_no_error(make: Make, server: Server) ->
 
 
 def test_who_computes_gets_nothing_old(make: Make, server: Server) -> None:
-    """Also where reads get it: they have nothing better."""
+    """A computation gets no old value, even where reads would."""
     cache = make(max_staleness=STALENESS, on_error="stale")
     source = Source()
     function = memoized(cache, source, ttl=600)
@@ -245,7 +255,7 @@ def test_who_computes_gets_nothing_old(make: Make, server: Server) -> None:
 
 
 def test_a_refresh_is_not_repeated_by_who_has_not_heard_of_it(make: Make) -> None:
-    """The news of a result may come later than the end of the lease under which it was computed."""
+    """The announcement of a result may arrive after the end of the lease under which it was computed."""
     one, other = make(max_staleness=30), make(max_staleness=30)
     here, there = Source(), Source()
     function, theirs = memoized(one, here, ttl=600, soft_ttl=1), memoized(other, there, ttl=600, soft_ttl=1)

@@ -1,4 +1,4 @@
-"""A server that Sentinel names, and what happens when it names another."""
+"""A server that Sentinel names, and a change of that server."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def make(sentinel: OwnSentinel) -> Iterator[Callable[..., Any]]:
 
 
 def in_memory(cache: Any, key: Any) -> bool:
-    """Whether memory serves a key."""
+    """Return True if memory serves a key."""
     return cache._near._get_from_memory(key, None) is not None
 
 
@@ -79,7 +79,7 @@ def test_a_service_that_sentinel_does_not_know(sentinel: OwnSentinel) -> None:
 def test_a_failover_while_the_old_primary_runs_on(
     make: Any, sentinel: OwnSentinel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Copies end and reads go to the new primary, though the old one answers as before."""
+    """Copies end and reads go to the new primary, although the old one still answers."""
     cache, other = make(on_error="miss"), make(on_error="miss")
     other["key"] = 1
     until(lambda: cache.get("key") == 1 and in_memory(cache, "key"))
@@ -102,7 +102,10 @@ def test_a_failover_while_the_old_primary_runs_on(
         )
 
         def reads_without_a_thread() -> bool:
-            """Whether it does. No event loop reads from the old one any more; its connections may still be ending."""
+            """Return True if no event loop reads from the old server any longer.
+
+            Its connections may still be closing.
+            """
             threads.clear()
             value = loop.run_until_complete(awaiting.aget("key"))
             assert value == 19 or (threads and value is None)
@@ -112,7 +115,7 @@ def test_a_failover_while_the_old_primary_runs_on(
 
 
 def test_a_call_after_the_end_leaves_no_connection(make: Any) -> None:
-    """Neither with the server nor with Sentinel."""
+    """It leaves no connection to the server or to Sentinel."""
     client = make()._client
     client.close()
     client._is_known = False
@@ -124,7 +127,7 @@ def test_a_call_after_the_end_leaves_no_connection(make: Any) -> None:
 
 
 def test_a_sentinel_that_does_not_answer(make: Any, sentinel: OwnSentinel) -> None:
-    """While none says otherwise, the primary is the one that it was."""
+    """Without news from any Sentinel, the primary stays the same."""
     cache, other = make(timeout=0.5), make(timeout=0.5)
     other["quiet"] = 0
     until(lambda: cache.get("quiet") == 0 and in_memory(cache, "quiet"))

@@ -1,4 +1,4 @@
-"""`RemoteSocket`, which sends and reads over the sockets of others."""
+"""`RemoteSocket`, which sends and receives over sockets of other objects."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_connection_that_has_ended_does_not_end_the_program() -> None:
 
 
 def test_a_closed_socket_is_not_another_file(pair: tuple[Any, socket.socket]) -> None:
-    """Its number may be given to any other file, of which nothing is read."""
+    """Another file may get the descriptor of a closed socket. Nothing is read from it."""
     own, theirs = pair
     ours = socket.socket(fileno=os.dup(theirs.fileno()))
     native = _core.RemoteSocket(ours.fileno(), failed)
@@ -142,7 +142,7 @@ def test_written_keys_are_told_and_not_returned(pair: tuple[Any, socket.socket])
 
 
 def test_the_time_passes_while_much_is_told(pair: tuple[Any, socket.socket]) -> None:
-    """Whoever listens has to ask in between, whatever comes."""
+    """The timeout counts also while announcements keep arriving, because a listener must send a request in between."""
     own, theirs = pair
     has_ended = threading.Event()
 

@@ -1,4 +1,4 @@
-"""Servers with TLS: data and news come over connections of the client's class."""
+"""Servers with TLS. Data and announcements use connections of the client's class."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LANES = ("client",)
 
 @pytest.fixture
 def encrypted(server: Server, tmp_path: Path) -> Iterator[tuple[int, str]]:
-    """The port and certificate of a server with TLS."""
+    """Return the port and the certificate of a server with TLS."""
     certificate = OwnCertificate.made(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -66,7 +66,7 @@ def test_a_server_with_tls(make: Make, encrypted: tuple[int, str]) -> None:
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_awaited_reads_over_tls(make: Make, encrypted: tuple[int, str], no_thread: Callable[[], None]) -> None:
-    """Neither commands nor replies pass at once, and a part of a record is no reply yet."""
+    """Commands and replies arrive in parts, and a part of a record is no reply yet."""
     port, certificate = encrypted
     cache = make(redis.Redis(host="localhost", port=port, ssl=True, ssl_ca_certs=certificate), near=None, timeout=60)
     values = {f"{number:08d}" * 500: b"%d" % number * number * 100 for number in range(300)}
@@ -129,7 +129,7 @@ def cluster(engine: str, certificate: OwnCertificate, tmp_path_factory: pytest.T
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_cluster_with_tls(cluster: OwnCluster, certificate: OwnCertificate, kind: str) -> None:
-    """Every server is listened to and asked over TLS: the cluster has no other ports."""
+    """All connections to the servers use TLS, because the cluster has no other ports."""
 
     def client(name: str) -> Any:
         return CLUSTERS[name](host="127.0.0.1", port=cluster.servers[0].port, **certificate.of_client)
@@ -160,7 +160,7 @@ def sentinel(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_sentinel_with_tls(sentinel: OwnSentinel, certificate: OwnCertificate, kind: str) -> None:
-    """Sentinel is asked over TLS, and so is the server that it names."""
+    """The connections to Sentinel and to the server that it names use TLS."""
 
     def client(name: str) -> Any:
         arguments = certificate.of_client

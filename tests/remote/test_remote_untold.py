@@ -1,4 +1,4 @@
-"""Servers that do not tell what is written: `l1_ttl` is the bound, where it was given."""
+"""Servers that do not announce writes. `l1_ttl` is then the bound, and must be given."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BOUND = 0.3
 
 @pytest.fixture(params=["tracking forbidden", "no CLIENT"])
 def connect(request: pytest.FixtureRequest, engine: str, tmp_path: Path) -> Iterator[Callable[[], Any]]:
-    """Makes clients of a server that does not tell what is written, as managed services have them."""
+    """Return clients of a server that does not announce writes, as managed services do."""
     server = Server(
         tmp_path, *(("--rename-command", "CLIENT", "") if request.param == "no CLIENT" else ()), engine=engine
     )
@@ -49,7 +49,7 @@ def test_it_is_refused_where_no_bound_was_given(make: Make, connect: Callable[[]
 
 
 def test_the_time_to_live_in_memory_is_the_bound(make: Make, connect: Callable[[], Any]) -> None:
-    """A value that was replaced, removed, or whose tag or namespace was, is served for so long at most."""
+    """A value is served for at most this long after it, its tag or its namespace was removed or replaced."""
     one, other = (make(connect(), l1_ttl=BOUND, negative_ttl=BOUND) for _ in range(2))
     until(lambda: one.stats().is_live and other.stats().is_live)
     for cache in (one, other):
@@ -89,7 +89,7 @@ def test_own_writes_are_read(make: Make, connect: Callable[[], Any]) -> None:
 
 
 def test_who_waits_for_another_process_asks_for_its_value(make: Make, connect: Callable[[], Any]) -> None:
-    """Nothing tells that the lease of another has ended, long before it would expire."""
+    """No announcement says that another lease has ended long before it would expire."""
     one, other = (make(connect(), l1_ttl=60, negative_ttl=None, lease=60, lease_wait=60) for _ in range(2))
     until(lambda: one.stats().is_live and other.stats().is_live)
     begun, go = threading.Event(), threading.Event()

@@ -1,4 +1,4 @@
-"""Every backend, opened as often as a test likes."""
+"""Places and sessions on every backend."""
 
 from __future__ import annotations
 

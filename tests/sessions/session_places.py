@@ -103,7 +103,7 @@ def _redis(_: Path) -> str:
 
 
 def _has_tables(server: MariaDB) -> bool:
-    """Whether a session has made the tables, which its first call does."""
+    """Return True if a session has created the tables, which its first call does."""
     return bool(server.execute("SHOW TABLES LIKE 'fx_garbage'")[0])
 
 

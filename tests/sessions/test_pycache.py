@@ -1,4 +1,4 @@
-"""PyCache's names: programs written for it run with one import changed, and correctly."""
+"""PyCache's names. Programs written for PyCache run correctly after one import was changed."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_modules_of_the_adapters() -> None:
 
 
 def test_a_store_in_memory_takes_any_text() -> None:
-    """PyCache looks at none of it."""
+    """PyCache checks none of it either."""
 
     async def main() -> None:
         async with PyCache(InMemory("anything")).session() as first, PyCache(InMemory("anything")).session() as second:

@@ -1,4 +1,4 @@
-"""PyCache's bits and Bloom filters: in memory, and stored."""
+"""PyCache's bits and Bloom filters, in memory and stored."""
 
 from __future__ import annotations
 

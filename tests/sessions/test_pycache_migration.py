@@ -36,7 +36,7 @@ VALUES: dict[str, Any] = {
 
 
 def write(file: Path, values: dict[str, Any], table: str = "kv-store", expires_at: str | None = None) -> None:
-    """What PyCache writes."""
+    """Write a database as PyCache does."""
     connection = sqlite3.connect(file)
     connection.execute(
         f"CREATE TABLE IF NOT EXISTS `{table}` (`id` INTEGER PRIMARY KEY AUTOINCREMENT, `key` TEXT NOT NULL, "
@@ -55,7 +55,7 @@ def stamp(seconds: float) -> str:
 
 
 class Unwanted:
-    """A class that nobody has allowed."""
+    """A class that is not allowed."""
 
 
 def test_everything_comes_over_in_place(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Bad input is named, and changes nothing."""
+"""Errors name the invalid input, and nothing changes."""
 
 from __future__ import annotations
 
@@ -124,6 +124,8 @@ def test_arguments_of_the_wrong_type(session: Session) -> None:
         (lambda: session.purge(-1), "limit"),
         (lambda: session.incr("n", 2**63), "by must be from -2"),
         (lambda: session.incr("n", "1"), "must be an int or a float, not str"),  # type: ignore[arg-type]
+        (lambda: session.get_or_set("a", 1), "factory must be callable, not int"),  # type: ignore[arg-type]
+        (lambda: session.limiter("a", 1, per=1), "did you mean period="),  # type: ignore[call-arg]
     ]
     for call, message in calls:
         with pytest.raises((TypeError, ValueError, OverflowError), match=message):
@@ -196,7 +198,7 @@ def test_a_job_of_another_queue_is_refused(session: Session) -> None:
 @pytest.mark.parametrize("module", [sessions, sync])
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
 def test_a_session_is_not_copied(module: Any, copied: Callable[[Any], Any]) -> None:
-    """Nor pickled, and neither are its handles and batches."""
+    """Sessions, handles and batches can be neither copied nor pickled."""
     session = module.connect("memory://")
     with pytest.raises(TypeError, match=r"call connect\(\)"):
         copied(session)

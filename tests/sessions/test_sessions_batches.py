@@ -1,4 +1,4 @@
-"""Calls that are made together, sessions behind a cache, and backends that are unavailable."""
+"""Batches of calls, sessions behind a cache, and backends that are unavailable."""
 
 from __future__ import annotations
 

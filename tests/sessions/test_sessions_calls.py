@@ -1,4 +1,4 @@
-"""What the calls do, on every backend."""
+"""The effects of the calls, on every backend."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_missing_is_none_and_empty_is_empty(session: Session) -> None:
 
 
 class Seven:
-    """An integer, as those of numpy."""
+    """An integer of another class, as numpy has them."""
 
     def __index__(self) -> int:
         return 7

@@ -1,12 +1,15 @@
-"""An event loop that is closed in the middle of a computation gives back the lease of its key."""
+"""An event loop that is closed in the middle of a call. A computation gives back the lease of its key."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from session_places import redis_server
 from waiting import until
 
 if TYPE_CHECKING:
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def begin(place: Place) -> tuple[Any, Any, Any]:
-    """Has a task compute, and closes its event loop. Returns all that refers to it."""
+    """Let a task compute, and close its event loop. Returns all objects that refer to it."""
     loop = asyncio.new_event_loop()
     begun: list[bool] = []
 
@@ -58,3 +61,42 @@ def test_another_task_of_the_session_gives_it_back(place: Place) -> None:
     assert asyncio.run(asyncio.wait_for(main(), 20)) == "value"
     asyncio.run(awaited.aclose())
     del task, loop
+
+
+def abandon(place: Place) -> tuple[Any, weakref.ref[Any]]:
+    """Closes an event loop whose task has asked and was not answered. Returns its session, and the loop."""
+    session = place.awaited()
+
+    async def main() -> asyncio.Task[Any]:
+        await session.incr("key")
+        # On Redis, the event loop gets a connection.
+        client = getattr(session._backend, "_client", None)
+        while client is not None and client.asker(b"") is None:
+            await asyncio.sleep(0.001)
+        if place.backend == "redis":
+            redis_server().pause()
+        task = asyncio.ensure_future(session.incr("key"))
+        await asyncio.sleep(0)
+        return task
+
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
+        task = loop.run_until_complete(main())
+    # It would write to the log.
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    return session, weakref.ref(loop)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_session_does_not_keep_it(place: Place) -> None:
+    try:
+        session, loop = abandon(place)
+    finally:
+        if place.backend == "redis":
+            redis_server().go_on()
+
+    def is_gone() -> bool:
+        gc.collect()
+        return loop() is None
+
+    until(is_gone)
+    asyncio.run(session.aclose())

@@ -1,4 +1,4 @@
-"""``flexcache sessions``: looking at what a backend holds."""
+"""``flexcache sessions`` shows the contents of a backend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only a directory has: processes, forks, other writers, and work that does not grow with the content."""
+"""Features of directories only: processes, forks, other writers, and costs that do not grow with the content."""
 
 from __future__ import annotations
 
@@ -262,7 +262,7 @@ def test_databases_of_others_are_refused(tmp_path: Path) -> None:
 
 
 def work_of(file: Path, call: Any) -> int:
-    """How many pages of the database a call changes: what it adds to the log."""
+    """Return how many pages of the database a call changes, by what it adds to the log."""
     log = Path(f"{file}-wal")
     before = log.stat().st_size
     call()
@@ -292,7 +292,7 @@ def test_the_work_of_a_call_does_not_grow_with_the_container(tmp_path: Path) -> 
 
 
 def test_what_is_left_of_a_large_container_does_not_slow_its_successors(tmp_path: Path) -> None:
-    """A write of one element costs about as much, in pages, where elements of old keys are to be removed."""
+    """Writing one element changes about as many pages, even if elements of old keys are still to be removed."""
     file = tmp_path / "data.db"
     with now.connect(f"sqlite://{file}") as session:
         small, large = session.list("small"), session.list("large")
@@ -350,7 +350,10 @@ async def opened(url: str) -> Any:
 @pytest.mark.skipif(os.name != "posix", reason="a file in use cannot be removed")
 @pytest.mark.parametrize("how", ["run", "arun", "begin"])
 def test_a_session_whose_directory_is_removed_says_so(tmp_path: Path, how: str) -> None:
-    """Within about a second: nothing is stored where nobody would find it. A new session there is used."""
+    """Writes raise within about a second, because no later process would find the data.
+
+    A new session at the same place is used.
+    """
     url = f"disk://{tmp_path / 'data'}"
     with now.connect(url) as session, contextlib.closing(asyncio.new_event_loop()) as loop:
         awaited = loop.run_until_complete(opened(url))

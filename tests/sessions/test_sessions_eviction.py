@@ -1,4 +1,4 @@
-"""Sessions in memory of at most so many bytes: which keys go, and what is refused."""
+"""Sessions in memory with a limit of bytes: which keys are evicted, and what is refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST = 20_000
 
 
 def checked(session: Session) -> dict[str, Any]:
-    """The numbers of a session whose bytes were counted anew."""
+    """Return the numbers of a session after a recount of its bytes."""
     session._backend._place.keys.check()  # type: ignore[attr-defined]
     return session.stats()
 
@@ -30,7 +30,7 @@ def words(source: random.Random) -> list[str]:
 
 
 def calls(session: Session, source: random.Random) -> dict[str, Callable[[], object]]:
-    """A call of each kind that may change how much a key takes."""
+    """Return a call of each kind that may change the size of a key."""
     key, word = source.choice("xyz"), source.choice("abcdef") * source.randrange(300)
     field, left, few = source.choice("abcdef"), source.random() < 0.5, source.randrange(4)
     places: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The thread that sends awaited calls together: whoever is interrupted while asking, others are answered."""
+"""One thread sends awaited calls together. If one caller is interrupted, the others are answered."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def answered(calls: Sequence[Any]) -> list[Result]:
 
 
 def ask_everywhere(interrupt: Callable[[Gatherer], None]) -> list[Any]:
-    """Ask once for each event of asking, do something there, and ask once more."""
+    """Make a call for each event of a call, do something there, and make another call."""
     answers: list[Any] = []
     gatherer = Gatherer(answered)
 
@@ -68,7 +68,7 @@ def test_an_interrupted_caller_is_in_nobodys_way(how: str) -> None:
 
 
 def test_who_asks_while_its_thread_asks_does_not_wait_for_itself() -> None:
-    """As a signal's handler may, or the end of an object that gives something back."""
+    """A signal handler may call in this way, or the destructor of an object."""
     inner: list[asyncio.Future[Any]] = []
     answers = ask_everywhere(lambda gatherer: inner.append(gatherer.ask("inner")))  # type: ignore[arg-type]
     assert answers[-1] == "ended"

@@ -1,4 +1,4 @@
-"""A signal's handler that raises anywhere leaves no lock held."""
+"""A signal handler that raises leaves no lock held, wherever it runs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_an_awaited_lock_that_is_interrupted_anywhere_is_free(place: Place, sess
 
 
 def test_no_release_overtakes_the_acquisition(place: Place, session: sync.Session, monkeypatch: Any) -> None:
-    """A handler may raise after the lock was asked for. It is asked for slowly here, and given back at once."""
+    """A handler may raise after the lock was requested. Here the request is slow, and the release is fast."""
     if place.backend != "mysql":
         pytest.skip("the calls of the others are made by one thread")
     run = MysqlBackend.run
@@ -72,7 +72,7 @@ def test_no_release_overtakes_the_acquisition(place: Place, session: sync.Sessio
 
 
 def test_a_block_in_the_block_of_a_holder_that_fails_keeps_the_outer_one(session: sync.Session) -> None:
-    """The same holder may enter again. What the inner block did not acquire, it does not release."""
+    """The same holder may enter again. The inner block does not release what it did not acquire."""
     lock = session.lock("name")
     with lock:
         lock._end(lock._before())

@@ -39,7 +39,7 @@ SCORES = st.sampled_from([0.0, 1.5, -2.0, float("inf")])
 
 
 class Scores(dict[Any, float]):
-    """The members of a sorted set, with their scores."""
+    """The members of a sorted set with their scores."""
 
 
 KINDS = {list: "list", dict: "map", set: "set", deque: "queue", Scores: "sorted"}
@@ -74,7 +74,7 @@ class Machine(RuleBasedStateMachine):
             self.folder.cleanup()
 
     def held(self, key: str, kind: str, empty: Any) -> Any:
-        """The container of a key, or an empty one; None if it is of another kind."""
+        """Return the container of a key, an empty one for an absent key, or None for another kind."""
         if key not in self.model:
             return copy.copy(empty)
         value = self.model[key][0]
@@ -88,7 +88,10 @@ class Machine(RuleBasedStateMachine):
     def check(
         self, key: str, kind: str, empty: Any, call: Any, expected: Any, creates: bool = False, ttl: Any = None
     ) -> None:
-        """Makes a call on a container, and the same on the model: `expected` changes what it gets, and answers."""
+        """Make a call on a container, and the same on the model.
+
+        `expected` changes the model's container and returns the result.
+        """
         held = self.held(key, kind, empty)
         if held is None:
             with pytest.raises(KindError):

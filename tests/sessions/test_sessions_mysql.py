@@ -1,4 +1,4 @@
-"""What only a server of MySQL or MariaDB has: round trips, retries, limits of its columns, and failures on the way."""
+"""Features of MySQL and MariaDB only: round trips, retries, limits of columns, and failures during calls."""
 
 from __future__ import annotations
 
@@ -114,17 +114,17 @@ def test_round_trips(session: now.Session, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def is_a_lock_awaited() -> bool:
-    """Whether a transaction waits for a row.
+    """Return True if a transaction waits for a row.
 
-    The table of transactions would not say so to one who asks often: it is filled anew only if nobody has read it for a
-    tenth of a second.
+    The table of transactions does not show it to a client that asks often. It is refreshed only if it was not read for
+    a tenth of a second.
     """
     waiting = "SHOW GLOBAL STATUS LIKE 'Innodb_row_lock_current_waits'"
     return mariadb_server().execute(waiting)[0][0][1] != "0"
 
 
 def held_back(url: str, lock: str, during: tuple[str, ...], call: Callable[[now.Session], Any]) -> Any:
-    """What a call returns that waits for a row, which a transaction locks and changes."""
+    """Return the result of a call that waits for a row, which a transaction locks and changes."""
     server = mariadb_server()
     answers: list[Any] = []
     with contextlib.closing(server.client(database="flexcache")) as client, now.connect(url, timeout=30) as session:
@@ -143,7 +143,7 @@ def held_back(url: str, lock: str, during: tuple[str, ...], call: Callable[[now.
 
 
 def test_what_a_transaction_reads_by_key_it_locks(url: str, session: now.Session) -> None:
-    """Otherwise two that read a key and then write it would get in each other's way."""
+    """Otherwise two transactions that read a key and then write it would conflict."""
     session.set("key", 1)
     seen: list[Any] = []
 
@@ -214,7 +214,7 @@ MARK = f"INSERT INTO fx_key (ns, k, kind, n) VALUES ('', 'mark', 1, {MICROS})"
 
 
 def test_a_limiter_that_waited_for_others_counts_their_calls(url: str, session: now.Session) -> None:
-    """The time of a call is that of its turn: an earlier one would look like a clock that was set back."""
+    """The time of a call is that of its turn. An earlier time would look like a clock that was set back."""
     assert session.limiter("api", 1, 1).hit()
     late = f"UPDATE fx_gate SET tat = {MICROS} + 1900000"
     hit = held_back(url, "SELECT * FROM fx_gate FOR UPDATE", (late,), lambda own: own.limiter("api", 1, 1).hit())
@@ -278,7 +278,7 @@ def test_the_settings_of_the_server_do_not_matter(url: str) -> None:
 
 
 def test_the_work_of_a_push_does_not_grow(session: now.Session) -> None:
-    """Rows that the server touches for a push and a pop, at 10 and at 10,000 elements."""
+    """The server touches the same number of rows for a push and a pop at 10 and at 10,000 elements."""
     session.list("small").extend(range(10))
     session.list("large").extend(range(10_000))
     link = session._backend.take()  # type: ignore[attr-defined]
@@ -432,7 +432,7 @@ def test_a_call_that_is_refused_undoes_only_itself(session: now.Session) -> None
 
 
 def test_a_call_that_is_interrupted_ends_its_transaction(session: now.Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half of a call is never stored, even if the interruption is caught inside the block."""
+    """No half of a call is stored, even if the block catches the interruption."""
     from flexcache_rs.sessions._sql import Plans
 
     def interrupt(*_: object) -> None:
@@ -449,7 +449,7 @@ def test_a_call_that_is_interrupted_ends_its_transaction(session: now.Session, m
 
 
 def test_transactions_that_wait_for_each_other(url: str) -> None:
-    """Of two that block each other one is a conflict, and can be repeated."""
+    """If two transactions block each other, one of them is a conflict and can be repeated."""
     with now.connect(url, timeout=30) as session:
         session.set_many({"a": 0, "b": 0})
         barrier = threading.Barrier(2)

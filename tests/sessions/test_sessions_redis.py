@@ -1,4 +1,4 @@
-"""What only a server of Valkey or Redis has: others that read it, failures on the way, and round trips."""
+"""Features of Valkey and Redis only: other readers, failures during calls, and round trips."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def commands_within(raw: Any, call: Any) -> dict[str, int]:
 
 
 def plain_calls(session: now.Session) -> list[Callable[[], Any]]:
-    """Calls that need no script, on keys of the kinds that they are for."""
+    """Return calls that need no script, on keys of the right kinds."""
     map_, set_, sorted_ = session.map("map"), session.set_of("set"), session.sorted("sorted")
     return [
         lambda: session.get("text"),
@@ -125,7 +125,7 @@ def plain_calls(session: now.Session) -> list[Callable[[], Any]]:
 
 
 def test_no_script_where_a_plain_command_does(session: now.Session, raw: Any) -> None:
-    """A script takes the server many times as long."""
+    """A script takes many times as long on the server."""
     for call in plain_calls(session):
         call()
     for number, call in enumerate(plain_calls(session)):
@@ -135,7 +135,7 @@ def test_no_script_where_a_plain_command_does(session: now.Session, raw: Any) ->
 
 
 def test_a_call_is_one_command(session: now.Session, raw: Any) -> None:
-    """A call is sent as one command, whatever it does and however much there is already."""
+    """Each call is sent as one command, whatever it does and however large the data is."""
     session.set_many({"list": ["x"] * 5000, "map": {str(n): n for n in range(100)}, "n": 1, "text": "a"})
     calls: list[Any] = [
         lambda: session.set("text", "b", ttl=60),
@@ -332,7 +332,7 @@ def test_a_commit_without_an_answer_may_have_been_made(url: str) -> None:
 
 
 def test_a_write_that_was_not_sent_was_not_made(url: str) -> None:
-    """It is told apart from one that may have been made."""
+    """The error tells it apart from a write that may have been made."""
     server = redis_server()
 
     async def main() -> None:
@@ -387,7 +387,7 @@ def test_a_task_that_is_cancelled_while_a_transaction_begins_leaves_none(url: st
 
 
 def test_no_call_overtakes_those_that_a_thread_makes(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They were asked before the event loop had a connection."""
+    """The earlier calls were made before the event loop had a connection."""
     goes_on, has_begun = threading.Event(), threading.Event()
     make = RedisBackend._run_all
 
@@ -475,7 +475,7 @@ def test_bits_beyond_the_servers_limit_are_refused(session: now.Session) -> None
 
 
 def test_reads_that_were_sent_together_are_made_again(url: str, raw: Any) -> None:
-    """Where a connection breaks under several calls, those that only read are repeated, as a single one is."""
+    """If a connection breaks under several calls, those that only read are repeated, as a single one is."""
     with now.connect(url, timeout=60) as session:
         session.set_many({"a": 1, "b": 2})
         backend: Any = session._backend
@@ -497,7 +497,7 @@ def test_reads_that_were_sent_together_are_made_again(url: str, raw: Any) -> Non
 
 
 def test_awaited_reads_are_made_again(url: str, raw: Any) -> None:
-    """Where the connection of all tasks breaks, calls that only read are repeated, and no others are."""
+    """If the connection of all tasks breaks, only calls that only read are repeated."""
 
     async def main() -> None:
         async with connect(url, timeout=60) as session:
@@ -530,7 +530,7 @@ def test_a_connection_that_was_closed_meanwhile_takes_no_write(url: str, raw: An
 
 @pytest.mark.parametrize("first", ["a call before", "none before"])
 def test_closing_a_session_waits_for_its_calls(url: str, first: str) -> None:
-    """Also for those that a thread makes because there is no lane yet."""
+    """It also waits for calls that a thread makes because there is no lane yet."""
 
     async def main() -> None:
         session = connect(url)

@@ -1,4 +1,4 @@
-"""Calls on the sets of several keys, of every kind and in every place, against a model."""
+"""Calls on the sets of several keys, of every kind and in every place, compared with a model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CALLS: dict[str, Callable[..., set[Any]]] = {
 
 
 def model(call: str, keys: tuple[str, ...]) -> set[int] | None:
-    """What a call answers; None if one of its keys is of another kind."""
+    """Return the result of a call, or None if one of its keys is of another kind."""
     if not all(key in SETS for key in keys):
         return None
     return functools.reduce(CALLS[call], (SETS[key] for key in keys))

@@ -1,4 +1,4 @@
-"""Shards: which of them has a key, and what several of them do together."""
+"""Shards: which of them has a key, and calls on several of them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_name_does_not_depend_on_the_password() -> None:
 
 
 def apart(session: now.Session) -> tuple[str, str]:
-    """Two keys of different shards."""
+    """Return two keys of different shards."""
     backend: Any = session._backend
     return "a", next(key for key in map(str, range(100)) if backend.shard_of(key) != backend.shard_of("a"))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import os
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -62,7 +64,7 @@ def test_a_limiter_refills_evenly(session: Session) -> None:
 @pytest.mark.parametrize("place", [name for name in BACKENDS if name != "memory"], indirect=True)
 @pytest.mark.parametrize("algorithm", ["gcra", "sliding_window"])
 def test_a_limiter_begins_anew_where_the_clock_was_set_back(place: Place, algorithm: str) -> None:
-    """Otherwise it would refuse all calls until the clock is where it was. That of memory is never set back."""
+    """Otherwise it would refuse all calls until the clock has caught up. The clock of memory is never set back."""
     limiter = place.open[0].limiter("api", 2, 1000, algorithm=algorithm)
     assert [limiter.hit().allowed for _ in range(3)] == [True, True, False]
     set_clock_back(place, 7200)
@@ -141,7 +143,7 @@ def test_a_computation_that_fails_leaves_no_lease(session: Session) -> None:
 
 
 def test_a_write_during_a_computation_is_kept(session: Session) -> None:
-    """The result is older than what was written."""
+    """The result of the computation is older than the written value."""
 
     def compute() -> str:
         session.set("key", "written")
@@ -265,7 +267,7 @@ def test_memoized_functions(place: Place) -> None:
 
 
 def test_names_that_are_used_no_more_are_forgotten(place: Place, tmp_path: Path) -> None:
-    """What is kept of limiters and locks does not grow with each name that ever was."""
+    """The state of limiters and locks does not grow with each name that was ever used."""
     session = place.open[0]
     # In memory, so many are kept in any case.
     rounds, names = (4, 1100) if place.backend == "memory" else (6, 20)
@@ -282,7 +284,7 @@ def test_names_that_are_used_no_more_are_forgotten(place: Place, tmp_path: Path)
 
 
 def kept(place: Place, session: Session, folder: Path) -> int:
-    """How many names of limiters and locks are kept."""
+    """Return how many names of limiters and locks are kept."""
     if place.backend == "memory":
         stats = session.stats()
         return int(stats["limited"] + stats["leases"])
@@ -318,7 +320,7 @@ def test_long_arguments_are_memoized_on_every_backend(session: Session) -> None:
 
 
 class _Interrupted:
-    """A backend whose next call is made, and then a signal's handler raises."""
+    """A backend that makes its next call, after which a signal handler raises."""
 
     def __init__(self, backend: Any) -> None:
         self._backend, self.is_due = backend, True
@@ -335,7 +337,7 @@ class _Interrupted:
 
 
 def test_what_a_signal_interrupts_leaves_nothing_taken(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither a lock nor the right to compute. Elements that were taken may be lost."""
+    """Neither a lock nor a lease stays held. Elements that were taken may be lost."""
     session, other = place.sync(), place.sync()
     backend = session._backend
     lock = session.lock("job", ttl=3600)
@@ -362,3 +364,36 @@ def test_what_a_signal_interrupts_leaves_nothing_taken(place: Place, monkeypatch
     session._backend = backend
     session.close()
     other.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_waits_only_for_who_can_end(place: Place, session: Session) -> None:
+    """Another thread of its parent computes. In memory, the child has a copy of the lease, and no such thread."""
+    begun, go = threading.Event(), threading.Event()
+
+    def compute() -> str:
+        begun.set()
+        assert go.wait(60)
+        return "the parent's"
+
+    computing = threading.Thread(target=lambda: session.get_or_set("key", compute))
+    computing.start()
+    assert begun.wait(60)
+    expected = "the child's" if place.backend == "memory" else "the parent's"
+    child = os.fork()
+    if child == 0:
+        # A lease alone would end after 30 seconds.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(20)
+        got = None
+        with contextlib.suppress(BaseException):
+            got = session.get_or_set("key", lambda: "the child's")
+        os._exit(got != expected)
+    if place.backend != "memory":
+        go.set()
+    status = os.waitpid(child, 0)[1]
+    go.set()
+    computing.join()
+    assert status == 0
+    assert session.get("key") == "the parent's"

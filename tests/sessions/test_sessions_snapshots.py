@@ -1,4 +1,4 @@
-"""Snapshots of what is in memory."""
+"""Snapshots of the data in memory."""
 
 from __future__ import annotations
 

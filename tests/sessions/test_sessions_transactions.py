@@ -1,4 +1,4 @@
-"""Transactions: all or nothing, and nobody sees a half."""
+"""Transactions take effect as a whole or not at all, and no other caller sees a part."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ def test_the_memory_tells_of_conflicts() -> None:
 # A connection that is interrupted while it is made is closed by the collector of garbage.
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_what_a_signal_interrupts_does_not_stay_open(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A handler that raises at any moment of a transaction leaves none open, and none half stored."""
+    """A handler that raises at any moment of a transaction leaves it neither open nor half stored."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         pytest.skip("signals need the main thread")
     session, other = place.open[0], place.sync(timeout=5)

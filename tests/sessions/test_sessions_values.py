@@ -1,4 +1,4 @@
-"""Values come back as what they were, whatever keeps them."""
+"""Values return unchanged from every backend."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ VALUES = [
 
 
 def same(left: Any, right: Any) -> bool:
-    """Whether two values are equal, of one type, and print alike."""
+    """Return True if two values are equal, have one type, and print alike."""
     return type(left) is type(right) and repr(left) == repr(right)
 
 
 def name_of(value: object) -> str:
-    """A name that is the same in every process."""
+    """Return a name that is the same in every process."""
     if isinstance(value, set | frozenset):
         return f"{type(value).__name__} of {sorted(map(repr, value))}"
     return "big" if value == 10**5000 else repr(value)[:20]

@@ -1,4 +1,4 @@
-"""Calls that wait for what others do: for an element, for an entry of a stream, for a lock; and that take it."""
+"""Calls that wait for other callers: for an element, for an entry of a stream, or for a lock."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LONG = 60.0
 
 
 class Waiter(threading.Thread):
-    """A call in a thread that has begun to wait when this is made."""
+    """A call in a thread, which has begun to wait when this object is made."""
 
     def __init__(self, call: Callable[[], Any]) -> None:
         super().__init__(daemon=True)
@@ -168,7 +168,7 @@ def test_the_server_says_when_there_is_an_element(url: str, raw: Any, monkeypatc
 def test_the_server_says_when_there_is_an_element_again(
     url: str, raw: Any, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """The key is there all the time, without elements."""
+    """The key exists all the time, without elements."""
     monkeypatch.setattr("flexcache_rs.sessions._redis_wakes._LONGEST_REST", 10 * LONG)
     with now.connect(url, timeout=LONG) as session, now.connect(url, timeout=LONG) as other:
         session.set("key", [] if kind == "list" else deque())
@@ -315,7 +315,7 @@ def test_a_task_that_is_cancelled_again_and_again_gives_back(place: Place) -> No
 
 
 def test_the_end_of_a_program_gives_back(place: Place) -> None:
-    """`asyncio.run` cancels all tasks that are left, those that wait for an answer too."""
+    """`asyncio.run` cancels all remaining tasks, including those that wait for an answer."""
 
     async def main(session: Session) -> None:
         waiting.extend(asyncio.ensure_future(session.queue("queue").wait_pop(10 * LONG)) for _ in range(3))

@@ -1,4 +1,4 @@
-"""Skips these tests if the package was built without the shared cache."""
+"""Skip these tests if the package was built without the shared cache."""
 
 from __future__ import annotations
 

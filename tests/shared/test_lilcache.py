@@ -1,4 +1,4 @@
-"""lilcache's functions, and the command `shared`."""
+"""The functions of lilcache, and the command `shared`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAME = f"lilcache-test-{os.getpid()}"
 
 
 def test_calls(tmp_path: Path) -> None:
-    """As in lilcache, and for other processes."""
+    """The calls behave as in lilcache, and other processes see the entries."""
     lilcache.init(NAME, root=tmp_path, poolsize=3)
     try:
         value = b"any <<->> bytes <<=>>\0\xff"
@@ -42,7 +42,7 @@ def test_calls(tmp_path: Path) -> None:
 
 
 def test_snapshots(tmp_path: Path) -> None:
-    """They are loaded into an empty cache, with what is left of each time to live; damage is refused."""
+    """Snapshots are loaded into an empty cache, with the times to live that were left. Damaged files are refused."""
     path = tmp_path / "snapshot"
     lilcache.init(NAME, snapshot=path, expires=100)
     lilcache.set("a", b"\xff")
@@ -68,7 +68,7 @@ def test_snapshots(tmp_path: Path) -> None:
 
 
 def test_entries_expire_while_they_are_in_a_snapshot(tmp_path: Path) -> None:
-    """The time between writing the file and loading it counts."""
+    """The time between writing and loading the file counts."""
     path = tmp_path / "snapshot"
     lilcache.init(NAME, expires=0.2)
     lilcache.set("a", 1)
@@ -83,12 +83,12 @@ def test_entries_expire_while_they_are_in_a_snapshot(tmp_path: Path) -> None:
 
 
 def test_examples() -> None:
-    """The module's."""
+    """The examples of the module work."""
     assert doctest.testmod(lilcache).failed == 0
 
 
 def test_command(capsys: pytest.CaptureFixture[str]) -> None:
-    """What is listed, described, emptied and removed."""
+    """The command lists, describes, empties and removes caches."""
     with SharedCache(NAME, max_bytes=1 << 20) as cache:
         cache["a"] = 1
         assert main(["shared", "list"]) == 0

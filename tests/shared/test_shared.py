@@ -36,7 +36,7 @@ Point = namedtuple("Point", "x y")  # noqa: PYI024 - an exact type that is no tu
 
 @pytest.fixture
 def cache() -> Iterator[SharedCache]:
-    """A cache that no other test has, recounted at the end."""
+    """A cache that only this test uses. It is recounted at the end."""
     with SharedCache(f"test-{os.getpid()}-{next(NUMBERS)}", max_bytes=1 << 20) as cache:
         yield cache
         cache._check()
@@ -44,7 +44,7 @@ def cache() -> Iterator[SharedCache]:
 
 
 def run(cache: SharedCache, program: str) -> str:
-    """What a program of its own prints, which has the cache open."""
+    """Return the output of a program in another process, which has the cache open."""
     start = f"import pickle, os, sys; cache = pickle.loads({pickle.dumps(cache)!r})\n"
     return subprocess.run(
         [sys.executable, "-c", start + program], capture_output=True, text=True, check=True, timeout=60
@@ -61,7 +61,7 @@ VALUES = [
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value)[:40])
 def test_values_come_back_as_they_were(cache: SharedCache, value: object) -> None:
-    """With their exact types, from this process and from another."""
+    """Values return with their exact types, in this process and in another."""
     cache["k"] = value
     back = cache["k"]
     assert (type(back), repr(back)) == (type(value), repr(value))
@@ -70,7 +70,7 @@ def test_values_come_back_as_they_were(cache: SharedCache, value: object) -> Non
 
 
 def test_keys_of_dicts_that_differ_in_a_character(cache: SharedCache) -> None:
-    """Strs that many dicts have as keys are kept: none is taken for another one, whatever its length."""
+    """Strs that are keys of many dicts are kept. None is taken for another one, whatever its length."""
     for length in range(1, 41):
         text = "".join(chr(97 + at % 26) for at in range(length))
         near = [text, *(text[:at] + "-" + text[at + 1 :] for at in range(length)), text + "\0", "ü" + text]
@@ -81,7 +81,7 @@ def test_keys_of_dicts_that_differ_in_a_character(cache: SharedCache) -> None:
 
 
 def test_nan_and_what_refers_to_itself(cache: SharedCache) -> None:
-    """NaN, circles, depth, and one object in many places."""
+    """NaN, circular references, deep nesting, and one object in several places."""
     cache["nan"] = math.nan
     assert math.isnan(cache["nan"])
     circle: list[Any] = [1]
@@ -106,7 +106,7 @@ def test_nan_and_what_refers_to_itself(cache: SharedCache) -> None:
 
 
 def test_subclasses_keep_their_class(cache: SharedCache) -> None:
-    """They are pickled."""
+    """Instances of subclasses are pickled."""
     for value in (signal.SIGINT, Point(1, "a"), OrderedDict(b=1)):
         cache["k"] = value
         assert type(cache["k"]) is type(value)
@@ -115,7 +115,7 @@ def test_subclasses_keep_their_class(cache: SharedCache) -> None:
 
 
 def test_keys_are_equal_as_in_a_dict(cache: SharedCache) -> None:
-    """1, 1.0 and True are one key, also in tuples; text and bytes are not."""
+    """1, 1.0 and True are one key, also in tuples. Text and bytes are different keys."""
     for same in ([1, 1.0, True], [0, -0.0, False], [2**70, float(2**70)], [(1, "a"), (1.0, "a"), (True, "a")]):
         for key in same:
             cache[key] = "value"
@@ -143,7 +143,7 @@ class Color(enum.IntEnum):
     "key", [[1], {}, object(), Color.RED, Point(1, 2), (1, [2]), bytearray(b"x")], ids=lambda key: type(key).__name__
 )
 def test_other_keys_are_refused_by_name(cache: SharedCache, key: object) -> None:
-    """By every call."""
+    """Every call refuses such a key, and the error names its type."""
     calls = [
         lambda: cache.get(key),
         lambda: cache.put(key, 1),
@@ -163,7 +163,7 @@ def test_other_keys_are_refused_by_name(cache: SharedCache, key: object) -> None
 
 
 def test_a_key_of_too_many_tuples(cache: SharedCache) -> None:
-    """And no crash."""
+    """A key that is nested too deeply is refused without a crash."""
     key: Any = ()
     for _ in range(10_000):
         key = (key,)
@@ -172,7 +172,7 @@ def test_a_key_of_too_many_tuples(cache: SharedCache) -> None:
 
 
 def test_the_mapping(cache: SharedCache) -> None:
-    """As a dict, but with new objects."""
+    """The calls behave as those of a dict, but each read returns a new object."""
     cache.update({"a": 1}, b=2)
     cache["c"] = 3
     assert sorted(cache) == sorted(cache.keys()) == ["a", "b", "c"]
@@ -191,7 +191,7 @@ def test_the_mapping(cache: SharedCache) -> None:
 
 
 def test_set_replaces_and_add_does_not(cache: SharedCache) -> None:
-    """As the table of meanings says."""
+    """`set` and `add` behave as docs/meanings.md says."""
     assert cache.set("k", 1) is None
     assert cache.set("k", 2) is None
     assert (cache.add("k", 3), cache["k"]) == (False, 2)
@@ -201,7 +201,7 @@ def test_set_replaces_and_add_does_not(cache: SharedCache) -> None:
 
 
 def test_time_to_live(cache: SharedCache) -> None:
-    """Given, by default, and moved."""
+    """The time to live comes from the call or from the default, and can be changed."""
     cache.put("forever", 1)
     cache.put("long", 1, ttl=1000)
     assert cache.ttl("forever") is None
@@ -211,6 +211,10 @@ def test_time_to_live(cache: SharedCache) -> None:
     assert cache.touch("long", ttl=float("inf"))
     assert cache.ttl("long") is None
     assert not cache.touch("absent", ttl=5)
+    with SharedCache(None, max_bytes=1 << 20, default_ttl=60) as other:
+        other["key"] = 1
+        # As in the other caches, and unlike in `put`, None is not the default.
+        assert (other.touch("key"), other.ttl("key")) == (True, None)
     cache.put("past", 1, ttl=0)
     assert "past" not in cache
     cache.put("short", 1, ttl=0.02)
@@ -229,7 +233,7 @@ def test_time_to_live(cache: SharedCache) -> None:
 
 
 def test_counting(cache: SharedCache) -> None:
-    """In one step, for ints only."""
+    """Counting is atomic, and works for ints only."""
     assert (cache.incr("n"), cache.incr("n", 10), cache.decr("n", 5), cache["n"]) == (1, 11, 6, 6)
     assert cache.incr("m", 1, initial=100) == 101
     assert cache.decr("least", 2**63) == -(2**63)
@@ -248,7 +252,7 @@ def test_counting(cache: SharedCache) -> None:
 
 
 def test_compare_and_set(cache: SharedCache) -> None:
-    """With Python's own equality, which may write to the cache itself."""
+    """Values are compared by Python's equality, which may itself write to the cache."""
     cache["k"] = [1, 2]
     assert not cache.compare_and_set("k", [1], "other")
     assert cache.compare_and_set("k", [1, 2], "new")
@@ -271,7 +275,7 @@ def test_compare_and_set(cache: SharedCache) -> None:
 
 
 def test_bad_options() -> None:
-    """Each is named."""
+    """The error names the invalid option."""
     for options, match in [
         ({"max_bytes": 10}, "max_bytes is 10"),
         ({"max_bytes": 2**62}, "max_bytes"),
@@ -304,7 +308,7 @@ def test_too_large(cache: SharedCache) -> None:
 
 
 def test_a_file_that_is_no_cache(tmp_path: Path) -> None:
-    """It is left alone."""
+    """The file stays unchanged."""
     tmp_path.chmod(0o700)
     path = tmp_path / "notes.txt"
     path.write_text("precious" * 1000)
@@ -318,7 +322,7 @@ def test_a_file_that_is_no_cache(tmp_path: Path) -> None:
 
 
 def test_processes_share_it(cache: SharedCache) -> None:
-    """By its pickle, and after a fork."""
+    """Processes share a cache through its pickle, and after a fork."""
     cache["here"] = {"a": [1, 2]}
     assert run(cache, "print(cache['here']); cache['there'] = os.getpid()").strip() == "{'a': [1, 2]}"
     assert isinstance(cache["there"], int)
@@ -332,7 +336,7 @@ def test_processes_share_it(cache: SharedCache) -> None:
 
 
 def test_threads_share_it(cache: SharedCache) -> None:
-    """While others fork."""
+    """Threads share a cache while other threads fork."""
     stop = threading.Event()
 
     def work(number: int) -> None:
@@ -359,7 +363,7 @@ def test_threads_share_it(cache: SharedCache) -> None:
 
 
 def test_a_process_that_is_killed_harms_nobody(cache: SharedCache) -> None:
-    """Whatever it was doing. It goes on until one was killed while it had the lock."""
+    """Processes are killed at any moment. The test continues until one was killed while it held the lock."""
     cache["kept"] = 1
     loop = "put('x', value); delete('x'); incr('n'); incr('n')"
     names = "put, delete, incr, value = cache.put, cache.delete, cache.incr, 'v' * 20_000"
@@ -379,7 +383,7 @@ def test_a_process_that_is_killed_harms_nobody(cache: SharedCache) -> None:
 
 
 def test_close_and_unlink(cache: SharedCache) -> None:
-    """Closed is closed; unlinked starts anew."""
+    """Calls of a closed cache raise. After `unlink`, the next call starts an empty cache."""
     other = SharedCache(str(cache.path))
     other["k"] = 1
     other.close()
@@ -397,7 +401,7 @@ def test_close_and_unlink(cache: SharedCache) -> None:
 
 
 def test_resize(cache: SharedCache) -> None:
-    """All processes follow."""
+    """All processes use the resized cache."""
     cache["k"] = 1
     with SharedCache(cache.path, max_bytes=2 << 20) as same:
         assert same.stats().bytes == cache.stats().bytes
@@ -409,7 +413,7 @@ def test_resize(cache: SharedCache) -> None:
 
 
 def test_tags(cache: SharedCache) -> None:
-    """An eviction removes what has the tag, for all processes."""
+    """An eviction by tag removes all entries with the tag, for all processes."""
     cache.put("a", 1, tags=("x", "y"))
     cache.set("b", 2, tags=["y"])
     assert cache.add("c", 3, tags={"z"})
@@ -426,7 +430,7 @@ def test_tags(cache: SharedCache) -> None:
 
 
 def test_a_copy_in_front_ends_with_the_tag(cache: SharedCache) -> None:
-    """Also where the entry has long been evicted from the shared memory."""
+    """The copy ends even if the entry was evicted from the shared memory long before."""
     front: FlexCache[str, int] = FlexCache(store=cache)
     front.put("a", 1, tags=("t",))
     assert front["a"] == 1
@@ -435,7 +439,7 @@ def test_a_copy_in_front_ends_with_the_tag(cache: SharedCache) -> None:
 
 
 def test_serializers(cache: SharedCache) -> None:
-    """They decide what is loaded."""
+    """The serializer decides what is loaded."""
     cache["date"] = datetime.date(2030, 1, 1)
     cache["delta"] = datetime.timedelta(1)
     allowing = PickleSerializer(allow=["datetime.date"])
@@ -456,7 +460,7 @@ def test_serializers(cache: SharedCache) -> None:
 
 
 def test_computed_once(cache: SharedCache) -> None:
-    """By threads and processes; not stored where the key was written meanwhile."""
+    """Threads and processes share one computation. Its result is not stored if the key was written in the meantime."""
     calls: list[int] = []
     begun, go = threading.Event(), threading.Event()
 
@@ -498,8 +502,20 @@ def test_memoized_once(cache: SharedCache) -> None:
     assert run(cache, "print(cache.memoize(name='square')(lambda n: 'anew')(5))").strip() == "25"
 
 
+def negated(number: int) -> int:
+    return -number
+
+
+def test_memoize_without_arguments(cache: SharedCache) -> None:
+    """The decorator works without parentheses, as that of a FlexCache does."""
+    function = cache.memoize(negated)
+    assert (function(5), function.peek(5)) == (-5, -5)
+    with pytest.raises(TypeError, match="takes a function, not str"):
+        cache.memoize("name")  # type: ignore[call-overload]
+
+
 def test_locks(cache: SharedCache) -> None:
-    """One at a time, also in other processes; a dead owner's is free."""
+    """One holder at a time has the lock, also in other processes. The lock of a dead holder is free."""
     lock = cache.lock("job")
     with lock:
         assert run(cache, "print(cache.lock('job').acquire(timeout=0), 'job' in cache)").split() == ["False", "False"]
@@ -524,7 +540,7 @@ def test_locks(cache: SharedCache) -> None:
 
 
 def test_limiters(cache: SharedCache) -> None:
-    """For all processes together."""
+    """A limiter counts the uses of all processes."""
     limiter = cache.limiter("calls", 3, per=3600)
     assert limiter.acquire(timeout=0)
     assert run(cache, "print(cache.limiter('calls', 3, per=3600).acquire(timeout=0))").strip() == "True"
@@ -540,7 +556,7 @@ def test_limiters(cache: SharedCache) -> None:
 
 
 def test_awaited_calls(cache: SharedCache) -> None:
-    """Each does what the call without the `a` does."""
+    """Each awaited call has the effect of the call without the `a`."""
 
     async def factory() -> str:
         return "made"
@@ -569,7 +585,7 @@ def test_awaited_calls(cache: SharedCache) -> None:
 
 
 def test_examples() -> None:
-    """They do what they show, those of native calls too."""
+    """The examples of the docstrings work, including those of native calls."""
     runner = doctest.DocTestRunner(optionflags=doctest.IGNORE_EXCEPTION_DETAIL)
     parser = doctest.DocTestParser()
     texts = [shared.__doc__, SharedCache.__doc__]
@@ -586,7 +602,7 @@ def test_examples() -> None:
 
 @pytest.mark.parametrize("in_front", [False, True], ids=["itself", "behind a FlexCache"])
 def test_calls_with_many_keys_check_all_of_them_first(cache: SharedCache, in_front: bool) -> None:
-    """What cannot be a key or a value changes nothing, wherever it is among the others."""
+    """An invalid key or value changes nothing, wherever it is among the others."""
     called: Any = FlexCache(max_items=10, store=cache) if in_front else cache
     called.set_many({"a": 0, "b": 0})
     for entries in ({"a": 1, ("no key", object()): 2}, {"a": 1, "no value": lambda: None}):

@@ -1,4 +1,4 @@
-"""DjangoCache in shared memory: what Django's own tests of a cache backend ask of it."""
+"""DjangoCache in shared memory passes checks of Django's own tests of cache backends."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NUMBERS = itertools.count()
 
 @pytest.fixture
 def make() -> Iterator[Callable[..., Any]]:
-    """Makes backends in one place."""
+    """Return a function that makes backends for one place."""
     from django.conf import settings
 
     if not settings.configured:
@@ -67,7 +67,7 @@ def test_simple(make: Callable[..., Any]) -> None:
 
 
 def test_values(make: Callable[..., Any]) -> None:
-    """Of every type, unicode and binary keys' values, and what is changed afterwards."""
+    """Values of every type, non-ASCII keys, binary values, and values that are changed afterwards."""
     cache = make()
     for value in (
         "string",
@@ -115,7 +115,7 @@ def test_numbers(make: Callable[..., Any]) -> None:
 
 
 def test_expiration(make: Callable[..., Any]) -> None:
-    """A timeout of None is for ever, and 0 or less is over at once."""
+    """A timeout of None means for ever, and 0 or less means expired at once."""
     cache = make(TIMEOUT=60)
     cache.set("default", 1)
     cache.set("forever", 2, None)
@@ -169,7 +169,7 @@ def test_get_or_set(make: Callable[..., Any]) -> None:
 
 
 def test_keys_that_memcached_would_refuse(make: Callable[..., Any]) -> None:
-    """Django wants a warning of every backend."""
+    """Django requires a warning from every backend."""
     from django.core.cache import CacheKeyWarning
 
     cache = make()
@@ -199,7 +199,7 @@ def test_awaited(make: Callable[..., Any]) -> None:
 
 
 def test_settings(make: Callable[..., Any]) -> None:
-    """What is misspelt is said, with what was meant."""
+    """A misspelt setting raises an exception, which suggests the right one."""
     for wrong, match in (
         ({"max_bytes": 1}, "'max_bytes' in OPTIONS"),
         ({"TIMEOUTS": 1}, "'TIMEOUT'"),

@@ -1,4 +1,4 @@
-"""Awaited calls never stop the event loop, also while a process is stopped in the middle of a write."""
+"""Awaited calls never block the event loop, even while a process is stopped in the middle of a write."""
 
 from __future__ import annotations
 
@@ -55,7 +55,10 @@ def cache() -> Iterator[SharedCache]:
 
 @contextmanager
 def stopped_inside(cache: SharedCache, where: str = "stripe") -> Iterator[Callable[[], None]]:
-    """A process is stopped while it holds the lock of a part of the cache or of the directory; what continues it."""
+    """Stop a process while it holds the lock of a part of the cache, or of the directory.
+
+    Yields a function that continues it.
+    """
     command = [sys.executable, "-c", STOPPED, str(cache.path), where]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
@@ -82,7 +85,7 @@ async def _await(value: str) -> str:
 
 
 def memoized(cache: Any) -> Any:
-    """A coroutine function with a name that is the same in every run."""
+    """Return a coroutine function with a name that is the same in every run."""
 
     async def load(key: str) -> str:
         return await _await(key)
@@ -128,7 +131,7 @@ CALLS: dict[str, tuple[Callable[[SharedCache], Awaitable[Any]], Any]] = {
 def test_a_loop_goes_on_while_a_writer_is_stopped(
     cache: SharedCache, call: Callable[[SharedCache], Awaitable[Any]], result: object
 ) -> None:
-    """The call does what it does as soon as the writer goes on."""
+    """The call completes as soon as the writer continues."""
     cache["k"] = 1
     with stopped_inside(cache) as go_on:
         turns, returned = turns_while(lambda: call(cache), go_on)
@@ -138,7 +141,7 @@ def test_a_loop_goes_on_while_a_writer_is_stopped(
 
 @pytest.mark.parametrize("how", ["arelease", "arenew", "end of the block"])
 def test_a_loop_goes_on_where_a_lock_is_held(cache: SharedCache, how: str) -> None:
-    """What follows the acquisition writes too."""
+    """The calls after the acquisition write too."""
     lock = cache.lock("name", ttl=3600)
     going_on: list[Callable[[], None]] = []
     with ExitStack() as stack:
@@ -159,7 +162,7 @@ def test_a_loop_goes_on_where_a_lock_is_held(cache: SharedCache, how: str) -> No
 
 
 def test_a_task_that_is_cancelled_acquires_nothing(cache: SharedCache) -> None:
-    """Also where the thread that waits for the writer goes on, and no release is lost."""
+    """It acquires nothing even if the thread that waits for the writer continues. No release is lost."""
     held, limiter = cache.lock("held", ttl=3600), cache.limiter("calls", 1, per=3600)
     assert held.acquire()
 
@@ -194,7 +197,7 @@ AFTER_UNLINK: dict[str, Callable[[SharedCache], Awaitable[Any]]] = {
 def test_a_loop_goes_on_while_the_directory_is_locked(
     cache: SharedCache, call: Callable[[SharedCache], Awaitable[Any]]
 ) -> None:
-    """The next call after `unlink` makes a new cache, and for that waits for the process that is stopped."""
+    """The next call after `unlink` creates a new cache. It waits for the stopped process."""
     assert cache.unlink()
     with stopped_inside(cache, "directory") as go_on:
         turns, returned = turns_while(lambda: call(cache), go_on)
@@ -203,14 +206,14 @@ def test_a_loop_goes_on_while_the_directory_is_locked(
 
 
 def test_of_the_directory_fails_where_a_look_waits(cache: SharedCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test of the test: a look before a computation that waited, as a `get` does, would stop the loop."""
+    """A test of the test. A lookup before the computation that waited as a `get` does would block the loop."""
     monkeypatch.setattr(SharedCache, "_find", SharedCache.get)
     with pytest.raises(AssertionError, match="the loop stood still"):
         test_a_loop_goes_on_while_the_directory_is_locked(cache, AFTER_UNLINK["aget_or_set"])
 
 
 def test_a_writer_that_stays_stopped(cache: SharedCache) -> None:
-    """After `lock_timeout` it is said, as by the call that is not awaited."""
+    """After `lock_timeout`, the call raises, as the call that is not awaited does."""
 
     async def main(impatient: SharedCache) -> None:
         for call in (impatient.lock("name").aacquire, impatient.limiter("name", 5).aacquire):
@@ -238,7 +241,7 @@ DJANGO: dict[str, tuple[Callable[[Any], Awaitable[Any]], Any]] = {
 
 @pytest.mark.parametrize(("call", "result"), DJANGO.values(), ids=DJANGO)
 def test_a_loop_goes_on_under_django(cache: SharedCache, call: Callable[[Any], Awaitable[Any]], result: object) -> None:
-    """Each awaited method of the backend."""
+    """Each awaited method of the backend lets the loop continue."""
     if may_skip("django", importlib.util.find_spec("django")):
         pytest.skip("Django is not installed")
     from django.conf import settings

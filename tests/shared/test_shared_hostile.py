@@ -1,4 +1,4 @@
-"""What a shared cache refuses, and what it does with values that cannot be read: nothing is lost."""
+"""Input that a shared cache refuses, and values that cannot be read. No entry is lost."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NUMBERS = itertools.count()
 
 @pytest.fixture
 def cache() -> Iterator[SharedCache]:
-    """A cache that no other test has, recounted at the end."""
+    """A cache that only this test uses. It is recounted at the end."""
     with SharedCache(f"test-hostile-{os.getpid()}-{next(NUMBERS)}", max_bytes=1 << 20) as cache:
         yield cache
         cache._check()
@@ -38,7 +38,7 @@ def cache() -> Iterator[SharedCache]:
 
 
 class Grenade:
-    """It cannot be read for as long as a test says so."""
+    """A value that cannot be unpickled while a test says so."""
 
     is_armed = False
 
@@ -64,7 +64,7 @@ def test_pop_leaves_what_cannot_be_read(cache: SharedCache, monkeypatch: pytest.
 
 
 def test_more_tags_than_an_entry_can_have(cache: SharedCache) -> None:
-    """Nothing is lost, whoever asks."""
+    """No entry is lost, whichever call has the tags."""
     for number in range(1000):
         cache[number] = number
     tags = tuple(map(str, range(256)))
@@ -98,7 +98,7 @@ began.wait()
 
 
 def test_a_program_that_ends_during_calls(cache: SharedCache) -> None:
-    """Its threads are somewhere in a call, with the interpreter or without."""
+    """Its threads are in the middle of calls, with the GIL or without."""
     for _ in range(5):
         ended = subprocess.run(
             [sys.executable, "-c", ENDS, str(cache.path)], capture_output=True, text=True, timeout=60, check=False
@@ -112,7 +112,7 @@ def test_a_program_that_ends_during_calls(cache: SharedCache) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_a_forked_child_does_not_hold_its_parents_lock(cache: SharedCache) -> None:
-    """However it leaves the block."""
+    """The parent keeps the lock, however the child leaves the block."""
     with cache.lock("name", ttl=60) as lock:
         child = os.fork()
         if child == 0:
@@ -124,7 +124,7 @@ def test_a_forked_child_does_not_hold_its_parents_lock(cache: SharedCache) -> No
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Fails after half a minute."""
+    """Wait for a condition. Fails after half a minute."""
     end = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < end
@@ -152,7 +152,7 @@ except KeyboardInterrupt:
 
 @pytest.mark.parametrize("call", ["put", "get_or_set", "in front", "clear"])
 def test_ctrl_c_ends_a_wait_for_a_writer(cache: SharedCache, call: str) -> None:
-    """However long it would wait, and whatever it waits to do."""
+    """Ctrl-C ends the wait of each call, however long it would be."""
     cache["key"] = 0
     libc = ctypes.CDLL(None)
     with cache.path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
@@ -180,7 +180,7 @@ def test_ctrl_c_ends_a_wait_for_a_writer(cache: SharedCache, call: str) -> None:
 
 
 def test_damaged_parts_of_a_value(cache: SharedCache) -> None:
-    """A length that is too large, or a kind that is none, raises. The next write mends it."""
+    """A length that is too large, or an unknown kind, raises. The next write repairs the entry."""
     makes: list[Callable[[str], object]] = [
         lambda text: ("first", text),
         lambda text: ["first", text],
@@ -202,7 +202,7 @@ def test_damaged_parts_of_a_value(cache: SharedCache) -> None:
 
 
 class InterruptedAfterwards:
-    """A cache of which the call that acquires a lock is followed by a signal at once."""
+    """A cache in which a signal follows each call that acquires a lock."""
 
     def __init__(self, cache: SharedCache) -> None:
         self._cache = cache
@@ -216,7 +216,7 @@ class InterruptedAfterwards:
 
 
 def test_a_lock_is_not_lost_to_a_signal(cache: SharedCache) -> None:
-    """It is given back, or its object knows that it has it."""
+    """Either the lock is released, or its object knows that it holds it."""
     interrupted: Any = InterruptedAfterwards(cache)
     with pytest.raises(KeyboardInterrupt), SharedLock(interrupted, "name", 60, None):
         pass
@@ -232,7 +232,7 @@ def test_a_lock_is_not_lost_to_a_signal(cache: SharedCache) -> None:
 
 
 def test_looking_creates_nothing(cache: SharedCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache may be removed between two looks of whoever lists, watches or describes it."""
+    """A cache may be removed between two steps of a command that lists, watches or describes it."""
     cache["key"] = 1
     path = cache.path
     assert cache.unlink()
@@ -258,7 +258,7 @@ def test_looking_creates_nothing(cache: SharedCache, monkeypatch: pytest.MonkeyP
 
 
 def test_what_cannot_be_opened_is_listed_and_removed(capsys: pytest.CaptureFixture[str]) -> None:
-    """Unless a process has it open: a file of another version or of another container."""
+    """Files of another version or container are removed, unless a process has them open."""
     name = f"test-left-{os.getpid()}"
     with SharedCache(name, max_bytes=1 << 20):
         pass
@@ -283,6 +283,6 @@ def test_what_cannot_be_opened_is_listed_and_removed(capsys: pytest.CaptureFixtu
 
 
 def test_a_limiter_takes_what_it_says_it_takes(cache: SharedCache) -> None:
-    """A period of a hundred years, too."""
+    """All documented values are accepted, including a period of a hundred years."""
     assert cache.limiter("name", 1, per=36_525 * 86_400).acquire(timeout=0)
     assert not cache.limiter("name", 1, per=36_525 * 86_400).acquire(timeout=0)

@@ -1,4 +1,4 @@
-"""A signal's handler that raises anywhere leaves no lock held."""
+"""A signal handler that raises leaves no lock held, wherever it runs."""
 
 from __future__ import annotations
 

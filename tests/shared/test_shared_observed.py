@@ -1,4 +1,4 @@
-"""What is told of a SharedCache: hits and misses, metrics, and the command `shared watch`."""
+"""Observing a SharedCache: hits and misses, metrics, and the command `shared watch`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NUMBERS = itertools.count()
 
 @pytest.fixture
 def cache() -> Iterator[SharedCache]:
-    """A cache that no other test has."""
+    """A cache that only this test uses."""
     with SharedCache(f"test-observed-{os.getpid()}-{next(NUMBERS)}", max_bytes=1 << 20) as cache:
         yield cache
         cache.unlink()
@@ -41,7 +41,7 @@ def counted(cache: SharedCache) -> tuple[int, int]:
 
 
 def test_hits_and_misses(cache: SharedCache) -> None:
-    """What reads a value counts; what only looks does not."""
+    """Calls that read a value count, and calls that only look do not."""
     assert cache.stats().hit_ratio == 0.0
     cache["a"] = 1
     assert (cache.get("a"), cache["a"], cache.get("b"), cache.get("b", 2)) == (1, 1, None, 2)
@@ -63,7 +63,7 @@ def test_hits_and_misses(cache: SharedCache) -> None:
 
 
 def test_a_computation_is_one_miss(cache: SharedCache) -> None:
-    """However often and by however many the value was looked for. Those that wait for it miss nothing."""
+    """However many callers look for the value, the computation is one miss. Callers that wait for it count no miss."""
     assert cache.get_or_set("a", lambda: 1) == 1
     assert counted(cache) == (0, 1)
     front: FlexCache[str, int] = FlexCache(store=cache)
@@ -93,7 +93,7 @@ def test_a_computation_is_one_miss(cache: SharedCache) -> None:
 
 
 def test_waiters_miss_nothing(cache: SharedCache) -> None:
-    """Threads join the computation, and another process waits for the lease: it finds the value, which is a hit."""
+    """Threads join the computation. Another process waits for the lease and finds the value, which is a hit."""
     inside, go = threading.Event(), threading.Event()
 
     def compute() -> int:
@@ -127,14 +127,14 @@ def test_waiters_miss_nothing(cache: SharedCache) -> None:
 def test_of_misses_fails_where_a_look_counts(
     test: Callable[[SharedCache], None], cache: SharedCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A test of the tests: without the rule that the look before a computation is no miss, each of them must fail."""
+    """A test of the tests: each of them fails if the lookup before a computation counts as a miss."""
     monkeypatch.setattr(SharedCache, "_find", SharedCache.get)
     with pytest.raises(AssertionError, match=r"assert (\(0, 2\) == \(0, 1\)|[2-9] == 1)"):
         test(cache)
 
 
 def test_hits_behind_a_cache_in_front(cache: SharedCache) -> None:
-    """A hit in front is none of the shared cache."""
+    """A hit of the cache in front does not count as one of the shared cache."""
     cache["a"] = 1
     front: FlexCache[str, int] = FlexCache(store=cache)
     assert [front.get("a") for _ in range(5)] == [1] * 5
@@ -142,7 +142,7 @@ def test_hits_behind_a_cache_in_front(cache: SharedCache) -> None:
 
 
 def test_other_processes_add_theirs(cache: SharedCache) -> None:
-    """When they close it; a forked child does not count what its parent did."""
+    """Processes add their counts when they close the cache. A forked child does not count its parent's calls."""
     cache["a"] = 1
     for _ in range(10):
         cache.get("a")
@@ -157,7 +157,7 @@ def test_other_processes_add_theirs(cache: SharedCache) -> None:
 
 
 def test_prometheus(cache: SharedCache) -> None:
-    """The sums of all processes, under names of their own."""
+    """The metrics are the sums of all processes, and have their own names."""
     client = pytest.importorskip("prometheus_client")
     from flexcache_rs.prometheus import CacheCollector
 
@@ -178,7 +178,7 @@ def test_prometheus(cache: SharedCache) -> None:
 
 
 def test_opentelemetry(cache: SharedCache) -> None:
-    """The same."""
+    """The metrics are the same as for Prometheus."""
     pytest.importorskip("opentelemetry.sdk.metrics")
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -199,7 +199,7 @@ def test_opentelemetry(cache: SharedCache) -> None:
 
 
 def test_only_open_caches_are_known() -> None:
-    """By the name they were opened with, also where they were pickled."""
+    """Open caches are listed by the name with which they were opened, even after pickling."""
     import pickle
 
     name = f"test-known-{os.getpid()}"
@@ -216,7 +216,7 @@ def test_only_open_caches_are_known() -> None:
 
 
 def test_watch(cache: SharedCache, capsys: pytest.CaptureFixture[str]) -> None:
-    """What happened between two looks, by second."""
+    """The report shows the activity between two looks, per second."""
     from flexcache_rs._shared_watch import Watch
 
     watch = Watch(cache.name)
@@ -245,13 +245,20 @@ def test_watch(cache: SharedCache, capsys: pytest.CaptureFixture[str]) -> None:
     assert cache.name[:24] in shown
     assert main(["shared", "watch", "no-such-cache", "--count", "1"]) == 0
     assert "no caches" in capsys.readouterr().out
-    for wrong in (["--interval", "-1"], ["--count", "0"], ["--interval", "soon"]):
+    seconds, number = "must be from 0 to 86400 seconds, not", "must be an integer of at least 1, not"
+    for option, given, told in (
+        ("--interval", "-1", seconds),
+        ("--interval", "soon", seconds),
+        ("--count", "0", number),
+        ("--count", "many", number),
+    ):
         with pytest.raises(SystemExit):
-            main(["shared", "watch", *wrong])
+            main(["shared", "watch", option, given])
+        assert f"argument {option}: {told} {given}" in capsys.readouterr().err
 
 
 def test_watch_ends_on_ctrl_c(cache: SharedCache) -> None:
-    """In the middle of its wait, and says nothing of it."""
+    """Ctrl-C ends the command in the middle of its wait, without a message."""
     command = [sys.executable, "-m", "flexcache_rs", "shared", "watch", cache.name, "--interval", "1000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
         assert program.stdout is not None
@@ -278,7 +285,7 @@ print(main(["shared", "list"]), main(["shared", "watch"]), main(["shared", "stat
 
 
 def test_other_systems_say_so() -> None:
-    """What needs shared memory says what it needs; the rest of the package works."""
+    """Features that need shared memory raise an exception that says so. The rest of the package works."""
     pytest.importorskip("prometheus_client")
     pytest.importorskip("opentelemetry.sdk.metrics")
     done = subprocess.run([sys.executable, "-c", ELSEWHERE], capture_output=True, text=True, check=True, timeout=60)

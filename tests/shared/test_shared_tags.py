@@ -1,4 +1,4 @@
-"""Tags of a SharedCache: what an eviction ends, for whoever computes, waits or keeps copies at that moment."""
+"""Tags of a SharedCache: the effect of an eviction on callers that compute, wait or keep copies at that moment."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NUMBERS = itertools.count()
 
 @pytest.fixture
 def cache() -> Iterator[SharedCache]:
-    """A cache that no other test has, recounted at the end."""
+    """A cache that only this test uses. It is recounted at the end."""
     with SharedCache(f"test-tags-{os.getpid()}-{next(NUMBERS)}", max_bytes=8 << 20) as cache:
         yield cache
         cache._check()
@@ -33,7 +33,7 @@ def cache() -> Iterator[SharedCache]:
 
 @pytest.mark.parametrize("in_front", [False, True])
 def test_a_tag_evicted_during_a_computation_ends_its_lease(cache: SharedCache, in_front: bool) -> None:
-    """The result goes to the caller. Nothing is stored, not even an entry that nobody can read."""
+    """The caller gets the result. Nothing is stored, not even an unreadable entry."""
     caller = FlexCache[str, str](store=cache) if in_front else cache
     runs: list[str] = []
 
@@ -52,7 +52,7 @@ def test_a_tag_evicted_during_a_computation_ends_its_lease(cache: SharedCache, i
 
 @pytest.mark.parametrize("in_front", [False, True])
 def test_a_tag_evicted_during_a_refresh_ends_its_lease(cache: SharedCache, in_front: bool) -> None:
-    """Likewise where there was a value, whose tag it is."""
+    """The same holds if there was a value with the tag."""
     caller = FlexCache[str, int](store=cache) if in_front else cache
     calls = itertools.count(1)
     evicts = False
@@ -81,7 +81,7 @@ while True:
 
 
 def test_a_process_killed_while_it_evicts_leaves_no_stale_copy(cache: SharedCache) -> None:
-    """Wherever the kill lands: what a cache in front serves, the shared memory has."""
+    """Wherever the kill hits, a cache in front returns only values that the shared memory has."""
     import pickle
 
     program = KILLED.format(cache=pickle.dumps(cache))

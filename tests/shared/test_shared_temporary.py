@@ -1,4 +1,4 @@
-"""Temporary caches: shared with children and through pickles, and gone with the last process that has them open."""
+"""Temporary caches are shared with children and through pickles. The last process that has one open removes it."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Holder:
         self.path, self.pickled = Path(path), bytes.fromhex(pickled)
 
     def kill(self) -> None:
-        """Ends it at once."""
+        """Kill the process at once."""
         self.process.kill()
         self.end()
 
     def end(self) -> None:
-        """Waits for its end."""
+        """Wait until the process has ended."""
         self.process.communicate(timeout=60)
 
 
@@ -61,7 +61,7 @@ def add(cache: SharedCache, number: int) -> None:
 
 
 def test_it_is_shared_with_children_and_through_pickles(temporary: SharedCache) -> None:
-    """It is the same cache in each."""
+    """Each process has the same cache."""
     for method in ("fork", "spawn"):
         context: Any = multiprocessing.get_context(method)
         children = [context.Process(target=add, args=(temporary, number)) for number in (1, 2)]
@@ -76,7 +76,7 @@ def test_it_is_shared_with_children_and_through_pickles(temporary: SharedCache) 
 
 
 def test_each_is_another(temporary: SharedCache) -> None:
-    """Its name says where it is, and that it is temporary."""
+    """The name of a temporary cache says where it is, and that it is temporary."""
     with SharedCache(None, max_bytes=1 << 20) as other:
         other["k"] = 1
         assert "k" not in temporary
@@ -89,7 +89,7 @@ def test_each_is_another(temporary: SharedCache) -> None:
 
 @pytest.mark.parametrize("how", ["close", "del", "end of the program"])
 def test_the_last_one_removes_it(how: str) -> None:
-    """However it ends, but for a kill."""
+    """The last process removes the cache, however it ends, unless it is killed."""
     if how == "end of the program":
         holder = Holder()
         path = holder.path
@@ -110,7 +110,7 @@ def test_the_last_one_removes_it(how: str) -> None:
 
 
 def test_a_forked_child_keeps_it(temporary: SharedCache) -> None:
-    """Its parent's lock is its own."""
+    """A forked child has its own lock on the file."""
     path = Path(temporary.path)
     read, write = os.pipe()
     child = os.fork()
@@ -133,7 +133,7 @@ def test_a_forked_child_keeps_it(temporary: SharedCache) -> None:
 
 @pytest.mark.parametrize("finder", ["opening", "temporary", "list"])
 def test_what_a_killed_program_left_is_removed(finder: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """By the next program that opens a cache, or lists them; not while another process has it open."""
+    """The next program that opens or lists caches removes it, unless another process has it open."""
     first = Holder()
     path = first.path
     second = Holder(first.pickled)
@@ -159,7 +159,7 @@ def test_what_a_killed_program_left_is_removed(finder: str, capsys: pytest.Captu
 
 
 def test_looking_needs_no_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nor makes one."""
+    """Listing does not need the directory, and does not create it."""
     monkeypatch.setattr("flexcache_rs._shared_files.directory", lambda: tmp_path / "none")
     assert files() == []
     assert not (tmp_path / "none").exists()

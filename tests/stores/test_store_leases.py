@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -184,6 +185,29 @@ def test_a_child_does_not_end_the_lease_of_its_parent(
         slow.go.touch()
         assert caller.end() == "theirs"
     assert other.end() == "theirs"
+
+
+@shared
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_waits_for_another_thread_of_its_parent(kind: Kind, store: Any, tmp_path: Path) -> None:
+    cache, slow, waits = kind.front(store), Slow(tmp_path), tmp_path / "waits"
+    computing = begun(lambda: call(cache, "get_or_set", slow))
+    wait_until(slow.begun.exists)
+    child = os.fork()
+    if child == 0:
+        got: Any = None
+        with contextlib.suppress(BaseException):
+            caller = begun(lambda: call(cache, "get_or_set"))
+            wait_until(lambda: _core._loads_that_wait(cache) or not caller.is_alive())
+            waits.touch()
+            got = caller.end()
+        os._exit(got != "theirs")
+    wait_until(waits.exists)
+    slow.go.touch()
+    assert os.waitpid(child, 0)[1] == 0
+    assert computing.end() == "theirs"
+    assert call(cache, "get_or_set") == "theirs"
 
 
 @on_one_disk

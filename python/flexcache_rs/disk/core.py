@@ -91,7 +91,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
     Args:
         directory: The directory, which is created if it does not exist. None means a new temporary directory, which
             is not removed.
-        timeout: The number of seconds to wait for other writers before `Timeout` is raised.
+        timeout: The number of seconds to wait for other writers before `Timeout` is raised. The default is 60.
         disk: The class that converts keys and values to the format of the directory.
         serializer: The serializer to use instead of pickle. See `flexcache_rs.disk.serializers`. The directory
             records its name.
@@ -106,8 +106,13 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
             the serializer refuses it. "raise" raises an exception at each read and keeps the value. "missing" logs
             the error and treats the key as absent, so that a program computes the value again. The directory does not
             record it.
-        **settings: See `DEFAULT_SETTINGS`. The directory records them, and they also apply when it is opened without
-            them. Each setting is an attribute of the cache, and `reset` changes it.
+        **settings: The settings of the directory, which records them. They also apply when it is opened without them.
+            Each setting is an attribute of the cache, and `reset` changes it. The most important ones are `size_limit`
+            (2**30): the number of bytes beyond which entries are evicted; `eviction_policy` ("least-recently-stored"):
+            also "least-recently-used", "least-frequently-used" or "none"; `cull_limit` (10): the largest number of
+            entries that one write removes; `statistics` (0): 1 counts hits and misses; `tag_index` (0): 1 makes `evict`
+            fast; and `disk_min_file_size` (2**15): the number of bytes from which a value has its own file.
+            `DEFAULT_SETTINGS` has all of them with their defaults.
 
     Raises:
         OSError: The directory cannot be created.

@@ -39,7 +39,12 @@ def prepare_directory(directory: str | os.PathLike[str] | None) -> str:
         try:
             os.makedirs(expanded, 0o700)  # noqa: PTH103
         except OSError as error:
-            if error.errno != errno.EEXIST:
+            if error.errno == errno.EEXIST:
+                # Another process may have made it in the meantime.
+                if not os.path.isdir(expanded):  # noqa: PTH112
+                    message = f"the cache directory {expanded!r} is a file"
+                    raise NotADirectoryError(errno.ENOTDIR, message) from error
+            else:
                 message = f"the cache directory {expanded!r} does not exist and cannot be made: {error.strerror}"
                 raise OSError(error.errno, message) from error
     return expanded

@@ -55,8 +55,8 @@ class FanoutCache(CacheMixin):
     Args:
         directory: The directory, which is created if it does not exist. None means a new temporary directory, which
             is not removed.
-        shards: The number of shards.
-        timeout: The number of seconds to wait for other writers.
+        shards: The number of shards. The default is 8.
+        timeout: The number of seconds to wait for other writers. The default is 0.01.
         disk: As for `Cache`.
         serializer: As for `Cache`.
         unreadable: As for `Cache`.

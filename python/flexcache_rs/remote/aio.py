@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flexcache_rs._arguments import whole_number
+from flexcache_rs._arguments import each, pairs, whole_number
 from flexcache_rs._asyncio_calls import begin_in_thread, to_thread
 from flexcache_rs._core import NearCache
 from flexcache_rs._suggest import suggesting
@@ -88,7 +88,7 @@ class Awaited(NearCache):
 
     async def aget_many(self, keys: Iterable[Any]) -> dict[Any, Any]:
         """The same as `get_many`, awaited."""
-        return await self._loop_calls.get_many(list(keys))
+        return await self._loop_calls.get_many(list(each("keys", keys)))
 
     async def ascan(self, prefix: str = "") -> list[Any]:
         """The keys of `scan`, as a list, awaited."""
@@ -157,11 +157,11 @@ class Awaited(NearCache):
         tags: Iterable[str] | None = None,
     ) -> None:
         """The same as `set_many`, awaited."""
-        await self._call("set_many", dict(entries), ttl, _repeatable(tags))
+        await self._call("set_many", dict(pairs("entries", entries)), ttl, _repeatable(tags))
 
     async def adelete_many(self, keys: Iterable[Any]) -> int:
         """The same as `delete_many`, awaited."""
-        return int(await self._call("delete_many", list(keys)))
+        return int(await self._call("delete_many", list(each("keys", keys))))
 
     async def aincr(
         self, key: Any, by: int = 1, initial: int = 0, ttl: float | timedelta | datetime | None = None

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import weakref
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
-from flexcache_rs import FlexCache
-from flexcache_rs._arguments import check_callable, whole_number
-from flexcache_rs._core import PushTracker
+from flexcache_rs._arguments import check_callable, each, pairs, whole_number
+from flexcache_rs._core import FlexCache, PushTracker
 from flexcache_rs._registry import register_remote
 from flexcache_rs._seconds import seconds_in
 from flexcache_rs._suggest import suggesting
@@ -24,12 +23,16 @@ from flexcache_rs.remote.locks import RemoteLimiter, RemoteLock
 from flexcache_rs.remote.loop_calls import LoopCalls
 from flexcache_rs.remote.options import (
     L1_TTL,
+    MAX_STALE,
     MOST_IN_MEMORY,
     check_compression,
     check_on_error,
     jitter,
     near_options,
     positive,
+)
+from flexcache_rs.remote.options import (
+    max_stale as checked_max_stale,
 )
 from flexcache_rs.remote.reads import LENIENT
 from flexcache_rs.remote.stats import RemoteStats
@@ -43,9 +46,12 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from flexcache_rs._memo import MemoizedFunction
     from flexcache_rs._memoize import Memoizer
     from flexcache_rs.disk.serializers import Serializer
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 _T = TypeVar("_T")
 _MISSING: Any = object()
 
@@ -117,7 +123,7 @@ class RemoteCache(Awaited):
         l1_ttl: float | timedelta | None = None,
         negative_ttl: float | timedelta | None = 1.0,
         max_staleness: float | timedelta = 1.0,
-        max_stale: float | timedelta = 60.0,
+        max_stale: float | timedelta = MAX_STALE,
         timeout: float | timedelta = 0.25,
         on_error: str = "raise",
         serializer: str | Serializer | None = "pickle",
@@ -128,6 +134,7 @@ class RemoteCache(Awaited):
         name: str | None = None,
     ) -> None:
         check_on_error(on_error)
+        oldest = checked_max_stale(max_stale, on_error)
         options = near_options(near)
         self.namespace = namespace
         # `l1_ttl` limits the age of copies in memory. The server knows the time to live of entries.
@@ -144,7 +151,7 @@ class RemoteCache(Awaited):
         self._client = client_of(client, self._timeout, "".join(c if "!" <= c <= "~" else "_" for c in label), lane)
         most = options.get("max_items") or MOST_IN_MEMORY
         tracker, breaker = PushTracker(most if near is not None else 1), Breaker()
-        last = LastValues(most, positive("max_stale", max_stale)) if on_error == "stale" else None
+        last = LastValues(most, oldest) if on_error == "stale" else None
         self._store = RemoteStore(
             *(self._client, keys, Values(serializer_of(serializer), check_compression(compression)), tracker, breaker),
             *(on_error, last, jitter(ttl_jitter)),
@@ -191,6 +198,9 @@ class RemoteCache(Awaited):
 
     # Reading
 
+    # Otherwise, iterating would call `[]` with 0, 1 and so on. See `scan`.
+    __iter__ = None
+
     def fresh(self, key: Any, default: Any = None) -> Any:
         """Return the value that the server has now, without memory. A value with tags costs two round trips.
 
@@ -230,7 +240,7 @@ class RemoteCache(Awaited):
 
         Values that cannot be read count as absent: one of them does not keep the others from the caller.
         """
-        ordered, found = list(keys), dict[Any, Any]()
+        ordered, found = list(each("keys", keys)), dict[Any, Any]()
         asked = self._near._get_many_from_memory(ordered, found)
         is_in_order = not found
         for start in range(0, len(asked), BATCH):
@@ -336,7 +346,7 @@ class RemoteCache(Awaited):
         return self._near.pop(key) if default is _MISSING else self._near.pop(key, default)
 
     def touch(self, key: Any, ttl: float | timedelta | datetime | None = None) -> bool:
-        """Give a key another time to live. Returns True if it has a value."""
+        """Give a key another time to live, from now. None means for ever. Returns True if it has a value. See `put`."""
         return self._near.touch(key, ttl)
 
     def persist(self, key: Any) -> bool:
@@ -350,11 +360,11 @@ class RemoteCache(Awaited):
         tags: Iterable[str] | None = None,
     ) -> None:
         """Store the values of several keys, 1000 at a time. If it fails, some may have been stored. See `put`."""
-        self._near.set_many(dict(entries), ttl=ttl, tags=tags)
+        self._near.set_many(dict(pairs("entries", entries)), ttl=ttl, tags=tags)
 
     def delete_many(self, keys: Iterable[Any]) -> int:
         """Remove several keys, 1000 at a time. Returns the number of keys that had a value. Raises as `delete` does."""
-        return self._near.delete_many(keys)
+        return self._near.delete_many(each("keys", keys))
 
     def incr(self, key: Any, by: int = 1, initial: int = 0, ttl: float | timedelta | datetime | None = None) -> int:
         """Add to the int of a key, atomically for all processes.
@@ -465,18 +475,25 @@ class RemoteCache(Awaited):
             LENIENT.reset(token)
         return value
 
-    def memoize(self, **options: Any) -> Memoizer:
-        """Return a decorator that keeps the results of a function for all processes.
+    @overload
+    def memoize(self, function: Callable[_P, _R], /) -> MemoizedFunction[_P, _R]: ...
+    @overload
+    def memoize(self, function: None = None, /, **options: Any) -> Memoizer: ...
+    def memoize(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """Keep the results of a function for all processes, as a decorator with or without arguments.
 
-        It has the options of `FlexCache.memoize`. Concurrent calls with the same arguments compute once. The results
+        The options are those of `FlexCache.memoize`. Concurrent calls with the same arguments compute once. The results
         have a separate memory in each process, with the options `near`. While the server cannot be reached, calls
         compute.
+
+        Raises:
+            TypeError, ValueError: As for `flexcache_rs.memoize`.
         """
         if self._front is None:
             store = self._store.of_results(self._options.get("max_items") or MOST_IN_MEMORY)
             given: dict[str, Any] = {"store": store, "default_ttl": self._default_ttl}
             self._front = FlexCache(**self._options, **given)
-        return self._front.memoize(**options)
+        return self._front.memoize(function, **options)
 
     # Locks and limiters
 

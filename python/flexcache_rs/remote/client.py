@@ -276,6 +276,10 @@ class Client:
         connection = self._loops.current()
         return None if connection is None else connection.submit
 
+    def pending(self) -> list[Future[Any]]:
+        """Return the futures of the running event loop's commands that have no reply."""
+        return [] if self._loops is None else self._loops.pending()
+
     def doubt(self, place: bytes) -> None:
         """Note that an awaited command about a server key timed out. This does nothing, because there is one server."""
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from flexcache_rs import FlexCache
-from flexcache_rs._core import _expired_result  # pyright: ignore[reportPrivateUsage]
+from flexcache_rs._core import (
+    FlexCache,
+    _expired_result,  # pyright: ignore[reportPrivateUsage]
+)
 from flexcache_rs._function_name import HEAD_OF_NONCES
 
 if TYPE_CHECKING:

@@ -61,13 +61,14 @@ class Lease:
     ) -> None:
         self.store, self.place, self.key, self.token = store, place, key, token
         self.milliseconds, self._holder = max(int(seconds * 1000), 1), holder
+        self._process = os.getpid()
         self.head, self.stamp = b"", 0
         self.nonces: dict[str, bytes] = {}
         self.evictions: bytes | None = None
 
     def is_over(self) -> bool:
-        """Whether the load that holds the lease has ended."""
-        return self._holder.is_over()
+        """Whether the load that holds the lease has ended. A forked child does not know it of its parent's."""
+        return self._process == os.getpid() and self._holder.is_over()
 
     def is_valid(self) -> bool:
         """Whether the lease is still held and the key was not written since.

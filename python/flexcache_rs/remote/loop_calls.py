@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
-    from flexcache_rs import FlexCache
+    from flexcache_rs._core import FlexCache
     from flexcache_rs.remote.store import RemoteStore
 
     _Ask = Callable[..., Future[Any]]

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from flexcache_rs._core import WriteInFlight
 
+    _Connections = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref["LoopConnection"]]
+
 _MOST_READ = 1 << 16
 """The largest number of bytes of one read. A TLS record is smaller, so one read never leaves a part of it behind."""
 
@@ -60,7 +62,7 @@ class _Asked(NamedTuple):
 class LoopConnection:
     """A connection of one event loop, used in its thread only.
 
-    While no command is pending, it must not refer to its loop, or neither of them would ever be collected.
+    Only the loop keeps it alive, because its pending commands refer to the loop.
 
     Args:
         connection: A connection of the client's package, which is not used elsewhere.
@@ -268,6 +270,10 @@ class LoopConnection:
             word = "timeout" if asked.until <= now else "lost"
             self._fail(asked, word if asked.start < self._sent else _UNSENT[word], why)
 
+    def pending(self) -> list[asyncio.Future[Any]]:
+        """Return the futures of the commands that have no reply."""
+        return [asked.future for asked in self._waiting]
+
     def shut_down(self) -> None:
         """Shut the socket down, which the event loop notices. Any thread may call this."""
         shut_down(self._socket)
@@ -276,6 +282,12 @@ class LoopConnection:
         """Close it, where no loop reads it."""
         self.is_open = False
         self._connection.disconnect()
+
+
+def _of_loop(connections: _Connections, loop: asyncio.AbstractEventLoop) -> LoopConnection | None:
+    """Return the connection of a loop. None if there is none, or if the loop was closed."""
+    reference = connections.get(loop)
+    return None if reference is None else reference()
 
 
 class LoopConnections:
@@ -299,7 +311,7 @@ class LoopConnections:
         _ALL.add(self)
 
     def _begin(self) -> None:
-        self._of: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopConnection] = weakref.WeakKeyDictionary()
+        self._of: _Connections = weakref.WeakKeyDictionary()
         self._next: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, float] = weakref.WeakKeyDictionary()
         """For each loop, the time at which it may try to connect."""
 
@@ -313,7 +325,7 @@ class LoopConnections:
         Only the second call starts to make one, because some loops end after one call.
         """
         loop = asyncio.get_running_loop()
-        found = self._of.get(loop)
+        found = _of_loop(self._of, loop)
         if found is not None and found.is_open:
             return found
         may_connect_at = self._next.get(loop)
@@ -324,14 +336,12 @@ class LoopConnections:
             self._connect(loop)
         return None
 
+    def pending(self) -> list[asyncio.Future[Any]]:
+        """Return the futures of the running loop's commands that have no reply."""
+        found = _of_loop(self._of, asyncio.get_running_loop())
+        return [] if found is None else found.pending()
+
     def _connect(self, loop: asyncio.AbstractEventLoop) -> None:
-        for reference in self._of.keyrefs():
-            other = reference()
-            if other is not None and other.is_closed():
-                # What was not answered refers to the loop.
-                left = self._of.pop(other, None)
-                if left is not None:
-                    left.disconnect()
         connect = self._make()
         if connect is not None:
             making = loop.run_in_executor(None, connect, self._timeout)
@@ -355,7 +365,7 @@ class LoopConnections:
             made.disconnect()
             return
         self._next[loop] = 0.0
-        self._of[loop] = made
+        self._of[loop] = weakref.ref(made)
         if shut_downs != self._shut_downs or self._is_closed:
             # It may lead to a server that was replaced meanwhile, or the cache was closed.
             made.shut_down()
@@ -365,11 +375,11 @@ class LoopConnections:
         # Count first. A connection that is just being made is then either in `_of`, or sees the new count.
         self._shut_downs += 1
         of, self._of = self._of, weakref.WeakKeyDictionary()
-        for loop, connection in list(of.items()):
-            if loop.is_closed():
-                # It notices nothing any more.
-                connection.disconnect()
-            else:
+        # Another thread may add one to it meanwhile, which then sees the new count.
+        for key in of.keyrefs():
+            loop = key()
+            connection = None if loop is None else _of_loop(of, loop)
+            if connection is not None:
                 connection.shut_down()
 
     def close(self) -> None:

@@ -15,6 +15,9 @@ MOST_IN_MEMORY = 100_000
 L1_TTL = 60.0
 """The default time in seconds for which memory keeps a copy."""
 
+MAX_STALE = 60.0
+"""The default age in seconds up to which values are returned while the server cannot be reached."""
+
 _ON_ERROR = ("raise", "miss", "stale")
 
 _NOT_OF_NEAR = frozenset(("store", "coherence", "negative_ttl", "default_ttl", "lease", "lease_wait", "name"))
@@ -42,6 +45,22 @@ def check_on_error(on_error: Any) -> None:
     if on_error not in _ON_ERROR:
         message = f"on_error must be one of {', '.join(map(repr, _ON_ERROR))}, not {on_error!r}"
         raise ValueError(message)
+
+
+def max_stale(value: Any, on_error: str) -> float:
+    """Check the argument `max_stale`, which means something only with one value of `on_error`.
+
+    Raises:
+        TypeError: The value is not a duration.
+        ValueError: The value is out of range, or has no effect.
+    """
+    seconds = positive("max_stale", value)
+    if on_error != "stale" and seconds != MAX_STALE:
+        message = (
+            f"max_stale={value!r} has no effect without on_error='stale': pass it as well, or leave max_stale= out"
+        )
+        raise ValueError(message)
+    return seconds
 
 
 def near_options(near: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flexcache_rs._hit_ratio import hit_ratio
 
 if TYPE_CHECKING:
-    from flexcache_rs import FlexCache
+    from flexcache_rs._core import FlexCache
     from flexcache_rs.remote.listeners import Listening
     from flexcache_rs.remote.store import RemoteStore
 

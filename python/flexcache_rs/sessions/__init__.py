@@ -21,7 +21,7 @@ from __future__ import annotations
 from flexcache_rs.sessions._arguments import KEEP
 from flexcache_rs.sessions._batch import Pending
 from flexcache_rs.sessions._bits import Bits, Bloom
-from flexcache_rs.sessions._containers import Handle, Job, List, Map, Queue, SetOf, Sorted, Stream
+from flexcache_rs.sessions._containers import Handle, Job, List, Map, Queue, SetOf, Sorted
 from flexcache_rs.sessions._errors import (
     ClosedError,
     CodecError,
@@ -38,6 +38,7 @@ from flexcache_rs.sessions._errors import (
 )
 from flexcache_rs.sessions._limits import Hit, Limiter, Lock
 from flexcache_rs.sessions._session import Session, Transaction, connect
+from flexcache_rs.sessions._streams import Stream
 
 __all__ = [
     "KEEP",

@@ -186,6 +186,8 @@ def _memory(url: Url, options: dict[str, Any], terms: Terms) -> MemoryBackend:
     check_options(options, ("max_items", "max_bytes", "policy", "snapshot", *_SNAPSHOT_OPTIONS), url.scheme)
     max_items, max_bytes = (int_option(name, options.get(name, 0)) for name in ("max_items", "max_bytes"))
     policy = one_of("policy", options.get("policy", "lru"), MemoryKeys.policies)
+    if "policy" in options and not (max_items or max_bytes):
+        raise ValueError("policy needs max_items or max_bytes: without a limit nothing is evicted")
     snapshots = _snapshot_options(options)
     if not url.place:
         return MemoryBackend(MemoryPlace(MemoryKeys(max_items, max_bytes, policy), snapshots), terms)

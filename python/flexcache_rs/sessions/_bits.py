@@ -24,7 +24,17 @@ _MOST_BITS = 2**63 - 1
 
 @suggesting
 class Bits(Handle):
-    """Bits, which are all 0 at first. Only pages of 4 KiB with a bit that was set take space."""
+    """Bits, which are all 0 at first. Only pages of 4 KiB with a bit that was set take space.
+
+    >>> import asyncio
+    >>> from flexcache_rs.sessions import connect
+    >>> async def main():
+    ...     async with connect("memory://") as session:
+    ...         seen = session.bits("seen")
+    ...         print(await seen.set(7), await seen.get(7), await seen.count())
+    >>> asyncio.run(main())
+    False True 1
+    """
 
     _kind = "bits"
 
@@ -53,7 +63,17 @@ class Bits(Handle):
 
 @suggesting
 class Bloom(Handle):
-    """A Bloom filter. `has` never returns False for an added item, and seldom returns True for another item."""
+    """A Bloom filter. `has` never returns False for an added item, and seldom returns True for another item.
+
+    >>> import asyncio
+    >>> from flexcache_rs.sessions import connect
+    >>> async def main():
+    ...     async with connect("memory://") as session:
+    ...         known = session.bloom("known", capacity=1000)
+    ...         print(await known.add("ann"), await known.has("ann"), await known.has("bob"))
+    >>> asyncio.run(main())
+    1 True False
+    """
 
     _kind = "bloom"
 

@@ -11,7 +11,8 @@ from flexcache_rs._suggest import suggesting
 from flexcache_rs.sessions import _arguments as arguments
 from flexcache_rs.sessions._arguments import MISSING
 from flexcache_rs.sessions._bits import Bits, Bloom
-from flexcache_rs.sessions._containers import List, Map, Queue, SetOf, Sorted, Stream
+from flexcache_rs.sessions._containers import List, Map, Queue, SetOf, Sorted
+from flexcache_rs.sessions._streams import Stream
 from flexcache_rs.sessions._waiting import Pauses
 
 if TYPE_CHECKING:
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
 class Calls:
     """Calls on keys. Each call is atomic.
 
-    A key is a str. Values are None, bool, int, float, str, bytes, list, tuple, dict, set, frozenset, deque, and of the
-    standard library datetime, date, time, timedelta, Decimal and UUID; other objects need `serializer=`. A list, dict,
-    set or
-    deque becomes a container, whose elements the calls of `list`, `map`, `set_of` and `queue` change in place.
+    A key is a str. Values are None, bool, int, float, str, bytes, bytearray, list, tuple, dict, set, frozenset and
+    deque, and of the standard library datetime, date, time, timedelta, Decimal and UUID. Other objects need
+    `serializer=`. A list, dict, set or deque becomes a container. The handles of `list`, `map`, `set_of` and `queue`
+    change its elements in place.
     """
 
     _codec: SessionCodec

@@ -28,10 +28,12 @@ class Handle:
     """A key whose container is read and changed in place. Each call is atomic.
 
     An absent key is an empty container. Writes that add elements create the key. `ttl=` sets the deadline of the key,
-    `ttl_if_new=` only where the call makes the key; without either the deadline stays.
+    and `ttl_if_new=` sets it only if the call creates the key. Without either, the deadline stays. Both are seconds, a
+    timedelta, a datetime, or text such as "1h30m".
 
     Raises:
         KindError: Each call raises it if the key holds another kind.
+        CodecError: A call raises it if a value cannot be stored, or if a stored value cannot be read.
     """
 
     _kind = ""
@@ -77,7 +79,17 @@ class Handle:
 
 @suggesting
 class List(Handle):
-    """A list. The time of a push or a pop at either end does not depend on its length."""
+    """A list. The time of a push or a pop at either end does not depend on its length.
+
+    >>> import asyncio
+    >>> from flexcache_rs.sessions import connect
+    >>> async def main():
+    ...     async with connect("memory://") as session:
+    ...         jobs = session.list("jobs")
+    ...         print(await jobs.push("a", "b", ttl=3600), await jobs.pop_left(), await jobs.range())
+    >>> asyncio.run(main())
+    2 a ['b']
+    """
 
     _kind = "list"
 
@@ -203,7 +215,8 @@ class List(Handle):
 class Job:
     """A job that was reserved.
 
-    Attributes: value: The value that was pushed.
+    Attributes:
+        value: The value that was pushed.
     """
 
     def __init__(self, queue: Queue, number: int, value: Any) -> None:
@@ -225,7 +238,19 @@ class Job:
 
 @suggesting
 class Queue(List):
-    """A queue, which is a list whose jobs can be reserved. The job of a worker that dies is then not lost."""
+    """A queue, which is a list whose jobs can be reserved. The job of a worker that dies is then not lost.
+
+    >>> import asyncio
+    >>> from flexcache_rs.sessions import connect
+    >>> async def main():
+    ...     async with connect("memory://") as session:
+    ...         queue = session.queue("mails")
+    ...         await queue.push("mail to Ann")
+    ...         job = await queue.reserve(visibility=60)
+    ...         print(job.value, await queue.len(), await job.ack())
+    >>> asyncio.run(main())
+    mail to Ann 0 True
+    """
 
     _kind = "queue"
 
@@ -269,7 +294,18 @@ class Queue(List):
 
 @suggesting
 class Map(Handle):
-    """A map from fields to values. Fields that are equal in Python are the same field: 1, 1.0 and True."""
+    """A map from fields to values. Fields that are equal in Python are the same field: 1, 1.0 and True.
+
+    >>> import asyncio
+    >>> from flexcache_rs.sessions import connect
+    >>> async def main():
+    ...     async with connect("memory://") as session:
+    ...         user = session.map("user:1")
+    ...         await user.update({"name": "Ann", "visits": 1})
+    ...         print(await user.incr("visits"), await user.get("name"))
+    >>> asyncio.run(main())
+    2 Ann
+    """
 
     _kind = "map"
 
@@ -337,7 +373,17 @@ class Map(Handle):
 
 @suggesting
 class SetOf(Handle):
-    """A set. Members that are equal in Python are the same member: 1, 1.0 and True."""
+    """A set. Members that are equal in Python are the same member: 1, 1.0 and True.
+
+    >>> import asyncio
+    >>> from flexcache_rs.sessions import connect
+    >>> async def main():
+    ...     async with connect("memory://") as session:
+    ...         online = session.set_of("online")
+    ...         print(await online.add("ann", "bob"), await online.has("ann"), await online.len())
+    >>> asyncio.run(main())
+    2 True 2
+    """
 
     _kind = "set"
 
@@ -412,7 +458,18 @@ class SetOf(Handle):
 
 @suggesting
 class Sorted(Handle):
-    """Members with scores, in the order of the scores and then of the bytes of the members."""
+    """Members with scores, in the order of the scores and then of the bytes of the members.
+
+    >>> import asyncio
+    >>> from flexcache_rs.sessions import connect
+    >>> async def main():
+    ...     async with connect("memory://") as session:
+    ...         board = session.sorted("board")
+    ...         await board.add({"ann": 3, "bob": 5})
+    ...         print(await board.incr("ann", 4), await board.range(0, 0, reverse=True))
+    >>> asyncio.run(main())
+    7.0 [('ann', 7.0)]
+    """
 
     _kind = "sorted"
 
@@ -504,61 +561,3 @@ class Sorted(Handle):
                 return
             yield found
             after = found[-1]
-
-
-def _stream_id(argument: str, text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    if not isinstance(text, str):
-        raise TypeError(f"{argument} must be an id, a str, not {type(text).__name__}")
-    millis, _, number = text.partition("-")
-    if not (millis.isascii() and millis.isdigit() and number.isascii() and number.isdigit()):
-        raise ValueError(f'{argument} must be an id such as "1700000000000-0", not {text!r}')
-    return arguments.whole_number(argument, int(millis)), arguments.whole_number(argument, int(number))
-
-
-@suggesting
-class Stream(Handle):
-    """Entries with ids "ms-n", which only grow.
-
-    An id has the time in milliseconds and a number within the millisecond.
-    """
-
-    _kind = "stream"
-
-    async def add(
-        self, fields: Mapping[str, Any], *, maxlen: int | None = None, ttl: Ttl = None, ttl_if_new: Ttl = None
-    ) -> str:
-        """Append an entry, which is a dict.
-
-        With `maxlen`, drop the first entries beyond that length. Returns its id.
-        """
-        most = None if maxlen is None else arguments.whole_number("maxlen", maxlen)
-        touch = arguments.touch_of_write(ttl, ttl_if_new)
-        added: str = await self._act(touch, "stream_add", arguments.mapping("fields", fields), most)
-        return added
-
-    async def range(
-        self, after: str | None = None, until: str | None = None, count: int | None = None
-    ) -> list[tuple[str, dict[str, Any]]]:
-        """Return up to `count` entries after one id and up to another."""
-        first, last = _stream_id("after", after), _stream_id("until", until)
-        most = _ALL if count is None else arguments.whole_number("count", count)
-        found: list[tuple[str, dict[str, Any]]] = await self._act(KEPT, "stream_range", first, last, most)
-        return found
-
-    async def read(self, after: str | None = None, timeout: Ttl = None) -> list[tuple[str, dict[str, Any]]]:
-        """Wait for entries after an id, and return them. Returns an empty list after `timeout` seconds.
-
-        It waits as `List.wait_pop` does.
-        """
-        first = _stream_id("after", after)
-        found: list[tuple[str, dict[str, Any]]] = await self._wait(
-            timeout, lambda: self._act(KEPT, "stream_range", first, None, _ALL)
-        )
-        return found
-
-    async def trim(self, maxlen: int) -> int:
-        """Drop the first entries beyond a length. Returns how many."""
-        removed: int = await self._act(KEPT, "stream_trim", arguments.whole_number("maxlen", maxlen))
-        return removed

@@ -62,7 +62,8 @@ class OutcomeUnknown(Unavailable):
 class RateLimitExceeded(SessionError):  # noqa: N818
     """A limiter refused a call.
 
-    Attributes: retry_after: The number of seconds after which the call would be allowed.
+    Attributes:
+        retry_after: The number of seconds after which the call would be allowed.
     """
 
     def __init__(self, message: str, retry_after: float) -> None:

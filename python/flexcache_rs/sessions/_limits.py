@@ -56,6 +56,15 @@ class Limiter:
     With `algorithm="gcra"`, it stores one number for each key. Calls are allowed at an even rate, and up to `burst`
     at once after a pause. With `"sliding_window"`, it stores the time of each call that counts. No period, wherever
     it begins, contains more than `limit` calls.
+
+    >>> import asyncio
+    >>> from flexcache_rs.sessions import connect
+    >>> async def main():
+    ...     async with connect("memory://") as session:
+    ...         mails = session.limiter("mails", 2, period="1h")
+    ...         print([(await mails.hit("ann")).allowed for _ in range(3)])
+    >>> asyncio.run(main())
+    [True, True, False]
     """
 
     def __init__(
@@ -86,6 +95,9 @@ class Limiter:
         Args:
             key: The key of the call. Each key has its own limit.
             cost: The number of calls for which it counts.
+
+        Returns:
+            A `Hit`, which is true if the call is allowed.
         """
         price = 1 if cost == 1 and type(cost) is int else arguments.whole_number("cost", cost, 1)
         if price > self._burst or not self._limit:
@@ -129,6 +141,15 @@ class Lock(side.Block):
 
     Tasks or threads that share one object exclude each other, as with one object each. If the holder acquires the lock
     again, its time begins again, and a single release ends it.
+
+    >>> import asyncio
+    >>> from flexcache_rs.sessions import connect
+    >>> async def main():
+    ...     async with connect("memory://") as session:
+    ...         async with session.lock("report", ttl=60):
+    ...             print(await session.set("report", "computed once"))
+    >>> asyncio.run(main())
+    True
     """
 
     def __init__(self, session: Session, name: str, ttl: Ttl) -> None:

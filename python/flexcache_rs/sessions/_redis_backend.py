@@ -283,7 +283,9 @@ class RedisBackend:
         """Close the connections in a thread, because this waits for queued calls."""
         if self._is_open:
             self._is_open = False
-            await self._lane.finish()
+            pending = self._client.pending()
+            if pending:
+                await asyncio.wait(pending)
             await asyncio.to_thread(self.close)
 
 

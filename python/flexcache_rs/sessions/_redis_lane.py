@@ -17,7 +17,7 @@ from flexcache_rs.sessions._redis_scripts import with_text
 from flexcache_rs.sessions._taking import taken
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
 
     from flexcache_rs.sessions._cells import Call
     from flexcache_rs.sessions._redis import Command, Plan, Plans
@@ -70,7 +70,6 @@ class AwaitedLane:
 
     def __init__(self, plans: Plans, failed: Callable[[Exception, bool], Exception]) -> None:
         self._plans, self._failed = plans, failed
-        self._asked: set[asyncio.Future[Any]] = set()
 
     async def run(
         self, call: Call, ask: _Ask, undo: Undo | None, elsewhere: Callable[[Any], asyncio.Future[Any]]
@@ -138,15 +137,4 @@ class AwaitedLane:
 
     async def _reply(self, ask: _Ask, command: Command, wait: _Wait | None = None) -> Any:
         future = ask(None, command)
-        self._asked.add(future)
-        try:
-            return await (future if wait is None else wait(future))
-        finally:
-            self._asked.discard(future)
-
-    async def finish(self) -> None:
-        """Wait until the calls of this event loop have their replies."""
-        loop = asyncio.get_running_loop()
-        asked: Sequence[asyncio.Future[Any]] = [one for one in tuple(self._asked) if one.get_loop() is loop]
-        if asked:
-            await asyncio.wait(asked)
+        return await (future if wait is None else wait(future))

@@ -7,11 +7,13 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+import os
 import random
 from contextvars import ContextVar
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs._arguments import check_callable
 from flexcache_rs._core import FlexCache, _canonical_key
 from flexcache_rs._function_name import stable_name
 from flexcache_rs._suggest import suggesting
@@ -74,6 +76,15 @@ def connect(
     Raises:
         ValueError: The scheme or an option is unknown. The message lists the allowed ones.
         NotImplementedError: The backend does not exist yet.
+
+    >>> import asyncio
+    >>> from flexcache_rs.sessions import connect
+    >>> async def main():
+    ...     async with connect("memory://") as session:
+    ...         await session.set("user:1", {"name": "Ann"}, ttl="1h")
+    ...         print(await session.get("user:1"))
+    >>> asyncio.run(main())
+    {'name': 'Ann'}
     """
     forgives = arguments.one_of("on_unavailable", on_unavailable, ("raise", "miss")) == "miss"
     backend = open_backend(url, namespace, serializer, timeout, options)
@@ -84,8 +95,22 @@ def connect(
 class Session(KeyspaceCalls):
     """A connection to data. Any number of tasks or threads may use it.
 
+    A time (`ttl`, `period` and so on) is a number of seconds, a timedelta, a datetime, or text such as "1h30m". In
+    memory, a call takes microseconds. On disk, it is one transaction, and on a server, it is one round trip.
+
     Raises:
         ClosedError: Each call raises it after the session was closed.
+        Unavailable, TimedOut: A call raises it if the store cannot be reached, or does not respond within `timeout`
+            seconds.
+        OutcomeUnknown: A write raises it if the connection failed while the store may have been making it.
+
+    >>> import asyncio
+    >>> from flexcache_rs.sessions import connect
+    >>> async def main():
+    ...     async with connect("memory://") as session:
+    ...         print(await session.set("visits", 1), await session.incr("visits"), await session.get("absent", 0))
+    >>> asyncio.run(main())
+    True 2 0
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -238,7 +263,9 @@ class Session(KeyspaceCalls):
         Raises:
             CircularLoadError: The factory would have to wait for itself.
             CodecError: The value cannot be stored.
+            TypeError: The factory cannot be called.
         """
+        check_callable("factory", factory)
         touch = arguments.touch_of_set(ttl)
         found = await self.get(key, MISSING)
         if found is not MISSING:
@@ -312,16 +339,28 @@ class Session(KeyspaceCalls):
         Args:
             name: The name of the limiter. All limiters of the store with this name count together.
             limit: The number of calls. 0 allows none.
-            period: The length of the period.
+            period: The length of the period: seconds, a timedelta, or text such as "1m".
             burst: The number of calls that are allowed at once. The default is `limit`.
             algorithm: "gcra" or "sliding_window". With the latter, no period contains more than `limit` calls,
                 wherever it begins. A sliding window remembers each call, so `limit` is at most 1000. Calls count
                 together if their algorithm is the same.
+
+        Raises:
+            TypeError, ValueError: An argument is invalid.
         """
         return Limiter(self, name, limit, period, burst, algorithm)
 
     def lock(self, name: str, ttl: Ttl = 30) -> Lock:
-        """Return a lock, which is a context manager. It ends after `ttl`, so no caller waits for a dead holder."""
+        """Return a lock, which is a context manager. It ends after `ttl`, even if its holder has died.
+
+        Args:
+            name: The name of the lock. All users of the store exclude each other by it.
+            ttl: The time after which the lock is free even if its holder has not released it. Acquiring it again
+                extends it. None means for ever.
+
+        Raises:
+            TypeError, ValueError: An argument is invalid.
+        """
         return Lock(self, name, ttl)
 
     async def _run_outside(self, call: SessionCall) -> Any:
@@ -370,7 +409,14 @@ class _Computation(side.Block):
         token, call = new_token(), session._codec.call
         self._lease = call("lease", "load:" + key, token, int(_LEASE * 1e6))
         self._release = call("release", "load:" + key, token)
-        self._loop = side.loop()
+        self._loop, self._process = side.loop(), os.getpid()
+
+    def _is_over(self) -> bool:
+        """Whether it can be given back for its caller: that failed before, or no thread or event loop computes it."""
+        if self._has_ended or side.is_over(self._loop):
+            return True
+        # A forked child has a copy of the memory with the lease, and not the thread that computes.
+        return self._process != os.getpid() and self._session._backend.name == "memory"
 
     def _before(self) -> None: ...
 
@@ -383,7 +429,7 @@ class _Computation(side.Block):
         with waiting(session._backend, "load:" + self._key, True) as other:
             while (left := await side.take(session._backend, self._lease, undo)) is not None:
                 for computation in tuple(session._computing):
-                    if computation._has_ended or side.is_over(computation._loop):
+                    if computation._is_over():
                         with contextlib.suppress(SessionError):
                             await computation._give_back()
                 await other.arest(left)
@@ -407,7 +453,19 @@ class _Computation(side.Block):
 
 @suggesting
 class Transaction(side.Block, Calls):
-    """A transaction of a session: `async with session.transaction() as t`."""
+    """A transaction of a session: `async with session.transaction() as t`. Its calls are those on keys.
+
+    >>> import asyncio
+    >>> from flexcache_rs.sessions import connect
+    >>> async def main():
+    ...     async with connect("memory://") as session:
+    ...         async with session.transaction() as t:
+    ...             await t.set("stock", await t.get("stock", 10) - 1)
+    ...             await t.list("orders").push("a book")
+    ...         print(await session.get("stock"), await session.get("orders"))
+    >>> asyncio.run(main())
+    9 ['a book']
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session

@@ -26,7 +26,16 @@ _MOST_BITS = 2**63 - 1
 
 @suggesting
 class Bits(Handle):
-    """Bits, which are all 0 at first. Only pages of 4 KiB with a bit that was set take space."""
+    """Bits, which are all 0 at first. Only pages of 4 KiB with a bit that was set take space.
+
+    >>> from flexcache_rs.sessions.sync import connect
+    >>> def main():
+    ...     with connect("memory://") as session:
+    ...         seen = session.bits("seen")
+    ...         print(seen.set(7), seen.get(7), seen.count())
+    >>> main()
+    False True 1
+    """
 
     _kind = "bits"
 
@@ -55,7 +64,16 @@ class Bits(Handle):
 
 @suggesting
 class Bloom(Handle):
-    """A Bloom filter. `has` never returns False for an added item, and seldom returns True for another item."""
+    """A Bloom filter. `has` never returns False for an added item, and seldom returns True for another item.
+
+    >>> from flexcache_rs.sessions.sync import connect
+    >>> def main():
+    ...     with connect("memory://") as session:
+    ...         known = session.bloom("known", capacity=1000)
+    ...         print(known.add("ann"), known.has("ann"), known.has("bob"))
+    >>> main()
+    1 True False
+    """
 
     _kind = "bloom"
 

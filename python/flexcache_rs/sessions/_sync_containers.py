@@ -30,10 +30,12 @@ class Handle:
     """A key whose container is read and changed in place. Each call is atomic.
 
     An absent key is an empty container. Writes that add elements create the key. `ttl=` sets the deadline of the key,
-    `ttl_if_new=` only where the call makes the key; without either the deadline stays.
+    and `ttl_if_new=` sets it only if the call creates the key. Without either, the deadline stays. Both are seconds, a
+    timedelta, a datetime, or text such as "1h30m".
 
     Raises:
         KindError: Each call raises it if the key holds another kind.
+        CodecError: A call raises it if a value cannot be stored, or if a stored value cannot be read.
     """
 
     _kind = ""
@@ -79,7 +81,16 @@ class Handle:
 
 @suggesting
 class List(Handle):
-    """A list. The time of a push or a pop at either end does not depend on its length."""
+    """A list. The time of a push or a pop at either end does not depend on its length.
+
+    >>> from flexcache_rs.sessions.sync import connect
+    >>> def main():
+    ...     with connect("memory://") as session:
+    ...         jobs = session.list("jobs")
+    ...         print(jobs.push("a", "b", ttl=3600), jobs.pop_left(), jobs.range())
+    >>> main()
+    2 a ['b']
+    """
 
     _kind = "list"
 
@@ -205,7 +216,8 @@ class List(Handle):
 class Job:
     """A job that was reserved.
 
-    Attributes: value: The value that was pushed.
+    Attributes:
+        value: The value that was pushed.
     """
 
     def __init__(self, queue: Queue, number: int, value: Any) -> None:
@@ -227,7 +239,18 @@ class Job:
 
 @suggesting
 class Queue(List):
-    """A queue, which is a list whose jobs can be reserved. The job of a worker that dies is then not lost."""
+    """A queue, which is a list whose jobs can be reserved. The job of a worker that dies is then not lost.
+
+    >>> from flexcache_rs.sessions.sync import connect
+    >>> def main():
+    ...     with connect("memory://") as session:
+    ...         queue = session.queue("mails")
+    ...         queue.push("mail to Ann")
+    ...         job = queue.reserve(visibility=60)
+    ...         print(job.value, queue.len(), job.ack())
+    >>> main()
+    mail to Ann 0 True
+    """
 
     _kind = "queue"
 
@@ -271,7 +294,17 @@ class Queue(List):
 
 @suggesting
 class Map(Handle):
-    """A map from fields to values. Fields that are equal in Python are the same field: 1, 1.0 and True."""
+    """A map from fields to values. Fields that are equal in Python are the same field: 1, 1.0 and True.
+
+    >>> from flexcache_rs.sessions.sync import connect
+    >>> def main():
+    ...     with connect("memory://") as session:
+    ...         user = session.map("user:1")
+    ...         user.update({"name": "Ann", "visits": 1})
+    ...         print(user.incr("visits"), user.get("name"))
+    >>> main()
+    2 Ann
+    """
 
     _kind = "map"
 
@@ -339,7 +372,16 @@ class Map(Handle):
 
 @suggesting
 class SetOf(Handle):
-    """A set. Members that are equal in Python are the same member: 1, 1.0 and True."""
+    """A set. Members that are equal in Python are the same member: 1, 1.0 and True.
+
+    >>> from flexcache_rs.sessions.sync import connect
+    >>> def main():
+    ...     with connect("memory://") as session:
+    ...         online = session.set_of("online")
+    ...         print(online.add("ann", "bob"), online.has("ann"), online.len())
+    >>> main()
+    2 True 2
+    """
 
     _kind = "set"
 
@@ -414,7 +456,17 @@ class SetOf(Handle):
 
 @suggesting
 class Sorted(Handle):
-    """Members with scores, in the order of the scores and then of the bytes of the members."""
+    """Members with scores, in the order of the scores and then of the bytes of the members.
+
+    >>> from flexcache_rs.sessions.sync import connect
+    >>> def main():
+    ...     with connect("memory://") as session:
+    ...         board = session.sorted("board")
+    ...         board.add({"ann": 3, "bob": 5})
+    ...         print(board.incr("ann", 4), board.range(0, 0, reverse=True))
+    >>> main()
+    7.0 [('ann', 7.0)]
+    """
 
     _kind = "sorted"
 
@@ -506,61 +558,3 @@ class Sorted(Handle):
                 return
             yield found
             after = found[-1]
-
-
-def _stream_id(argument: str, text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    if not isinstance(text, str):
-        raise TypeError(f"{argument} must be an id, a str, not {type(text).__name__}")
-    millis, _, number = text.partition("-")
-    if not (millis.isascii() and millis.isdigit() and number.isascii() and number.isdigit()):
-        raise ValueError(f'{argument} must be an id such as "1700000000000-0", not {text!r}')
-    return arguments.whole_number(argument, int(millis)), arguments.whole_number(argument, int(number))
-
-
-@suggesting
-class Stream(Handle):
-    """Entries with ids "ms-n", which only grow.
-
-    An id has the time in milliseconds and a number within the millisecond.
-    """
-
-    _kind = "stream"
-
-    def add(
-        self, fields: Mapping[str, Any], *, maxlen: int | None = None, ttl: Ttl = None, ttl_if_new: Ttl = None
-    ) -> str:
-        """Append an entry, which is a dict.
-
-        With `maxlen`, drop the first entries beyond that length. Returns its id.
-        """
-        most = None if maxlen is None else arguments.whole_number("maxlen", maxlen)
-        touch = arguments.touch_of_write(ttl, ttl_if_new)
-        added: str = self._act(touch, "stream_add", arguments.mapping("fields", fields), most)
-        return added
-
-    def range(
-        self, after: str | None = None, until: str | None = None, count: int | None = None
-    ) -> list[tuple[str, dict[str, Any]]]:
-        """Return up to `count` entries after one id and up to another."""
-        first, last = _stream_id("after", after), _stream_id("until", until)
-        most = _ALL if count is None else arguments.whole_number("count", count)
-        found: list[tuple[str, dict[str, Any]]] = self._act(KEPT, "stream_range", first, last, most)
-        return found
-
-    def read(self, after: str | None = None, timeout: Ttl = None) -> list[tuple[str, dict[str, Any]]]:
-        """Wait for entries after an id, and return them. Returns an empty list after `timeout` seconds.
-
-        It waits as `List.wait_pop` does.
-        """
-        first = _stream_id("after", after)
-        found: list[tuple[str, dict[str, Any]]] = self._wait(
-            timeout, lambda: self._act(KEPT, "stream_range", first, None, _ALL)
-        )
-        return found
-
-    def trim(self, maxlen: int) -> int:
-        """Drop the first entries beyond a length. Returns how many."""
-        removed: int = self._act(KEPT, "stream_trim", arguments.whole_number("maxlen", maxlen))
-        return removed

@@ -58,6 +58,14 @@ class Limiter:
     With `algorithm="gcra"`, it stores one number for each key. Calls are allowed at an even rate, and up to `burst`
     at once after a pause. With `"sliding_window"`, it stores the time of each call that counts. No period, wherever
     it begins, contains more than `limit` calls.
+
+    >>> from flexcache_rs.sessions.sync import connect
+    >>> def main():
+    ...     with connect("memory://") as session:
+    ...         mails = session.limiter("mails", 2, period="1h")
+    ...         print([(mails.hit("ann")).allowed for _ in range(3)])
+    >>> main()
+    [True, True, False]
     """
 
     def __init__(
@@ -88,6 +96,9 @@ class Limiter:
         Args:
             key: The key of the call. Each key has its own limit.
             cost: The number of calls for which it counts.
+
+        Returns:
+            A `Hit`, which is true if the call is allowed.
         """
         price = 1 if cost == 1 and type(cost) is int else arguments.whole_number("cost", cost, 1)
         if price > self._burst or not self._limit:
@@ -131,6 +142,14 @@ class Lock(side.Block):
 
     Tasks or threads that share one object exclude each other, as with one object each. If the holder acquires the lock
     again, its time begins again, and a single release ends it.
+
+    >>> from flexcache_rs.sessions.sync import connect
+    >>> def main():
+    ...     with connect("memory://") as session:
+    ...         with session.lock("report", ttl=60):
+    ...             print(session.set("report", "computed once"))
+    >>> main()
+    True
     """
 
     def __init__(self, session: Session, name: str, ttl: Ttl) -> None:

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from flexcache_rs.sessions._arguments import KEEP
 from flexcache_rs.sessions._sync_bits import Bits, Bloom
-from flexcache_rs.sessions._sync_containers import Handle, Job, List, Map, Queue, SetOf, Sorted, Stream
+from flexcache_rs.sessions._sync_containers import Handle, Job, List, Map, Queue, SetOf, Sorted
 from flexcache_rs.sessions._sync_limits import Hit, Limiter, Lock
 from flexcache_rs.sessions._sync_session import Session, Transaction, connect
+from flexcache_rs.sessions._sync_streams import Stream
 
 __all__ = [
     "KEEP",

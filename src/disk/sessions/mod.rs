@@ -224,6 +224,13 @@ impl SessionStore {
         })
     }
 
+    /// Makes room on a full disk, like the method of `DiskStore`.
+    #[must_use]
+    pub fn make_room(&self, patience: Duration) -> bool {
+        let _patience = Patience::of(patience);
+        self.pool.make_room(patience, || self.connect())
+    }
+
     /// Begins a transaction of this thread, or one nested in it.
     ///
     /// # Errors

@@ -147,9 +147,12 @@ impl DiskCache {
         mut left: Duration,
         call: impl Fn(&DiskStore, Duration) -> Result<R, Error> + Send + Sync,
     ) -> PyResult<R> {
-        let store = self.store(py)?;
-        let Some(store) = store.get() else { return Err(PyRuntimeError::new_err("the cache is not open")) };
         loop {
+            // Anew each time, as a signal's handler may have forked.
+            let store = self.store(py)?;
+            let Some(store) = store.get() else {
+                return Err(PyRuntimeError::new_err("the cache is not open"));
+            };
             let patience = left.min(SLICE);
             match py.detach(|| call(store, patience)) {
                 Ok(result) => return Ok(result),
@@ -175,9 +178,8 @@ impl DiskCache {
         call: impl Fn(&DiskStore, Duration) -> Result<Written<R>, Error> + Send + Sync,
     ) -> PyResult<R> {
         let written = self.wait(py, retry, |store, patience| match call(store, patience) {
-            // The space of removed files is freed now, so try again. In a transaction, the block has to be
-            // repeated.
-            Err(error) if error.is_disk_full() && !store.in_transaction() && files::finish_removals() => {
+            // In a transaction, the block has to be repeated.
+            Err(error) if error.is_disk_full() && !store.in_transaction() && store.make_room(patience) => {
                 call(store, patience)
             }
             done => done,

@@ -101,6 +101,7 @@ pub(super) fn raised_in(py: Python<'_>, error: Error, directory: &Path) -> PyErr
     match error {
         Error::Sqlite(_) | Error::NoLock(_) => sqlite(py, &error, Some(directory)),
         Error::InDoubt(error) => raised_in(py, *error, directory),
+        Error::HeldByThisThread => PyRuntimeError::new_err(format!("{error}: {}", directory.display())),
         error => raised(py, error),
     }
 }

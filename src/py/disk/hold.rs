@@ -350,8 +350,8 @@ impl Made {
         let token = due.token.as_ref();
         match self.kind {
             Kind::Lock => match token {
-                // As in python-diskcache, an object that has never acquired the lock frees it, whoever holds
-                // it.
+                // As in python-diskcache, an object that has never acquired the lock frees it, even if another
+                // object holds it.
                 None if !due.was_taken => self.cache.get().remove_key(key, true),
                 None => Ok(false),
                 Some(token) => {

@@ -29,8 +29,8 @@ impl Entered {
 /// A transaction of the calling thread, from `__enter__` to `__exit__`, in one cache or in each of several.
 ///
 /// Entering and leaving are native calls: a signal handler that raises finds all of them begun, or none. A block that
-/// is left on another thread, as a generator is by whoever collects it, is undone; so is one that is dropped without
-/// being left. The blocks around it find their transaction lost.
+/// is left on another thread is undone. A generator is left in this way if another thread collects it. A block that is
+/// dropped without being left is undone too. The blocks around it find their transaction lost.
 #[pyclass(frozen, module = "flexcache_rs._core")]
 pub(crate) struct DiskTransaction {
     caches: Vec<Py<DiskCache>>,

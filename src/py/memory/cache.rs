@@ -20,7 +20,6 @@ use super::terms::IfPresent;
 use super::views::{CacheIterator, CacheView, What};
 use super::{fast, mapping, pickle, repr};
 use crate::py::object::did_you_mean;
-use crate::py::removal::aclose;
 
 #[pymethods]
 impl FlexCache {
@@ -137,6 +136,9 @@ impl FlexCache {
 
     /// Remove an entry and close its value. Returns True if it was present. O(1).
     ///
+    /// Raises:
+    ///     TypeError: The key is not hashable.
+    ///
     /// >>> from flexcache_rs import FlexCache
     /// >>> cache = FlexCache()
     /// >>> cache["a"] = 1
@@ -193,7 +195,14 @@ impl FlexCache {
         self.remove_victim(py)
     }
 
-    /// Remove every entry. O(n), but other threads can use the cache again at once.
+    /// Remove every entry and close the values. O(n), but other threads can use the cache again at once.
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache()
+    /// >>> cache["a"] = 1
+    /// >>> cache.clear()
+    /// >>> cache.items
+    /// 0
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
         self.clear_through(py)
     }
@@ -279,6 +288,12 @@ impl FlexCache {
     ///     TypeError: A key is not hashable. Nothing was looked up.
     ///
     /// O(1) for each key.
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache()
+    /// >>> cache["a"], cache["b"] = 1, 2
+    /// >>> cache.get_many(["b", "c"])
+    /// {'b': 2}
     #[pyo3(signature = (keys, **unknown), text_signature = "($self, keys)")]
     fn get_many<'py>(
         &self,
@@ -406,6 +421,14 @@ impl FlexCache {
     /// divides the keys among the shards again. Keys of a full shard may then find no room.
     ///
     /// O(n).
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache(max_items=10)
+    /// >>> cache["a"] = 1
+    /// >>> other = cache.copy()
+    /// >>> other["a"] = 2
+    /// >>> cache["a"], other.max_items
+    /// (1, 10)
     fn copy(this: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         pickle::copy(this)
     }
@@ -439,12 +462,27 @@ impl FlexCache {
         CacheIterator::new(this, What::Keys)
     }
 
-    /// Return a view of the keys, the next victim first. O(1); iterating is O(n) and survives changes.
+    /// Return a view of the keys, the next victim first. O(1).
+    ///
+    /// Iterating over the view is O(n), and the cache may change meanwhile.
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache("lru")
+    /// >>> cache["a"], cache["b"] = 1, 2
+    /// >>> _ = cache["a"]
+    /// >>> list(cache.keys())
+    /// ['b', 'a']
     fn keys(this: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         CacheView::of(this, What::Keys)
     }
 
     /// Return a view of the values, in the order of :meth:`keys`. O(1).
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache()
+    /// >>> cache["a"], cache["b"] = 1, 2
+    /// >>> sum(cache.values())
+    /// 3
     fn values(this: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         CacheView::of(this, What::Values)
     }
@@ -473,42 +511,16 @@ impl FlexCache {
         self.counted(py)
     }
 
-    /// Reset the counts of `stats`. O(1).
+    /// Set the counts of :meth:`stats` to 0. O(1).
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache()
+    /// >>> _ = cache.get("a")
+    /// >>> cache.reset_stats()
+    /// >>> cache.stats().misses
+    /// 0
     fn reset_stats(&self, py: Python<'_>) -> PyResult<()> {
         self.count_anew(py)
-    }
-
-    /// Remove every entry, close the values, and wait for the `aclose` hooks in the background thread. The end
-    /// of a `with` block does the same.
-    ///
-    /// In a thread with a running event loop, `aclose` hooks are scheduled there, and this call does not wait
-    /// for them. Use `async with`, or await :meth:`aclose`. The cache can be used again afterwards. O(n).
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.end(py)
-    }
-
-    /// The same as :meth:`close`, but awaitable. It waits until the `aclose` hooks on the running event loop
-    /// have finished. The end of an `async with` block does the same.
-    fn aclose<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.end_awaitably(py)
-    }
-
-    fn __enter__(this: Bound<'_, Self>) -> Bound<'_, Self> {
-        this
-    }
-
-    #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.close(py)
-    }
-
-    fn __aenter__(this: Bound<'_, Self>) -> PyResult<Bound<'_, PyAny>> {
-        aclose::finished(this.into_any())
-    }
-
-    #[pyo3(signature = (*_exception))]
-    fn __aexit__<'py>(&self, py: Python<'py>, _exception: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        self.aclose(py)
     }
 
     /// The name of the policy, or the policy object.
@@ -551,36 +563,6 @@ impl FlexCache {
     fn __sizeof__(&self, py: Python<'_>) -> PyResult<usize> {
         let stores = self.sum(py, |store| store.allocated_bytes())? + self.bytes_of_absent(py)?;
         Ok(size_of::<Self>() + self.setups_bytes() + self.shards.allocated_bytes() + stores)
-    }
-
-    /// Call a function at each event of the cache, until unlisten() removes it.
-    ///
-    /// Args:
-    ///     listener: A function that is called as listener(event, key, value) after each event, in the thread
-    ///         that caused it. The value of a miss is None. An exception of the listener is logged and counted.
-    ///     *events: "hit", "miss", "insert", "update", "evict", "expire", "remove" (by a call) and "load"
-    ///         (computed by get_or_set() or a memoized function). Without events, it is called for all of them.
-    ///
-    /// Raises:
-    ///     TypeError, ValueError: The listener is not callable, or an event is unknown.
-    ///
-    /// With a listener, lookups and writes use a slower path. O(1).
-    ///
-    /// >>> from flexcache_rs import FlexCache
-    /// >>> cache = FlexCache(max_items=1)
-    /// >>> cache.listen(print, "miss", "evict")
-    /// >>> cache.get("a")
-    /// miss a None
-    /// >>> cache["a"], cache["b"] = 1, 2
-    /// evict a 1
-    #[pyo3(signature = (listener, *events))]
-    fn listen(&self, listener: &Bound<'_, PyAny>, events: &Bound<'_, PyTuple>) -> PyResult<()> {
-        self.add_listener(listener, events)
-    }
-
-    /// Remove a listener that listen() added. Returns True if it was present. O(listeners).
-    fn unlisten(&self, listener: &Bound<'_, PyAny>) -> PyResult<bool> {
-        self.remove_listener(listener)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

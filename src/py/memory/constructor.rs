@@ -276,10 +276,14 @@ impl<'py> ConstructorArguments<'py> {
             self.max_bytes.or(0, |most| options::count("max_bytes", most))?,
         );
         let path = self.record.or(None, options::record)?;
-        let limit =
-            self.record_limit.or(options::MOST_RECORDED, |most| options::count("record_limit", most))?;
+        let limit = self.record_limit.with(
+            ("record_limit", options::MOST_RECORDED),
+            ("record", path.is_some()),
+            |most| options::count("record_limit", most),
+        )?;
         let weigher = self.weigher.or(None, Weigher::of)?;
-        let has_store = self.store.0.as_ref().is_some_and(|store| !store.is_none());
+        let store = self.store.0.filter(|store| !store.is_none());
+        let of_store = ("store", store.is_some());
         let options = Options {
             // A policy of the user keeps its own order of eviction; ours is only the order of iteration.
             policy: named.unwrap_or(PolicyName::Fifo),
@@ -291,33 +295,29 @@ impl<'py> ConstructorArguments<'py> {
             thread_safe: self.thread_safe.or(true, |flag| options::flag("thread_safe", flag))?,
             shards: self.shards.or(1, |shards| options::shards(shards, limits))?,
             background: self.background_expiry.or(None, options::background)?,
-            negative_ttl: self.negative_ttl.or(None, |ttl| options::negative_ttl(ttl, has_store))?,
+            negative_ttl: self.negative_ttl.with(("negative_ttl", None), of_store, options::negative_ttl)?,
             name: self.name.or(None, |name| options::text("name", name))?,
             runs_hooks: !named.is_some_and(|policy| PolicyName::OF_MAPPINGS.contains(&policy)),
             closes_values: self.close_values.or(true, |flag| options::flag("close_values", flag))?,
             weigher: weigher.as_ref().map(|weigher| weigher.of),
             record: path.map(|path| Box::new(Recording { path, limit })),
         };
-        let lease = self.lease.or(Some(LEASE_SECONDS), options::lease)?;
-        let lease_wait = self
-            .lease_wait
-            .or(LEASE_WAIT, |most| duration::interval("lease_wait", most).map(Duration::from_nanos))?;
+        let lease = self.lease.with(("lease", Some(LEASE_SECONDS)), of_store, options::lease)?;
+        let lease_wait = self.lease_wait.with(("lease_wait", LEASE_WAIT), of_store, |most| {
+            duration::interval("lease_wait", most).map(Duration::from_nanos)
+        })?;
+        let coherence = self.coherence.with(("coherence", Coherence::Strict), of_store, Coherence::of)?;
         let callbacks = Callbacks {
             on_evict: self.on_evict.or(None, |callback| options::callable("on_evict", callback))?,
             weigher,
             clock: self.clock.or(None, GivenClock::of)?,
             policy: self.eviction_policy.0.filter(|_| named.is_none()).map(Bound::unbind),
-            tier: match self.store.0.filter(|store| !store.is_none()) {
-                Some(store) => {
-                    let coherence = self.coherence.or(Coherence::Strict, Coherence::of)?;
+            tier: store
+                .map(|store| {
                     let opened = stores::open(&store, coherence)?;
-                    Some(Tier::new(&store, coherence, lease, lease_wait, opened))
-                }
-                None => {
-                    self.coherence.or(Coherence::Strict, Coherence::of)?;
-                    None
-                }
-            },
+                    Ok::<_, PyErr>(Tier::new(&store, coherence, lease, lease_wait, opened))
+                })
+                .transpose()?,
         };
         let store = |shard| {
             let limits = options::share(limits, shard, options.shards);

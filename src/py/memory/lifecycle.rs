@@ -24,6 +24,7 @@ use crate::py::process::clock::CacheClock;
 use crate::py::process::guard::Guard;
 use crate::py::process::logging;
 use crate::py::process::recorder::Recorder;
+use crate::py::removal::aclose;
 use crate::py::removal::notifier::RemovalNotifier;
 
 /// How often a cache is emptied at its end if its hooks keep storing entries.
@@ -112,25 +113,6 @@ impl FlexCache {
         self.detours.set(Detours::WEIGHER, is_weighed);
         self.detours.set(Detours::WEIGHTLESS, !is_weighed && !setup.options.runs_hooks);
         self.detours.set(Detours::SLOW_PATH, self.needs_slow_path());
-    }
-
-    /// Removes every entry, ends the trace, and waits for the hooks that run in the background thread.
-    pub(super) fn end(&self, py: Python<'_>) -> PyResult<()> {
-        let emptied = self.remove_all(py, Cause::Closed);
-        if let Some(recorder) = self.recorder.get() {
-            recorder.finish(py);
-        }
-        self.notifier.wait_for_hooks(py)?;
-        emptied
-    }
-
-    /// The same, but returns an awaitable for the hooks that run in the running event loop.
-    pub(super) fn end_awaitably<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.remove_all(py, Cause::Closed)?;
-        if let Some(recorder) = self.recorder.get() {
-            recorder.finish(py);
-        }
-        self.notifier.gather_hooks(py)
     }
 
     /// Shows the collector what the cache refers to.
@@ -310,5 +292,66 @@ impl Drop for FlexCache {
                 self.finalize(py);
             }
         });
+    }
+}
+
+#[pymethods]
+impl FlexCache {
+    /// Remove every entry, close the values, and wait for the `aclose` hooks in the background thread. The end
+    /// of a `with` block does the same.
+    ///
+    /// In a thread with a running event loop, `aclose` hooks are scheduled there, and this call does not wait
+    /// for them. Use `async with`, or await :meth:`aclose`. The cache can be used again afterwards. O(n).
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> with FlexCache(on_evict=lambda key, value, reason: print(key, reason)) as cache:
+    /// ...     cache["a"] = 1
+    /// a closed
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let emptied = self.remove_all(py, Cause::Closed);
+        if let Some(recorder) = self.recorder.get() {
+            recorder.finish(py);
+        }
+        self.notifier.wait_for_hooks(py)?;
+        emptied
+    }
+
+    /// The same as :meth:`close`, but awaitable. It waits until the `aclose` hooks on the running event loop
+    /// have finished. The end of an `async with` block does the same.
+    ///
+    /// >>> import asyncio
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> class Connection:
+    /// ...     async def aclose(self):
+    /// ...         print("closed")
+    /// >>> async def main():
+    /// ...     async with FlexCache() as cache:
+    /// ...         cache["db"] = Connection()
+    /// >>> asyncio.run(main())
+    /// closed
+    fn aclose<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.remove_all(py, Cause::Closed)?;
+        if let Some(recorder) = self.recorder.get() {
+            recorder.finish(py);
+        }
+        self.notifier.gather_hooks(py)
+    }
+
+    fn __enter__(this: Bound<'_, Self>) -> Bound<'_, Self> {
+        this
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.close(py)
+    }
+
+    fn __aenter__(this: Bound<'_, Self>) -> PyResult<Bound<'_, PyAny>> {
+        aclose::finished(this.into_any())
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __aexit__<'py>(&self, py: Python<'py>, _exception: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.aclose(py)
     }
 }

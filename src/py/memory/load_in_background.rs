@@ -21,8 +21,8 @@ const NOT_REGISTERED: u8 = 0;
 const REGISTERED: u8 = 1;
 const TAKEN: u8 = 2;
 
-/// What a thread is started with: whoever takes it first, the thread or the one that failed to start
-/// it, lands the load.
+/// What a thread is started with. The thread lands the load. If it cannot be started, the thread that tried to start
+/// it lands the load. The first of the two to take it does so.
 #[pyclass(frozen, module = "flexcache_rs._core", name = "_Refresh")]
 struct Refresh {
     cache: Py<FlexCache>,

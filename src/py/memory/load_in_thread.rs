@@ -47,8 +47,8 @@ impl LoadHandle {
         store(cache, &self.0, value, ttl, &tags::tags(tags)?)
     }
 
-    /// Say before the result is there which tags it will have: whoever asks after one of them was evicted does
-    /// not join the load.
+    /// State which tags the result will have, before there is a result. A call that begins after one of these tags
+    /// was evicted does not join the load.
     fn declare(&self, cache: &Bound<'_, FlexCache>, tags: &Bound<'_, PyAny>) -> PyResult<()> {
         declare(cache, &self.0, tags::tags(Some(tags.as_borrowed()))?.into())
     }

@@ -50,26 +50,6 @@ impl FlexCache {
         }
     }
 
-    /// Adds a listener; without events, it listens to all.
-    pub(super) fn add_listener(
-        &self,
-        listener: &Bound<'_, PyAny>,
-        events: &Bound<'_, PyTuple>,
-    ) -> PyResult<()> {
-        self.notifier.observers.add(listener, events)?;
-        self.detours.set(Detours::SLOW_PATH, true);
-        Ok(())
-    }
-
-    /// Removes a listener. Returns whether it was present.
-    pub(super) fn remove_listener(&self, listener: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let removed = self.notifier.observers.remove(listener)?;
-        if removed {
-            self.detours.set(Detours::SLOW_PATH, self.needs_slow_path());
-        }
-        Ok(removed)
-    }
-
     /// Whether lookups and writes have to take the slow path.
     pub(super) fn needs_slow_path(&self) -> bool {
         self.is_observed() || self.tier.is_some() || self.gate.is_some() || self.clock().is_given()
@@ -96,5 +76,50 @@ impl FlexCache {
         if self.notifier.observers.want(Event::Load) {
             self.notifier.notify_observers(key.py(), Event::Load, key, value);
         }
+    }
+}
+
+#[pymethods]
+impl FlexCache {
+    /// Call a function at each event of the cache, until unlisten() removes it.
+    ///
+    /// Args:
+    ///     listener: A function that is called as listener(event, key, value) after each event, in the thread
+    ///         that caused it. The value of a miss is None. An exception of the listener is logged and counted.
+    ///     *events: "hit", "miss", "insert", "update", "evict", "expire", "remove" (by a call) and "load"
+    ///         (computed by get_or_set() or a memoized function). Without events, it is called for all of them.
+    ///
+    /// Raises:
+    ///     TypeError, ValueError: The listener is not callable, or an event is unknown.
+    ///
+    /// With a listener, lookups and writes use a slower path. O(1).
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache(max_items=1)
+    /// >>> cache.listen(print, "miss", "evict")
+    /// >>> cache.get("a")
+    /// miss a None
+    /// >>> cache["a"], cache["b"] = 1, 2
+    /// evict a 1
+    #[pyo3(signature = (listener, *events))]
+    fn listen(&self, listener: &Bound<'_, PyAny>, events: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.notifier.observers.add(listener, events)?;
+        self.detours.set(Detours::SLOW_PATH, true);
+        Ok(())
+    }
+
+    /// Remove a listener that listen() added. Returns True if it was present. O(number of listeners).
+    ///
+    /// >>> from flexcache_rs import FlexCache
+    /// >>> cache = FlexCache()
+    /// >>> cache.listen(print)
+    /// >>> cache.unlisten(print), cache.unlisten(print)
+    /// (True, False)
+    fn unlisten(&self, listener: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let removed = self.notifier.observers.remove(listener)?;
+        if removed {
+            self.detours.set(Detours::SLOW_PATH, self.needs_slow_path());
+        }
+        Ok(removed)
     }
 }

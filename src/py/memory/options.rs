@@ -151,6 +151,25 @@ impl<'py> OptionalArgument<'py> {
     ) -> PyResult<T> {
         self.0.as_ref().map_or(Ok(otherwise), convert)
     }
+
+    /// The argument, converted by `convert`, which means something only with another argument, `needed`. A program
+    /// may pass the default all the same.
+    pub(crate) fn with<T: PartialEq>(
+        &self,
+        (name, otherwise): (&str, T),
+        (needed, is_given): (&str, bool),
+        convert: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<T>,
+    ) -> PyResult<T> {
+        let Some(value) = &self.0 else { return Ok(otherwise) };
+        let converted = convert(value)?;
+        if !is_given && converted != otherwise {
+            return Err(PyValueError::new_err(format!(
+                "{name}={} has no effect without {needed}=: pass {needed}= as well, or leave {name}= out",
+                shown(&value.as_borrowed())
+            )));
+        }
+        Ok(converted)
+    }
 }
 
 /// The behaviour of `pop` if the key is absent.
@@ -296,19 +315,9 @@ pub(crate) fn default_ttl(value: &Bound<'_, PyAny>) -> PyResult<Option<Ttl>> {
     }
 }
 
-/// A number of seconds, which only a cache in front of a store can use.
-pub(crate) fn negative_ttl(value: &Bound<'_, PyAny>, has_store: bool) -> PyResult<Option<Nanos>> {
-    if value.is_none() {
-        return Ok(None);
-    }
-    let ttl = duration::interval("negative_ttl", value)?;
-    if !has_store {
-        return Err(PyValueError::new_err(format!(
-            "negative_ttl must be None without store=, not {}",
-            shown(&value.as_borrowed())
-        )));
-    }
-    Ok(Some(ttl))
+/// The seconds for which absent keys are not looked up again.
+pub(crate) fn negative_ttl(value: &Bound<'_, PyAny>) -> PyResult<Option<Nanos>> {
+    if value.is_none() { Ok(None) } else { duration::interval("negative_ttl", value).map(Some) }
 }
 
 /// `True`, `False`, or a number of seconds.

@@ -5,32 +5,36 @@
 //! is inside may enter again, and the store is not locked while the policy runs. A policy that calls back
 //! into its cache gets a `RuntimeError`.
 
-use std::sync::{Arc, Condvar, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, PoisonError};
 use std::thread::{self, ThreadId};
 
 use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::prelude::*;
 
 use crate::py::object::running_python::call;
+use crate::py::process::background;
+use crate::py::process::guard::Guard;
 use crate::py::process::mutex::Mutex;
-use crate::py::process::per_process::PerProcess;
 use crate::py::removal::aclose::BETWEEN_SIGNALS;
 use crate::py::removal::notifier::RemovalNotifier;
 use crate::py::removal::removed_entries::RemovedEntry;
 
 /// The gate at which threads wait for their turn at the policy.
-#[derive(Default)]
-pub(crate) struct Gate(PerProcess<Queue>);
+pub(crate) struct Gate(Guard<Present>);
 
+/// The threads that wait. They are detached, so any of them may hold the lock during a fork: the child has
+/// a new queue.
 #[derive(Default)]
 struct Queue {
-    present: Mutex<Present>,
+    is_taken: Mutex<bool>,
     over: Condvar,
 }
 
-/// The current turn.
-#[derive(Default)]
+/// The current turn. A thread that forks during its own turn goes on with it in the child.
 struct Present {
+    /// The process to which the queue belongs.
+    process: u64,
+    queue: Arc<Queue>,
     owner: Option<ThreadId>,
     depth: usize,
     in_policy: bool,
@@ -38,17 +42,64 @@ struct Present {
     removed: Vec<RemovedEntry>,
 }
 
+impl Default for Gate {
+    fn default() -> Self {
+        let present = Present {
+            process: background::generation(),
+            queue: Arc::default(),
+            owner: None,
+            depth: 0,
+            in_policy: false,
+            removed: Vec::new(),
+        };
+        Self(Guard::new(present, true))
+    }
+}
+
+impl Present {
+    /// In a forked child, begins anew. Only the turn of the thread that forked goes on.
+    fn renew(&mut self) {
+        let process = background::generation();
+        if self.process == process {
+            return;
+        }
+        self.process = process;
+        let goes_on = self.owner.is_some_and(background::forked_here);
+        if !goes_on {
+            (self.owner, self.depth, self.in_policy) = (None, 0, false);
+            // Another thread of the parent finishes their removal.
+            std::mem::forget(std::mem::take(&mut self.removed));
+        }
+        let queue = Queue { is_taken: Mutex::new(goes_on), over: Condvar::new() };
+        // The parent's queue is never used again, nor dropped.
+        std::mem::forget(std::mem::replace(&mut self.queue, Arc::new(queue)));
+    }
+}
+
 impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Present> {
-        self.present.lock()
+    /// Takes the turn if it is free. Returns whether it did.
+    fn take(&self) -> bool {
+        !std::mem::replace(&mut *self.is_taken.lock(), true)
+    }
+
+    /// Waits a little. Returns whether this thread has the turn now.
+    fn wait(&self) -> bool {
+        let waited = self.over.wait_timeout_while(self.is_taken.lock(), BETWEEN_SIGNALS, |taken| *taken);
+        let (mut is_taken, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        !std::mem::replace(&mut *is_taken, true)
+    }
+
+    fn give_back(&self) {
+        *self.is_taken.lock() = false;
+        self.over.notify_one();
     }
 }
 
 /// The right to call the policy, until this is dropped. A thread that has it may take it again.
-pub(crate) struct Turn<'py> {
-    py: Python<'py>,
-    queue: Arc<Queue>,
-    notifier: Arc<RemovalNotifier>,
+pub(crate) struct Turn<'a> {
+    py: Python<'a>,
+    gate: &'a Gate,
+    notifier: &'a Arc<RemovalNotifier>,
 }
 
 impl Gate {
@@ -57,71 +108,75 @@ impl Gate {
     /// # Errors
     ///
     /// `RuntimeError` if the policy itself makes the call, and what a signal handler raises meanwhile.
-    pub(super) fn enter<'py>(&self, py: Python<'py>, notifier: &Arc<RemovalNotifier>) -> PyResult<Turn<'py>> {
-        let queue = self.0.get(py);
-        let turn = |queue| Turn { py, queue, notifier: Arc::clone(notifier) };
-        if queue.take()? {
-            return Ok(turn(queue));
+    pub(super) fn enter<'a>(
+        &'a self,
+        py: Python<'a>,
+        notifier: &'a Arc<RemovalNotifier>,
+    ) -> PyResult<Turn<'a>> {
+        if let Some(mut queue) = self.reenter(py)?
+            && !queue.take()
+        {
+            while !py.detach(|| queue.wait()) {
+                py.check_signals()?;
+                // The signal's handler may have forked.
+                queue = self.with(py, |present| Arc::clone(&present.queue));
+            }
         }
-        while !py.detach(|| queue.wait()) {
-            py.check_signals()?;
-        }
-        Ok(turn(queue))
+        Ok(self.begin(py, notifier))
     }
 
     /// Takes the turn, unless another thread has it.
-    pub(super) fn try_enter<'py>(
-        &self,
-        py: Python<'py>,
-        notifier: &Arc<RemovalNotifier>,
-    ) -> PyResult<Option<Turn<'py>>> {
-        let queue = self.0.get(py);
-        let taken = queue.take()?;
-        Ok(taken.then(|| Turn { py, queue, notifier: Arc::clone(notifier) }))
+    pub(super) fn try_enter<'a>(
+        &'a self,
+        py: Python<'a>,
+        notifier: &'a Arc<RemovalNotifier>,
+    ) -> PyResult<Option<Turn<'a>>> {
+        let is_taken = self.reenter(py)?.is_some_and(|queue| !queue.take());
+        Ok((!is_taken).then(|| self.begin(py, notifier)))
     }
-}
 
-impl Queue {
-    /// Takes the turn if it is free or this thread has it already. Returns whether it did.
-    fn take(&self) -> PyResult<bool> {
+    /// Calls `step`, which must neither wait nor run Python code.
+    fn with<R>(&self, py: Python<'_>, step: impl FnOnce(&mut Present) -> R) -> R {
+        let done = self.0.with(py, |present| {
+            present.renew();
+            step(present)
+        });
+        done.unwrap_or_else(|_| unreachable!("nothing above uses the same state"))
+    }
+
+    /// `None` if this thread has the turn already; otherwise the queue from which to take it.
+    fn reenter(&self, py: Python<'_>) -> PyResult<Option<Arc<Queue>>> {
         let me = thread::current().id();
-        let mut present = self.lock();
-        if present.owner.is_some_and(|owner| owner != me) {
-            return Ok(false);
-        }
-        if present.in_policy {
-            return Err(PyRuntimeError::new_err("the eviction policy called back into its own cache"));
-        }
-        present.owner = Some(me);
-        present.depth += 1;
-        Ok(true)
+        self.with(py, |present| match (present.owner == Some(me), present.in_policy) {
+            (false, _) => Ok(Some(Arc::clone(&present.queue))),
+            (true, false) => Ok(None),
+            (true, true) => Err(()),
+        })
+        .map_err(|()| PyRuntimeError::new_err("the eviction policy called back into its own cache"))
     }
 
-    /// Waits a little. Returns whether this thread has the turn now.
-    fn wait(&self) -> bool {
-        let taken = |present: &mut Present| present.owner.is_some();
-        let waited = self.over.wait_timeout_while(self.lock(), BETWEEN_SIGNALS, taken);
-        let (mut present, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        let free = present.owner.is_none();
-        if free {
-            (present.owner, present.depth) = (Some(thread::current().id()), 1);
-        }
-        free
+    /// Begins a turn, which this thread has taken or has already.
+    fn begin<'a>(&'a self, py: Python<'a>, notifier: &'a Arc<RemovalNotifier>) -> Turn<'a> {
+        let me = thread::current().id();
+        self.with(py, |present| {
+            present.owner = Some(me);
+            present.depth += 1;
+        });
+        Turn { py, gate: self, notifier }
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let removed = {
-            let mut present = self.queue.lock();
+        let ended = self.gate.with(self.py, |present| {
             present.depth -= 1;
-            if present.depth > 0 {
-                return;
-            }
-            present.owner = None;
-            self.queue.over.notify_one();
-            std::mem::take(&mut present.removed)
-        };
+            (present.depth == 0).then(|| {
+                present.owner = None;
+                (Arc::clone(&present.queue), std::mem::take(&mut present.removed))
+            })
+        });
+        let Some((queue, removed)) = ended else { return };
+        queue.give_back();
         if !removed.is_empty() {
             self.notifier.finish_all(self.py, removed.into_iter());
         }
@@ -131,7 +186,7 @@ impl Drop for Turn<'_> {
 impl Turn<'_> {
     /// Finishes the removal of an entry when the turn is over.
     pub(super) fn finish_after(&self, entry: RemovedEntry) {
-        self.queue.lock().removed.push(entry);
+        self.gate.with(self.py, |present| present.removed.push(entry));
     }
 
     /// Calls a method of the policy.
@@ -146,12 +201,12 @@ impl Turn<'_> {
         method: &str,
         key: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let outer = std::mem::replace(&mut self.queue.lock().in_policy, true);
+        let outer = self.gate.with(self.py, |present| std::mem::replace(&mut present.in_policy, true));
         let result = policy.getattr(method).and_then(|method| match key {
             Some(key) => call(&method, [key]),
             None => call(&method, []),
         });
-        self.queue.lock().in_policy = outer;
+        self.gate.with(self.py, |present| present.in_policy = outer);
         result.map_err(|cause| {
             let py = policy.py();
             if !cause.is_instance_of::<PyException>(py) {

@@ -14,8 +14,8 @@
 //!
 //! A reference to the shard exists only in two places: in [`Locked`], which holds `state` and has found or made every part closed; and
 //! in [`Reading`], which holds a part that is open. Only the holder of `state` opens and closes parts, each under the part's mutex.
-//! So a holder of `state` that has closed all parts is alone: whoever takes a part later finds it closed, and whoever had one has
-//! released it, which the mutex orders before the closing. All memory is ordered by mutexes alone; there is no other
+//! So a holder of `state` that has closed all parts is alone. A thread that takes a part later finds it closed. A thread that had a
+//! part has released it, which the mutex orders before the closing. All memory is ordered by mutexes alone; there is no other
 //! atomic variable. What was recorded is applied after *all* parts are closed, because others read until then. A holder of `state` takes parts,
 //! and a holder of a part takes nothing, so there is no circle. `src/core/tests/shard_lock.rs` has this as a model under loom, and
 //! each rule left out as a control that must fail.

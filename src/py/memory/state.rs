@@ -70,13 +70,18 @@ pub(crate) struct Callbacks {
 ///         it has caught up. None (the default) means the system's monotonic clock. It cannot be combined with
 ///         store or background_expiry.
 ///     close_values: With False, the cache does not call close() and aclose() of values.
-///     store: The store behind the cache: a `Cache` or `FanoutCache` of `flexcache_rs.disk`, or an object of
-///         your own with the methods of `flexcache_rs.Store`. A read looks in memory first and then in the
-///         store. A write goes to both. An entry that is evicted from memory stays in the store. Length and
-///         iteration are those of memory. None means no store.
+///     store: The store behind the cache: a `Cache` or `FanoutCache` of `flexcache_rs.disk`, a `SharedCache`,
+///         another FlexCache, or an object of your own with the methods of `flexcache_rs.Store`. A read looks
+///         in memory first and then in the store. A write goes to both. An entry that is evicted from memory
+///         stays in the store. Length and iteration are those of memory. None (the default) means no store.
 ///     coherence: How long a hit in memory is served without asking the store. "strict" (the default) means
-///         until another process writes to the store. A number means that number of seconds. None means for
-///         ever, if no other process writes to it.
+///         until another process writes to the store. A number of seconds (or a timedelta) means for that
+///         long. None means for ever. Use it only if no other process writes to the store. In front of a
+///         SharedCache, coherence is always strict.
+///     lease: The number of seconds for which a computation reserves its key in the store. Other processes
+///         wait for its result for this long (default 30.0). None means that each process computes for itself.
+///     lease_wait: The largest number of seconds for which a call waits for a computation of another process
+///         (default 30.0). After that, it computes for its own callers and stores nothing.
 ///     negative_ttl: The largest number of seconds for which memory remembers that the store does not have a
 ///         key. With None (the default), each read asks the store. `coherence` applies to it too. Such a key
 ///         takes a place and a size of 1, and is no entry otherwise.
@@ -96,7 +101,8 @@ pub(crate) struct Callbacks {
 /// Every call is O(1) unless its description says otherwise.
 ///
 /// Raises:
-///     TypeError, ValueError, OverflowError: An argument is invalid.
+///     TypeError, ValueError, OverflowError: An argument is invalid, or has no effect without another one, such
+///         as coherence without store.
 ///
 /// >>> from flexcache_rs import FlexCache
 /// >>> cache = FlexCache("lru", max_items=2)
@@ -243,7 +249,7 @@ impl FlexCache {
     }
 
     /// This thread's turn at a policy written in Python; `None` for built-in policies.
-    pub(super) fn turn<'py>(&self, py: Python<'py>) -> PyResult<Option<Turn<'py>>> {
+    pub(super) fn turn<'a>(&'a self, py: Python<'a>) -> PyResult<Option<Turn<'a>>> {
         self.gate.as_ref().map(|gate| gate.enter(py, &self.notifier)).transpose()
     }
 

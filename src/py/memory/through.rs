@@ -266,7 +266,7 @@ impl FlexCache {
         let commit = cache.written(tier, &place, tier.put(entry, mode, terms.origin))?;
         if matches!(commit.result, PutResult::Present | PutResult::Discarded) {
             if commit.result == PutResult::Present {
-                // The key is present, whoever has stored it.
+                // The key is present. It does not matter which cache stored it.
                 cache.forget_absent(&place)?;
             }
             return Ok(false);

@@ -22,8 +22,10 @@ use crate::py::object::tags;
 /// Adds the name of the argument to the error for an item that is not a pair.
 fn no_pairs(py: Python<'_>, error: PyErr) -> PyErr {
     let told = error.value(py).to_string();
-    let Some(element) = told.find("dictionary update sequence element") else { return error };
-    let told = format!("mapping must be a mapping or an iterable of pairs: {}", &told[element..]);
+    if !told.contains("dictionary update sequence element") {
+        return error;
+    }
+    let told = format!("mapping must be a mapping or an iterable of pairs: {told}");
     if error.is_instance_of::<PyValueError>(py) {
         PyValueError::new_err(told)
     } else {

@@ -25,6 +25,9 @@ use crate::py::process::mutex::Mutex;
 /// How often `_end` is tried. A second handler may raise in it, but hardly a third.
 const ATTEMPTS: usize = 2;
 
+/// The message of the interpreter itself for other objects that can be awaited only once.
+const REUSED: &str = "cannot reuse already awaited __aenter__()/__aexit__()";
+
 /// The base class of objects with a `with` block.
 #[pyclass(subclass, frozen, module = "flexcache_rs._core")]
 pub(crate) struct Block;
@@ -169,7 +172,7 @@ impl BlockStep {
         how: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let awaited = self.state().coroutine.as_ref().map(|coroutine| coroutine.clone_ref(py).into_bound(py));
-        let awaited = awaited.ok_or_else(|| PyRuntimeError::new_err("it was awaited before"))?;
+        let awaited = awaited.ok_or_else(|| PyRuntimeError::new_err(REUSED))?;
         let mut outcome = how(&awaited);
         loop {
             let error = match outcome {

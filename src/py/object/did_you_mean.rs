@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 /// Groups of names with the same meaning, in this library and in others.
-const SYNONYMS: [&[&str]; 14] = [
+const SYNONYMS: [&[&str]; 15] = [
     &[
         "max_items",
         "maxsize",
@@ -59,6 +59,7 @@ const SYNONYMS: [&[&str]; 14] = [
     &["weigher", "getsizeof", "get_size", "sizeof", "size_of", "weight", "sizer"],
     &["directory", "path", "dir", "folder", "cache_dir", "location"],
     &["store", "backend"],
+    &["period", "per", "window"],
     &["lock"],
     &["key", "key_func", "key_builder", "key_maker", "keyfunc", "make_key"],
     &["clock", "timer", "time_func", "timefunc"],

@@ -131,12 +131,19 @@ struct State {
 static CURRENT: Mutex<Option<Arc<Background>>> = Mutex::new(None);
 /// The number of this process: incremented in each forked child.
 static GENERATION: AtomicU64 = AtomicU64::new(1);
+/// In a forked child, the thread that forked. Only attached threads take the lock.
+static FORKED_HERE: Mutex<Option<ThreadId>> = Mutex::new(None);
 /// Whether the interpreter is about to end, so that no thread may be started.
 static ENDING: AtomicBool = AtomicBool::new(false);
 
 /// The number of this process: incremented in each forked child.
 pub(crate) fn generation() -> u64 {
     GENERATION.load(Ordering::Relaxed)
+}
+
+/// Whether `thread` is the one that forked this process: the only one that parent and child have in common.
+pub(crate) fn forked_here(thread: ThreadId) -> bool {
+    *FORKED_HERE.lock() == Some(thread)
 }
 
 /// The thread, which is started if there is none; `None` if the program is ending.
@@ -231,6 +238,11 @@ impl Background {
             });
             if attached.is_none() {
                 break;
+            }
+            if self.generation != generation() {
+                // A hook has forked, and this is the child, whose only thread this is. It ends as any other
+                // thread of Python's does, and takes no lock of the parent.
+                return;
             }
         }
         self.state.lock().ended = true;
@@ -340,6 +352,7 @@ fn end(py: Python<'_>) {
 #[pyfunction]
 pub(crate) fn after_fork_in_child() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
+    *FORKED_HERE.lock() = Some(thread::current().id());
     // The parent's thread may have held its lock, so this state is never used again, nor dropped.
     std::mem::forget(CURRENT.lock().take());
 }

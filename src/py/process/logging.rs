@@ -7,7 +7,6 @@ use std::sync::OnceLock;
 
 use log::{Level, LevelFilter};
 use pyo3::prelude::*;
-use pyo3::sync::OnceLockExt;
 use pyo3::types::IntoPyDict;
 use pyo3_log::{Caching, Logger, ResetHandle};
 
@@ -15,24 +14,22 @@ const TARGET: &str = "flexcache_rs";
 
 static BRIDGE: OnceLock<Option<ResetHandle>> = OnceLock::new();
 
-fn install(py: Python<'_>) -> PyResult<ResetHandle> {
+/// Makes the bridge, which runs Python code.
+fn make(py: Python<'_>) -> PyResult<Logger> {
     let logging = py.import("logging")?;
     // Silent unless the program configures where records go.
     let silent = logging.call_method0("NullHandler")?;
     logging.call_method1("getLogger", (TARGET,))?.call_method1("addHandler", (silent,))?;
-    let logger = Logger::new(py, Caching::LoggersAndLevels)?.filter(LevelFilter::Debug);
-    logger.install().map_err(|error| pyo3::exceptions::PyRuntimeError::new_err(error.to_string()))
+    Ok(Logger::new(py, Caching::LoggersAndLevels)?.filter(LevelFilter::Debug))
 }
 
 fn write(py: Python<'_>, level: Level, message: &std::fmt::Arguments<'_>) {
-    // Others wait detached, since installing runs Python code, which may switch threads.
-    BRIDGE.get_or_init_py_attached(py, || match install(py) {
-        Ok(bridge) => Some(bridge),
-        Err(error) => {
-            error.write_unraisable(py, None);
-            None
-        }
-    });
+    if BRIDGE.get().is_none() {
+        // Making it may switch threads, and another one may fork. A child would wait for ever for a cell that its
+        // parent was filling then, so only what runs no Python code happens in the cell.
+        let logger = make(py).map_err(|error| error.write_unraisable(py, None)).ok();
+        BRIDGE.get_or_init(|| logger.and_then(|logger| logger.install().ok()));
+    }
     log::log!(target: TARGET, level, "{message}");
 }
 

@@ -37,19 +37,25 @@ struct HandedOver {
 }
 
 /// Counts as one of them until it is dropped, however the hook ends.
-struct ToFinish(Arc<HandedOver>);
+struct ToFinish {
+    handed_over: Arc<HandedOver>,
+    process: u64,
+}
 
 impl ToFinish {
     fn new(handed_over: Arc<HandedOver>) -> Self {
         *handed_over.left.lock() += 1;
-        Self(handed_over)
+        Self { handed_over, process: background::generation() }
     }
 }
 
 impl Drop for ToFinish {
     fn drop(&mut self) {
-        *self.0.left.lock() -= 1;
-        self.0.finished.notify_all();
+        // If the hook has forked, a thread that the child does not have may hold the lock.
+        if self.process == background::generation() {
+            *self.handed_over.left.lock() -= 1;
+            self.handed_over.finished.notify_all();
+        }
     }
 }
 
@@ -159,8 +165,9 @@ impl Closing {
         if background::is_current_thread() {
             return Ok(());
         }
-        let handed_over = self.handed_over.get(py);
         loop {
+            // Anew each time, as a signal's handler may have forked.
+            let handed_over = self.handed_over.get(py);
             let done = py.detach(|| {
                 let left = handed_over.left.lock();
                 let waited = handed_over.finished.wait_timeout_while(left, BETWEEN_SIGNALS, |left| *left > 0);

@@ -102,6 +102,10 @@ impl DiskSession {
                 "OutcomeUnknown",
                 format!("{database}: {error}; the write may have been stored"),
             ),
+            // A store that replaces unavailable ones must not hide a mistake of the program.
+            SessionError::Disk(Error::HeldByThisThread) => {
+                of_sessions(py, "SessionError", format!("{}: {database}", Error::HeldByThisThread))
+            }
             SessionError::Disk(error) => of_sessions(py, "Unavailable", format!("{database}: {error}")),
         }
     }
@@ -112,12 +116,19 @@ impl DiskSession {
         py: Python<'_>,
         call: impl Fn(&SessionStore, Duration) -> Outcome<R> + Send + Sync,
     ) -> PyResult<R> {
-        let store = self.store(py);
         let begin = Instant::now();
         let mut patience = SLICE.min(self.timeout);
+        let mut has_made_room = false;
         loop {
+            // Anew each time, as a signal's handler may have forked.
+            let store = self.store(py);
             match py.detach(|| call(&store, patience)) {
                 Ok(result) => return Ok(result),
+                Err(SessionError::Disk(error))
+                    if error.is_disk_full() && !has_made_room && store.make_room(patience) =>
+                {
+                    has_made_room = true;
+                }
                 Err(SessionError::Disk(Error::Busy)) if begin.elapsed() < self.timeout => {
                     py.check_signals()?;
                     patience = SLICE.min(self.timeout.saturating_sub(begin.elapsed()));

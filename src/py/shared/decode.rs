@@ -100,7 +100,8 @@ impl<'py> Read<'py> {
 }
 
 /// The object of a value where it lies, if it is of a simple kind and there is memory for it. Another process may be writing over
-/// the value, so the object may be nonsense, but is a sound one; whoever reads looks afterwards.
+/// the value, so the object may have a wrong
+/// content, but it is a valid object. The reader checks the entry afterwards.
 #[inline(always)]
 pub(super) fn simple<'py>(py: Python<'py>, value: flexcache_shared::Value<'_>) -> Option<Bound<'py, PyAny>> {
     match value.kind {

@@ -15,8 +15,10 @@ mod segment;
 mod shared_lease;
 pub(crate) mod shared_store;
 mod value;
+mod version;
 mod waiting;
 
 pub(crate) use fast::install;
 pub(crate) use locks::SharedHold;
-pub(crate) use segment::{SharedSegment, SharedVersion};
+pub(crate) use segment::SharedSegment;
+pub(crate) use version::SharedVersion;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use flexcache_shared::{Entry, Error, Key, Location, Options, Patience, SharedCache, Tag, Version};
+use flexcache_shared::{Entry, Error, Key, Location, Options, Patience, SharedCache, Tag};
 use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
@@ -42,10 +42,6 @@ pub(crate) struct SharedSegment {
     opened: OnceLock<Arc<Opened>>,
     is_closed: AtomicBool,
 }
-
-/// A value that was read, as `_replace` recognizes it.
-#[pyclass(frozen, module = "flexcache_rs._core")]
-pub(crate) struct SharedVersion(Version);
 
 impl SharedSegment {
     /// One that is not open yet.
@@ -205,6 +201,11 @@ impl SharedSegment {
     ///
     /// Returns:
     ///     True, or False if it had been removed or replaced before.
+    ///
+    /// >>> from flexcache_rs.shared import SharedCache
+    /// >>> cache = SharedCache("example-unlink", max_bytes=1 << 20)
+    /// >>> cache.unlink(), cache.unlink()
+    /// (True, False)
     fn unlink(&self, py: Python<'_>) -> PyResult<bool> {
         let opened = self.opened()?;
         wait_for(py, || opened.cache.unlink())
@@ -259,6 +260,16 @@ impl SharedSegment {
     ///
     /// Raises:
     ///     TimeoutError: The lock was not free within `lock_timeout`. The value may still be there.
+    ///     TypeError: The key is of another type.
+    ///
+    /// O(1).
+    ///
+    /// >>> from flexcache_rs.shared import SharedCache
+    /// >>> with SharedCache("example-delete", max_bytes=1 << 20) as cache:
+    /// ...     cache["a"] = 1
+    /// ...     print(cache.delete("a"), cache.delete("a"))
+    /// ...     _ = cache.unlink()
+    /// True False
     #[pyo3(signature = (key, **unknown), text_signature = "($self, key)")]
     pub(super) fn delete(
         &self,
@@ -299,13 +310,22 @@ impl SharedSegment {
     ///
     /// Args:
     ///     key: The key.
-    ///     ttl: As for `put`, from now.
+    ///     ttl: As for `put`, from now, but None (the default) means that the entry does not expire.
     ///
     /// Returns:
     ///     True if there was a value.
     ///
     /// Raises:
-    ///     TimeoutError: As for `put`.
+    ///     TimeoutError, TypeError: As for `put`.
+    ///
+    /// O(1).
+    ///
+    /// >>> from flexcache_rs.shared import SharedCache
+    /// >>> with SharedCache("example-touch", max_bytes=1 << 20, default_ttl=60) as cache:
+    /// ...     cache["a"] = 1
+    /// ...     print(cache.touch("a", None), cache.ttl("a"))
+    /// ...     _ = cache.unlink()
+    /// True None
     #[pyo3(signature = (key, ttl=None, **unknown), text_signature = "($self, key, ttl=None)")]
     fn touch(
         &self,
@@ -317,7 +337,7 @@ impl SharedSegment {
         did_you_mean::refuse("touch", unknown, &["key", "ttl"])?;
         let opened = self.opened()?;
         let encoded = key::encode(key)?;
-        let deadline = deadline(ttl.map(Bound::as_borrowed), opened.default_ttl)?;
+        let deadline = deadline(ttl.map(Bound::as_borrowed), Ttl::Never)?;
         run(py, opened, |cache, patience| Ok(cache.touch(encoded.as_key(), deadline, patience)?.result))
     }
 
@@ -328,6 +348,16 @@ impl SharedSegment {
     ///
     /// Raises:
     ///     KeyError: The key has no value.
+    ///     TypeError: The key is of another type.
+    ///
+    /// O(1).
+    ///
+    /// >>> from flexcache_rs.shared import SharedCache
+    /// >>> with SharedCache("example-ttl", max_bytes=1 << 20) as cache:
+    /// ...     cache.put("a", 1, ttl=60)
+    /// ...     print(59 < cache.ttl("a") <= 60)
+    /// ...     _ = cache.unlink()
+    /// True
     #[pyo3(signature = (key, **unknown), text_signature = "($self, key)")]
     fn ttl(
         &self,
@@ -383,6 +413,15 @@ impl SharedSegment {
     ///
     /// Raises:
     ///     TimeoutError: A part of the cache was not free within `lock_timeout`. The rest was emptied.
+    ///
+    /// O(n).
+    ///
+    /// >>> from flexcache_rs.shared import SharedCache
+    /// >>> with SharedCache("example-clear", max_bytes=1 << 20) as cache:
+    /// ...     cache["a"] = 1
+    /// ...     print(cache.clear(), len(cache))
+    /// ...     _ = cache.unlink()
+    /// 1 0
     fn clear(&self, py: Python<'_>) -> PyResult<u64> {
         let opened = self.opened()?;
         // This takes some hundred microseconds for each stripe, so it runs detached.
@@ -421,41 +460,11 @@ impl SharedSegment {
         Ok(keys)
     }
 
-    /// The value of a key and what `_replace` needs to know it again.
-    fn _read_version<'py>(
-        &self,
-        py: Python<'py>,
-        key: &Bound<'py, PyAny>,
-    ) -> PyResult<Option<(Bound<'py, PyAny>, SharedVersion)>> {
-        let opened = self.opened()?;
-        let encoded = key::encode(key)?;
-        let found =
-            run(py, opened, |cache, patience| cache.get_version(encoded.as_key(), patience, RawValue::copy))?;
-        found
-            .map(|(raw, _, version)| Ok((raw.into_object(py, &opened.serializer)?, SharedVersion(version))))
-            .transpose()
-    }
-
     /// Adds to the int of a key, and returns the sum; None if there is no value.
     fn _incr_present(&self, py: Python<'_>, key: &Bound<'_, PyAny>, by: i64) -> PyResult<Option<i64>> {
         let encoded = key::encode(key)?;
         run(py, self.opened()?, |cache, patience| {
             Ok(cache.increment_present(encoded.as_key(), by, patience)?.result)
-        })
-    }
-
-    /// Stores a value if the key's is still the one that was read.
-    fn _replace(
-        &self,
-        py: Python<'_>,
-        key: &Bound<'_, PyAny>,
-        version: &SharedVersion,
-        value: &Bound<'_, PyAny>,
-        ttl: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<bool> {
-        let ttl = ttl.map(Bound::as_borrowed);
-        self.store(py, key.as_borrowed(), value.as_borrowed(), ttl, None, |cache, key, entry, patience| {
-            cache.replace(key, &version.0, entry, patience)
         })
     }
 
@@ -523,19 +532,6 @@ impl SharedSegment {
         }
         Ok(removed)
     }
-
-    /// Removes the value of a key if it is still the one that was read.
-    fn _delete_version(
-        &self,
-        py: Python<'_>,
-        key: &Bound<'_, PyAny>,
-        version: &SharedVersion,
-    ) -> PyResult<bool> {
-        let encoded = key::encode(key)?;
-        run(py, self.opened()?, |cache, patience| {
-            cache.delete_version(encoded.as_key(), &version.0, patience)
-        })
-    }
 }
 
 impl SharedSegment {
@@ -554,7 +550,7 @@ impl SharedSegment {
         Ok(())
     }
 
-    fn store(
+    pub(super) fn store(
         &self,
         py: Python<'_>,
         key: Borrowed<'_, '_, PyAny>,

@@ -320,7 +320,7 @@ fn a_database_of_leases_that_was_replaced_is_not_the_one_before() {
 fn where_the_database_of_leases_cannot_be_made_there_are_none() {
     let directory = tempfile::tempdir().expect("a directory");
     let (store, rules) = open(directory.path());
-    // Nothing makes a file of a directory, whoever runs this.
+    // No user can open a directory as a file, not even root.
     fs::create_dir_all(directory.path().join(GATES).join("full")).expect("a directory");
     assert_eq!(lease(&store, &FIRST, 60.0), Leased::Unavailable);
     store.set(text("a"), number(1), label(None), &rules, PATIENCE).expect("set");
@@ -407,7 +407,7 @@ fn where_leases_can_be_neither_voided_nor_removed_the_write_ends_them() {
         connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
     });
     store.close();
-    // Nothing opens or removes a directory in its place, whoever runs this.
+    // No user can open a directory as a file, or remove it as one, not even root.
     fs::rename(&gates, &away).expect("rename");
     fs::create_dir_all(gates.join("full")).expect("a directory");
     let other = DiskStore::new(directory.path());

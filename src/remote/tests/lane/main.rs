@@ -458,7 +458,7 @@ fn a_lane_that_is_renewed_connects_anew() {
     assert_eq!(lane.connects(), 3);
 }
 
-/// Whoever reads for others while it waits may stop waiting.
+/// A caller that reads for others while it waits may stop waiting.
 #[test]
 fn a_caller_that_leaves_has_others_read() {
     let (go, told) = channel();

@@ -6,8 +6,9 @@
 #![expect(unsafe_code, reason = "it calls the C library's mutex functions")]
 
 use std::mem::{MaybeUninit, transmute};
-use std::sync::OnceLock;
-use std::sync::atomic::AtomicU64;
+use std::ptr;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicPtr, AtomicU64};
 use std::time::{Duration, Instant};
 
 use libc::{c_int, clockid_t, pthread_mutex_t, timespec};
@@ -133,11 +134,14 @@ type ClockLock = unsafe extern "C" fn(*mut pthread_mutex_t, clockid_t, *const ti
 
 /// `pthread_mutex_clocklock`, which C libraries have had since about 2019.
 fn clock_lock() -> Option<ClockLock> {
-    static FOUND: OnceLock<Option<ClockLock>> = OnceLock::new();
-    *FOUND.get_or_init(|| {
+    // No cell: a child that was forked while another thread filled it would wait for ever.
+    static FOUND: AtomicPtr<libc::c_void> = AtomicPtr::new(ptr::null_mut());
+    let mut address = FOUND.load(Relaxed);
+    if address.is_null() {
         // SAFETY: a lookup by name among the libraries that are loaded.
-        let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"pthread_mutex_clocklock".as_ptr()) };
-        // SAFETY: a function of this name has this type, by POSIX.
-        (!address.is_null()).then(|| unsafe { transmute::<*mut libc::c_void, ClockLock>(address) })
-    })
+        address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"pthread_mutex_clocklock".as_ptr()) };
+        FOUND.store(address, Relaxed);
+    }
+    // SAFETY: a function of this name has this type, by POSIX.
+    (!address.is_null()).then(|| unsafe { transmute::<*mut libc::c_void, ClockLock>(address) })
 }

@@ -1,0 +1,82 @@
+"""Forks in a policy written in Python, while threads wait for their turn to use it. No child may wait for them."""
+
+import os
+import signal
+import sys
+import threading
+
+from flexcache_rs import FlexCache
+
+WAITING = 20
+FORKS = 50
+
+
+class Forking:
+    """First in, first out. It forks when it is told of a certain key."""
+
+    def __init__(self):
+        self.order = {}
+
+    def on_insert(self, key):
+        self.order[key] = None
+        if key == "key":
+            begun.set()
+            fork_often()
+
+    def on_access(self, key):
+        pass
+
+    def on_remove(self, key):
+        self.order.pop(key, None)
+
+    def victim(self):
+        return next(iter(self.order))
+
+
+cache = FlexCache(Forking(), max_items=1000)
+is_child = False
+
+
+def fork_often():
+    """Return in a child, after it was refused a turn, and in the parent when all children have ended."""
+    global is_child
+    for _ in range(FORKS):
+        pid = os.fork()
+        if pid == 0:
+            # The alarm kills a child that hangs, which the parent notices.
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(10)
+            is_child = True
+            try:
+                cache.get("key")
+            except RuntimeError as error:
+                assert "called back" in str(error)
+                return
+            os._exit(1)
+        _, status = os.waitpid(pid, 0)
+        assert status == 0, status
+
+
+def write(number):
+    begun.wait()
+    cache[number] = number
+
+
+begun = threading.Event()
+threads = [threading.Thread(target=write, args=(number,), daemon=True) for number in range(WAITING)]
+for thread in threads:
+    thread.start()
+cache["key"] = "value"
+if is_child:
+    # The turn is over, and other threads of the child get theirs.
+    others = [threading.Thread(target=cache.__setitem__, args=(f"other {number}", number)) for number in range(2)]
+    for thread in others:
+        thread.start()
+    for thread in others:
+        thread.join()
+    os._exit(not all(f"other {number}" in cache for number in range(2)))
+for thread in threads:
+    thread.join()
+assert len(cache) == WAITING + 1
+print("done")
+sys.exit()
