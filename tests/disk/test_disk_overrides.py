@@ -43,9 +43,8 @@ def test_a_cache_that_notes_its_calls(library: Any, tmp_path: Path) -> None:
             return super().incr(key, delta, *args, **kwargs)
 
         def __delitem__(self, key: Any, retry: bool = True) -> Any:
-            del retry
-            notes.append(("delete", key))
-            return super().__delitem__(key)
+            notes.append(("delete", key, retry))
+            return super().__delitem__(key, retry=retry)
 
     with Noting(str(tmp_path)) as cache:
         cache["a"] = 1
@@ -59,13 +58,15 @@ def test_a_cache_that_notes_its_calls(library: Any, tmp_path: Path) -> None:
         with pytest.raises(KeyError, match="absent"):
             cache.read("absent")
         assert (cache.delete("a"), cache.delete("a", retry=True), "a" in cache) == (True, False, False)
+        del cache["b"]
         double = cache.memoize("double")(lambda number: 2 * number)
         assert (double(2), double(2)) == (4, 4)
         call = double.__cache_key__(2)
     assert notes == [
         *(("set", "a"), ("get", "a"), ("get", "absent")),
         *(("incr", "a", -3), ("incr", "a", -1), ("incr", "b", -1)),
-        *(("set", "file"), ("get", "file"), ("get", "absent"), ("delete", "a"), ("delete", "a")),
+        *(("set", "file"), ("get", "file"), ("get", "absent")),
+        *(("delete", "a", False), ("delete", "a", True), ("delete", "b", True)),
         *(("get", call), ("set", call), ("get", call)),
     ]
 

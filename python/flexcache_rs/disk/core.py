@@ -388,6 +388,12 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
             self.reset("statistics", wanted)
         return counted
 
+    # With the argument that overrides in programs for python-diskcache pass on.
+    def __delitem__(self, key: Any, retry: bool = True) -> bool:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+        if not DiskCache.delete(self, key, retry):
+            raise KeyError(key)
+        return True
+
     def reset_stats(self) -> None:
         """Reset the hit and miss counters.
 

@@ -40,12 +40,11 @@ def _decr(self: Any, key: Any, delta: float = 1, default: float | None = 0, retr
     return self.incr(key, -delta, default, retry)
 
 
-def _delete(self: Any, key: Any, retry: bool = False) -> bool:  # noqa: ARG001
+def _delete(self: Any, key: Any, retry: bool = False) -> Any:
     try:
-        self.__delitem__(key)
+        return self.__delitem__(key, retry=retry)
     except KeyError:
         return False
-    return True
 
 
 def _contains(self: Any, key: object) -> bool:
