@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 import flexcache_rs
 from flexcache_rs import FlexCache, cachetools, disk, lru_cache, memoize
+from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk import recipes
 
 if TYPE_CHECKING:
@@ -244,3 +246,16 @@ def test_shared(tmp_path: Path) -> None:
         for wrong, error in (("x", TypeError), (0, ValueError), (float("nan"), ValueError)):
             with pytest.raises(error, match=r"^ttl must"):
                 cache.lock("a", ttl=wrong)  # type: ignore[arg-type]
+
+
+def test_a_function_that_suggests_looks_like_the_one_that_it_calls() -> None:
+    def meant(value: list[int], ttl: float = 1.0) -> int:
+        """Return a number."""
+        return len(value)
+
+    meant.attribute = 1  # type: ignore[attr-defined]
+    suggests: Any = suggesting(meant)
+    dressed: Any = functools.update_wrapper(lambda *_: None, meant)
+    for name in (*functools.WRAPPER_ASSIGNMENTS, "attribute", "__wrapped__"):
+        assert getattr(suggests, name) == getattr(dressed, name)
+    assert set(vars(suggests)) == {*vars(dressed), "__suggests__"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from operator import index
+from _operator import index
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

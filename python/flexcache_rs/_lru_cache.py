@@ -3,14 +3,8 @@
 Types are in the stub: `typing` takes longer to import than all of this package.
 """
 
-import functools
-
 from flexcache_rs import _core
 from flexcache_rs._absent import hide
-
-# The type that functools returns, so that results compare and unpickle alike.
-_CacheInfo = functools._CacheInfo
-
 
 # Read through the class, because wrapped functions may have attributes of the same names.
 _cache_of = _core.Memoized.cache.__get__
@@ -28,10 +22,12 @@ class _LruCacheWrapper(_core.Memoized):
     __slots__ = ("__maxsize",)
 
     def __new__(cls, function, maxsize, typed):
+        from functools import update_wrapper  # Not imported before it is used.
+
         kept = None if maxsize == 0 else _core._cache_of_results(maxsize)
         wrapper = _core.Memoized.__new__(cls, function, kept, typed=bool(typed))
         wrapper.__maxsize = maxsize
-        functools.update_wrapper(wrapper, function)
+        update_wrapper(wrapper, function)
         # Attributes of the function must not hide the wrapper's methods.
         for name in ("cache_info", "cache_clear"):
             wrapper.__dict__.pop(name, None)
@@ -42,10 +38,15 @@ class _LruCacheWrapper(_core.Memoized):
     @property
     def __class__(self):
         # Programs recognize wrappers by isinstance(), such as pytest fixtures that clear all caches of a process.
-        return functools._lru_cache_wrapper
+        from functools import _lru_cache_wrapper
+
+        return _lru_cache_wrapper
 
     def cache_info(self):
         """Report cache statistics."""
+        # The type that functools returns, so that results compare and unpickle alike.
+        from functools import _CacheInfo
+
         kept = _cache_of(self)
         if kept is None:
             return _CacheInfo(0, _uncached_of(self), self.__maxsize, 0)

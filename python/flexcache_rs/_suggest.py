@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from types import FunctionType
+import sys
 
 from flexcache_rs import _core
 from flexcache_rs._call_shapes import SHAPES
@@ -11,6 +10,7 @@ from flexcache_rs._call_shapes import SHAPES
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FunctionType
     from typing import Any, NoReturn, TypeAlias, TypeVar
 
     _T = TypeVar("_T")
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     keyword-only ones are required; whether there are more positional ones, and whether the function is awaited."""
 
 _VAR_POSITIONAL, _VAR_KEYWORD, _COROUTINE = 0x04, 0x08, 0x80
+_FUNCTION: Any = type(lambda: None)
 _MISSING: Any = object()
 _UNKNOWN = "<unknown>"
 """The local variable that holds unknown keyword arguments. No parameter can have this name."""
@@ -69,7 +70,7 @@ def _attribute(value: Any, name: str) -> Any:
     if issubclass(kind, classmethod | staticmethod):
         changed = _attribute(value.__func__, name)
         return value if changed is value.__func__ else kind(changed)  # pyright: ignore[reportUnknownVariableType]
-    return _suggesting(value, name) if kind is FunctionType else value
+    return _suggesting(value, name) if kind is _FUNCTION else value
 
 
 def _suggesting(function: FunctionType, name: str) -> FunctionType:
@@ -117,9 +118,25 @@ def _suggesting(function: FunctionType, name: str) -> FunctionType:
     call.__defaults__ = (*([_MISSING] * required), *(function.__defaults__ or ())) or None
     defaults = {one: _MISSING for one, is_needed in zip(all_names[count:], needed, strict=True) if is_needed}
     call.__kwdefaults__ = {**defaults, **(function.__kwdefaults__ or {})} or None
-    functools.update_wrapper(call, function)
+    _dress(call, function)
     call.__suggests__ = True
     return call  # type: ignore[no-any-return]
+
+
+_COPIED = (
+    *("__module__", "__name__", "__qualname__", "__doc__"),
+    *(("__type_params__",) if sys.version_info >= (3, 12) else ()),
+    "__annotate__" if sys.version_info >= (3, 14) else "__annotations__",
+)
+"""The attributes that make a function look like another one: functools.WRAPPER_ASSIGNMENTS."""
+
+
+def _dress(call: Any, function: Any) -> None:
+    """Do the same as functools.update_wrapper(), without the import, which takes half as long as the package's."""
+    for name in _COPIED:
+        setattr(call, name, getattr(function, name))
+    call.__dict__.update(function.__dict__)
+    call.__wrapped__ = function
 
 
 def _template(shape: Shape) -> Callable[..., Any]:

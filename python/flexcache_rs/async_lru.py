@@ -13,8 +13,8 @@ import random
 import warnings
 
 from flexcache_rs import _core
-from flexcache_rs._memoize import _mark_as_coroutine_function
 from flexcache_rs._suggest import suggesting
+from flexcache_rs._wrap import mark_as_coroutine_function
 
 __all__ = ("AlruCacheLoopResetWarning", "alru_cache")
 
@@ -80,7 +80,7 @@ class _LRUCacheWrapper(_Calls):
         self.__hits = self.__misses = 0
         self.__closed = self.__warned = False
         self.__loop = None
-        _mark_as_coroutine_function(self)
+        mark_as_coroutine_function(self)
 
     @property
     def __tasks(self):

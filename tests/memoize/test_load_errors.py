@@ -201,9 +201,10 @@ import sys
 from flexcache_rs import FlexCache, memoize
 def stop():
     raise KeyboardInterrupt
-imported = set(sys.modules)
 cache = FlexCache()
-for call in (lambda: cache.get_or_set("key", stop), memoize(lambda: stop()), memoize(condition=bool)(lambda: stop())):
+calls = lambda: cache.get_or_set("key", stop), memoize(lambda: stop()), memoize(condition=bool)(lambda: stop())
+imported = set(sys.modules)
+for call in calls:
     try:
         call()
     except KeyboardInterrupt:
