@@ -381,7 +381,7 @@ mod tests {
             };
             let stamps = std::thread::scope(|scope| {
                 let threads: Vec<_> = (0..4).map(|_| scope.spawn(stamp)).collect();
-                threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+                threads.into_iter().map(|thread| thread.join().expect("no panic")).collect::<Vec<_>>()
             });
             assert!(stamps.iter().all(|&stamp| stamp == tracker.stamp(&key)), "{stamps:?}");
             tracker.invalidate(&key);
