@@ -75,8 +75,8 @@ def test_every_write_is_weighed(write: Any, store: bool) -> None:
         seen.append((key, value))
         return len(value)
 
-    behind: Any = FlexCache() if store else None
-    cache: FlexCache[str, str] = FlexCache(max_bytes=10, weigher=weigh, store=behind, coherence=None)
+    behind: Any = {"store": FlexCache(), "coherence": None} if store else {}
+    cache: FlexCache[str, str] = FlexCache(max_bytes=10, weigher=weigh, **behind)
     write(cache, "k", "abcd")
     assert set(seen) == {("k", "abcd")}
     assert cache.bytes == 4

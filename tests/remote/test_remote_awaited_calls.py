@@ -338,7 +338,8 @@ def test_writes_in_flight_end_with_their_loop(make: Make, server: Server, write:
         await connected(cache)
         server.pause()
         writing = asyncio.ensure_future(write(cache))
-        await asyncio.sleep(0)
+        while cache._store.tracker.stamp(place):
+            await asyncio.sleep(0)
         writing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await writing
