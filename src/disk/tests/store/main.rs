@@ -162,15 +162,16 @@ fn who_waits_too_long_is_told_so() {
     let directory = tempfile::tempdir().expect("a directory");
     let (store, rules) = open(directory.path());
     store.begin(PATIENCE).expect("begin");
-    std::thread::scope(|scope| {
-        let other = scope.spawn(|| store.set(text("a"), number(1), label(None), &rules, Duration::ZERO));
-        assert!(matches!(other.join().expect("no panic"), Err(Error::Busy)));
-    });
     let second = DiskStore::new(directory.path());
-    assert!(matches!(
-        second.set(text("a"), number(1), label(None), &rules, Duration::ZERO),
-        Err(Error::Busy)
-    ));
+    std::thread::scope(|scope| {
+        for busy in [&store, &second] {
+            let other = scope.spawn(|| busy.set(text("a"), number(1), label(None), &rules, Duration::ZERO));
+            assert!(matches!(other.join().expect("no panic"), Err(Error::Busy)));
+        }
+    });
+    // This thread would wait for itself.
+    let own = second.set(text("a"), number(1), label(None), &rules, PATIENCE);
+    assert!(matches!(own, Err(Error::HeldByThisThread)), "{own:?}");
     store.commit(PATIENCE).expect("commit");
     second.set(text("a"), number(1), label(None), &rules, Duration::ZERO).expect("nobody else writes");
 }
