@@ -372,8 +372,12 @@ def test_reads_at_once_count_and_reach_the_policy(make_cache: MakeCache, policy_
     read = [number for number in range(150) if number in cache]
     before = cache.stats().hits
 
+    # A shard lets threads read at once when they have taken turns often enough. Each round has a turn of each thread.
+    together = threading.Barrier(4)
+
     def work(_thread: int) -> None:
         for _ in range(40):
+            together.wait()
             assert [cache.get(number) for number in read] == read
             assert cache.get("absent") is None
 
