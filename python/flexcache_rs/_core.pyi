@@ -2005,7 +2005,9 @@ class MemorySession:
     def get(self, key: str, default: Any = None) -> Any:
         """The value of a key, or `default`."""
     def set_text(self, key: str, value: Any, micros: int | None) -> bool:
-        """Stores a str for so many microseconds, or for ever. Returns false if the value needs the long way."""
+        """Stores a str, which expires after `micros` microseconds, or never if that is None. Returns False for a value that this
+        call does not store.
+        """
     def gate(self, name: str, interval: int, burst: int, cost: int) -> tuple[bool, int, float]:
         """Lets calls through a gate: whether it did, how many more may go on, and the seconds until these may."""
     def execute(self, call: SessionCall) -> Any:

@@ -27,9 +27,9 @@
 //!
 //! # Memory
 //!
-//! A hit looks at the word of its key's stripe. There are so many stripes that the words of the keys in use would each
-//! be in a line of the processor's memory of its own, and in a page of its own. So a stripe gets its word when it is
-//! first used, and the words of keys that were first read one after another are beside each other.
+//! A hit reads the word of its key's stripe. In a table by stripe, almost every key in use would need a cache line and a
+//! page of its own. So a stripe gets its word when it is first used. The words of keys that are first read one after
+//! another are then beside each other.
 //!
 //! # Staleness
 //!

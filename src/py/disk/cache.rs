@@ -148,7 +148,7 @@ impl DiskCache {
         call: impl Fn(&DiskStore, Duration) -> Result<R, Error> + Send + Sync,
     ) -> PyResult<R> {
         loop {
-            // Anew each time, as a signal's handler may have forked.
+            // A signal handler may have forked, so look again each time.
             let store = self.store(py)?;
             let Some(store) = store.get() else {
                 return Err(PyRuntimeError::new_err("the cache is not open"));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flexcache_core::tracker;
+use flexcache_core::tracker::{self, Tracker};
 use flexcache_disk::{CommitObserver, Moments, STRIPES, WrittenStripes};
 use pyo3::Python;
 
@@ -22,32 +22,27 @@ impl DirectoryTracker {
     }
 
     fn end(&self, written: &WrittenStripes) {
-        if is_off("epoch_after_commit") || is_unstamped_batch(written) {
-            return;
+        if !is_off("epoch_after_commit") {
+            self.each(written, Tracker::end_write, Tracker::end_write_of_all);
         }
-        let tracker = &self.0;
+    }
+
+    /// Calls `of_stripe` for each stripe that is written, or `of_all` if every key may be.
+    fn each(&self, written: &WrittenStripes, of_stripe: fn(&Tracker, usize), of_all: fn(&Tracker)) {
         match written {
             WrittenStripes::None => {}
-            WrittenStripes::One(stripe) => tracker.end_write(*stripe),
-            WrittenStripes::Several(stripes) => stripes.iter().for_each(|stripe| tracker.end_write(stripe)),
-            WrittenStripes::All => tracker.end_write_of_all(),
+            WrittenStripes::One(stripe) => of_stripe(&self.0, *stripe),
+            _ if is_unstamped_batch(written) => {}
+            WrittenStripes::Several(stripes) => stripes.iter().for_each(|stripe| of_stripe(&self.0, stripe)),
+            WrittenStripes::All => of_all(&self.0),
         }
     }
 }
 
 impl CommitObserver for DirectoryTracker {
     fn committing(&self, written: &WrittenStripes) {
-        if is_unstamped_batch(written) {
-            return;
-        }
         // From here on others may see the new state, so copies of the old one must not be served.
-        let tracker = &self.0;
-        match written {
-            WrittenStripes::None => {}
-            WrittenStripes::One(stripe) => tracker.begin_write(*stripe),
-            WrittenStripes::Several(stripes) => stripes.iter().for_each(|stripe| tracker.begin_write(stripe)),
-            WrittenStripes::All => tracker.begin_write_of_all(),
-        }
+        self.each(written, Tracker::begin_write, Tracker::begin_write_of_all);
     }
 
     fn committed(&self, written: &WrittenStripes) -> Moments {

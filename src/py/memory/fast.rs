@@ -20,7 +20,7 @@ use super::state::{self, FlexCache};
 use super::terms::{IfPresent, Terms};
 use super::{load_in_thread, mapping};
 use crate::py::object::entered::entered;
-use crate::py::object::fast_call::{Parameters, given, method, object};
+use crate::py::object::fast_call::{FastCall, Parameters, given, method, methods, object, or_default};
 use crate::py::object::fast_slots::FastSlots;
 use crate::py::object::running_python::attached;
 
@@ -244,11 +244,7 @@ pub(super) unsafe extern "C" fn get(
     unsafe {
         entered(ptr::null_mut(), |py| {
             let [key, default] = GET.bind(py, args, count, keywords)?;
-            match read::<{ site::GET }>(py, this, key)? {
-                Some(value) => Ok(value.into_ptr()),
-                None if default.is_null() => Ok(py.None().into_ptr()),
-                None => Ok(object(py, default).to_owned().into_ptr()),
-            }
+            Ok(or_default(py, read::<{ site::GET }>(py, this, key)?, default))
         })
     }
 }
@@ -264,10 +260,8 @@ pub(super) unsafe extern "C" fn get_from_memory(
         entered(ptr::null_mut(), |py| {
             let [key, default] = GET_FROM_MEMORY.bind(py, args, count, keywords)?;
             let (cache, key) = (cache_of(py, this).get(), object(py, key));
-            match cache.read_if_plain::<{ site::FROM_MEMORY }>(key, cache.hash(key)?) {
-                Ok(Some(value)) => Ok(value.into_ptr()),
-                _ => Ok(object(py, default).to_owned().into_ptr()),
-            }
+            let found = cache.read_if_plain::<{ site::FROM_MEMORY }>(key, cache.hash(key)?);
+            Ok(or_default(py, found.ok().flatten(), default))
         })
     }
 }
@@ -449,18 +443,14 @@ pub(crate) fn hurry_instances_of(class: &Bound<'_, PyType>) {
 /// Puts the fast calls on the class. Called once, before a subclass can be made.
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     let class = state::type_of(py);
-    let fast = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
-    let calls: [(_, ffi::PyCFunctionFastWithKeywords, _); 5] = [
+    let calls: [FastCall; 5] = [
         (c"get", get, GET_DOC),
         (c"_get_from_memory", get_from_memory, GET_FROM_MEMORY_DOC),
         (c"put", put, PUT_DOC),
         (c"set", set, SET_DOC),
         (c"get_or_set", get_or_set, GET_OR_SET_DOC),
     ];
-    for (name, call, doc) in calls {
-        let call = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: call };
-        method(&class, name, call, fast, doc)?;
-    }
+    methods(&class, &calls)?;
     // Without `__del__` on this class, subclasses would lose the finalizer.
     let call = ffi::PyMethodDefPointer { PyCFunction: del };
     method(&class, c"__del__", call, ffi::METH_NOARGS, c"Close what is left in the cache.")?;

@@ -14,7 +14,7 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use super::fast;
 use super::state::FlexCache;
 use crate::py::object::entered::entered;
-use crate::py::object::fast_call::{Parameters, given, method, object};
+use crate::py::object::fast_call::{Parameters, given, methods, object};
 use crate::py::object::running_python::attached;
 
 /// The base class of `flexcache_rs.remote.RemoteCache` and `flexcache_rs.diskcache_rs.FastCache`.
@@ -180,9 +180,7 @@ unsafe extern "C" fn get_with(
 }
 
 fn give_get_from_memory(class: &Bound<'_, PyType>) -> PyResult<()> {
-    let call = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: get_from_memory };
-    let flags = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
-    method(class, c"_get_from_memory", call, flags, fast::GET_FROM_MEMORY_DOC)
+    methods(class, &[(c"_get_from_memory", get_from_memory, fast::GET_FROM_MEMORY_DOC)])
 }
 
 fn give_get(class: &Bound<'_, PyType>) -> PyResult<()> {
@@ -192,8 +190,7 @@ fn give_get(class: &Bound<'_, PyType>) -> PyResult<()> {
         } else {
             (get, GET_DOC)
         };
-    let call = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: call };
-    method(class, c"get", call, ffi::METH_FASTCALL | ffi::METH_KEYWORDS, doc)
+    methods(class, &[(c"get", call, doc)])
 }
 
 /// Puts the fast calls on the class.

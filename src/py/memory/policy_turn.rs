@@ -57,7 +57,7 @@ impl Default for Gate {
 }
 
 impl Present {
-    /// In a forked child, begins anew. Only the turn of the thread that forked goes on.
+    /// In a forked child, drops the state of the parent. If the thread that forked has the turn, it keeps it.
     fn renew(&mut self) {
         let process = background::generation();
         if self.process == process {

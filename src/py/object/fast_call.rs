@@ -129,6 +129,37 @@ pub(crate) unsafe fn given<'a, 'py>(
     unsafe { Borrowed::from_ptr_or_opt(py, argument) }
 }
 
+/// The value that was found, or else `default`, or None if that was not given.
+///
+/// # Safety
+///
+/// `default` must be null or an object that outlives the call.
+#[inline(always)]
+pub(crate) unsafe fn or_default(
+    py: Python<'_>,
+    found: Option<Py<PyAny>>,
+    default: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    match found {
+        Some(value) => value.into_ptr(),
+        None if default.is_null() => py.None().into_ptr(),
+        // SAFETY: the caller's promise.
+        None => unsafe { object(py, default) }.to_owned().into_ptr(),
+    }
+}
+
+/// A name, the function that the interpreter calls with positional arguments and keywords, and the docstring.
+pub(crate) type FastCall = (&'static CStr, ffi::PyCFunctionFastWithKeywords, &'static CStr);
+
+/// Puts calls on a class.
+pub(crate) fn methods(class: &Bound<'_, PyType>, calls: &[FastCall]) -> PyResult<()> {
+    for &(name, call, doc) in calls {
+        let call = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: call };
+        method(class, name, call, ffi::METH_FASTCALL | ffi::METH_KEYWORDS, doc)?;
+    }
+    Ok(())
+}
+
 pub(crate) fn method(
     class: &Bound<'_, PyType>,
     name: &'static CStr,

@@ -166,7 +166,7 @@ impl Closing {
             return Ok(());
         }
         loop {
-            // Anew each time, as a signal's handler may have forked.
+            // A signal handler may have forked, so look again each time.
             let handed_over = self.handed_over.get(py);
             let done = py.detach(|| {
                 let left = handed_over.left.lock();

@@ -120,7 +120,7 @@ impl DiskSession {
         let mut patience = SLICE.min(self.timeout);
         let mut has_made_room = false;
         loop {
-            // Anew each time, as a signal's handler may have forked.
+            // A signal handler may have forked, so look again each time.
             let store = self.store(py);
             match py.detach(|| call(&store, patience)) {
                 Ok(result) => return Ok(result),

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 
 use super::memory::MemorySession;
 use crate::py::object::entered::entered;
-use crate::py::object::fast_call::{Parameters, given, method, object};
+use crate::py::object::fast_call::{Parameters, given, methods, object, or_default};
 
 const GET: Parameters<2> = Parameters { method: "get", required: 1, names: ["key", "default"] };
 const SET_TEXT: Parameters<3> =
@@ -22,7 +22,8 @@ The value of a key, or `default`.";
 const SET_TEXT_DOC: &CStr = c"set_text($self, key, value, micros)
 --
 
-Stores a str for so many microseconds, or for ever. Returns false if the value needs the long way.";
+Stores a str, which expires after `micros` microseconds, or never if that is None. Returns False for a value that this
+call does not store.";
 
 /// The session that a method was called on.
 ///
@@ -44,11 +45,7 @@ unsafe extern "C" fn get(
     unsafe {
         entered(ptr::null_mut(), |py| {
             let [key, default] = GET.bind(py, args, count, keywords)?;
-            match session_of(py, this).get().value(object(py, key))? {
-                Some(value) => Ok(value.into_ptr()),
-                None if default.is_null() => Ok(py.None().into_ptr()),
-                None => Ok(object(py, default).to_owned().into_ptr()),
-            }
+            Ok(or_default(py, session_of(py, this).get().value(object(py, key))?, default))
         })
     }
 }
@@ -75,12 +72,5 @@ unsafe extern "C" fn set_text(
 /// Puts the calls on the class.
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     let class = py.get_type::<MemorySession>();
-    let fast = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
-    let calls: [(_, ffi::PyCFunctionFastWithKeywords, _); 2] =
-        [(c"get", get, GET_DOC), (c"set_text", set_text, SET_TEXT_DOC)];
-    for (name, call, doc) in calls {
-        let call = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: call };
-        method(&class, name, call, fast, doc)?;
-    }
-    Ok(())
+    methods(&class, &[(c"get", get, GET_DOC), (c"set_text", set_text, SET_TEXT_DOC)])
 }

@@ -15,7 +15,7 @@ use super::segment::{SharedSegment, run};
 use super::{key, value};
 use crate::py::object::duration::Ttl;
 use crate::py::object::entered::entered;
-use crate::py::object::fast_call::{Parameters, given, method, object};
+use crate::py::object::fast_call::{FastCall, Parameters, given, methods, object, or_default};
 use crate::py::object::fast_slots::FastSlots;
 use crate::py::object::running_python::attached;
 
@@ -164,11 +164,8 @@ unsafe fn get_or_default<const LOOKS_AGAIN: bool>(
             let opened = segment_of(py, this).opened()?;
             let key = object(py, key);
             let encoded = key::encode(&key)?;
-            match read::<LOOKS_AGAIN>(py, opened, encoded.as_key())? {
-                Some(value) => Ok(value.into_ptr()),
-                None if default.is_null() => Ok(py.None().into_ptr()),
-                None => Ok(object(py, default).to_owned().into_ptr()),
-            }
+            let found = read::<LOOKS_AGAIN>(py, opened, encoded.as_key())?;
+            Ok(or_default(py, found.map(Bound::unbind), default))
         })
     }
 }
@@ -311,17 +308,14 @@ impl SharedSegment {
 /// Puts the fast calls on the class.
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     let class = py.get_type::<SharedSegment>();
-    let calls: [(_, ffi::PyCFunctionFastWithKeywords, _); 5] = [
+    let calls: [FastCall; 5] = [
         (c"get", get, GET_DOC),
         (c"_find", find, c"The same as `get` for a caller that looks again: a miss is not counted, and nothing is waited for."),
         (c"put", put, PUT_DOC),
         (c"set", set, SET_DOC),
         (c"incr", incr, INCR_DOC),
     ];
-    for (name, call, doc) in calls {
-        let call = ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: call };
-        method(&class, name, call, ffi::METH_FASTCALL | ffi::METH_KEYWORDS, doc)?;
-    }
+    methods(&class, &calls)?;
     // SAFETY: PyO3 made the type, on the heap, with all the methods; it is not in use yet.
     unsafe { SLOTS.install(&class) };
     Ok(())
