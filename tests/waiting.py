@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import threading
 import time
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,7 +33,16 @@ def until(condition: Callable[[], object]) -> None:
         if condition():
             return
         waiter.wait(0.001)
-    pytest.fail("what was waited for did not happen")
+    pytest.fail("what was waited for did not happen" + _stacks())
+
+
+def _stacks() -> str:
+    """Return what each thread does, because one of them may be what does not go on."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    return "".join(
+        f"\n\n{names.get(thread, thread)}:\n{''.join(traceback.format_stack(frame))}"
+        for thread, frame in sys._current_frames().items()
+    )
 
 
 def stop(process: int) -> None:
