@@ -514,6 +514,14 @@ def test_memoize_without_arguments(cache: SharedCache) -> None:
         cache.memoize("name")  # type: ignore[call-overload]
 
 
+def test_a_soft_ttl_that_is_not_shorter_than_the_ttl_is_refused(cache: SharedCache) -> None:
+    with pytest.raises(ValueError, match="^soft_ttl=30 has no effect with ttl=30: "):
+        cache.memoize(name="soft", ttl=30, soft_ttl=30)
+    with SharedCache(cache.path, default_ttl=30) as other:
+        with pytest.raises(ValueError, match="^soft_ttl=30 has no effect with default_ttl=30"):
+            other.memoize(name="soft", soft_ttl=30)
+
+
 def test_locks(cache: SharedCache) -> None:
     """One holder at a time has the lock, also in other processes. The lock of a dead holder is free."""
     lock = cache.lock("job")
