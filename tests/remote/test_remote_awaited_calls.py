@@ -30,6 +30,16 @@ Make = "Callable[..., Any]"
 LANES = ("client", "direct")
 
 
+def test_a_read_suggests_the_argument_that_was_meant(make: Make) -> None:
+    """A native call, so that the check costs nothing where all arguments are known."""
+    cache = make()
+    with pytest.raises(
+        TypeError, match=r"^get\(\) got an unexpected keyword argument 'defualt'; did you mean default="
+    ):
+        cache.get("key", defualt=1)
+    cache.get("key", default=1)
+
+
 def test_awaited_writes_need_no_thread(make: Make, no_thread: Callable[[], None]) -> None:
     cache, other = make(), make()
     # The nonce of a new tag is announced, too.
