@@ -72,7 +72,8 @@ CACHES: dict[str, Callable[[Any], Callable[..., Any]]] = {
 @pytest.mark.parametrize("ttl", [30, 30.0, timedelta(seconds=30)], ids=str)
 def test_a_soft_ttl_that_is_not_shorter_than_the_ttl_is_refused(cache: str, soft_ttl: Any, ttl: Any) -> None:
     """Equal times too: a result that has expired is computed, not refreshed."""
-    for default_ttl, options, name in ((None, {"ttl": ttl}, "ttl"), (90, {"ttl": ttl}, "ttl"), (ttl, {}, "default_ttl")):
+    given: list[tuple[Any, dict[str, Any], str]] = [(None, {"ttl": ttl}, "ttl"), (90, {"ttl": ttl}, "ttl")]
+    for default_ttl, options, name in [*given, (ttl, {}, "default_ttl")]:
         with pytest.raises(ValueError, match=rf"^soft_ttl=.* has no effect with {name}="):
             CACHES[cache](default_ttl)(soft_ttl=soft_ttl, **options)
 

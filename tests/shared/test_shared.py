@@ -515,11 +515,11 @@ def test_memoize_without_arguments(cache: SharedCache) -> None:
 
 
 def test_a_soft_ttl_that_is_not_shorter_than_the_ttl_is_refused(cache: SharedCache) -> None:
-    with pytest.raises(ValueError, match="^soft_ttl=30 has no effect with ttl=30: "):
+    with pytest.raises(ValueError, match=r"^soft_ttl=30 has no effect with ttl=30: "):
         cache.memoize(name="soft", ttl=30, soft_ttl=30)
-    with SharedCache(cache.path, default_ttl=30) as other:
-        with pytest.raises(ValueError, match="^soft_ttl=30 has no effect with default_ttl=30"):
-            other.memoize(name="soft", soft_ttl=30)
+    other = SharedCache(cache.path, default_ttl=30)
+    with other, pytest.raises(ValueError, match="soft_ttl=30 has no effect with default_ttl=30"):
+        other.memoize(name="soft", soft_ttl=30)
 
 
 def test_locks(cache: SharedCache) -> None:

@@ -15,7 +15,7 @@ from flexcache_rs._suggest import suggesting
 from flexcache_rs.remote.aio import Awaited
 from flexcache_rs.remote.breaker import Breaker
 from flexcache_rs.remote.clients import client_of, listener_of
-from flexcache_rs.remote.errors import RemoteConnectionError, RemoteTimeoutError
+from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
 from flexcache_rs.remote.keys import Keys
 from flexcache_rs.remote.last import LastValues
 from flexcache_rs.remote.listener import Terms, Unsupported
@@ -187,7 +187,7 @@ class RemoteCache(Awaited):
             self._listener.wait(max(2 * self._timeout, 1.0))
             error = self._listener.error
             if isinstance(error, Unsupported):
-                raise error
+                raise RemoteError(*error.args)
         except (RemoteTimeoutError, RemoteConnectionError):
             if on_error == "raise":
                 self.close()

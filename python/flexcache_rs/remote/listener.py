@@ -53,8 +53,8 @@ class _Asked:
 _LISTENERS: weakref.WeakSet[Listener] = weakref.WeakSet()
 
 
-class Unsupported(RemoteError):  # noqa: N818  # A RemoteError.
-    """The server cannot announce writes."""
+class Unsupported(Exception):  # noqa: N818
+    """The server cannot announce writes. The user gets a `RemoteError`."""
 
 
 class Terms(NamedTuple):
