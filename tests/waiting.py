@@ -37,10 +37,10 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def _stacks() -> str:
-    """Return what each thread does, because one of them may be what does not go on."""
+    """Return the innermost calls of each thread, because one of them may be the one that does not go on."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     return "".join(
-        f"\n\n{names.get(thread, thread)}:\n{''.join(traceback.format_stack(frame))}"
+        f"\n\n{names.get(thread, thread)}:\n{''.join(traceback.format_stack(frame, limit=-8))}"
         for thread, frame in sys._current_frames().items()
     )
 
