@@ -123,11 +123,7 @@ impl FlexCache {
     /// >>> cache.unlisten(print), cache.unlisten(print)
     /// (True, False)
     #[pyo3(signature = (listener, **unknown), text_signature = "($self, listener)")]
-    fn unlisten(
-        &self,
-        listener: &Bound<'_, PyAny>,
-        unknown: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<bool> {
+    fn unlisten(&self, listener: &Bound<'_, PyAny>, unknown: Option<&Bound<'_, PyDict>>) -> PyResult<bool> {
         did_you_mean::refuse("unlisten", unknown, &["listener"])?;
         let removed = self.notifier.observers.remove(listener)?;
         if removed {

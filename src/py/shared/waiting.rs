@@ -1,6 +1,7 @@
 //! Waiting for another process: detached from the interpreter, and ended by Ctrl-C.
 
 use std::cell::RefCell;
+use std::path::Path;
 
 use flexcache_shared::Error;
 use pyo3::prelude::*;
@@ -60,4 +61,13 @@ pub(super) fn wait_in<R: Send>(
         (Err(Error::Interrupted), Wait::Ended(raised)) => Err(raised),
         (result, _) => Ok(result),
     }
+}
+
+/// The same as [`wait_for`] for a call of the cache in this file, which errors name.
+pub(super) fn wait_at<R: Send>(
+    py: Python<'_>,
+    path: &Path,
+    call: impl FnOnce() -> flexcache_shared::Result<R> + Send,
+) -> PyResult<R> {
+    wait_in(py, call)?.map_err(|error| errors::raised_in(py, error, path))
 }
