@@ -15,13 +15,17 @@ import inspect
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from own_server import LEFT_OUT, Server
 from scale import may_skip
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -65,6 +69,32 @@ def imported(program: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names.add(node.module.partition(".")[0])
     return names
+
+
+@pytest.fixture(autouse=True)
+def temporary_files_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Examples make temporary directories and leave them, as programs do."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+
+IN_SHARED_MEMORY = re.compile(r"SharedCache\(|shared\.DjangoCache")
+
+
+def pieces() -> Iterator[tuple[str, str]]:
+    """Yield what runs together: each program, and the fragments and the session of a page."""
+    for page, blocks in BLOCKS.items():
+        yield from ((page, program) for program, output in blocks if output)
+        yield page, "".join(FRAGMENTS.get(page, []))
+    for page in PAGES:
+        examples = doctest.DocTestParser().get_examples(page.read_text("utf-8"))
+        yield name_of(page), "".join(example.source for example in examples)
+
+
+@pytest.mark.parametrize(("page", "piece"), [one for one in pieces() if IN_SHARED_MEMORY.search(one[1])])
+def test_what_makes_a_cache_in_shared_memory_removes_it(page: str, piece: str) -> None:
+    """It would stay until the machine is started again."""
+    assert "unlink()" in piece, page
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if ">>> " in page.read_text("utf-8")], ids=name_of)
