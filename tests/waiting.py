@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 MANY = 60.0
 """Seconds after which a test stops waiting."""
 
+BRIEF = 1.0
+"""Seconds after which a call gives up if the server does not respond. Even on a busy machine, a server is faster."""
+
 
 TURNS = 15
 """The number of turns that an event loop must make while a call waits."""

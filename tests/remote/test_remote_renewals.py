@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from own_server import Server
-from waiting import until
+from waiting import BRIEF, until
 
 from flexcache_rs.remote import RemoteCache, RemoteError
 from flexcache_rs.remote.leases import Lease
@@ -185,7 +185,7 @@ def test_a_lease_that_could_not_be_given_back_is_given_back_later(
     make: Make, server: Server, raw: Any, event: str, fails: bool
 ) -> None:
     """No other caller computes the key before that."""
-    cache, other = make(lease=600.0, timeout=0.1), make()
+    cache, other = make(lease=600.0, timeout=BRIEF), make()
 
     def compute() -> str:
         if event == "stopped":
