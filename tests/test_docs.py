@@ -15,7 +15,6 @@ import inspect
 import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -71,13 +70,6 @@ def imported(program: str) -> set[str]:
     return names
 
 
-@pytest.fixture(autouse=True)
-def temporary_files_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Examples make temporary directories and leave them, as programs do."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-
-
 IN_SHARED_MEMORY = re.compile(r"SharedCache\(|shared\.DjangoCache")
 
 
@@ -97,11 +89,13 @@ def test_what_makes_a_cache_in_shared_memory_removes_it(page: str, piece: str) -
     assert "unlink()" in piece, page
 
 
+@pytest.mark.usefixtures("temporary_files")
 @pytest.mark.parametrize("page", [page for page in PAGES if ">>> " in page.read_text("utf-8")], ids=name_of)
 def test_sessions(page: Path) -> None:
     assert doctest.testfile(str(page), module_relative=False).failed == 0
 
 
+@pytest.mark.usefixtures("temporary_files")
 @pytest.mark.parametrize(("program", "output"), PROGRAMS)
 def test_programs(program: str, output: str, tmp_path: Path) -> None:
     """Run a program in a separate file, which spawned workers can import."""
@@ -146,6 +140,7 @@ STAND_INS: dict[str, dict[str, Any]] = {
 """Names that the fragments of a page use but do not define."""
 
 
+@pytest.mark.usefixtures("temporary_files")
 @pytest.mark.parametrize("page", FRAGMENTS)
 def test_fragments(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
