@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from session_places import SERVERS, redis_server
-from waiting import until
+from waiting import BRIEF, until
 
 from flexcache_rs.sessions import ClosedError, OutcomeUnknown, SessionError, TimedOut, Unavailable, connect
 from flexcache_rs.sessions import sync as now
@@ -36,7 +36,7 @@ def test_a_server_that_is_not_there(tmp_path: Path) -> None:
 
 def test_a_server_that_does_not_answer(redis_url: str) -> None:
     server = redis_server()
-    with now.connect(redis_url, timeout=0.2) as session, now.connect(redis_url, timeout=0.2) as other:
+    with now.connect(redis_url, timeout=BRIEF) as session, now.connect(redis_url, timeout=BRIEF) as other:
         for one in session, other:
             one.set("a", 1)
             # The first call of a session has a connection of its own. This one has that of all others.
@@ -54,7 +54,7 @@ def test_a_server_that_does_not_answer(redis_url: str) -> None:
         assert session.get("a") == 1
 
     async def main() -> None:
-        async with connect(redis_url, timeout=0.2) as awaited:
+        async with connect(redis_url, timeout=BRIEF) as awaited:
             await awaited.set("a", 1)
             server.pause()
             ticks = 0
@@ -79,7 +79,7 @@ def test_a_server_that_does_not_answer(redis_url: str) -> None:
 
 def test_a_commit_without_an_answer_may_have_been_made(redis_url: str) -> None:
     server = redis_server()
-    with now.connect(redis_url, timeout=0.5) as session:
+    with now.connect(redis_url, timeout=BRIEF) as session:
         session.set("a", 1)
 
         def add(t: now.Transaction) -> None:
