@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from loops import connected
+from loops import connected, told
 from waiting import BRIEF, until
 
 from flexcache_rs.remote import RemoteError, RemoteTimeoutError, RemoteValueError
@@ -325,7 +325,7 @@ def test_writes_in_flight_end_with_their_connection(make: Make, server: Server, 
     place = cache._store.keys.value("key")
 
     async def main() -> None:
-        await connected(cache)
+        await told(cache)
         server.pause()
         try:
             with pytest.raises(RemoteTimeoutError):
@@ -345,7 +345,7 @@ def test_writes_in_flight_end_with_their_loop(make: Make, server: Server, write:
     place = cache._store.keys.value("key")
 
     async def main() -> None:
-        await connected(cache)
+        await told(cache)
         server.pause()
         writing = asyncio.ensure_future(write(cache))
         while cache._store.tracker.stamp(place):

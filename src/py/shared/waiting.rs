@@ -7,6 +7,7 @@ use flexcache_shared::Error;
 use pyo3::prelude::*;
 
 use super::errors;
+use crate::py::object::running_python::check_signals;
 
 /// Whether signals can end the wait of a thread.
 enum Wait {
@@ -27,7 +28,7 @@ pub(super) fn goes_on() -> bool {
         return true;
     }
     let looked = Python::try_attach(|py| {
-        py.check_signals()?;
+        check_signals(py)?;
         Ok::<(), PyErr>(())
     });
     match looked {
