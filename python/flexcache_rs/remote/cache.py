@@ -170,15 +170,15 @@ class RemoteCache(Awaited):
         must_be_told = l1_ttl is None
         terms = Terms(
             *(self._client.name, keys.prefixes, staleness, tracker, breaker, self._store.nonces),
-            must_be_told,
+            *(must_be_told, weakref.ref(self._store.life)),
         )
         listener = listener_of(self._client, terms)
         self._listener = listener
-        self._start(on_error)
-        register_remote(self)
         # Listen as long as anything uses the store, such as a memoized function that outlives the cache object.
         weakref.finalize(self._store.life, listener.stop)
         weakref.finalize(self._store.life, self._store.renewals.stop)
+        self._start(on_error)
+        register_remote(self)
 
     def _start(self, on_error: str) -> None:
         """Connect, and start listening."""
