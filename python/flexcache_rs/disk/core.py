@@ -7,6 +7,7 @@ import warnings
 
 from flexcache_rs._arguments import described, shown
 from flexcache_rs._core import Disk, DiskCache, Timeout
+from flexcache_rs._first_use import importing
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.aio import awaitable, taking, transaction
 from flexcache_rs.disk.check_report import CheckReport, EmptyDirWarning, UnknownFileWarning
@@ -496,10 +497,5 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         self.__init__(directory, timeout, disk, **options)  # type: ignore[misc]
 
 
-def __getattr__(name: str) -> object:
-    """Import `JSONDisk` on first use."""
-    if name == "JSONDisk":
-        from flexcache_rs.disk.json_disk import JSONDisk
-
-        return JSONDisk
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:
+    __getattr__ = importing(__name__, {"JSONDisk": "flexcache_rs.disk.json_disk"})

@@ -10,7 +10,7 @@ from typing import Any
 
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.djangocache import DjangoCache as DjangoCacheOfDisk
-from flexcache_rs.diskcache_rs.caches import Cache
+from flexcache_rs.diskcache_rs.cache import Cache
 
 __all__ = ["DjangoCache"]
 
