@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import random
+import signal
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -264,7 +265,7 @@ def test_hooks_are_inherited_and_may_be_of_any_kind(make_cache: MakeCache) -> No
     assert sorted(closed) == ["List", "static", "static"]
 
 
-@pytest.mark.parametrize("error", [LookupError("lost"), KeyboardInterrupt(), SystemExit(3), GeneratorExit()])
+@pytest.mark.parametrize("error", [LookupError("lost"), GeneratorExit()])
 def test_what_a_hook_raises_stops_nothing(
     make_cache: MakeCache, caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
@@ -286,6 +287,96 @@ def test_what_a_hook_raises_stops_nothing(
     assert [value.closed for value in values] == [1] * 10
     assert cache.stats().hook_errors == len(caplog.records) == 20
     assert {record.levelno for record in caplog.records} == {logging.ERROR}
+
+
+ENDING = [KeyboardInterrupt, SystemExit]
+"""Exceptions that end a program."""
+
+
+@pytest.mark.parametrize("error", ENDING)
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda cache, _: cache.clear(),
+        lambda cache, _: cache.delete_many(range(3)),
+        lambda cache, values: cache.set_many(zip(range(3, 6), values[3:], strict=True)),
+    ],
+    ids=["clear", "delete_many", "set_many"],
+)
+def test_what_ends_the_program_is_raised_after_the_call(
+    make_cache: MakeCache,
+    caplog: pytest.LogCaptureFixture,
+    call: Callable[[Any, list[Closing]], Any],
+    error: type[BaseException],
+) -> None:
+    """The call is complete, and every other hook has run."""
+
+    class Failing(Closing):
+        armed = True
+
+        def close(self) -> None:
+            super().close()
+            if self.armed:
+                raise error(3)
+
+    cache, values = make_cache(max_items=3), [Failing() for _ in range(6)]
+    cache.set_many(enumerate(values[:3]))
+    with pytest.raises(error, match="3"):
+        call(cache, values)
+    assert [value.closed for value in values] == [1] * 3 + [0] * 3
+    # One is enough to end a program.
+    assert (cache.stats().hook_errors, len(caplog.records)) == (3, 2)
+    Failing.armed = False
+
+
+def test_a_hook_that_is_interrupted_by_a_signal(make_cache: MakeCache) -> None:
+    class Slow(Closing):
+        def close(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+            super().close()
+
+    cache, value = make_cache(max_items=1), Slow()
+    cache["a"] = value
+    with pytest.raises(KeyboardInterrupt):
+        cache.put("b", 1)
+    assert list(cache) == ["b"]
+
+
+@pytest.mark.parametrize("error", ENDING)
+def test_what_would_end_the_program_in_another_thread_is_logged(
+    make_cache: MakeCache, caplog: pytest.LogCaptureFixture, error: type[BaseException]
+) -> None:
+    class Failing(Closing):
+        def close(self) -> None:
+            raise error
+
+    cache = make_cache()
+    cache["a"] = Failing()
+    thread = threading.Thread(target=cache.clear)
+    thread.start()
+    thread.join()
+    assert cache.stats().hook_errors == len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("error", ENDING)
+def test_a_log_handler_may_end_the_program(make_cache: MakeCache, error: type[BaseException]) -> None:
+    class Failing(Closing):
+        def close(self) -> None:
+            raise LookupError
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise error(record.name)
+
+    cache, handler = make_cache(), Handler()
+    cache["a"] = Failing()
+    logger = logging.getLogger("flexcache_rs")
+    logger.addHandler(handler)
+    try:
+        with pytest.raises(error, match="flexcache_rs"):
+            cache.clear()
+    finally:
+        logger.removeHandler(handler)
 
 
 def test_close_goes_before_aclose(make_cache: MakeCache) -> None:

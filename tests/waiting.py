@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 MANY = 60.0
 """Seconds after which a test stops waiting."""
 
+BRIEF = 1.0
+"""Seconds after which a call gives up if the server does not respond. Even on a busy machine, a server is faster."""
+
 
 TURNS = 15
 """The number of turns that an event loop must make while a call waits."""
@@ -37,10 +40,10 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def _stacks() -> str:
-    """Return what each thread does, because one of them may be what does not go on."""
+    """Return the innermost calls of each thread, because one of them may be the one that does not go on."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     return "".join(
-        f"\n\n{names.get(thread, thread)}:\n{''.join(traceback.format_stack(frame))}"
+        f"\n\n{names.get(thread, thread)}:\n{''.join(traceback.format_stack(frame, limit=-8))}"
         for thread, frame in sys._current_frames().items()
     )
 

@@ -220,7 +220,8 @@ class FlexCache(MutableMapping[_K, _V]):
 
     Values may have the methods item_size(), close() and aclose(), which are looked up on their type. When an
     entry is removed, close() runs exactly once, or aclose() if there is no close(). They do not run for pop()
-    and popitem(). An exception of a hook is logged to the logger "flexcache_rs" and counted.
+    and popitem(). An exception of a hook is logged to the logger "flexcache_rs" and counted. In the main thread,
+    KeyboardInterrupt and SystemExit of a hook are raised after the call.
 
     Every call is O(1) unless its description says otherwise.
 
@@ -1003,7 +1004,7 @@ class CacheStats:
         """Entries that a call removed: deleted, popped, cleared or closed."""
     @property
     def hook_errors(self) -> int:
-        """Exceptions of hooks. Each was logged."""
+        """Exceptions of hooks."""
     @property
     def items(self) -> int:
         """Entries in the cache, including expired ones that are not removed yet."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from loops import PLACE, connected
-from waiting import until
+from waiting import BRIEF, until
 
 from flexcache_rs._core import PushTracker
 from flexcache_rs.remote import RemoteConnectionError, RemoteError, RemoteTimeoutError, RemoteValueError
@@ -75,7 +75,7 @@ def test_reads_that_are_cancelled_leave_the_others_their_answers(make: Make) -> 
 
 
 def test_a_server_that_is_silent(make: Make, server: Server) -> None:
-    cache = make(near=None, timeout=0.2)
+    cache = make(near=None, timeout=BRIEF)
 
     async def main() -> None:
         await connected(cache)
@@ -242,7 +242,7 @@ def test_nothing_is_written_over_a_connection_that_has_ended(pair: tuple[Connect
 
 
 def test_a_command_that_is_late_fails_alone(make: Make, raw: Any) -> None:
-    cache = make(near=None, timeout=0.5)
+    cache = make(near=None, timeout=BRIEF)
 
     async def main() -> None:
         await connected(cache)
@@ -259,7 +259,7 @@ def test_a_command_that_is_late_fails_alone(make: Make, raw: Any) -> None:
 
 
 def test_a_connection_on_which_nothing_comes_is_ended(make: Make, no_thread: Callable[[], None]) -> None:
-    cache = make(near=None, timeout=0.2)
+    cache = make(near=None, timeout=BRIEF)
 
     async def main() -> None:
         await connected(cache)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from loops import connected
-from waiting import until
+from waiting import BRIEF, until
 
 from flexcache_rs.remote import RemoteError, RemoteTimeoutError, RemoteValueError
 from flexcache_rs.remote.commands import Commands
@@ -175,7 +175,7 @@ def test_other_awaited_calls_refuse_what_others_do(make: Make, raw: Any) -> None
 
 @pytest.mark.parametrize("on_error", ["raise", "miss", "stale"])
 def test_other_awaited_calls_while_the_server_is_silent(make: Make, server: Server, on_error: str) -> None:
-    cache = make(near=None, timeout=0.2, on_error=on_error)
+    cache = make(near=None, timeout=BRIEF, on_error=on_error)
     calls: tuple[tuple[Callable[[], Any], Any], ...] = (
         (lambda: cache.aget_many(["first", "absent"]), {"first": 1} if on_error == "stale" else {}),
         (lambda: cache.aadd("new", 1), False),
@@ -209,7 +209,7 @@ def test_other_awaited_calls_while_the_server_is_silent(make: Make, server: Serv
 
 
 def test_what_was_written_is_what_is_known_last(make: Make, server: Server) -> None:
-    cache = make(timeout=0.2, on_error="stale")
+    cache = make(timeout=BRIEF, on_error="stale")
     assert (cache.put("of a thread", 1), cache.incr("of a thread")) == (None, 2)
     assert (cache.put("swapped", 1), cache.compare_and_set("swapped", 1, 2)) == (None, True)
 
@@ -311,7 +311,7 @@ WRITES: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
 def test_writes_in_flight_end_with_their_connection(make: Make, server: Server, write: Callable[[Any], Any]) -> None:
-    cache = make(timeout=0.2)
+    cache = make(timeout=BRIEF)
     place = cache._store.keys.value("key")
 
     async def main() -> None:

@@ -17,7 +17,7 @@ import valkey.asyncio.cluster
 from loops import connected
 from own_cluster import OwnCluster
 from scale import SCALE, scaled
-from waiting import until
+from waiting import BRIEF, until
 
 from flexcache_rs.remote import RemoteCache, RemoteError
 
@@ -342,7 +342,7 @@ def test_a_child_listens_on_its_own(make: Make) -> None:
 
 def test_a_primary_that_dies_is_replaced(make: Make, cluster: OwnCluster) -> None:
     """No copy is served until the replica has taken over. Writes to the replica are then seen."""
-    cache, other = make(on_error="miss", timeout=0.3), make(on_error="miss", timeout=0.3)
+    cache, other = make(on_error="miss", timeout=BRIEF), make(on_error="miss", timeout=BRIEF)
     first, replica = cluster.servers[0], cluster.servers[3]
     key = next(f"dies {n}" for n in range(100) if primary_of(cluster, cache, f"dies {n}") is first)
     other[key] = 1

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from own_server import Server
-from waiting import until
+from waiting import BRIEF, until
 
 from flexcache_rs.remote import RemoteConnectionError, RemoteError, RemoteTimeoutError
 from flexcache_rs.remote.clients import client_of
@@ -107,12 +107,12 @@ def seconds_served(cache: Any, key: Any) -> float:
 
 
 def test_a_server_that_is_stopped(make: Make, server: Server) -> None:
-    cache = make(max_staleness=STALENESS, timeout=0.1)
+    cache = make(max_staleness=STALENESS, timeout=BRIEF)
     cache["key"] = 1
     warm(cache, "key")
     server.pause()
     # Nothing is served that may be older, with time for a busy machine to notice it.
-    assert seconds_served(cache, "key") < STALENESS + 2
+    assert seconds_served(cache, "key") < STALENESS + 10
     assert not cache._store.tracker.is_believed()
     with pytest.raises((RemoteTimeoutError, RemoteConnectionError)):
         cache.get("key")
@@ -133,7 +133,7 @@ def test_a_server_that_is_stopped(make: Make, server: Server) -> None:
 
 
 def test_every_call_that_waits_in_vain_keeps_others_from_waiting(make: Make, server: Server) -> None:
-    cache = make(max_staleness=STALENESS, timeout=0.05)
+    cache = make(max_staleness=STALENESS, timeout=BRIEF)
     cache["key"] = 1
     lock = cache.lock("held")
     assert lock.acquire()
@@ -160,7 +160,7 @@ def test_the_bound_holds_where_nothing_runs(make: Make, server: Server, monkeypa
     monkeypatch.setattr(Listener, "_take", lambda *_: None)
     began = time.monotonic()
     until(lambda: not in_memory(cache, "key"))
-    assert time.monotonic() - began < STALENESS + 2
+    assert time.monotonic() - began < STALENESS + 10
 
 
 def test_a_server_that_is_killed(make: Make, server: Server) -> None:
@@ -213,12 +213,12 @@ def test_everything_falls_silent(make: Make, server: Server, raw: Any, proxy: Pr
     import redis
 
     other = make()
-    cache = make(redis.Redis(unix_socket_path=proxy.path), max_staleness=STALENESS, timeout=0.1)
+    cache = make(redis.Redis(unix_socket_path=proxy.path), max_staleness=STALENESS, timeout=BRIEF)
     other["key"] = 1
     warm(cache, "key")
     proxy.is_silent.set()
     other["key"] = 2
-    assert seconds_served(cache, "key") < STALENESS + 2
+    assert seconds_served(cache, "key") < STALENESS + 10
     with pytest.raises(RemoteError):
         cache.get("key")
     proxy.is_silent.clear()
@@ -277,11 +277,11 @@ def test_a_listener_that_falls_silent(make: Make, server: Server, proxy: Proxy) 
     other["key"] = 2
     began = time.monotonic()
     until(lambda: cache.get("key") == 2)
-    assert time.monotonic() - began < STALENESS + 2
+    assert time.monotonic() - began < STALENESS + 10
 
 
 def test_a_write_whose_outcome_is_unknown(make: Make, server: Server) -> None:
-    cache = make(timeout=0.1, max_staleness=30)
+    cache = make(timeout=BRIEF, max_staleness=30)
     cache["key"] = 1
     warm(cache, "key")
     server.pause()
@@ -302,7 +302,7 @@ def test_a_write_whose_outcome_is_unknown(make: Make, server: Server) -> None:
 
 @pytest.mark.parametrize("on_error", ["miss", "stale"])
 def test_what_reads_find_while_the_server_is_away(make: Make, server: Server, on_error: str) -> None:
-    cache = make(on_error=on_error, timeout=0.1, max_staleness=STALENESS)
+    cache = make(on_error=on_error, timeout=BRIEF, max_staleness=STALENESS)
     cache["key"] = 1
     warm(cache, "key")
     server.kill()
@@ -326,7 +326,7 @@ def test_what_reads_find_while_the_server_is_away(make: Make, server: Server, on
 
 
 def test_computing_while_the_server_is_away(make: Make, server: Server) -> None:
-    cache = make(timeout=0.1, max_staleness=STALENESS)
+    cache = make(timeout=BRIEF, max_staleness=STALENESS)
 
     @cache.memoize(name="double")
     def double(number: int) -> int:
@@ -346,7 +346,7 @@ def test_computing_while_the_server_is_away(make: Make, server: Server) -> None:
 
 def test_what_is_computed_while_the_server_is_away_is_not_stored(make: Make, server: Server) -> None:
     """The result might be based on older data."""
-    cache = make(timeout=0.1, on_error="miss")
+    cache = make(timeout=BRIEF, on_error="miss")
     server.pause()
 
     def compute() -> str:
@@ -416,8 +416,8 @@ def test_a_pop_returns_what_the_server_had(make: Make, monkeypatch: pytest.Monke
 def test_a_cache_made_while_the_server_is_away(make: Make, server: Server) -> None:
     server.kill()
     with pytest.raises(RemoteConnectionError):
-        make(timeout=0.1)
-    cache = make(timeout=0.1, on_error="miss")
+        make(timeout=BRIEF)
+    cache = make(timeout=BRIEF, on_error="miss")
     assert cache.get("key") is None
     server.start()
     until(lambda: cache.stats().is_live and not cache.stats().is_breaker_open)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -11,15 +12,19 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from waiting import until
+from own_server import Server
+from waiting import BRIEF, until
 
-from flexcache_rs.remote import RemoteCache, RemoteError, renewals
+from flexcache_rs.remote import RemoteCache, RemoteError
+from flexcache_rs.remote.leases import Lease
+from flexcache_rs.remote.renewals import _Held
 
 if TYPE_CHECKING:
-    from own_server import Server
+    from pathlib import Path
 
 Make = "Callable[..., Any]"
 
@@ -180,7 +185,7 @@ def test_a_lease_that_could_not_be_given_back_is_given_back_later(
     make: Make, server: Server, raw: Any, event: str, fails: bool
 ) -> None:
     """No other caller computes the key before that."""
-    cache, other = make(lease=600.0, timeout=0.1), make()
+    cache, other = make(lease=600.0, timeout=BRIEF), make()
 
     def compute() -> str:
         if event == "stopped":
@@ -245,29 +250,121 @@ def test_what_refuses_a_transaction_is_named(make: Make, raw: Any) -> None:
 
 def test_short_computations_do_not_wake_the_thread(make: Make) -> None:
     """The thread runs when the first lease may need renewal, or when there are many leases."""
-    cache = make()
-    cache.get_or_set("first", lambda: 1)
-    until(lambda: not renewals.RENEWALS._wake.is_set())
-    until(lambda: not renewals.RENEWALS._added)
-    cache.get_or_set("second", lambda: 2)
+    cache = make(lease=3600)
+    renewals = cache._store.renewals
+
+    def compute() -> int:
+        until(lambda: not renewals._added)
+        return 1
+
+    cache.get_or_set("first", compute)
     for number in range(20):
         cache.get_or_set(number, lambda: number)
-    assert len(renewals.RENEWALS._added) <= 22
+    assert len(renewals._added) == 20
+    for number in range(20, 1050):
+        cache.get_or_set(number, lambda: number)
+    until(lambda: len(renewals._added) + len(renewals._held) < 100)
 
 
-def hold_after_fork(path: str, results: Any) -> None:
-    import redis
+def test_a_thread_without_leases_ends(make: Make) -> None:
+    cache = make(lease=LEASE)
+    renewals = cache._store.renewals
+    for _ in range(3):
+        assert cache.get_or_set("key", lambda: renewals._thread.name) == "flexcache-renewals"
+        until(lambda: renewals._thread is None)
+        cache.delete("key")
 
-    cache = RemoteCache(redis.Redis(unix_socket_path=path), "test", timeout=5.0, lease=LEASE)
-    results.put(cache.get_or_set("other", lambda: renewals.RENEWALS._thread is not None))
-    cache.close()
+
+@pytest.mark.parametrize("way", ["close", "drop"])
+def test_the_thread_ends_with_its_cache(make: Make, server: Server, way: str) -> None:
+    cache = make(lease=3600) if way == "close" else RemoteCache(server.client(), "test", timeout=2.0, lease=3600)
+    cache.get_or_set("key", lambda: 1)
+    thread = cache._store.renewals._thread
+    assert thread.is_alive()
+    if way == "close":
+        cache.close()
+    del cache
+    gc.collect()
+    until(lambda: not thread.is_alive())
+
+
+def test_a_server_that_is_away_delays_no_renewal_of_another(
+    make: Make, raw: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = Server(tmp_path)
+    away.start()
+    cache, other = make(lease=LEASE), make(away.client(), lease=LEASE, timeout=600.0)
+    renew, asked, goes_on = Lease.renew, [], threading.Event()
+
+    def noted(lease: Lease) -> bool:
+        asked.append(lease.store)
+        return renew(lease)
+
+    def compute() -> None:
+        away.pause()
+        asked.clear()
+        begun.set()
+        goes_on.wait(60)
+
+    monkeypatch.setattr(Lease, "renew", noted)
+    begun = threading.Event()
+    thread = threading.Thread(target=other.get_or_set, args=("key", compute))
+    thread.start()
+    try:
+        begun.wait(60)
+        until(lambda: other._store in asked)
+        assert cache.get_or_set("key", lambda: renewed(raw, 3)) is None
+    finally:
+        away.go_on()
+        goes_on.set()
+        thread.join()
+        other.close()
+        away.kill()
+
+
+def test_a_signal_handler_may_add_a_lease_while_one_is_added(make: Make) -> None:
+    """The handler runs at every line of the call, also in the standard library."""
+    cache, leases, added = make(lease=LEASE), list[Lease](), []
+    cache.get_or_set("key", lambda: leases.extend(cache._store._held.values()))
+    # It is due at once, so the thread is woken each time.
+    held = _Held(weakref.ref(leases[0]), 1, 0)
+
+    def handle(*_: Any) -> Any:
+        cache._store.renewals._add(held)
+        added.append(1)
+        return handle
+
+    def call() -> None:
+        sys.settrace(handle)
+        try:
+            cache._store.renewals._add(held)
+        finally:
+            sys.settrace(None)
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    until(lambda: not thread.is_alive())
+    assert len(added) > 3
 
 
 def test_a_child_renews_its_own_leases(make: Make, server: Server) -> None:
-    make(lease=LEASE).get_or_set("key", lambda: 1)
-    assert renewals.RENEWALS._thread is not None
-    results = FORK.Queue()
-    process = FORK.Process(target=hold_after_fork, args=(server.path, results))
-    process.start()
-    assert results.get(timeout=60)
-    process.join(60)
+    """The thread of its parent does not exist in the child."""
+    cache = make(lease=LEASE)
+
+    def compute() -> bool:
+        assert cache._store.renewals._thread.is_alive()
+        results = FORK.Queue()
+        process = FORK.Process(target=compute_in_child, args=(cache, server.path, results))
+        process.start()
+        renewed_in_child: bool = results.get(timeout=60)
+        process.join(60)
+        return renewed_in_child
+
+    assert cache.get_or_set("other", compute)
+
+
+def compute_in_child(cache: Any, path: str, results: Any) -> None:
+    import redis
+
+    with contextlib.closing(redis.Redis(unix_socket_path=path)) as raw:
+        results.put(cache.get_or_set("key", lambda: renewed(raw, 2) is None))

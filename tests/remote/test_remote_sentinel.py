@@ -17,7 +17,7 @@ import valkey
 import valkey.asyncio.sentinel
 from loops import connected
 from own_cluster import OwnSentinel
-from waiting import stop, until
+from waiting import BRIEF, stop, until
 
 from flexcache_rs.remote import RemoteCache, RemoteError
 from flexcache_rs.remote.aio import Awaited
@@ -128,7 +128,7 @@ def test_a_call_after_the_end_leaves_no_connection(make: Any) -> None:
 
 def test_a_sentinel_that_does_not_answer(make: Any, sentinel: OwnSentinel) -> None:
     """Without news from any Sentinel, the primary stays the same."""
-    cache, other = make(timeout=0.5), make(timeout=0.5)
+    cache, other = make(timeout=BRIEF), make(timeout=BRIEF)
     other["quiet"] = 0
     until(lambda: cache.get("quiet") == 0 and in_memory(cache, "quiet"))
     assert sentinel.process is not None

@@ -178,6 +178,7 @@ class RemoteCache(Awaited):
         register_remote(self)
         # Listen as long as anything uses the store, such as a memoized function that outlives the cache object.
         weakref.finalize(self._store.life, listener.stop)
+        weakref.finalize(self._store.life, self._store.renewals.stop)
 
     def _start(self, on_error: str) -> None:
         """Connect, and start listening."""
@@ -566,6 +567,7 @@ class RemoteCache(Awaited):
     def close(self) -> None:
         """Close the connections. The data on the server stays. Later calls raise `ValueError`."""
         self._store.life.is_closed = True
+        self._store.renewals.stop()
         self._listener.stop()
         self._client.close()
 

@@ -14,7 +14,7 @@ from flexcache_rs.remote import scripts
 from flexcache_rs.remote.commands import Commands
 from flexcache_rs.remote.errors import RemoteError
 from flexcache_rs.remote.nonces import MARK, NAMESPACE
-from flexcache_rs.remote.renewals import RENEWALS
+from flexcache_rs.remote.renewals import Renewals
 from flexcache_rs.remote.values import HEAD_BYTES, NONCE_BYTES
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Lease:
         try:
             scripts.RELEASE.run(self.store.client, self.key, self.token, failure or b"")
         except RemoteError:
-            RENEWALS.give_back(self, failure)
+            self.store.renewals.give_back(self, failure)
 
     def is_released(self, failure: bytes | None) -> bool:
         """Try to give the lease back. Returns False if that must be tried again."""
@@ -134,6 +134,7 @@ class Leases(Commands):
 
     def __init__(self, client: Client, keys: Keys, values: Values, tracker: PushTracker, breaker: Breaker) -> None:
         super().__init__(client, keys, values, tracker, breaker)
+        self.renewals = Renewals()
         # The leases of this process by key. A thread may give a lease back some time after its load has ended.
         self._held: weakref.WeakValueDictionary[bytes, Lease] = weakref.WeakValueDictionary()
 
@@ -202,7 +203,7 @@ class Leases(Commands):
             if lease.head:
                 # The key has a value. Invalidate older copies, because the announcement of its write may be late.
                 self.tracker.invalidate([place])
-            RENEWALS.add(lease, seconds)
+            self.renewals.add(lease, seconds)
             # Without the lease's own stamp, because the server announces the taking of the lease as a write to it.
             return "held", lease, 0, stamps[:1]
         if answer == b"failed":

@@ -1,8 +1,9 @@
 """Renewing the leases that this process holds, so that a long computation is not started twice.
 
-One thread does it for all caches of the process. It renews a lease at a third of its time, until the load that holds it
-is over. A lease that was lost is not renewed: the result of its load is not stored then. The thread also gives back the
-leases whose holder could not, because the server did not answer or refused to write.
+Each cache has a thread for it while it holds leases, so that a server that does not respond delays no renewal of
+another cache. The thread renews a lease at a third of its time, until the load that holds it is over. A lease that was
+lost is not renewed: the result of its load is not stored then. The thread also gives back the leases whose holder could
+not, because the server did not respond or refused to write.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import threading
 import weakref
 from collections import deque
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
 from flexcache_rs._core import PushTracker
@@ -71,22 +73,24 @@ class _Owed(NamedTuple):
 
 
 class Renewals:
-    """The leases of this process, and the thread that renews them.
+    """The leases of a cache, and the thread that renews them.
 
-    Adding a lease takes no lock, so that a signal handler may do it at any time. It wakes the thread only if the thread
-    would sleep for too long.
+    A signal handler or a destructor may add a lease at any time, also while it interrupts the same call: the lock is
+    reentrant, and so is `put` of a `SimpleQueue`. Adding wakes the thread only if it would sleep for too long.
     """
 
     def __init__(self) -> None:
         self.begin()
+        _RENEWALS.add(self)
 
     def begin(self) -> None:
         """Initialize the state. A forked child does so too, because its parent's leases are not its own."""
         self._starting = threading.RLock()
         self._thread: threading.Thread | None = None
+        """The thread. A thread that was replaced ends."""
         self._added: deque[_Held | _Owed] = deque()
         self._held: list[_Held | _Owed] = []
-        self._wake = threading.Event()
+        self._wakes: SimpleQueue[None] = SimpleQueue()
         self._asleep_until = _NEVER
 
     def add(self, lease: Lease, seconds: float) -> None:
@@ -99,35 +103,66 @@ class Renewals:
         now = _now()
         self._add(_Owed(lease, failure, now + _BETWEEN_RETURNS, now + lease.milliseconds * 1_000_000))
 
+    def stop(self) -> None:
+        """End the thread soon, because the cache is closed or gone."""
+        self._thread = None
+        self._wakes.put(None)
+
     def _add(self, held: _Held | _Owed) -> None:
         self._added.append(held)
-        if self._thread is None or not self._thread.is_alive():
+        if not self._is_running():
             with self._starting, contextlib.suppress(RuntimeError):
                 self._start()
         if held.due < self._asleep_until or len(self._added) > _MOST_ADDED:
-            self._wake.set()
+            self._wakes.put(None)
+
+    def _is_running(self) -> bool:
+        # A thread may also have ended with an exception.
+        thread = self._thread
+        return thread is not None and thread.is_alive()
 
     def _start(self) -> None:
-        # Also replace a thread that ended with an exception.
-        if self._thread is None or not self._thread.is_alive():
-            thread = threading.Thread(target=self._run, name="flexcache-renewals", daemon=True)
-            thread.start()
-            self._thread = thread
+        if not self._is_running():
+            # Assign it before it starts, because a thread that is not the current one ends.
+            self._thread = threading.Thread(target=self._run, name="flexcache-renewals", daemon=True)
+            self._thread.start()
 
     def _run(self) -> None:
-        wake = self._wake
-        while wake is self._wake:
-            wake.clear()
+        while self._thread is threading.current_thread():
             held = self._held
-            while self._added:
-                held.append(self._added.popleft())
+            with contextlib.suppress(IndexError):
+                while True:
+                    held.append(self._added.popleft())
             held = self._held = [attended for one in held for attended in one.attended(_now())]
             self._asleep_until = next_due = min((one.due for one in held), default=_NEVER)
-            if not any(one.due < next_due for one in list(self._added)):
-                wake.wait(None if next_due == _NEVER else max((next_due - _now()) / 1e9, 0))
+            if not held:
+                self._leave()
+            # Whoever added a lease before `_asleep_until` changed may not have woken the thread.
+            elif not any(one.due < next_due for one in self._added.copy()):
+                self._sleep(next_due)
+
+    def _leave(self) -> None:
+        """End the thread, because it has no lease, unless one was added meanwhile."""
+        self._thread = None
+        # Whoever adds a lease looks for a thread after adding it. So one of the two sees the other.
+        with self._starting:
+            if self._thread is None and self._added:
+                self._thread = threading.current_thread()
+
+    def _sleep(self, until: int) -> None:
+        with contextlib.suppress(Empty):
+            self._wakes.get(timeout=min(max((until - _now()) / 1e9, 0), threading.TIMEOUT_MAX))
+            while True:
+                self._wakes.get_nowait()
 
 
-RENEWALS = Renewals()
+_RENEWALS: weakref.WeakSet[Renewals] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for renewals in list(_RENEWALS):
+        renewals.begin()
+
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=RENEWALS.begin)
+    os.register_at_fork(after_in_child=_after_fork)

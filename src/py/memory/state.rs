@@ -96,7 +96,8 @@ pub(crate) struct Callbacks {
 ///
 /// Values may have the methods item_size(), close() and aclose(), which are looked up on their type. When an
 /// entry is removed, close() runs exactly once, or aclose() if there is no close(). They do not run for pop()
-/// and popitem(). An exception of a hook is logged to the logger "flexcache_rs" and counted.
+/// and popitem(). An exception of a hook is logged to the logger "flexcache_rs" and counted. In the main thread,
+/// KeyboardInterrupt and SystemExit of a hook are raised after the call.
 ///
 /// Every call is O(1) unless its description says otherwise.
 ///

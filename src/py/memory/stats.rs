@@ -28,7 +28,7 @@ pub(crate) struct CacheStats {
     expirations: u64,
     /// Entries that a call removed: deleted, popped, cleared or closed.
     removals: u64,
-    /// Exceptions of hooks. Each was logged.
+    /// Exceptions of hooks.
     hook_errors: u64,
     /// Entries in the cache, including expired ones that are not removed yet.
     items: usize,

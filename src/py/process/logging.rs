@@ -10,6 +10,8 @@ use pyo3::prelude::*;
 use pyo3::types::IntoPyDict;
 use pyo3_log::{Caching, Logger, ResetHandle};
 
+use super::raised_later::raise_later;
+
 const TARGET: &str = "flexcache_rs";
 
 static BRIDGE: OnceLock<Option<ResetHandle>> = OnceLock::new();
@@ -38,7 +40,9 @@ pub(crate) fn error(py: Python<'_>, message: &std::fmt::Arguments<'_>) {
     // A log handler must neither see nor lose an exception that is propagating.
     let pending = PyErr::take(py);
     write(py, Level::Error, message);
-    if let Some(raised) = PyErr::take(py) {
+    if let Some(raised) = PyErr::take(py)
+        && !raise_later(py, &raised)
+    {
         raised.write_unraisable(py, None);
     }
     if let Some(pending) = pending {

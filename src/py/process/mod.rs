@@ -8,6 +8,7 @@ pub(crate) mod logging;
 pub(crate) mod mutex;
 pub(crate) mod panics;
 pub(crate) mod per_process;
+pub(crate) mod raised_later;
 pub(crate) mod recorder;
 pub(crate) mod stack;
 pub(crate) mod wall_clock;

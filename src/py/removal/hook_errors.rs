@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pyo3::prelude::*;
 
 use crate::py::object::running_python::{interpreter_is_ending, report_unraisable};
+use crate::py::process::raised_later::raise_later;
 use crate::py::process::{background, logging, stack};
 
 /// The stack that a report needs if it has to import `logging` and `traceback`.
@@ -23,12 +24,15 @@ impl HookErrors {
         self.0.store(0, Ordering::Relaxed);
     }
 
-    /// Counts and logs what `hook` raised.
+    /// Counts and logs what `hook` raised. What ends the program is raised after the call instead.
     pub(crate) fn add(&self, py: Python<'_>, hook: &str, error: &PyErr) {
         self.0.fetch_add(1, Ordering::Relaxed);
         if interpreter_is_ending() {
             // At the end of the interpreter, `logging` may no longer work.
             report_unraisable(py, error.clone_ref(py));
+            return;
+        }
+        if raise_later(py, error) {
             return;
         }
         if stack::has_room(ROOM_TO_REPORT) {

@@ -18,6 +18,7 @@ use crate::py::object::encoded_key::EncodedKey;
 use crate::py::object::hooks;
 use crate::py::object::running_python::{attached, call, decref};
 use crate::py::process::guard::Guard;
+use crate::py::process::raised_later::RunningHook;
 
 /// One cache's listener, observers, running hooks, and count of failures. It outlives the cache if a chain of
 /// removals still needs it.
@@ -117,6 +118,7 @@ impl RemovalNotifier {
             return;
         }
         let Ok(Some(listener)) = self.listener(py) else { return };
+        let _running = RunningHook::begin();
         let reason = match entry.cause {
             Cause::Evicted => "evicted",
             Cause::Expired => "expired",
@@ -150,6 +152,7 @@ impl RemovalNotifier {
     /// Runs the hook of a value that was removed.
     #[cold]
     pub(crate) fn close_value(&self, py: Python<'_>, value: &Py<PyAny>) {
+        let _running = RunningHook::begin();
         let bound = value.bind(py);
         let (name, closed) = match hooks::of(&bound.as_borrowed()) {
             Ok(hooks) if hooks.close() => ("close()", hooks::run(bound, intern!(py, "close")).map(drop)),
@@ -171,6 +174,7 @@ impl RemovalNotifier {
         key: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
     ) {
+        let _running = RunningHook::begin();
         let name = PyString::intern(py, event.name());
         for listener in self.observers.who_wants(py, event) {
             if let Err(error) = call(listener.bind(py), [name.as_any(), key, value]) {
