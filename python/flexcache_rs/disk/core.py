@@ -29,7 +29,7 @@ from flexcache_rs.disk.checks import (
     whole,
 )
 from flexcache_rs.disk.constants import ENOVAL, UNKNOWN, Constant
-from flexcache_rs.disk.directory import prepare_directory
+from flexcache_rs.disk.directory import prepare_directory, write_file
 from flexcache_rs.disk.format import (
     DBNAME,
     DEFAULT_SETTINGS,
@@ -496,6 +496,9 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         options = dict(zip(("serializer", "unreadable"), rest, strict=False))
         self.__init__(directory, timeout, disk, **options)  # type: ignore[misc]
 
+
+# Subclasses of python-diskcache's class that replace `store` write their files with it.
+Disk._write = write_file  # type: ignore[method-assign]  # noqa: SLF001
 
 if not TYPE_CHECKING:
     __getattr__ = importing(__name__, {"JSONDisk": "flexcache_rs.disk.json_disk"})
