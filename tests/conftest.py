@@ -7,6 +7,7 @@ import itertools
 import re
 import signal
 import sys
+import tempfile
 import threading
 from operator import itemgetter
 from types import CoroutineType
@@ -23,6 +24,7 @@ from flexcache_rs.testing import check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from specimens import MakeCache
 
@@ -42,6 +44,13 @@ EVERY_PYTHON = (
 
 SECONDS: dict[str, float] = {}
 """The seconds that the tests of each folder took, including their setup."""
+
+
+@pytest.fixture
+def temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Temporary files of the test and of its processes are where pytest removes them. Examples leave theirs."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
 
 
 def pytest_configure(config: pytest.Config) -> None:

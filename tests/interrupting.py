@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from waiting import MANY, stacks
 
 import flexcache_rs
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
 
 PACKAGE = str(Path(flexcache_rs.__file__).parent)
+THREADING = threading.__file__
 MOST_POINTS = 5000
 MANY_POINTS = 4
 """The smallest number of events that an interrupted call must have."""
@@ -39,6 +41,7 @@ class Tracer:
         interrupt: The function to call there.
         users: The users' functions.
         within: A function. Only events of its calls count, and not other callbacks of its event loop. None for all.
+        files: How the names of the files begin whose events count.
     """
 
     def __init__(
@@ -47,16 +50,17 @@ class Tracer:
         interrupt: Callable[[], None],
         users: AbstractSet[CodeType] = frozenset(),
         within: CodeType | None = None,
+        files: tuple[str, ...] = (PACKAGE,),
     ) -> None:
         self.left = at
         self.interrupt = interrupt
         self.fired = False
-        self._users, self._within = users, within
+        self._users, self._within, self._files = users, within, files
         self._entered: set[tuple[FrameType, int]] = set()
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> Any:
         code = frame.f_code
-        if code not in self._users and not code.co_filename.startswith(PACKAGE):
+        if code not in self._users and not code.co_filename.startswith(self._files):
             return None
         if not self._is_within(frame):
             return None
@@ -131,6 +135,71 @@ def points(call: Callable[[], object], how: str, within: CodeType | None = None,
             assert at > MANY_POINTS, "the call has more events than these"
             return
     pytest.fail("the call never completed")
+
+
+def no_point_hangs(
+    make: Callable[[], Any],
+    call: Callable[[Any], object],
+    check: Callable[[Any], object],
+    *,
+    again: bool,
+    patience: float = MANY,
+) -> None:
+    """Interrupt a call at each event in the package and in `threading`. Each time, what is left must still work.
+
+    An exception leaves a lock locked that is acquired in Python code. Another call of the same thread waits for it.
+
+    Args:
+        make: Makes what is used.
+        call: The call, which gets what was made.
+        check: The call which must succeed afterwards, in another thread.
+        again: Whether to make the call once more at the event, instead of raising an exception.
+        patience: The number of seconds after which a call hangs.
+    """
+    for at in range(1, MOST_POINTS):
+        made = make()
+
+        def interrupt(made: Any = made) -> None:
+            if not again:
+                raise Stop
+            call(made)
+
+        tracer = Tracer(at, interrupt, files=(PACKAGE, THREADING))
+
+        def traced(made: Any = made, tracer: Tracer = tracer) -> None:
+            sys.settrace(tracer)
+            try:
+                call(made)
+            except Stop:
+                pass
+            finally:
+                sys.settrace(None)
+
+        _in_time(traced, at, patience)
+        _in_time(lambda made=made: check(made), at, patience)
+        if not tracer.fired:
+            assert at > MANY_POINTS, "the call has more events than these"
+            return
+    pytest.fail("the call never completed")
+
+
+def _in_time(call: Callable[[], object], at: int, patience: float) -> None:
+    """Make a call in a thread, and fail if it hangs or raises."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(patience)
+    if thread.is_alive():
+        pytest.fail(f"the call hangs after point {at}{stacks()}")
+    for error in raised:
+        raise AssertionError(f"after point {at}") from error
 
 
 def use(lock: Any) -> None:

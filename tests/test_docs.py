@@ -17,11 +17,14 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from own_server import LEFT_OUT, Server
 from scale import may_skip
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -67,11 +70,32 @@ def imported(program: str) -> set[str]:
     return names
 
 
+IN_SHARED_MEMORY = re.compile(r"SharedCache\(|shared\.DjangoCache")
+
+
+def pieces() -> Iterator[tuple[str, str]]:
+    """Yield what runs together: each program, and the fragments and the session of a page."""
+    for page, blocks in BLOCKS.items():
+        yield from ((page, program) for program, output in blocks if output)
+        yield page, "".join(FRAGMENTS.get(page, []))
+    for page in PAGES:
+        examples = doctest.DocTestParser().get_examples(page.read_text("utf-8"))
+        yield name_of(page), "".join(example.source for example in examples)
+
+
+@pytest.mark.parametrize(("page", "piece"), [one for one in pieces() if IN_SHARED_MEMORY.search(one[1])])
+def test_what_makes_a_cache_in_shared_memory_removes_it(page: str, piece: str) -> None:
+    """It would stay until the machine is started again."""
+    assert "unlink()" in piece, page
+
+
+@pytest.mark.usefixtures("temporary_files")
 @pytest.mark.parametrize("page", [page for page in PAGES if ">>> " in page.read_text("utf-8")], ids=name_of)
 def test_sessions(page: Path) -> None:
     assert doctest.testfile(str(page), module_relative=False).failed == 0
 
 
+@pytest.mark.usefixtures("temporary_files")
 @pytest.mark.parametrize(("program", "output"), PROGRAMS)
 def test_programs(program: str, output: str, tmp_path: Path) -> None:
     """Run a program in a separate file, which spawned workers can import."""
@@ -116,6 +140,7 @@ STAND_INS: dict[str, dict[str, Any]] = {
 """Names that the fragments of a page use but do not define."""
 
 
+@pytest.mark.usefixtures("temporary_files")
 @pytest.mark.parametrize("page", FRAGMENTS)
 def test_fragments(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import math
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -54,6 +57,42 @@ def test_a_default_is_not_refused(defaults: dict[str, Any]) -> None:
     """Programs that choose the store or the record at run time pass them."""
     assert FlexCache(**defaults).items == 0
     assert max_stale(MAX_STALE, "raise") == MAX_STALE
+
+
+CACHES: dict[str, Callable[[Any], Callable[..., Any]]] = {
+    "memoize": lambda default_ttl: functools.partial(memoize, default_ttl=default_ttl),
+    "memoize, cache": lambda default_ttl: functools.partial(memoize, cache=FlexCache(default_ttl=default_ttl)),
+    "FlexCache.memoize": lambda default_ttl: FlexCache(default_ttl=default_ttl).memoize,
+    "per_instance": lambda default_ttl: functools.partial(memoize, per_instance=True, default_ttl=default_ttl),
+}
+
+
+@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("soft_ttl", [30, 30.0, 60, timedelta(seconds=30), timedelta(minutes=1)], ids=str)
+@pytest.mark.parametrize("ttl", [30, 30.0, timedelta(seconds=30)], ids=str)
+def test_a_soft_ttl_that_is_not_shorter_than_the_ttl_is_refused(cache: str, soft_ttl: Any, ttl: Any) -> None:
+    """Equal times too: a result that has expired is computed, not refreshed."""
+    given: list[tuple[Any, dict[str, Any], str]] = [(None, {"ttl": ttl}, "ttl"), (90, {"ttl": ttl}, "ttl")]
+    for default_ttl, options, name in [*given, (ttl, {}, "default_ttl")]:
+        with pytest.raises(ValueError, match=rf"^soft_ttl=.* has no effect with {name}="):
+            CACHES[cache](default_ttl)(soft_ttl=soft_ttl, **options)
+
+
+@pytest.mark.parametrize("cache", CACHES)
+def test_a_soft_ttl_that_may_be_shorter_is_accepted(cache: str) -> None:
+    """How long a function and a datetime let a result live depends on the call."""
+    soon = datetime.now(timezone.utc) + timedelta(seconds=10)
+    for default_ttl, options in (
+        (None, {"soft_ttl": 30}),
+        (20, {"soft_ttl": 30, "ttl": 40}),
+        (40, {"soft_ttl": 30}),
+        (None, {"soft_ttl": 30, "ttl": lambda _: 20}),
+        (None, {"soft_ttl": 30, "ttl": soon}),
+        (soon, {"soft_ttl": 30}),
+        (None, {"soft_ttl": math.inf, "ttl": 20}),
+        (None, {"soft_ttl": 30, "ttl": math.inf}),
+    ):
+        assert callable(CACHES[cache](default_ttl)(**options))
 
 
 def test_with_the_other_option_it_is_accepted(tmp_path: Path) -> None:

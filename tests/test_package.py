@@ -94,6 +94,7 @@ def examples() -> list[Any]:
     return [test for test in found if test.examples]
 
 
+@pytest.mark.usefixtures("temporary_files")
 @pytest.mark.parametrize("example", examples(), ids=lambda test: test.name)
 def test_examples_in_docstrings(example: doctest.DocTest) -> None:
     """Examples have the results that they show."""

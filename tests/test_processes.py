@@ -167,6 +167,13 @@ def test_exit_with_threads_that_wait_for_values() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="each allocation may collect garbage before Python 3.12")
+def test_exit_with_a_thread_in_a_destructor_in_a_wait() -> None:
+    """The thread is not unwound through the call that waits, which would drop objects without the GIL."""
+    done = run("exit_with_a_destructor_in_a_wait.py")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore")
 def test_a_fork_in_the_middle_of_a_computation() -> None:

@@ -81,7 +81,8 @@ def interval(_: Path, time: Any) -> float:
 
 
 def memoized(_: Path, time: Any) -> float:
-    assert memoize(ttl=time, soft_ttl=time, jitter=0.5)(int)("7") == 7
+    assert memoize(ttl=time, stale_if_error=time, jitter=0.5)(int)("7") == 7
+    assert memoize(soft_ttl=time)(int)("7") == 7
     assert memoize(ttl=lambda _: time)(int)("7") == 7
     return seconds_in("ttl", time)
 

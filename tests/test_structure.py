@@ -269,3 +269,23 @@ def test_a_signals_handler_may_take_every_lock_that_its_thread_has() -> None:
         if re.search(r"\bthreading\.Lock\(|^from threading import .*\bLock\b", path.read_text(), re.MULTILINE)
     ]
     assert not users, "take threading.RLock, or none"
+
+
+def test_signal_handlers_run_only_where_threads_may_end() -> None:
+    """They and the garbage collector run code of the user, in which an interpreter that ends may end the thread."""
+    users = {
+        name_of(path)
+        for path in RUST.rglob("*.rs")
+        if re.search(r"^(?!\s*//).*(\.check_signals\(\)|PyErr_CheckSignals)", path.read_text(), re.MULTILINE)
+    }
+    assert users == {"src/py/object/running_python.rs"}
+
+
+def test_no_call_takes_a_lock_in_python_code() -> None:
+    """An exception of a signal handler leaves such a lock locked. `_threads.py` has what starts and wakes threads."""
+    users = {
+        name_of(path)
+        for path in PYTHON.rglob("*.py")
+        if re.search(r"\bthreading\.(Event|Condition|Semaphore)\(|\bthread\.start\(\)", path.read_text())
+    }
+    assert users == {"python/flexcache_rs/_demo_command.py", "python/flexcache_rs/_threads.py"}

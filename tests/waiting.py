@@ -36,10 +36,10 @@ def until(condition: Callable[[], object]) -> None:
         if condition():
             return
         waiter.wait(0.001)
-    pytest.fail("what was waited for did not happen" + _stacks())
+    pytest.fail("what was waited for did not happen" + stacks())
 
 
-def _stacks() -> str:
+def stacks() -> str:
     """Return the innermost calls of each thread, because one of them may be the one that does not go on."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     return "".join(

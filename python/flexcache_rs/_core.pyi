@@ -552,6 +552,8 @@ class FlexCache(MutableMapping[_K, _V]):
         """
     @property
     def _default_ttl(self) -> float | None: ...
+    @property
+    def _given_default_ttl(self) -> float | datetime | None: ...
     def _check_tags(self, tags: Iterable[str]) -> None: ...
     def _get_from_memory(self, key: Any, default: Any) -> Any: ...
     def _get_many_from_memory(self, keys: Sequence[Any], found: dict[Any, Any]) -> list[Any]: ...
@@ -2252,6 +2254,8 @@ class SharedSegment:
 
         Raises:
             TypeError: The key is not a str, bytes, int, float, bool, None or a tuple of these.
+            RuntimeError: The stored bytes are damaged. The message names the file.
+            Exception: What the serializer raises for a value that it cannot load, with a note that names the file.
 
         O(1), and the copy of the value.
 

@@ -56,7 +56,8 @@ def memoize(
         cache: The FlexCache that keeps the results, which other functions may use too. None
             creates a separate cache with the options.
         ttl: The time to live of a result, as for FlexCache.put(), or a function of the result that returns it.
-        soft_ttl: The time after which a result is still returned, but refreshed in the background.
+        soft_ttl: The time after which a result is still returned, but refreshed in the background. It
+            must be shorter than the ttl.
         early_refresh: How eagerly individual calls refresh a result near its expiry, so that not
             all callers wait when it expires. 1.0 is a good start, and 0.0 (the default) means
             never. The probability rises as expiry nears and with the time that the function
@@ -132,7 +133,7 @@ def memoize(
     name, version = text("name", name), text("version", version)
     plan = Plan(
         ttl=ttl,
-        has_default_ttl=(options.get("default_ttl") if cache is None else cache._default_ttl) is not None,
+        default_ttl=options.get("default_ttl") if cache is None else cache._given_default_ttl,
         soft_ttl=soft_ttl,
         early_refresh=early_refresh,
         stale_if_error=stale_if_error,

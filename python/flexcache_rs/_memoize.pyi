@@ -54,7 +54,8 @@ def memoize(function: classmethod[_S, _P, _R], /) -> classmethod[_S, _P, _R]:
         cache: The FlexCache that keeps the results, which other functions may use too. None
             creates a separate cache with the options.
         ttl: The time to live of a result, as for FlexCache.put(), or a function of the result that returns it.
-        soft_ttl: The time after which a result is still returned, but refreshed in the background.
+        soft_ttl: The time after which a result is still returned, but refreshed in the background. It
+            must be shorter than the ttl.
         early_refresh: How eagerly individual calls refresh a result near its expiry, so that not
             all callers wait when it expires. 1.0 is a good start, and 0.0 (the default) means
             never. The probability rises as expiry nears and with the time that the function

@@ -35,7 +35,7 @@ class Plan:
         self,
         *,
         ttl: Any,
-        has_default_ttl: bool,
+        default_ttl: Any,
         soft_ttl: Any,
         early_refresh: Any,
         stale_if_error: Any,
@@ -50,8 +50,10 @@ class Plan:
             seconds_in("ttl", ttl)
         self.ttl = ttl
         self.soft_ttl = INFINITY if soft_ttl is None else _positive("soft_ttl", soft_ttl)
+        if self.soft_ttl != INFINITY:
+            _check_is_shorter(soft_ttl, self.soft_ttl, ttl, default_ttl)
         self.stale_if_error = 0.0 if stale_if_error is None else _positive("stale_if_error", stale_if_error)
-        expires = ttl is not None or has_default_ttl
+        expires = ttl is not None or default_ttl is not None
         if stale_if_error is not None and not expires:
             raise ValueError("stale_if_error needs a ttl: without one nothing gets stale")
         self.early_refresh = _number("early_refresh", early_refresh, INFINITY)
@@ -137,6 +139,21 @@ def _positive(argument: str, time: Any) -> float:
     if seconds <= 0:
         raise ValueError(f"{argument} must be after now, not {shown(time)}")
     return seconds
+
+
+def _check_is_shorter(given: Any, soft_ttl: float, ttl: Any, default_ttl: Any) -> None:
+    """Check that a soft_ttl is over before the time to live of a result is.
+
+    A function of the result, and a datetime, which comes nearer, may also give longer times.
+    """
+    name, limit = ("default_ttl", default_ttl) if ttl is None else ("ttl", ttl)
+    if limit is None or callable(limit) or hasattr(limit, "tzinfo"):
+        return
+    if soft_ttl >= seconds_in(name, limit):
+        raise ValueError(
+            f"soft_ttl={shown(given)} has no effect with {name}={shown(limit)}: a result expires before it is "
+            f"refreshed; soft_ttl must be less than {name}"
+        )
 
 
 def _number(argument: str, value: Any, most: float) -> float:

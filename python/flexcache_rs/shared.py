@@ -17,7 +17,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
 
-from flexcache_rs._arguments import each, pairs, whole_number
+from flexcache_rs._arguments import whole_number
 from flexcache_rs._asyncio_calls import at_once, to_thread
 from flexcache_rs._core import FlexCache
 from flexcache_rs._first_use import importing
@@ -27,12 +27,12 @@ from flexcache_rs._shared_files import checked_place, name_of
 from flexcache_rs._suggest import suggesting
 
 try:
-    from flexcache_rs._core import SharedSegment
+    from flexcache_rs._shared_calls import EMPTY, MISSING, SharedCalls
 except ImportError:  # Other systems.
     raise ImportError("flexcache_rs.shared needs 64-bit Linux or macOS") from None
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
     from datetime import datetime, timedelta
     from types import TracebackType
 
@@ -49,8 +49,6 @@ __all__ = ["DjangoCache", "SharedCache", "SharedStats"]
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _T = TypeVar("_T")
-_MISSING: Any = object()
-_EMPTY = "the cache is empty"
 
 
 class SharedStats(NamedTuple):
@@ -88,7 +86,7 @@ class SharedStats(NamedTuple):
 
 
 @suggesting
-class SharedCache(SharedSegment):
+class SharedCache(SharedCalls):
     """A bounded cache in memory that any number of processes share.
 
     Every process that opens the same name has the same entries. Reads take no lock. A process may be killed at any
@@ -198,150 +196,6 @@ class SharedCache(SharedSegment):
         """Pickle the path. Another process that unpickles it shares the entries."""
         return _reopen, (type(self), str(self.path), self._options, self.name)
 
-    @overload
-    def pop(self, key: object) -> Any: ...
-    @overload
-    def pop(self, key: object, default: _T) -> Any | _T: ...
-    def pop(self, key: object, default: Any = _MISSING) -> Any:
-        """Remove a key and return its value. If several processes do this, exactly one gets the value.
-
-        Raises:
-            KeyError: The key has no value, and no default was given.
-            TimeoutError: As for `delete`.
-
-        >>> from flexcache_rs.shared import SharedCache
-        >>> with SharedCache("example-pop", max_bytes=1 << 20) as cache:
-        ...     cache["job"] = 1
-        ...     print(cache.pop("job"), cache.pop("job", None))
-        ...     _ = cache.unlink()
-        1 None
-        """
-        found = self._pop(key)
-        if found is not None:
-            return found[0]
-        if default is _MISSING:
-            raise KeyError(key)
-        return default
-
-    def decr(self, key: object, by: int = 1, initial: int = 0, ttl: float | timedelta | datetime | None = None) -> int:
-        """Subtract from the int of a key. See `incr`."""
-        return self.incr(key, -whole_number("by", by, -(1 << 63) + 1, 1 << 63), initial, ttl)
-
-    def compare_and_set(
-        self, key: object, old: object, new: object, ttl: float | timedelta | datetime | None = None
-    ) -> bool:
-        """Replace the value of a key if it equals `old`. It keeps its tags.
-
-        The comparison uses `==`, outside all locks. The value is replaced only if no other caller has written to the
-        key in the meantime.
-
-        Returns:
-            True if it was replaced.
-
-        Raises:
-            TooLargeError, TimeoutError, TypeError: As for `put`. An exception of `==` propagates to the caller.
-
-        >>> from flexcache_rs.shared import SharedCache
-        >>> with SharedCache("example-cas", max_bytes=1 << 20) as cache:
-        ...     cache["state"] = "idle"
-        ...     print(cache.compare_and_set("state", "idle", "busy"), cache.compare_and_set("state", "idle", "busy"))
-        ...     _ = cache.unlink()
-        True False
-        """
-        while True:
-            found = self._read_version(key)
-            if found is None:
-                return False
-            value, version = found
-            if not (value is old or value == old):
-                return False
-            # If replacing fails, the entry was written, or only moved in memory. Look again.
-            if self._replace(key, version, new, ttl):
-                return True
-
-    def get_many(self, keys: Iterable[object]) -> dict[Any, Any]:
-        """Return a dict with the values of the present keys.
-
-        >>> from flexcache_rs.shared import SharedCache
-        >>> with SharedCache("example-many", max_bytes=1 << 20) as cache:
-        ...     cache.set_many({"a": 1, "b": 2}, ttl=60)
-        ...     print(cache.get_many(["a", "b", "c"]), cache.delete_many(["b", "c"]))
-        ...     _ = cache.unlink()
-        {'a': 1, 'b': 2} 1
-        """
-        found: dict[Any, Any] = {}
-        for key in each("keys", keys):
-            value = self.get(key, _MISSING)
-            if value is not _MISSING:
-                found[key] = value
-        return found
-
-    def set_many(
-        self,
-        entries: Mapping[Any, Any] | Iterable[tuple[Any, Any]],
-        ttl: float | timedelta | datetime | None = None,
-        tags: Iterable[str] | None = None,
-    ) -> None:
-        """Store the values of several keys, one after the other.
-
-        Raises:
-            TypeError: As for `put`. Nothing was stored.
-            TooLargeError, TimeoutError: As for `put`. The entries before the failed one are stored.
-        """
-        self._put_many(list(pairs("entries", entries)), ttl, tags)
-
-    def delete_many(self, keys: Iterable[object]) -> int:
-        """Remove several keys, one after the other. Returns the number of keys that had a value.
-
-        Raises:
-            TypeError: One of the keys cannot be a key. Nothing was removed.
-            TimeoutError: As for `delete`. The keys before the failed one are removed.
-        """
-        return self._delete_many(list(each("keys", keys)))
-
-    def keys(self) -> list[Any]:
-        """Return the keys of all values, in no particular order. A key that is present all the time occurs once."""
-        return self._keys()
-
-    def items(self) -> Iterator[tuple[Any, Any]]:
-        """Iterate over keys and values. Values that are removed during the iteration may be left out."""
-        for key in self._keys():
-            value = self.get(key, _MISSING)
-            if value is not _MISSING:
-                yield key, value
-
-    def values(self) -> Iterator[Any]:
-        """Iterate over values. See `items`."""
-        return (value for _, value in self.items())
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._keys())
-
-    def setdefault(self, key: object, default: Any = None) -> Any:
-        """Return the value of a key. If there is none, store `default` first."""
-        while True:
-            value = self.get(key, _MISSING)
-            if value is not _MISSING:
-                return value
-            if self.add(key, default):
-                return default
-
-    def update(self, entries: Mapping[Any, Any] | Iterable[tuple[Any, Any]] = (), /, **more: Any) -> None:
-        """Store the values of several keys. See `set_many`."""
-        self.set_many([*pairs("entries", entries), *more.items()])
-
-    def popitem(self) -> tuple[Any, Any]:
-        """Remove the first key that is found, and return the key and its value. Exactly one caller gets an entry.
-
-        Raises:
-            KeyError: The cache is empty.
-        """
-        for key in self._keys():
-            found = self._pop(key)
-            if found is not None:
-                return key, found[0]
-        raise KeyError(_EMPTY)
-
     def get_or_set(
         self,
         key: object,
@@ -369,8 +223,8 @@ class SharedCache(SharedSegment):
         ...     _ = cache.unlink()
         computed computed
         """
-        found: Any = self._find(key, _MISSING)
-        if found is _MISSING:
+        found: Any = self._find(key, MISSING)
+        if found is MISSING:
             found = self._in_front().get_or_set(key, factory, ttl, tags)
         value: _T = found
         return value
@@ -382,9 +236,21 @@ class SharedCache(SharedSegment):
         ttl: float | timedelta | datetime | None = None,
         tags: Iterable[str] | None = None,
     ) -> _T:
-        """The same as `get_or_set`, and `factory` may be a coroutine function. Other tasks run while it waits."""
-        found: Any = self._find(key, _MISSING)
-        if found is _MISSING:
+        """The same as `get_or_set`, and `factory` may be a coroutine function. Other tasks run while it waits.
+
+        >>> import asyncio
+        >>> from flexcache_rs.shared import SharedCache
+        >>> async def main():
+        ...     async with SharedCache("example-aget_or_set", max_bytes=1 << 20) as cache:
+        ...         async def compute():
+        ...             return 42
+        ...         print(await cache.aget_or_set("answer", compute), cache["answer"])
+        ...         await cache.aunlink()
+        >>> asyncio.run(main())
+        42 42
+        """
+        found: Any = self._find(key, MISSING)
+        if found is MISSING:
             found = await self._in_front().aget_or_set(key, factory, ttl, tags)
         value: _T = found
         return value
@@ -465,7 +331,18 @@ class SharedCache(SharedSegment):
         ttl: float | timedelta | datetime | None = None,
         tags: Iterable[str] | None = None,
     ) -> None:
-        """The same as `put`, awaited."""
+        """The same as `put`, awaited.
+
+        >>> import asyncio
+        >>> from flexcache_rs.shared import SharedCache
+        >>> async def main():
+        ...     async with SharedCache("example-aput", max_bytes=1 << 20) as cache:
+        ...         await cache.aput("key", [1, 2], ttl=60)
+        ...         print(cache["key"])
+        ...         await cache.aunlink()
+        >>> asyncio.run(main())
+        [1, 2]
+        """
         await to_thread(self.put, key, value, ttl, tags)
 
     aset = aput
@@ -477,17 +354,49 @@ class SharedCache(SharedSegment):
         ttl: float | timedelta | datetime | None = None,
         tags: Iterable[str] | None = None,
     ) -> bool:
-        """The same as `add`, awaited."""
+        """The same as `add`, awaited.
+
+        >>> import asyncio
+        >>> from flexcache_rs.shared import SharedCache
+        >>> async def main():
+        ...     async with SharedCache("example-aadd", max_bytes=1 << 20) as cache:
+        ...         print(await cache.aadd("key", 1), await cache.aadd("key", 2))
+        ...         await cache.aunlink()
+        >>> asyncio.run(main())
+        True False
+        """
         return await to_thread(self.add, key, value, ttl, tags)
 
     async def adelete(self, key: object) -> bool:
-        """The same as `delete`, awaited."""
+        """The same as `delete`, awaited.
+
+        >>> import asyncio
+        >>> from flexcache_rs.shared import SharedCache
+        >>> async def main():
+        ...     async with SharedCache("example-adelete", max_bytes=1 << 20) as cache:
+        ...         cache["key"] = 1
+        ...         print(await cache.adelete("key"), await cache.adelete("key"))
+        ...         await cache.aunlink()
+        >>> asyncio.run(main())
+        True False
+        """
         return await to_thread(self.delete, key)
 
-    async def apop(self, key: object, default: Any = _MISSING) -> Any:
-        """The same as `pop`, awaited. A task that is cancelled has taken nothing: no value is taken in a thread."""
+    async def apop(self, key: object, default: Any = MISSING) -> Any:
+        """The same as `pop`, awaited. A task that is cancelled has taken nothing: no value is taken in a thread.
+
+        >>> import asyncio
+        >>> from flexcache_rs.shared import SharedCache
+        >>> async def main():
+        ...     async with SharedCache("example-apop", max_bytes=1 << 20) as cache:
+        ...         cache["key"] = 1
+        ...         print(await cache.apop("key"), await cache.apop("key", None))
+        ...         await cache.aunlink()
+        >>> asyncio.run(main())
+        1 None
+        """
         (found,) = await at_once(self, key, functools.partial(self._pop_at_once, key)) or (default,)
-        if found is _MISSING:
+        if found is MISSING:
             raise KeyError(key)
         return found
 
@@ -498,7 +407,17 @@ class SharedCache(SharedSegment):
     async def aincr(
         self, key: object, by: int = 1, initial: int = 0, ttl: float | timedelta | datetime | None = None
     ) -> int:
-        """The same as `incr`, awaited."""
+        """The same as `incr`, awaited.
+
+        >>> import asyncio
+        >>> from flexcache_rs.shared import SharedCache
+        >>> async def main():
+        ...     async with SharedCache("example-aincr", max_bytes=1 << 20) as cache:
+        ...         print(await cache.aincr("visits"), await cache.aincr("visits", 10))
+        ...         await cache.aunlink()
+        >>> asyncio.run(main())
+        1 11
+        """
         return await to_thread(self.incr, key, by, initial, ttl)
 
     async def adecr(
@@ -519,7 +438,18 @@ class SharedCache(SharedSegment):
         ttl: float | timedelta | datetime | None = None,
         tags: Iterable[str] | None = None,
     ) -> None:
-        """The same as `set_many`, awaited."""
+        """The same as `set_many`, awaited.
+
+        >>> import asyncio
+        >>> from flexcache_rs.shared import SharedCache
+        >>> async def main():
+        ...     async with SharedCache("example-aset_many", max_bytes=1 << 20) as cache:
+        ...         await cache.aset_many({"a": 1, "b": 2})
+        ...         print(cache.get_many(["a", "b"]))
+        ...         await cache.aunlink()
+        >>> asyncio.run(main())
+        {'a': 1, 'b': 2}
+        """
         await to_thread(self.set_many, entries, ttl, tags)
 
     async def adelete_many(self, keys: Iterable[object]) -> int:
@@ -547,7 +477,7 @@ class SharedCache(SharedSegment):
         for key in await to_thread(self._keys):
             if found := await at_once(self, key, functools.partial(self._pop_at_once, key)):
                 return key, found[0]
-        raise KeyError(_EMPTY)
+        raise KeyError(EMPTY)
 
     async def aunlink(self) -> bool:
         """The same as `unlink`, awaited."""

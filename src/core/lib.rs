@@ -21,6 +21,10 @@ mod tags;
 pub mod tracker;
 mod weights;
 mod wheel;
+mod write_epoch;
+
+// A test under loom includes `write_epoch.rs`, and has loom's atomic integers here.
+use std::sync::atomic;
 
 pub use cache::{Builder, Cache};
 pub use clock::{Clock, ManualClock, MonotonicClock, Nanos};

@@ -14,9 +14,8 @@
 //!
 //! While one thread of the process writes a key, another may read the new value; it must not find an older
 //! copy later, because the push has not come yet. So a read gets no stamp between
-//! [`begin_write`](PushTracker::begin_write) and [`end_write`](PushTracker::end_write). Each of the two is
-//! one atomic addition to a word that holds both the epoch and the number of writes in flight, and a reader
-//! loads that word once. So a reader that sees the epoch of a write also sees that the write is in flight.
+//! [`begin_write`](PushTracker::begin_write) and [`end_write`](PushTracker::end_write). The stripe's word holds both its
+//! epoch and the number of writes in flight, as in a [`Tracker`](crate::Tracker) (`write_epoch.rs`).
 //!
 //! While the server pushes nothing, for lack of a connection, stamps mean nothing.
 //! [`doubt`](PushTracker::doubt) invalidates all copies when the pushes stop. The owner starts another
@@ -41,18 +40,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::clock::{Clock, Nanos};
 use crate::tracker::Stamp;
+use crate::write_epoch::{EPOCH_BITS, Snapshot, WriteEpoch, WriteEpochs};
 
 const STRIPE_BITS: u32 = 20;
-const EPOCH_BITS: u32 = 24;
-
-/// The word of a stripe has its epoch in the high bits, and in these low bits the number of this process's
-/// writes that are in flight. If there are more than fit, the word is right again once they have ended.
-const WRITES_BITS: u32 = 32 - EPOCH_BITS;
-const EPOCH: u32 = 1 << WRITES_BITS;
-
-/// Each time an epoch has advanced this far, a generation starts, long before the epoch's bits in a stamp
-/// repeat.
-const LONG_EPOCH: u32 = 1 << (EPOCH_BITS - 2);
 
 const fn low(bits: u32) -> u64 {
     (1 << bits) - 1
@@ -68,18 +58,16 @@ pub struct PushTracker {
     valid_until: AtomicU64,
     /// For each stripe, which of the words it has, counted from 1; 0 until it is first used. It then stays.
     places: Box<[AtomicU32]>,
-    words: Box<[AtomicU32]>,
+    words: WriteEpochs,
     /// How many words were given to stripes.
     given: AtomicU32,
-    /// The number of times that the writes in flight were forgotten.
-    forgotten: AtomicU32,
 }
 
 impl PushTracker {
     /// A tracker for about `copies` copies. None is served until [`believe_until`](Self::believe_until) is
     /// called.
     ///
-    /// It takes 128 bytes for each copy, at most 8 MiB. Then a write to another key invalidates at most one
+    /// It takes 192 bytes for each copy, at most 12 MiB. Then a write to another key invalidates at most one
     /// copy of a thousand.
     #[must_use]
     pub fn new(copies: usize) -> Self {
@@ -89,9 +77,8 @@ impl PushTracker {
             known_since: AtomicU64::new(1),
             valid_until: AtomicU64::new(0),
             places: (0..stripes).map(|_| AtomicU32::new(0)).collect(),
-            words: (0..stripes).map(|_| AtomicU32::new(0)).collect(),
+            words: WriteEpochs::new(stripes),
             given: AtomicU32::new(0),
-            forgotten: AtomicU32::new(0),
         }
     }
 
@@ -132,12 +119,11 @@ impl PushTracker {
     pub fn stamp(&self, key: &[u8]) -> Stamp {
         let at = self.word_of(key);
         let generation = self.generation.load(Ordering::Acquire);
-        let word = self.words[at].load(Ordering::Acquire);
-        if !word.is_multiple_of(EPOCH) {
+        let word = self.words[at].load();
+        if word.is_written() {
             return Stamp::NONE;
         }
-        let epoch = u64::from(word / EPOCH);
-        Stamp::from_bits(generation << (EPOCH_BITS + STRIPE_BITS) | epoch << STRIPE_BITS | at as u64)
+        Stamp::from_bits(generation << (EPOCH_BITS + STRIPE_BITS) | word.epoch() << STRIPE_BITS | at as u64)
     }
 
     /// Whether no write to the key is known since the stamp was taken, and the pushes have not stopped since
@@ -148,8 +134,7 @@ impl PushTracker {
     pub fn is_unchanged(&self, stamp: Stamp) -> bool {
         let bits = stamp.bits();
         let Some(word) = self.words.get((bits & low(STRIPE_BITS)) as usize) else { return false };
-        let now = self.generation.load(Ordering::Acquire) << EPOCH_BITS
-            | u64::from(word.load(Ordering::Acquire) / EPOCH);
+        let now = self.generation.load(Ordering::Acquire) << EPOCH_BITS | word.load().epoch();
         now & low(64 - STRIPE_BITS) == bits >> STRIPE_BITS && stamp != Stamp::NONE
     }
 
@@ -164,7 +149,7 @@ impl PushTracker {
         let now = self.generation.load(Ordering::Acquire);
         // The stamp has only the low bits of its generation, so they are compared as an age.
         let age = now.wrapping_sub(bits >> (EPOCH_BITS + STRIPE_BITS)) & low(64 - EPOCH_BITS - STRIPE_BITS);
-        let epoch = u64::from(word.load(Ordering::Acquire) / EPOCH);
+        let epoch = word.load().epoch();
         now.wrapping_sub(age) >= self.known_since.load(Ordering::Acquire)
             && bits >> STRIPE_BITS & low(EPOCH_BITS) == epoch
             && stamp != Stamp::NONE
@@ -186,23 +171,22 @@ impl PushTracker {
 
     /// A key was written: invalidates its copies.
     pub fn invalidate(&self, key: &[u8]) {
-        self.advance(key, EPOCH);
+        self.change(key, WriteEpoch::advance);
     }
 
     /// This process is about to write a key. Each call needs one call of [`end_write`](Self::end_write),
     /// whether or not the write succeeds.
     pub fn begin_write(&self, key: &[u8]) {
-        self.advance(key, EPOCH + 1);
+        self.change(key, WriteEpoch::begin_write);
     }
 
     /// The write of a key has ended, or its outcome will stay unknown.
     pub fn end_write(&self, key: &[u8]) {
-        self.advance(key, EPOCH - 1);
+        self.change(key, WriteEpoch::end_write);
     }
 
-    fn advance(&self, key: &[u8], by: u32) {
-        let word = self.words[self.word_of(key)].fetch_add(by, Ordering::AcqRel).wrapping_add(by);
-        if (word / EPOCH).is_multiple_of(LONG_EPOCH) {
+    fn change(&self, key: &[u8], change: fn(&WriteEpoch) -> Snapshot) {
+        if change(&self.words[self.word_of(key)]).needs_generation(EPOCH_BITS) {
             self.start_generation();
         }
     }
@@ -220,13 +204,7 @@ impl PushTracker {
 
     /// In a forked child: the threads whose writes were in flight do not exist here. No other thread uses the tracker.
     pub fn forget_writes(&self) {
-        self.forgotten.fetch_add(1, Ordering::AcqRel);
-        for word in &self.words {
-            let writes = word.load(Ordering::Relaxed) % EPOCH;
-            if writes != 0 {
-                word.fetch_sub(writes, Ordering::Relaxed);
-            }
-        }
+        self.words.forget_writes();
         self.start_generation();
     }
 
@@ -234,7 +212,7 @@ impl PushTracker {
     /// [`invalidate`](Self::invalidate) instead of [`end_write`](Self::end_write).
     #[must_use]
     pub fn forgotten(&self) -> u32 {
-        self.forgotten.load(Ordering::Acquire)
+        self.words.forgotten()
     }
 
     /// Writes from now on will not be known. No existing copy is served again.
@@ -279,13 +257,14 @@ mod tests {
         let before = tracker.stamp(b"one");
         for _ in 0..1000 {
             tracker.begin_write(b"one");
+            assert_eq!(tracker.stamp(b"one"), Stamp::NONE);
         }
         assert!(!tracker.is_live(before, &clock));
         for _ in 0..999 {
             tracker.end_write(b"one");
             tracker.invalidate(b"one");
+            assert_eq!(tracker.stamp(b"one"), Stamp::NONE, "one writes it still");
         }
-        assert_eq!(tracker.stamp(b"one"), Stamp::NONE, "one writes it still");
         assert!(tracker.is_live(tracker.stamp(b"other"), &clock));
         tracker.end_write(b"one");
         assert!(tracker.is_live(tracker.stamp(b"one"), &clock));

@@ -17,12 +17,10 @@
 //! does not know the order of the commits. [`Writing::end`] tells. Where the store itself knows that order,
 //! [`Tracker::end_write`] is called before the next commit can begin, and [`Tracker::moment`] right after it.
 //!
-//! Each stripe has a word that holds both its epoch and the number of writes in flight, and so has the generation.
-//! Beginning and ending a write are each one atomic addition, and a reader loads a word once. So a reader that sees
-//! the epoch of a write also sees that the write is in flight. The additions are `AcqRel`, and the loads `Acquire`. So
-//! a thread that learns of a commit through any synchronization also sees the invalidation that came before it.
+//! Each stripe has a word that holds both its epoch and the number of writes in flight, and so has the generation. The
+//! argument for the order of memory is that of these words (`write_epoch.rs`).
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::write_epoch::{self, Snapshot, WriteEpoch, WriteEpochs};
 
 /// The number of stripes into which a tracker divides keys. A write invalidates the copies of all keys of its
 /// stripe, so with few stripes a cache that is often written to would find few of its copies live.
@@ -36,20 +34,10 @@ const LANE_BITS: u32 = 10;
 const EPOCH_BITS: u32 = 16;
 const GENERATION_BITS: u32 = 64 - EPOCH_BITS - LANE_BITS - STRIPE_BITS;
 
-/// The word of a stripe has its epoch in the high bits, and in these low bits the number of writes in flight. If there
-/// are more than fit, the word is right again once they have ended.
-const WRITES_BITS: u32 = 12;
-const EPOCH: u32 = 1 << WRITES_BITS;
-
-/// The word of the generation is divided in the same way; there, the writes may concern any key.
-const GENERATION: u64 = 1 << WRITES_BITS;
-
-/// Each time an epoch has advanced this far, a generation starts, long before the epoch's bits in a stamp
-/// repeat.
-const LONG_EPOCH: u32 = 1 << (EPOCH_BITS - 2);
-
-const _: () =
-    assert!(EPOCH_BITS + WRITES_BITS <= u32::BITS, "a word holds all bits of an epoch that a stamp has");
+const _: () = assert!(
+    EPOCH_BITS <= write_epoch::EPOCH_BITS && GENERATION_BITS <= write_epoch::EPOCH_BITS,
+    "a word holds all bits that a stamp has"
+);
 
 const fn low(bits: u32) -> u64 {
     (1 << bits) - 1
@@ -131,19 +119,14 @@ impl Stamp {
 /// Decides whether a copy may still be served. See the [module](self).
 #[derive(Debug)]
 pub struct Tracker {
-    generation: AtomicU64,
-    epochs: Box<[AtomicU32]>,
-    /// The number of times that the writes in flight were forgotten.
-    forgotten: AtomicU32,
+    /// The epoch of writes that may concern any key.
+    generation: WriteEpoch,
+    stripes: WriteEpochs,
 }
 
 impl Default for Tracker {
     fn default() -> Self {
-        Self {
-            generation: AtomicU64::new(GENERATION),
-            epochs: (0..STRIPES).map(|_| AtomicU32::new(0)).collect(),
-            forgotten: AtomicU32::new(0),
-        }
+        Self { generation: WriteEpoch::new(1), stripes: WriteEpochs::new(STRIPES) }
     }
 }
 
@@ -152,11 +135,11 @@ impl Default for Tracker {
 pub struct Moment(u64);
 
 impl Moment {
-    fn of(generation: u64, stripe: u32) -> Self {
-        if generation.is_multiple_of(GENERATION) && stripe.is_multiple_of(EPOCH) {
-            Self((generation / GENERATION) << EPOCH_BITS | u64::from(stripe / EPOCH) & low(EPOCH_BITS))
-        } else {
+    fn of(generation: Snapshot, stripe: Snapshot) -> Self {
+        if generation.is_written() || stripe.is_written() {
             Self(0)
+        } else {
+            Self(generation.epoch() << EPOCH_BITS | stripe.epoch() & low(EPOCH_BITS))
         }
     }
 
@@ -219,16 +202,16 @@ impl Tracker {
     #[inline]
     #[must_use]
     pub fn moment(&self, stripe: usize) -> Moment {
-        let generation = self.generation.load(Ordering::Acquire);
-        Moment::of(generation, self.epochs[stripe].load(Ordering::Acquire))
+        let generation = self.generation.load();
+        Moment::of(generation, self.stripes[stripe].load())
     }
 
     /// Whether a copy with this stamp may be served, for a store that counts generations itself.
     #[inline]
     #[must_use]
     pub fn is_live_in(&self, generation: u64, stamp: Stamp) -> bool {
-        let generation = (self.generation.load(Ordering::Acquire) / GENERATION).wrapping_add(generation);
-        let epoch = u64::from(self.epochs[stamp.stripe()].load(Ordering::Acquire) / EPOCH);
+        let generation = self.generation.load().epoch().wrapping_add(generation);
+        let epoch = self.stripes[stamp.stripe()].load().epoch();
         generation & low(GENERATION_BITS) == stamp.generation()
             && epoch & low(EPOCH_BITS) == stamp.epoch()
             && stamp != Stamp::NONE
@@ -244,66 +227,58 @@ impl Tracker {
     /// A key of the stripe is about to be written. Each call needs one call of [`end_write`](Self::end_write),
     /// whether or not the write succeeds.
     pub fn begin_write(&self, stripe: usize) {
-        self.advance(stripe, EPOCH + 1);
+        self.follow(self.stripes[stripe].begin_write());
     }
 
     /// The write has ended, or its outcome will stay unknown.
     pub fn end_write(&self, stripe: usize) {
-        self.advance(stripe, EPOCH - 1);
+        self.follow(self.stripes[stripe].end_write());
     }
 
-    /// Adds to the word of a stripe. Returns the word from before.
-    fn advance(&self, stripe: usize, by: u32) -> u32 {
-        let before = self.epochs[stripe].fetch_add(by, Ordering::AcqRel);
-        // The epoch may overflow: only its low bits are in a stamp, and they repeat much sooner.
-        if (before.wrapping_add(by) / EPOCH).is_multiple_of(LONG_EPOCH) {
+    /// Starts a generation if the word of a stripe needs one after a change. Returns the word.
+    fn follow(&self, changed: Snapshot) -> Snapshot {
+        if changed.needs_generation(EPOCH_BITS) {
             self.start_generation();
         }
-        before
+        changed
     }
 
     /// [`begin_write`](Self::begin_write) for a write that may concern any key.
     pub fn begin_write_of_all(&self) {
-        self.generation.fetch_add(GENERATION + 1, Ordering::AcqRel);
+        self.generation.begin_write();
     }
 
     /// [`end_write`](Self::end_write) for a write that may concern any key.
     pub fn end_write_of_all(&self) {
-        self.generation.fetch_add(GENERATION - 1, Ordering::AcqRel);
+        self.generation.end_write();
     }
 
     /// A write of a key of the stripe, until it is dropped.
     pub fn write(&self, stripe: usize) -> Writing<'_> {
-        let forgotten = self.forgotten.load(Ordering::Acquire);
-        let generation = self.generation.load(Ordering::Acquire);
-        let before = self.advance(stripe, EPOCH + 1);
-        Writing { tracker: self, stripe, generation, before, forgotten }
+        let forgotten = self.stripes.forgotten();
+        let generation = self.generation.load();
+        let begun = self.follow(self.stripes[stripe].begin_write());
+        Writing { tracker: self, stripe, generation, begun, forgotten }
     }
 
     /// A write that may concern any key, until it is dropped.
     pub fn write_all(&self) -> WritingAll<'_> {
-        let forgotten = self.forgotten.load(Ordering::Acquire);
+        let forgotten = self.stripes.forgotten();
         self.begin_write_of_all();
         WritingAll { tracker: self, forgotten }
     }
 
     /// Invalidates every copy.
     pub fn start_generation(&self) {
-        self.generation.fetch_add(GENERATION, Ordering::AcqRel);
+        self.generation.advance();
     }
 
     /// In a forked child: the threads whose writes were in flight do not exist here. A write of the thread that forked goes
     /// on, and what it leaves is not kept. No other thread uses the tracker.
     pub fn forget_writes(&self) {
-        self.forgotten.fetch_add(1, Ordering::AcqRel);
-        for word in &self.epochs {
-            let writes = word.load(Ordering::Relaxed) % EPOCH;
-            if writes != 0 {
-                word.fetch_sub(writes, Ordering::Relaxed);
-            }
-        }
-        let writes = self.generation.load(Ordering::Relaxed) % GENERATION;
-        self.generation.fetch_add(GENERATION - writes, Ordering::Release);
+        self.stripes.forget_writes();
+        self.generation.forget_writes();
+        self.start_generation();
     }
 }
 
@@ -313,9 +288,10 @@ impl Tracker {
 pub struct Writing<'a> {
     tracker: &'a Tracker,
     stripe: usize,
-    /// The words of the generation and of the stripe from just before the write.
-    generation: u64,
-    before: u32,
+    /// The word of the generation from just before the write.
+    generation: Snapshot,
+    /// The word of the stripe from just after the write began.
+    begun: Snapshot,
     forgotten: u32,
 }
 
@@ -324,17 +300,25 @@ impl Writing<'_> {
     /// in flight meanwhile, so that the order of the two is unknown.
     #[must_use]
     pub fn end(self) -> Stamp {
-        let Self { stripe, generation, before, .. } = self;
-        let was_alone = self.leave() == before.wrapping_add(EPOCH + 1);
+        let Self { stripe, generation, begun, .. } = self;
+        let ended = self.leave();
         std::mem::forget(self);
-        let left = Moment::of(generation, before.wrapping_add(2 * EPOCH));
-        if was_alone { left.stamp(0, stripe) } else { Stamp::NONE }
+        match ended {
+            Some(ended) if ended.ends_alone(begun) => Moment::of(generation, ended).stamp(0, stripe),
+            _ => Stamp::NONE,
+        }
     }
 
-    /// Returns the word of the stripe from before.
-    fn leave(&self) -> u32 {
-        let is_forgotten = self.tracker.forgotten.load(Ordering::Acquire) != self.forgotten;
-        self.tracker.advance(self.stripe, if is_forgotten { EPOCH } else { EPOCH - 1 })
+    /// Returns the word of the stripe; `None` if the write was forgotten meanwhile.
+    fn leave(&self) -> Option<Snapshot> {
+        let Self { tracker, stripe, .. } = *self;
+        let word = &tracker.stripes[stripe];
+        if tracker.stripes.forgotten() == self.forgotten {
+            Some(tracker.follow(word.end_write()))
+        } else {
+            tracker.follow(word.advance());
+            None
+        }
     }
 }
 
@@ -354,7 +338,7 @@ pub struct WritingAll<'a> {
 
 impl Drop for WritingAll<'_> {
     fn drop(&mut self) {
-        if self.tracker.forgotten.load(Ordering::Acquire) == self.forgotten {
+        if self.tracker.stripes.forgotten() == self.forgotten {
             self.tracker.end_write_of_all();
         } else {
             self.tracker.start_generation();
@@ -376,9 +360,9 @@ mod tests {
 
     #[test]
     fn none_is_never_live() {
-        let tracker = Tracker::new();
+        let mut tracker = Tracker::new();
         assert!(!tracker.is_live(Stamp::NONE));
-        tracker.generation.store(low(GENERATION_BITS) * GENERATION, Ordering::Release);
+        tracker.generation = WriteEpoch::new(low(GENERATION_BITS));
         tracker.start_generation();
         // The bits of generation, epoch and stripe are those of NONE.
         assert!(!tracker.is_live(Stamp::NONE) && !tracker.is_live(tracker.stamp(0)));
@@ -409,6 +393,26 @@ mod tests {
         assert_eq!([3, 4].map(|stripe| tracker.stamp(stripe)), [Stamp::NONE; 2]);
         drop(all);
         assert!(tracker.is_live(tracker.stamp(3)));
+    }
+
+    #[test]
+    fn however_many_writes_are_in_flight_a_stripe_gives_no_stamp() {
+        const WRITES: usize = 5000;
+        let tracker = Tracker::new();
+        for _ in 0..WRITES {
+            tracker.begin_write(3);
+            assert_eq!(tracker.stamp(3), Stamp::NONE);
+        }
+        for _ in 0..WRITES {
+            assert_eq!(tracker.stamp(3), Stamp::NONE);
+            tracker.end_write(3);
+        }
+        for _ in 0..WRITES {
+            tracker.begin_write_of_all();
+            assert_eq!(tracker.stamp(4), Stamp::NONE);
+        }
+        (0..WRITES).for_each(|_| tracker.end_write_of_all());
+        assert!([3, 4].iter().all(|&stripe| tracker.is_live(tracker.stamp(stripe))));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use pyo3::types::PyBytes;
 
 use crate::py::memory::any_policy::PolicyName;
 use crate::py::memory::core_errors::{out_of_memory, try_with_capacity};
+use crate::py::object::running_python::check_signals;
 
 /// How often progress is reported, and Ctrl-C noticed.
 const REPORT: Duration = Duration::from_millis(100);
@@ -207,7 +208,7 @@ pub(crate) fn replay_trace(
                 let part = done.load(Ordering::Relaxed) as f64 / total as f64;
                 let told = Python::attach(|py| {
                     report.call1(py, (part,))?;
-                    py.check_signals()
+                    check_signals(py)
                 });
                 if let Err(error) = told {
                     stop.store(true, Ordering::Relaxed);

@@ -458,7 +458,7 @@ impl SharedCache {
             let mut failed = None;
             for number in 0..segment.geometry().stripes {
                 let cleared = segment.write_stripe(number, patience, |held| {
-                    let entries = held.load(head::ENTRIES);
+                    let entries = held.stripe.entries();
                     held.empty(Point::Clear)?;
                     Ok(entries)
                 });
@@ -490,9 +490,7 @@ impl SharedCache {
     /// segment was replaced.
     #[must_use]
     pub fn len(&self) -> u64 {
-        self.present().map_or(0, |segment| {
-            segment.stripes().map(|stripe| stripe.head[head::ENTRIES].load(Relaxed)).sum()
-        })
+        self.present().map_or(0, |segment| segment.stripes().map(|stripe| stripe.entries()).sum())
     }
 
     /// Whether there is no entry.
@@ -513,11 +511,14 @@ impl SharedCache {
     pub fn stats(&self) -> Stats {
         let Some(segment) = self.present() else { return Stats::of(self.link().segment.geometry()) };
         let geometry = segment.geometry();
-        let sum = |word: usize| segment.stripes().map(|stripe| stripe.head[word].load(Relaxed)).sum();
+        // Any of the words may be damaged.
+        let sum = |word: usize| {
+            segment.stripes().map(|stripe| stripe.head[word].load(Relaxed)).fold(0, u64::saturating_add)
+        };
         Stats {
-            entries: sum(head::ENTRIES),
+            entries: segment.stripes().map(|stripe| stripe.entries()).sum(),
             leases: sum(head::LEASES),
-            live_bytes: (sum(head::LIVE) + sum(head::LIVE + 1)) * 8,
+            live_bytes: sum(head::LIVE).saturating_add(sum(head::LIVE + 1)).saturating_mul(8),
             hits: segment.words()[header::HITS].load(Relaxed),
             misses: segment.words()[header::MISSES].load(Relaxed),
             evicted: sum(head::EVICTED),

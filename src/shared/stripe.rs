@@ -177,6 +177,11 @@ impl<'a> Stripe<'a> {
         self.index.as_flattened()
     }
 
+    /// The number of entries, as far as the index has room for them: the word may be damaged.
+    pub(crate) fn entries(&self) -> u64 {
+        self.head[head::ENTRIES].load(Relaxed).min(self.slots().len() as u64)
+    }
+
     /// Prefetches the slots in which a key with this hash is looked up first.
     #[inline(always)]
     pub(crate) fn prefetch(&self, hash: u64) {

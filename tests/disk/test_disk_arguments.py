@@ -111,6 +111,48 @@ def test_what_values_are_written_with(tmp_path: Path, kind: type[Any], name: str
     kind(tmp_path, serializer=diskcache.JSONSerializer()).close()
 
 
+class OwnJSON(JSONDisk):
+    """A disk of a user."""
+
+
+def of_django(directory: Path, **options: Any) -> Any:
+    pytest.importorskip("django")
+    from flexcache_rs.disk.djangocache import DjangoCache
+
+    return DjangoCache(str(directory), {"OPTIONS": options})
+
+
+@pytest.mark.parametrize("made", [Cache, FanoutCache, of_django])
+@pytest.mark.parametrize("disk", [JSONDisk, OwnJSON])
+def test_a_serializer_that_the_disk_never_calls(tmp_path: Path, made: Callable[..., Any], disk: type[Disk]) -> None:
+    """A disk that stores everything as JSON leaves nothing to a serializer."""
+    with pytest.raises(ValueError, match=f"^serializer has no effect with disk={disk.__name__}, "):
+        made(tmp_path / "new", disk=disk, serializer=diskcache.JSONSerializer())
+    assert not list(tmp_path.iterdir())
+    made(tmp_path / "new", disk=disk, serializer=None).close()
+
+
+def test_a_disk_itself_refuses_a_serializer_that_it_never_calls(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^serializer has no effect with disk=JSONDisk, "):
+        JSONDisk(str(tmp_path), serializer=diskcache.JSONSerializer())
+
+
+def test_a_cache_in_a_fanout_cache_has_its_own_serializer(tmp_path: Path) -> None:
+    """The serializer of the directory applies where none is given and the disk calls one."""
+    with FanoutCache(tmp_path, shards=1, serializer=diskcache.JSONSerializer()) as fanout:
+        fanout.cache("json", disk=JSONDisk)["a"] = (1, 2)
+        fanout.cache("pickle", serializer=None)["a"] = (1, 2)
+        fanout.cache("same")["a"] = [1, 2]
+        assert [fanout.cache(name)["a"] for name in ("json", "pickle", "same")] == [[1, 2], (1, 2), [1, 2]]
+        assert [fanout.cache(name).disk.serializer is None for name in ("json", "pickle", "same")] == [
+            True,
+            True,
+            False,
+        ]
+        with pytest.raises(ValueError, match=r"^serializer has no effect with disk=JSONDisk, "):
+            fanout.cache("other", disk=JSONDisk, serializer=diskcache.JSONSerializer())
+
+
 def test_pragmas_of_the_process(tmp_path: Path) -> None:
     """A directory cannot set pragmas that would apply to all databases of the process."""
     Cache(tmp_path).close()

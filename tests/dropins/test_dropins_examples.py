@@ -24,6 +24,7 @@ MODULES = [
 ]
 
 
+@pytest.mark.usefixtures("temporary_files")
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
 def test_examples(module: ModuleType) -> None:
     results = doctest.testmod(module, optionflags=doctest.IGNORE_EXCEPTION_DETAIL)

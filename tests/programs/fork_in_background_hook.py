@@ -1,8 +1,9 @@
 """Forks in a hook that the background thread runs. The thread of the child ends after the hook."""
 
 import os
-import signal
 import threading
+
+from forked_child import kill_if_it_hangs
 
 from flexcache_rs import FlexCache
 
@@ -14,9 +15,7 @@ class Forking:
         assert threading.current_thread() is not threading.main_thread()
         child = os.fork()
         if child == 0:
-            # The alarm kills a child that hangs, which the parent notices.
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(10)
+            kill_if_it_hangs()
             return
         children.append(child)
         has_run.set()

@@ -1,9 +1,10 @@
 """Forks in a policy written in Python, while threads wait for their turn to use it. No child may wait for them."""
 
 import os
-import signal
 import sys
 import threading
+
+from forked_child import kill_if_it_hangs
 
 from flexcache_rs import FlexCache
 
@@ -43,9 +44,7 @@ def fork_often():
     for _ in range(FORKS):
         pid = os.fork()
         if pid == 0:
-            # The alarm kills a child that hangs, which the parent notices.
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(10)
+            kill_if_it_hangs()
             is_child = True
             try:
                 cache.get("key")

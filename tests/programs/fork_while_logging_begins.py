@@ -2,8 +2,9 @@
 
 import logging
 import os
-import signal
 import threading
+
+from forked_child import kill_if_it_hangs
 
 from flexcache_rs import FlexCache
 
@@ -36,9 +37,7 @@ begun.wait()
 logging.getLogger = original
 child = os.fork()
 if child == 0:
-    # The alarm kills a child that hangs, which the parent notices.
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(10)
+    kill_if_it_hangs()
     records = []
     handler = logging.Handler()
     handler.emit = records.append

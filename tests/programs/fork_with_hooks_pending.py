@@ -2,9 +2,10 @@
 
 import asyncio
 import os
-import signal
 import sys
 import threading
+
+from forked_child import kill_if_it_hangs
 
 from flexcache_rs import FlexCache
 
@@ -28,8 +29,7 @@ cache.clear()
 running.wait()
 pid = os.fork()
 if pid == 0:
-    # The alarm kills a child that hangs, which the parent notices.
-    signal.alarm(5)
+    kill_if_it_hangs()
     cache["own"] = Quick()
     cache.close()
     os._exit(0)

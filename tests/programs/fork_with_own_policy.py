@@ -1,9 +1,10 @@
 """Forks while threads wait for their turn to use a policy written in Python. No child may wait for them."""
 
 import os
-import signal
 import sys
 import threading
+
+from forked_child import kill_if_it_hangs
 
 from flexcache_rs import FlexCache
 
@@ -45,9 +46,7 @@ for thread in threads:
 for _ in range(100):
     pid = os.fork()
     if pid == 0:
-        # The alarm kills a child that hangs, which the parent notices.
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(10)
+        kill_if_it_hangs()
         try:
             for step in range(20):
                 cache[step] = step

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from flexcache_rs.remote.nonces import NAMESPACE
+
 PLACE = b"test:{key}"
 
 
@@ -15,3 +17,15 @@ async def connected(cache: Any, key: Any = "first") -> None:
         await asyncio.sleep(0.001)
     cache[key] = 1
     assert await cache.aget(key) == 1
+
+
+async def told(cache: Any) -> None:
+    """Wait until the cache has heard of the writes so far, and has read the namespace's nonce again, of one server."""
+    await connected(cache)
+    store = cache._store
+    marker = store.keys.value("marker")
+    stamp = store.tracker.stamp(marker)
+    store.client.execute("SET", marker, "x")
+    # The server announces writes in their order.
+    while store.tracker.stamp(marker) == stamp or store.nonces.known(NAMESPACE) is None:
+        await asyncio.sleep(0.001)

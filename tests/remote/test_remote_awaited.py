@@ -21,7 +21,7 @@ from waiting import BRIEF, until
 from flexcache_rs._core import PushTracker
 from flexcache_rs.remote import RemoteConnectionError, RemoteError, RemoteTimeoutError, RemoteValueError
 from flexcache_rs.remote.client import Client
-from flexcache_rs.remote.failures import UnsentError, failed
+from flexcache_rs.remote.failures import failed
 from flexcache_rs.remote.loop_connections import LoopConnection
 
 if TYPE_CHECKING:
@@ -232,8 +232,11 @@ def test_nothing_is_written_over_a_connection_that_has_ended(pair: tuple[Connect
         connection = LoopConnection(ours, functools.partial(failed, pytest.importorskip("redis.exceptions")), 60)
         connection.begin(asyncio.get_running_loop())
         theirs.shutdown(socket.SHUT_WR)
-        with pytest.raises(UnsentError):
+        with pytest.raises(RemoteConnectionError) as raised:
             await connection.submit(None, ("SET", "key", 1), write=tracker.write([b"key"]))
+        # The exact class: an exception may reach the user.
+        assert type(raised.value) is RemoteConnectionError
+        assert raised.value._is_unsent
         assert tracker.stamp(b"key")
         assert not connection.is_open
 

@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from loops import connected
+from loops import connected, told
 from waiting import BRIEF, until
 
 from flexcache_rs.remote import RemoteError, RemoteTimeoutError, RemoteValueError
@@ -28,6 +28,16 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="a thread reads elsew
 Make = "Callable[..., Any]"
 
 LANES = ("client", "direct")
+
+
+def test_a_read_suggests_the_argument_that_was_meant(make: Make) -> None:
+    """A native call, so that the check costs nothing where all arguments are known."""
+    cache = make()
+    with pytest.raises(
+        TypeError, match=r"^get\(\) got an unexpected keyword argument 'defualt'; did you mean default="
+    ):
+        cache.get("key", defualt=1)
+    cache.get("key", default=1)
 
 
 def test_awaited_writes_need_no_thread(make: Make, no_thread: Callable[[], None]) -> None:
@@ -315,7 +325,7 @@ def test_writes_in_flight_end_with_their_connection(make: Make, server: Server, 
     place = cache._store.keys.value("key")
 
     async def main() -> None:
-        await connected(cache)
+        await told(cache)
         server.pause()
         try:
             with pytest.raises(RemoteTimeoutError):
@@ -335,7 +345,7 @@ def test_writes_in_flight_end_with_their_loop(make: Make, server: Server, write:
     place = cache._store.keys.value("key")
 
     async def main() -> None:
-        await connected(cache)
+        await told(cache)
         server.pause()
         writing = asyncio.ensure_future(write(cache))
         while cache._store.tracker.stamp(place):

@@ -129,8 +129,9 @@ def test_the_rights_that_the_documentation_names_are_enough(make: Make, server: 
 
 def test_a_server_that_does_not_tell_what_is_written(make: Make, server: Server, raw: Any) -> None:
     raw.execute_command("ACL", "SETUSER", "cache", "on", ">secret", "allkeys", "+@all", "-client|tracking")
-    with pytest.raises(RemoteError, match="tell what is written"):
+    with pytest.raises(RemoteError, match="tell what is written") as raised:
         make(server.client(username="cache", password="secret"), on_error="miss")
+    assert raised.type is RemoteError
 
 
 def test_a_memoized_function_keeps_its_cache_coherent(make: Make, server: Server) -> None:

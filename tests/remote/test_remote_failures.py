@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
+import pkgutil
 import signal
 import socket
 import threading
@@ -14,7 +16,8 @@ import pytest
 from own_server import Server
 from waiting import BRIEF, until
 
-from flexcache_rs.remote import RemoteConnectionError, RemoteError, RemoteTimeoutError
+from flexcache_rs import remote
+from flexcache_rs.remote import RemoteConnectionError, RemoteError, RemoteTimeoutError, RemoteValueError
 from flexcache_rs.remote.clients import client_of
 from flexcache_rs.remote.listener import Listener
 
@@ -26,6 +29,18 @@ Make = "Callable[..., Any]"
 
 STALENESS = 0.3
 """Seconds."""
+
+
+def test_every_exception_that_reaches_a_user_is_public() -> None:
+    """A subclass of a public exception goes the same ways, so it must be public too."""
+    for module in pkgutil.iter_modules(remote.__path__):
+        with contextlib.suppress(ImportError):  # One needs Django.
+            importlib.import_module(f"flexcache_rs.remote.{module.name}")
+    found: list[type[Exception]] = [RemoteError, RemoteValueError]
+    for kind in found:
+        found.extend(one for one in kind.__subclasses__() if one.__module__.startswith("flexcache_rs"))
+    assert len(found) > 3
+    assert {kind.__name__ for kind in found} <= set(remote.__all__)
 
 
 class Proxy:

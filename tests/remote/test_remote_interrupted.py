@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from interrupting import INTERRUPTS, no_point_keeps, no_point_keeps_awaited
+from interrupting import INTERRUPTS, Stop, no_point_hangs, no_point_keeps, no_point_keeps_awaited
+from waiting import MANY, until
+
+from flexcache_rs.remote import RemoteCache
+from flexcache_rs.remote.clients import listener_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -35,3 +41,36 @@ def test_a_lock_that_refuses_to_be_entered_twice_stays_held(make: Callable[..., 
         with pytest.raises(RuntimeError, match="held already"), lock:
             pass
         assert not cache.lock("name").acquire(timeout=0)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["an exception", "a call"])
+def test_a_listener_whose_start_is_interrupted_anywhere_listens(make: Callable[..., Any], again: bool) -> None:
+    cache = make()
+
+    def use(listener: Any) -> None:
+        listener.ensure()
+        listener.wait(MANY)
+
+    def check(listener: Any) -> None:
+        use(listener)
+        until(listener._tracker.is_believed)
+        listener.stop()
+        until(lambda: not [thread for thread in threading.enumerate() if thread._target == listener._run])  # type: ignore[attr-defined]
+
+    no_point_hangs(lambda: listener_of(cache._client, cache._listener._terms), use, check, again=again)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["an exception", "a call"])
+def test_a_cache_whose_end_is_interrupted_anywhere_ends_its_thread(
+    server: Any, again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The interpreter reports what is raised while an object is collected, and goes on.
+    monkeypatch.setattr(sys, "unraisablehook", lambda raised: seen.append(raised.exc_type))
+    seen: list[Any] = []
+
+    def check(_: Any) -> None:
+        until(lambda: not [thread for thread in threading.enumerate() if thread.name == "flexcache-remote"])
+
+    with contextlib.closing(server.client()) as client:
+        no_point_hangs(lambda: [RemoteCache(client, "test", max_staleness=0.1)], list.clear, check, again=again)
+    assert set(seen) <= {Stop}

@@ -120,6 +120,13 @@ def ask(path: str, barrier: Any, computed: Any, goes_on: Any, results: Any, how:
     cache.close()
 
 
+def test_a_soft_ttl_that_is_not_shorter_than_the_ttl_is_refused(make: Make) -> None:
+    with pytest.raises(ValueError, match=r"^soft_ttl=30 has no effect with ttl=30: "):
+        make().memoize(name="soft", ttl=30, soft_ttl=30)
+    with pytest.raises(ValueError, match=r"^soft_ttl=30 has no effect with default_ttl=30"):
+        make(default_ttl=30).memoize(name="soft", soft_ttl=30)
+
+
 @pytest.mark.parametrize("how", ["sync", "async"])
 def test_one_process_refreshes_an_old_result(make: Make, server: Server, how: str) -> None:
     """During the refresh, every process gets the old result at once."""

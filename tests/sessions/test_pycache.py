@@ -542,6 +542,7 @@ def test_the_sql_builder() -> None:
         SQL("a") + "b"  # type: ignore[operator]
 
 
+@pytest.mark.usefixtures("temporary_files")
 @pytest.mark.parametrize("module", [flexcache_rs.pycache, flexcache_rs.pycache.sql], ids=lambda module: module.__name__)
 def test_examples_in_docstrings(module: Any) -> None:
     results = doctest.testmod(module)

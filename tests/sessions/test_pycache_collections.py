@@ -129,6 +129,7 @@ def test_they_come_back_as_what_they_were(adapter: str, tmp_path: Path) -> None:
             wrong(b"")
 
 
+@pytest.mark.usefixtures("temporary_files")
 @pytest.mark.parametrize("module", [bitarray, bloomfilters], ids=lambda module: module.__name__)
 def test_examples_in_docstrings(module: Any) -> None:
     results = doctest.testmod(module)

@@ -41,6 +41,7 @@ def test_both_faces_have_the_same_calls(name: str) -> None:
         assert (getattr(plain, call).__doc__ or "").strip(), f"{name}.{call} has no docstring"
 
 
+@pytest.mark.usefixtures("temporary_files")
 @pytest.mark.parametrize("face", [sessions, sync], ids=lambda face: face.__name__)
 def test_examples_in_docstrings(face: Any) -> None:
     """The examples work, and every class with calls has one."""

@@ -8,7 +8,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from interrupting import INTERRUPTS, no_point_keeps, no_point_keeps_awaited
+from interrupting import INTERRUPTS, no_point_hangs, no_point_keeps, no_point_keeps_awaited
+from waiting import until
 
 from flexcache_rs.sessions._mysql_backend import MysqlBackend
 
@@ -78,3 +79,22 @@ def test_a_block_in_the_block_of_a_holder_that_fails_keeps_the_outer_one(session
         lock._end(lock._before())
         assert not session.lock("name").acquire(timeout=0)
     assert session.lock("name").acquire(timeout=0)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["an exception", "a call"])
+def test_waiting_that_is_interrupted_anywhere_leaves_no_thread(place: Place, again: bool) -> None:
+    if place.backend != "redis":
+        pytest.skip("the others look again after pauses, without a thread")
+
+    def rest(session: sync.Session) -> None:
+        with session._backend.waiting("jobs", False) as waker:
+            # The first one begins to listen, unless it does already.
+            waker.rest(0.001)
+            waker.rest(0.001)
+
+    def check(session: sync.Session) -> None:
+        rest(session)
+        session.close()
+        until(lambda: not [thread for thread in threading.enumerate() if thread.name == "flexcache wakes"])
+
+    no_point_hangs(place.sync, rest, check, again=again)

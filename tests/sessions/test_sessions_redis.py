@@ -1,35 +1,22 @@
-"""Features of Valkey and Redis only: other readers, failures during calls, and round trips."""
+"""Features of Valkey and Redis only: other readers, round trips, scripts, and conflicts of transactions."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from session_places import SERVERS, URLS, redis_server
-from waiting import until
+from session_places import SERVERS, redis_server
 
-from flexcache_rs.sessions import (
-    ClosedError,
-    ConflictError,
-    OutcomeUnknown,
-    SessionError,
-    TimedOut,
-    Unavailable,
-    UnsupportedError,
-    connect,
-)
+from flexcache_rs.sessions import ConflictError, SessionError, UnsupportedError, connect
 from flexcache_rs.sessions import sync as now
-from flexcache_rs.sessions._idle import Idle
 from flexcache_rs.sessions._redis_backend import RedisBackend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 if "redis" not in SERVERS:
     pytest.skip("there is no redis-server", allow_module_level=True)
@@ -39,24 +26,9 @@ LONG = 60.0
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> Iterator[str]:
-    yield URLS["redis"](tmp_path)
-    server = redis_server()
-    server.go_on()
-    if server.process is None or server.process.poll() is not None:
-        server.start()
-
-
-@pytest.fixture
-def session(url: str) -> Iterator[now.Session]:
-    with now.connect(url) as session:
+def session(redis_url: str) -> Iterator[now.Session]:
+    with now.connect(redis_url) as session:
         yield session
-
-
-@pytest.fixture
-def raw(url: str) -> Iterator[Any]:
-    with contextlib.closing(redis_server().client()) as client:
-        yield client
 
 
 def test_others_see_what_is_stored(session: now.Session, raw: Any) -> None:
@@ -78,9 +50,9 @@ def test_others_see_what_is_stored(session: now.Session, raw: Any) -> None:
     assert session.get("map") is None
 
 
-def test_namespaces_whose_names_mean_something(url: str, raw: Any) -> None:
+def test_namespaces_whose_names_mean_something(redis_url: str, raw: Any) -> None:
     names = ["", "a", "a:b", "a:{b", "*", "[a]", "a#b", "ä", "a%"]
-    opened = [now.connect(url, namespace=name) for name in names]
+    opened = [now.connect(redis_url, namespace=name) for name in names]
     for number, session in enumerate(opened):
         session.set("key}{", number)
     raw.set("somebody:else", 1)
@@ -192,15 +164,15 @@ def test_a_server_that_lost_its_scripts_gets_them(session: now.Session, raw: Any
     asyncio.run(main())
 
 
-def test_others_values_of_another_version_are_refused(url: str, raw: Any) -> None:
+def test_others_values_of_another_version_are_refused(redis_url: str, raw: Any) -> None:
     raw.set("sessions:new#version", "2")
-    with now.connect(url, namespace="new") as session, pytest.raises(SessionError, match="version 2"):
+    with now.connect(redis_url, namespace="new") as session, pytest.raises(SessionError, match="version 2"):
         session.set("a", 1)
     assert raw.keys("sessions:new:*") == []
 
 
-def test_conflicts(url: str) -> None:
-    session, other = now.connect(url), now.connect(url)
+def test_conflicts(redis_url: str) -> None:
+    session, other = now.connect(redis_url), now.connect(redis_url)
     for before, touch in [
         ({"n": 1}, lambda t: t.get("n")),
         ({}, lambda t: t.get("n")),
@@ -250,8 +222,8 @@ def test_a_transaction_leaves_nothing(session: now.Session, raw: Any) -> None:
         session.count()
 
 
-def test_a_transaction_that_nobody_continued_stores_nothing(url: str, raw: Any) -> None:
-    session, other = now.connect(url), now.connect(url)
+def test_a_transaction_that_nobody_continued_stores_nothing(redis_url: str, raw: Any) -> None:
+    session, other = now.connect(redis_url), now.connect(redis_url)
     session.set("a", [1])
     with pytest.raises(ConflictError), session.transaction() as t:
         t.list("a").push(2)
@@ -265,128 +237,7 @@ def test_a_transaction_that_nobody_continued_stores_nothing(url: str, raw: Any) 
     other.close()
 
 
-def test_a_server_that_is_not_there(tmp_path: Path) -> None:
-    with now.connect(f"unix://{tmp_path}/none") as session:
-        for call in (lambda: session.get("a"), lambda: session.set("a", 1), session.transaction().__enter__):
-            with pytest.raises(Unavailable) as raised:
-                call()
-            assert not isinstance(raised.value, OutcomeUnknown)
-
-
-def test_a_server_that_does_not_answer(url: str) -> None:
-    server = redis_server()
-    with now.connect(url, timeout=0.2) as session, now.connect(url, timeout=0.2) as other:
-        for one in session, other:
-            one.set("a", 1)
-            # The first call of a session has a connection of its own. This one has that of all others.
-            assert one.get("a") == 1
-        server.pause()
-        with pytest.raises(TimedOut):
-            session.get("a")
-        with pytest.raises(OutcomeUnknown):
-            other.list("b").push(1)
-        # Over a new connection nothing is sent.
-        with pytest.raises(TimedOut):
-            other.list("b").push(2)
-        server.go_on()
-        # The late answers are nobody's.
-        assert session.get("a") == 1
-
-    async def main() -> None:
-        async with connect(url, timeout=0.2) as awaited:
-            await awaited.set("a", 1)
-            server.pause()
-            ticks = 0
-
-            async def tick() -> None:
-                nonlocal ticks
-                while True:
-                    await asyncio.sleep(0.01)
-                    ticks += 1
-
-            ticking = asyncio.ensure_future(tick())
-            calls = (awaited.get("a"), awaited.incr("a"), awaited.get("b"))
-            results = await asyncio.gather(*calls, return_exceptions=True)
-            assert all(isinstance(result, Unavailable) for result in results)
-            assert ticks > 2
-            ticking.cancel()
-            server.go_on()
-            assert await awaited.get("a") in (1, 2)
-
-    asyncio.run(main())
-
-
-def test_a_commit_without_an_answer_may_have_been_made(url: str) -> None:
-    server = redis_server()
-    with now.connect(url, timeout=0.5) as session:
-        session.set("a", 1)
-
-        def add(t: now.Transaction) -> None:
-            t.incr("a")
-            server.pause()
-
-        with pytest.raises(OutcomeUnknown, match="may have been made"):
-            session.run(add)
-        server.go_on()
-        assert session.get("a") in (1, 2)
-
-
-def test_a_write_that_was_not_sent_was_not_made(url: str) -> None:
-    """The error tells it apart from a write that may have been made."""
-    server = redis_server()
-
-    async def main() -> None:
-        async with connect(url, timeout=5) as awaited:
-            for number in range(5):
-                await awaited.set("a", number)
-            server.kill()
-            # What is lost at once is where the end of the connection was noticed.
-            with contextlib.suppress(Unavailable):
-                await awaited.get("a")
-            for _ in range(3):
-                with pytest.raises(Unavailable) as caught:
-                    await awaited.incr("a")
-                assert type(caught.value) is Unavailable
-
-    with now.connect(url, timeout=5) as session:
-        session.set("a", 1)
-        session.set("a", 2)
-        asyncio.run(main())
-        with contextlib.suppress(Unavailable):
-            session.get("a")
-        for _ in range(3):
-            with pytest.raises(Unavailable) as caught:
-                session.incr("a")
-            assert type(caught.value) is Unavailable
-
-
-def test_a_task_that_is_cancelled_while_a_transaction_begins_leaves_none(url: str, raw: Any) -> None:
-    server = redis_server()
-
-    async def main() -> None:
-        async with connect(url, timeout=LONG) as session:
-            await session.set("a", 1)
-
-            async def begin() -> None:
-                async with session.transaction() as t:
-                    await t.get("a")
-
-            server.pause()
-            task = asyncio.ensure_future(begin())
-            done, _ = await asyncio.wait((task,), timeout=0.1)
-            assert not done
-            task.cancel()
-            server.go_on()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            # In the thread that has begun it.
-            while raw.zcard("sessions:#transactions"):
-                await asyncio.sleep(0.001)
-
-    asyncio.run(asyncio.wait_for(main(), LONG))
-
-
-def test_no_call_overtakes_those_that_a_thread_makes(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_call_overtakes_those_that_a_thread_makes(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The earlier calls were made before the event loop had a connection."""
     goes_on, has_begun = threading.Event(), threading.Event()
     make = RedisBackend._run_all
@@ -397,7 +248,7 @@ def test_no_call_overtakes_those_that_a_thread_makes(url: str, monkeypatch: pyte
         return make(self, calls)
 
     async def main() -> None:
-        async with connect(url, timeout=LONG) as session:
+        async with connect(redis_url, timeout=LONG) as session:
             # Now the event loop has one.
             while session._backend._client._loops is None or not session._backend._client._loops._of:  # type: ignore[attr-defined]
                 await session.get("a")
@@ -416,55 +267,6 @@ def test_no_call_overtakes_those_that_a_thread_makes(url: str, monkeypatch: pyte
     asyncio.run(main())
 
 
-def test_a_server_that_is_killed(url: str, raw: Any) -> None:
-    server = redis_server()
-    with now.connect(url, timeout=5) as session:
-        session.set("a", 1)
-        # A connection that was closed meanwhile is not used.
-        for name in raw.client_list():
-            if name["name"] == "flexcache-sessions":
-                raw.client_kill_filter(_id=name["id"])
-        assert session.get("a") == 1
-        assert session.incr("a") == 2
-        with pytest.raises(Unavailable), session.transaction() as t:
-            t.set("a", 5)
-            for name in raw.client_list():
-                if name["name"] == "flexcache-sessions":
-                    raw.client_kill_filter(_id=name["id"])
-            t.get("a")
-        assert session.get("a") == 2
-        server.pause()
-        raised: list[BaseException] = []
-
-        def push() -> None:
-            try:
-                session.list("b").push(1)
-            except BaseException as error:
-                raised.append(error)
-
-        pushing = threading.Thread(target=push)
-        pushing.start()
-        time.sleep(0.05)
-        server.kill()
-        pushing.join()
-        assert [type(error) for error in raised] == [OutcomeUnknown]
-        server.start()
-        assert session.list("b").push(2) == 1
-
-
-def test_a_cancelled_call_leaves_its_answer_to_nobody(url: str) -> None:
-    async def main() -> None:
-        async with connect(url) as session:
-            await session.set_many({str(number): number for number in range(20)})
-            for number in range(50):
-                task = asyncio.ensure_future(session.get(str(number % 20)))
-                await asyncio.sleep(0)
-                task.cancel()
-                assert await session.get(str((number + 7) % 20)) == (number + 7) % 20
-
-    asyncio.run(main())
-
-
 def test_bits_beyond_the_servers_limit_are_refused(session: now.Session) -> None:
     with pytest.raises(ValueError, match="i must be less than"):
         session.bits("bits").set(2**32)
@@ -474,121 +276,10 @@ def test_bits_beyond_the_servers_limit_are_refused(session: now.Session) -> None
     assert session.count() == 0
 
 
-def test_reads_that_were_sent_together_are_made_again(url: str, raw: Any) -> None:
-    """If a connection breaks under several calls, those that only read are repeated, as a single one is."""
-    with now.connect(url, timeout=60) as session:
-        session.set_many({"a": 1, "b": 2})
-        backend: Any = session._backend
-        calls = [backend.codec.call("get", (key,)) for key in "ab"]
-        calls.append(backend.codec.call("incr", "n", 1, 0, ("keep", 0)))
-        results: list[Any] = []
-        raw.execute_command("CLIENT", "PAUSE", 60_000, "WRITE")
-        try:
-            asking = threading.Thread(target=lambda: results.extend(backend._run_all(calls)))
-            asking.start()
-            while not raw.info("clients")["blocked_clients"]:
-                threading.Event().wait(0.01)
-            raw.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-        finally:
-            raw.execute_command("CLIENT", "UNPAUSE")
-        asking.join()
-        assert results[:2] == [([1], None), ([2], None)]
-        assert isinstance(results[2][1], OutcomeUnknown)
-
-
-def test_awaited_reads_are_made_again(url: str, raw: Any) -> None:
-    """If the connection of all tasks breaks, only calls that only read are repeated."""
-
-    async def main() -> None:
-        async with connect(url, timeout=60) as session:
-            await session.set("a", 1)
-            raw.execute_command("CLIENT", "PAUSE", 60_000, "WRITE")
-            try:
-                asked = [asyncio.ensure_future(call) for call in (session.get("a"), session.incr("a"))]
-                while not raw.info("clients")["blocked_clients"]:
-                    await asyncio.sleep(0.01)
-                raw.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-            finally:
-                raw.execute_command("CLIENT", "UNPAUSE")
-            found, raised = await asyncio.gather(*asked, return_exceptions=True)
-            assert found == 1
-            assert isinstance(raised, OutcomeUnknown)
-            # The next call makes another connection.
-            assert await session.incr("b") == 1
-
-    asyncio.run(main())
-
-
-def test_a_connection_that_was_closed_meanwhile_takes_no_write(url: str, raw: Any) -> None:
-    with now.connect(url, timeout=5) as session:
-        assert session.incr("a") == 1
-        for number in range(2, 5):
-            raw.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-            until(lambda: not any(one["name"] == "flexcache-sessions" for one in raw.client_list()))
-            assert session.incr("a") == number
-
-
-@pytest.mark.parametrize("first", ["a call before", "none before"])
-def test_closing_a_session_waits_for_its_calls(url: str, first: str) -> None:
-    """It also waits for calls that a thread makes because there is no lane yet."""
-
-    async def main() -> None:
-        session = connect(url)
-        if first == "a call before":
-            await session.set("a", 0)
-        asked = [asyncio.ensure_future(session.incr("a")) for _ in range(50)]
-        await asyncio.sleep(0)
-        await session.aclose()
-        assert await asyncio.gather(*asked) == list(range(1, 51))
-        with pytest.raises(ClosedError):
-            await session.get("a")
-
-    asyncio.run(main())
-
-
-def test_a_lease_that_a_replica_kept_is_given_back_later(session: now.Session, raw: Any) -> None:
-    """The next call of the session does not wait for the end of the lease, which is thirty seconds."""
-
-    def compute() -> str:
-        raw.execute_command("REPLICAOF", "127.0.0.1", "1")
-        return "lost"
-
-    try:
-        with pytest.raises(SessionError):
-            session.get_or_set("key", compute)
-    finally:
-        raw.execute_command("REPLICAOF", "NO", "ONE")
-    begun = time.monotonic()
-    assert session.get_or_set("key", lambda: "value") == "value"
-    assert time.monotonic() - begun < 20
-
-
-def test_a_connection_that_comes_back_after_the_end_is_closed(url: str, raw: Any) -> None:
-    with now.connect(url) as session, session.transaction() as transaction:
-        transaction.set("key", 1)
-        session.close()
-        transaction.set("key", 2)
-    until(lambda: not any(one["name"] == "flexcache-sessions" for one in raw.client_list()))
-
-
-def test_a_connection_that_comes_back_while_others_are_closed() -> None:
-    closed: list[str] = []
-    idle: Idle[str] = Idle(lambda _: True, closed.append)
-
-    class Meanwhile(list[Any]):
-        def append(self, connection: Any) -> None:
-            idle.close()
-            super().append(connection)
-
-    idle._connections = Meanwhile()
-    idle.put("connection")
-    assert closed == ["connection"]
-
-
 @pytest.mark.parametrize("right", ["del", "unlink", "publish", "pttl"])
-def test_without_a_right_nobody_waits_for_a_lease_that_is_over(url: str, raw: Any, right: str) -> None:
+def test_without_a_right_nobody_waits_for_a_lease_that_is_over(redis_url: str, raw: Any, right: str) -> None:
     raw.execute_command("ACL", "SETUSER", "few", "on", ">secret", "~*", "&*", "+@all", f"-{right}")
-    scheme, _, place = url.partition("://")
+    scheme, _, place = redis_url.partition("://")
     limited = f"{scheme}://few:secret@{place}"
 
     def fail() -> None:

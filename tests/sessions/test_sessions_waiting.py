@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from scale import scaled
-from session_places import SERVERS, URLS, redis_server
+from session_places import SERVERS
 from waiting import until
 
 from flexcache_rs.sessions import sync as now
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Awaitable, Callable
 
     from session_places import Place
 
@@ -118,17 +117,6 @@ def test_a_task_that_is_cancelled_as_it_waits_takes_nothing(place: Place) -> Non
 needs_redis = pytest.mark.skipif("redis" not in SERVERS, reason="there is no redis-server")
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return URLS["redis"](tmp_path)
-
-
-@pytest.fixture
-def raw(url: str) -> Iterator[Any]:
-    with contextlib.closing(redis_server().client()) as client:
-        yield client
-
-
 def listening(raw: Any) -> bool:
     return bool(raw.pubsub_numsub("sessions:#wakes")[0][1])
 
@@ -145,10 +133,10 @@ WAYS: dict[str, Callable[[now.Session], Any]] = {
 
 
 @needs_redis
-def test_the_server_says_when_there_is_an_element(url: str, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_says_when_there_is_an_element(redis_url: str, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     # It would take too long without being told.
     monkeypatch.setattr("flexcache_rs.sessions._redis_wakes._LONGEST_REST", 10 * LONG)
-    with now.connect(url, timeout=LONG) as session, now.connect(url, timeout=LONG) as other:
+    with now.connect(redis_url, timeout=LONG) as session, now.connect(redis_url, timeout=LONG) as other:
         for name, way in WAYS.items():
             if name == "insert":
                 session.set("key", [])
@@ -166,11 +154,11 @@ def test_the_server_says_when_there_is_an_element(url: str, raw: Any, monkeypatc
 @needs_redis
 @pytest.mark.parametrize("kind", ["list", "queue"])
 def test_the_server_says_when_there_is_an_element_again(
-    url: str, raw: Any, monkeypatch: pytest.MonkeyPatch, kind: str
+    redis_url: str, raw: Any, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """The key exists all the time, without elements."""
     monkeypatch.setattr("flexcache_rs.sessions._redis_wakes._LONGEST_REST", 10 * LONG)
-    with now.connect(url, timeout=LONG) as session, now.connect(url, timeout=LONG) as other:
+    with now.connect(redis_url, timeout=LONG) as session, now.connect(redis_url, timeout=LONG) as other:
         session.set("key", [] if kind == "list" else deque())
         waiter = Waiter(lambda: getattr(session, kind)("key").wait_pop(10 * LONG))
         until(lambda: listening(raw))
@@ -180,10 +168,10 @@ def test_the_server_says_when_there_is_an_element_again(
 
 @needs_redis
 def test_what_comes_between_the_first_look_and_listening_is_not_missed(
-    url: str, raw: Any, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, raw: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flexcache_rs.sessions._redis_wakes._LONGEST_REST", 10 * LONG)
-    with now.connect(url, timeout=LONG) as session:
+    with now.connect(redis_url, timeout=LONG) as session:
         waiter = Waiter(lambda: session.list("key").wait_pop(0.1))
         until(lambda: listening(raw))
         assert waiter.answer() is None
@@ -193,8 +181,8 @@ def test_what_comes_between_the_first_look_and_listening_is_not_missed(
 
 
 @needs_redis
-def test_a_call_that_waits_does_not_ask_all_the_time(url: str, raw: Any) -> None:
-    with now.connect(url, timeout=LONG) as session:
+def test_a_call_that_waits_does_not_ask_all_the_time(redis_url: str, raw: Any) -> None:
+    with now.connect(redis_url, timeout=LONG) as session:
         jobs = session.queue("jobs")
         waiter = Waiter(lambda: jobs.wait_pop(10 * LONG))
         until(lambda: listening(raw))
@@ -208,8 +196,8 @@ def test_a_call_that_waits_does_not_ask_all_the_time(url: str, raw: Any) -> None
 
 
 @needs_redis
-def test_a_wait_outlives_the_connection_that_listens(url: str, raw: Any) -> None:
-    with now.connect(url, timeout=LONG) as session:
+def test_a_wait_outlives_the_connection_that_listens(redis_url: str, raw: Any) -> None:
+    with now.connect(redis_url, timeout=LONG) as session:
         waiter = Waiter(lambda: session.queue("jobs").wait_pop(10 * LONG))
         until(lambda: listening(raw))
         raw.client_kill_filter(_type="pubsub")
@@ -219,12 +207,12 @@ def test_a_wait_outlives_the_connection_that_listens(url: str, raw: Any) -> None
 
 
 @needs_redis
-def test_where_the_server_refuses_to_say_it_is_looked_again(url: str, raw: Any) -> None:
+def test_where_the_server_refuses_to_say_it_is_looked_again(redis_url: str, raw: Any) -> None:
     raw.execute_command("ACL", "SETUSER", "worker", "on", ">secret", "~*", "+@all", "-subscribe", "-publish")
     try:
-        with now.connect(url, username="worker", password="secret", timeout=LONG) as session:
+        with now.connect(redis_url, username="worker", password="secret", timeout=LONG) as session:
             waiter = Waiter(lambda: session.queue("jobs").wait_pop(10 * LONG))
-            with now.connect(url, username="worker", password="secret") as other:
+            with now.connect(redis_url, username="worker", password="secret") as other:
                 other.queue("jobs").push("job")
             assert waiter.answer() == "job"
     finally:
@@ -232,8 +220,8 @@ def test_where_the_server_refuses_to_say_it_is_looked_again(url: str, raw: Any) 
 
 
 @needs_redis
-def test_a_session_that_ends_lets_its_thread_end(url: str, raw: Any) -> None:
-    session = now.connect(url)
+def test_a_session_that_ends_lets_its_thread_end(redis_url: str, raw: Any) -> None:
+    session = now.connect(redis_url)
     waiter = Waiter(lambda: session.queue("jobs").wait_pop(0.2))
     until(lambda: listening(raw))
     assert waiter.answer() is None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
-import itertools
 import mmap
 import os
 import signal
@@ -23,18 +22,7 @@ from flexcache_rs._shared_locks import SharedLock
 from flexcache_rs.shared import SharedCache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-NUMBERS = itertools.count()
-
-
-@pytest.fixture
-def cache() -> Iterator[SharedCache]:
-    """A cache that only this test uses. It is recounted at the end."""
-    with SharedCache(f"test-hostile-{os.getpid()}-{next(NUMBERS)}", max_bytes=1 << 20) as cache:
-        yield cache
-        cache._check()
-        cache.unlink()
+    from collections.abc import Callable
 
 
 class Grenade:

@@ -11,6 +11,7 @@ import time
 import weakref
 
 from flexcache_rs._suggest import suggesting
+from flexcache_rs._threads import start
 from flexcache_rs.disk.constants import ENOVAL
 
 TYPE_CHECKING = False
@@ -196,16 +197,17 @@ class _Worker:
 
     It can happen that no task is left to end the transaction: the event loop was closed, the task has ended while its
     async generator holds the block open, or all objects were collected. The thread checks for this, and rolls back. It
-    has only weak references to the loop and the task.
+    has only weak references to the loop, the task and the object of the transaction.
     """
 
-    def __init__(self, entered: AbstractContextManager[None], loop: Any, task: Any) -> None:
+    def __init__(self, entered: AbstractContextManager[None], loop: Any, task: Any, block: _Transaction) -> None:
         from queue import SimpleQueue
         from threading import Thread
 
         self._entered = entered
         self._loop = weakref.ref(loop)
         self._task = None if task is None else weakref.ref(task)
+        self._block = weakref.ref(block)
         self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
         self._pid = os.getpid()
         self.is_over = False
@@ -216,11 +218,14 @@ class _Worker:
         # A daemon, so that the interpreter does not wait for it at exit. SQLite rolls back an open transaction.
         self._thread = Thread(target=self._run, name="flexcache_rs.disk transaction", daemon=True)
         self._begun = self._queued(entered.__enter__)
-        self._thread.start()
+        start(self._thread)
 
     def lives(self) -> bool:
         """Whether the transaction still accepts calls."""
-        return not (self.is_over or self.abandoned) and self._pid == os.getpid()
+        return not (self.is_over or self._is_abandoned()) and self._pid == os.getpid()
+
+    def _is_abandoned(self) -> bool:
+        return self.abandoned or self._block() is None
 
     def begun(self) -> Future[None]:
         """Return a future that is done when the transaction has begun."""
@@ -255,7 +260,7 @@ class _Worker:
 
     def _has_nobody(self) -> bool:
         loop = self._loop()
-        if self.abandoned or loop is None or loop.is_closed():
+        if self._is_abandoned() or loop is None or loop.is_closed():
             return True
         if self._task is None:
             return False
@@ -312,10 +317,6 @@ class _Worker:
             logging.getLogger("flexcache_rs.disk").warning("a transaction could not be undone", exc_info=True)
 
 
-def _abandon(worker: _Worker) -> None:
-    worker.abandoned = True
-
-
 class _Transaction:
     """A transaction of a task and of the tasks that it starts inside, for `async with`."""
 
@@ -341,9 +342,7 @@ class _Transaction:
             self._nested = entered
             await self._nest(entered)
             return
-        self.worker = worker = _Worker(entered, get_running_loop(), current_task())
-        # The worker has no reference to this object. When this object is collected, the worker rolls back.
-        weakref.finalize(self, _abandon, worker).atexit = False
+        self.worker = worker = _Worker(entered, get_running_loop(), current_task(), self)
         try:
             await shield(wrap_future(worker.begun()))
         except BaseException:

@@ -304,10 +304,25 @@ def check_compression(compression: Any) -> None:
         raise ValueError(f"compression must be 'zstd', 'lz4' or None, not {shown(compression)}")
 
 
-def check_serializer(serializer: Any) -> None:
-    """Check that `serializer` is an instance with `name`, `dumps` and `loads`. Raises TypeError if it is not."""
+def uses_serializer(disk: type) -> bool:
+    """Whether a class of disks converts values with the serializer of a cache."""
+    return getattr(disk, "_uses_serializer", True)
+
+
+def check_serializer(serializer: Any, disk: type) -> None:
+    """Check that `serializer` is an instance with `name`, `dumps` and `loads`, and has an effect with `disk`.
+
+    Raises:
+        TypeError: It is no such instance.
+        ValueError: The disk would never call it.
+    """
     if serializer is None:
         return
+    if not uses_serializer(disk):
+        raise ValueError(
+            f"serializer has no effect with disk={disk.__name__}, which converts all keys and values itself: "
+            "leave one of them out"
+        )
     if isinstance(serializer, type):
         raise TypeError(f"serializer must be an instance, not the class: {serializer.__name__}()")
     for name in ("dumps", "loads"):

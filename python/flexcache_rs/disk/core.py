@@ -118,8 +118,8 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
     Raises:
         OSError: The directory cannot be created.
         TypeError: A setting is unknown, or an argument has a wrong type.
-        ValueError: An argument is invalid, `disk` is no subclass of `Disk`, `compression` is unknown, or the
-            directory was created with another serializer or compression.
+        ValueError: An argument is invalid, `disk` is no subclass of `Disk`, `compression` is unknown, `serializer` is
+            given with `JSONDisk`, or the directory was created with another serializer or compression.
         KeyError: The eviction policy is unknown.
         UserWarning: A warning: other users can write to the directory.
         NetworkFilesystemWarning: A warning: the directory is on a network file system.
@@ -159,7 +159,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         is_missing = unreadable_is_missing(unreadable)
         if network is not None:
             network = flag("network", network)
-        check_serializer(serializer)
+        check_serializer(serializer, disk)
         check_compression(compression)
         settings = checked_settings(directory, settings, PARAMETERS, plain_disk=disk is Disk)
         directory = prepare_directory(directory)

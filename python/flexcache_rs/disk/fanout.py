@@ -12,7 +12,14 @@ from flexcache_rs._core import DiskTransaction
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.aio import awaitable, taking, transaction
 from flexcache_rs.disk.check_report import CheckReport
-from flexcache_rs.disk.checks import check_serializer, checked_settings, duration, unreadable_is_missing, whole
+from flexcache_rs.disk.checks import (
+    check_serializer,
+    checked_settings,
+    duration,
+    unreadable_is_missing,
+    uses_serializer,
+    whole,
+)
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.disk.core import PARAMETERS, Cache, Disk, Timeout
 from flexcache_rs.disk.deque_index import Deque, Index
@@ -91,7 +98,7 @@ class FanoutCache(CacheMixin):
     ) -> None:
         shards = whole("shards", shards, least=1, most=MOST_SHARDS)
         timeout = duration("timeout", timeout, least=0)
-        check_serializer(serializer)
+        check_serializer(serializer, disk)
         unreadable_is_missing(unreadable)
         first = None if directory is None else os.path.join(path_of(directory), "000")  # noqa: PTH118
         settings = checked_settings(first, settings, (*PARAMETERS, "shards"), plain_disk=disk is Disk)
@@ -539,8 +546,11 @@ class FanoutCache(CacheMixin):
         """
         if name not in self._caches:
             disk = self._disk_class if disk is None else disk
-            directory = self._below("cache", name)
-            self._caches[name] = Cache(directory, timeout, disk, **self._options, **settings)
+            # The settings of the directory, except those that are given or have no effect with the disk.
+            options = {**self._options, **settings}
+            if "serializer" not in settings and not uses_serializer(disk):
+                del options["serializer"]
+            self._caches[name] = Cache(self._below("cache", name), timeout, disk, **options)
         return self._caches[name]
 
     def deque(self, name: str, maxlen: int | None = None) -> Deque:

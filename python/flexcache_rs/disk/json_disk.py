@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import zlib
-from typing import Any
+from typing import Any, ClassVar
 
 from flexcache_rs._core import Disk
 from flexcache_rs._suggest import suggesting
-from flexcache_rs.disk.checks import whole
+from flexcache_rs.disk.checks import check_serializer, whole
 from flexcache_rs.disk.constants import UNKNOWN
 
 MOST_BYTES = 2**30
@@ -24,11 +24,13 @@ class JSONDisk(Disk):
         compress_level: From 0 (none) to 9. It affects the stored keys, so a cache must always use the same level.
         max_bytes: The largest number of bytes of JSON of a key or a value. A few compressed bytes can expand to a
             thousand times as many. Without a limit, data from another program could take all memory.
-        **kwargs: The arguments of `Disk`.
+        **kwargs: The arguments of `Disk`. A `serializer` is refused, and `pickle_protocol` has no effect, because
+            everything is stored as JSON.
 
     Raises:
-        ValueError: Calls that store or read raise it if a key or a value has more than `max_bytes`. zlib.error: Calls
-            that read raise it if the compressed bytes are damaged.
+        ValueError: A `serializer` is given. Calls that store or read raise it if a key or a value has more than
+            `max_bytes`.
+        zlib.error: Calls that read raise it if the compressed bytes are damaged.
 
     >>> from flexcache_rs.disk import Cache, JSONDisk
     >>> cache = Cache(disk=JSONDisk, disk_compress_level=6)
@@ -37,7 +39,10 @@ class JSONDisk(Disk):
     [1, 2]
     """
 
+    _uses_serializer: ClassVar[bool] = False
+
     def __init__(self, directory: str, compress_level: int = 1, max_bytes: int = MOST_BYTES, **kwargs: Any) -> None:
+        check_serializer(kwargs.get("serializer"), type(self))
         self.compress_level = compress_level
         self.max_bytes = whole("disk_max_bytes", max_bytes, least=1, most=2**62)
         super().__init__(directory, **kwargs)

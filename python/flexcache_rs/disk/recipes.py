@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from flexcache_rs._arguments import check_callable
 from flexcache_rs._core import DiskCache, DiskHold
 from flexcache_rs._suggest import suggesting
+from flexcache_rs._threads import start
 from flexcache_rs.disk.checks import duration, expiry, ignored, number, whole
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.disk.memoize import args_to_key, full_name, named, refuse_callable
@@ -396,7 +397,7 @@ def _keep(store: Callable[..., object], key: Any, value: Any, **how: Any) -> Non
 def _start(task: Callable[[], object], name: str) -> None:
     """Run a task in a new thread, if one can be started."""
     try:
-        threading.Thread(target=task, daemon=True).start()
+        start(threading.Thread(target=task, daemon=True))
     except RuntimeError:
         # The found value is still good, so only log it.
         _logger.warning("no thread could be started to compute %s early", name, exc_info=True)

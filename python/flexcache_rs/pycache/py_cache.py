@@ -8,11 +8,13 @@ import asyncio
 import logging
 import math
 import threading
+import weakref
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._suggest import suggesting
+from flexcache_rs._threads import AutoResetEvent, start
 from flexcache_rs.pycache import datatypes
 from flexcache_rs.pycache._cells import loaded, stored
 from flexcache_rs.pycache.adapters import Adapter
@@ -176,8 +178,14 @@ class PyCache(PyCacheSession):
 
     def _start(self, interval: float) -> None:
         if self._worker is None:
-            self._worker = _TTLWorker(self, interval)
-            self._worker.start()
+            worker = _TTLWorker(self, interval)
+            try:
+                start(worker)
+                self._worker = worker
+            except BaseException:
+                # A signal handler may have raised after the thread had started.
+                worker.end_soon()
+                raise
 
     async def start_ttl_deletion(self, delete_interval: float = 0.5) -> None:
         """Remove expired keys at an interval of seconds. Does nothing if this is already running."""
@@ -215,17 +223,26 @@ class PyCache(PyCacheSession):
 class _TTLWorker(threading.Thread):
     def __init__(self, cache: PyCache, interval: float) -> None:
         super().__init__(name="flexcache pycache ttl", daemon=True)
-        self._cache = cache
+        self._cache = weakref.ref(cache)
         self._interval = interval
-        self._ends = threading.Event()
+        self._ends = AutoResetEvent()
+        self._ends.set_at_end_of(cache)
 
     def run(self) -> None:
         while not self._ends.wait(self._interval):
+            cache = self._cache()
+            if cache is None:
+                return
             try:
-                self._cache.delete_expired_attributes()
-            except Exception as error:  # noqa: BLE001, PERF203 - what fails now, such as a server, may be there later
+                cache.delete_expired_attributes()
+            except Exception as error:  # noqa: BLE001 - what fails now, such as a server, may be there later
                 _log.warning("what has expired could not be removed: %s", error)
+            # The thread keeps no cache alive while it waits.
+            del cache
+
+    def end_soon(self) -> None:
+        self._ends.set()
 
     def stop(self) -> None:
-        self._ends.set()
+        self.end_soon()
         self.join()

@@ -1,9 +1,9 @@
 """A cache on a Valkey or Redis server, with coherent copies in the memory of every process.
 
 >>> from flexcache_rs.remote import RemoteCache
->>> cache = RemoteCache("valkey://localhost:6379/0", namespace="shop")  # doctest: +SKIP
->>> cache.put("user:1", {"name": "Ada"}, ttl=60)  # doctest: +SKIP
->>> cache.get("user:1")  # doctest: +SKIP
+>>> cache = RemoteCache("valkey://localhost:6379/0", namespace="shop")
+>>> cache.put("user:1", {"name": "Ada"}, ttl=60)
+>>> cache.get("user:1")
 {'name': 'Ada'}
 
 docs/remote.md describes its guarantees. This module needs the package redis or valkey:

@@ -49,7 +49,16 @@ class Awaited(NearCache):
 
     @called_by_position
     async def aget(self, key: Any, default: Any = None) -> Any:
-        """The same as `get`, awaited."""
+        """The same as `get`, awaited.
+
+        >>> import asyncio
+        >>> async def main():
+        ...     async with RemoteCache("valkey://localhost:6379/0", "aget") as cache:
+        ...         cache["key"] = 1
+        ...         print(await cache.aget("key"), await cache.aget("absent"))
+        >>> asyncio.run(main())
+        1 None
+        """
         value: Any = self._get_from_memory(key, _MISSING)
         if value is not _MISSING:
             return value
@@ -102,7 +111,16 @@ class Awaited(NearCache):
         ttl: float | timedelta | datetime | None = None,
         tags: Iterable[str] | None = None,
     ) -> None:
-        """The same as `put`, awaited."""
+        """The same as `put`, awaited.
+
+        >>> import asyncio
+        >>> async def main():
+        ...     async with RemoteCache("valkey://localhost:6379/0", "aput") as cache:
+        ...         await cache.aput("key", [1, 2], ttl=60)
+        ...         print(await cache.aget("key"))
+        >>> asyncio.run(main())
+        [1, 2]
+        """
         await self._call("put", key, value, ttl, _repeatable(tags))
 
     aset = aput
@@ -114,15 +132,41 @@ class Awaited(NearCache):
         ttl: float | timedelta | datetime | None = None,
         tags: Iterable[str] | None = None,
     ) -> bool:
-        """The same as `add`, awaited."""
+        """The same as `add`, awaited.
+
+        >>> import asyncio
+        >>> async def main():
+        ...     async with RemoteCache("valkey://localhost:6379/0", "aadd") as cache:
+        ...         print(await cache.aadd("key", 1), await cache.aadd("key", 2))
+        >>> asyncio.run(main())
+        True False
+        """
         return bool(await self._call("add", key, value, ttl, _repeatable(tags)))
 
     async def adelete(self, key: Any) -> bool:
-        """The same as `delete`, awaited."""
+        """The same as `delete`, awaited.
+
+        >>> import asyncio
+        >>> async def main():
+        ...     async with RemoteCache("valkey://localhost:6379/0", "adelete") as cache:
+        ...         cache["key"] = 1
+        ...         print(await cache.adelete("key"), await cache.adelete("key"))
+        >>> asyncio.run(main())
+        True False
+        """
         return bool(await self._call("delete", key))
 
     async def apop(self, key: Any, default: Any = _MISSING) -> Any:
-        """The same as `pop`, awaited. If the task is cancelled before it has the value, the value is put back."""
+        """The same as `pop`, awaited. If the task is cancelled before it has the value, the value is put back.
+
+        >>> import asyncio
+        >>> async def main():
+        ...     async with RemoteCache("valkey://localhost:6379/0", "apop") as cache:
+        ...         cache["key"] = 1
+        ...         print(await cache.apop("key"), await cache.apop("key", None))
+        >>> asyncio.run(main())
+        1 None
+        """
         from flexcache_rs._taking import take_in_thread
 
         near, pop = self._near, self._store.pop
@@ -156,7 +200,16 @@ class Awaited(NearCache):
         ttl: float | timedelta | datetime | None = None,
         tags: Iterable[str] | None = None,
     ) -> None:
-        """The same as `set_many`, awaited."""
+        """The same as `set_many`, awaited.
+
+        >>> import asyncio
+        >>> async def main():
+        ...     async with RemoteCache("valkey://localhost:6379/0", "aset_many") as cache:
+        ...         await cache.aset_many({"a": 1, "b": 2})
+        ...         print(await cache.aget_many(["a", "b", "c"]))
+        >>> asyncio.run(main())
+        {'a': 1, 'b': 2}
+        """
         await self._call("set_many", dict(pairs("entries", entries)), ttl, _repeatable(tags))
 
     async def adelete_many(self, keys: Iterable[Any]) -> int:
@@ -166,7 +219,15 @@ class Awaited(NearCache):
     async def aincr(
         self, key: Any, by: int = 1, initial: int = 0, ttl: float | timedelta | datetime | None = None
     ) -> int:
-        """The same as `incr`, awaited."""
+        """The same as `incr`, awaited.
+
+        >>> import asyncio
+        >>> async def main():
+        ...     async with RemoteCache("valkey://localhost:6379/0", "aincr") as cache:
+        ...         print(await cache.aincr("visits"), await cache.aincr("visits", 10))
+        >>> asyncio.run(main())
+        1 11
+        """
         whole_number("by", by)
         whole_number("initial", initial)
         return int(await self._call("incr", key, by, initial, ttl))
@@ -202,7 +263,17 @@ class Awaited(NearCache):
         ttl: float | timedelta | datetime | None = None,
         tags: Iterable[str] | None = None,
     ) -> _T:
-        """The same as `get_or_set`; `factory` may be a coroutine function. Other tasks run while it waits."""
+        """The same as `get_or_set`; `factory` may be a coroutine function. Other tasks run while it waits.
+
+        >>> import asyncio
+        >>> async def main():
+        ...     async with RemoteCache("valkey://localhost:6379/0", "aget_or_set") as cache:
+        ...         async def compute():
+        ...             return 42
+        ...         print(await cache.aget_or_set("answer", compute))
+        >>> asyncio.run(main())
+        42
+        """
 
         async def compute() -> Any:
             token = LENIENT.set(False)

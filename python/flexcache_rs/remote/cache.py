@@ -15,11 +15,11 @@ from flexcache_rs._suggest import suggesting
 from flexcache_rs.remote.aio import Awaited
 from flexcache_rs.remote.breaker import Breaker
 from flexcache_rs.remote.clients import client_of, listener_of
-from flexcache_rs.remote.errors import RemoteConnectionError, RemoteTimeoutError
+from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
 from flexcache_rs.remote.keys import Keys
 from flexcache_rs.remote.last import LastValues
 from flexcache_rs.remote.listener import Terms, Unsupported
-from flexcache_rs.remote.locks import RemoteLimiter, RemoteLock
+from flexcache_rs.remote.locks import LockCalls
 from flexcache_rs.remote.loop_calls import LoopCalls
 from flexcache_rs.remote.options import (
     L1_TTL,
@@ -57,7 +57,7 @@ _MISSING: Any = object()
 
 
 @suggesting
-class RemoteCache(Awaited):
+class RemoteCache(Awaited, LockCalls):
     """A cache on a Valkey or Redis server. Each process keeps copies of the entries that it reads in memory.
 
     A hit in memory never returns a value that was replaced more than `max_staleness` seconds before. This also holds
@@ -100,9 +100,9 @@ class RemoteCache(Awaited):
             it cannot announce writes.
 
     >>> from flexcache_rs.remote import RemoteCache
-    >>> cache = RemoteCache("valkey://localhost:6379/0", namespace="shop")  # doctest: +SKIP
-    >>> cache["user:1"] = {"name": "Ada"}  # doctest: +SKIP
-    >>> cache["user:1"]  # doctest: +SKIP
+    >>> cache = RemoteCache("valkey://localhost:6379/0", namespace="shop")
+    >>> cache["user:1"] = {"name": "Ada"}
+    >>> cache["user:1"]
     {'name': 'Ada'}
     """
 
@@ -170,15 +170,15 @@ class RemoteCache(Awaited):
         must_be_told = l1_ttl is None
         terms = Terms(
             *(self._client.name, keys.prefixes, staleness, tracker, breaker, self._store.nonces),
-            must_be_told,
+            *(must_be_told, weakref.ref(self._store.life)),
         )
         listener = listener_of(self._client, terms)
         self._listener = listener
-        self._start(on_error)
-        register_remote(self)
         # Listen as long as anything uses the store, such as a memoized function that outlives the cache object.
         weakref.finalize(self._store.life, listener.stop)
         weakref.finalize(self._store.life, self._store.renewals.stop)
+        self._start(on_error)
+        register_remote(self)
 
     def _start(self, on_error: str) -> None:
         """Connect, and start listening."""
@@ -188,7 +188,7 @@ class RemoteCache(Awaited):
             self._listener.wait(max(2 * self._timeout, 1.0))
             error = self._listener.error
             if isinstance(error, Unsupported):
-                raise error
+                raise RemoteError(*error.args)
         except (RemoteTimeoutError, RemoteConnectionError):
             if on_error == "raise":
                 self.close()
@@ -302,6 +302,11 @@ class RemoteCache(Awaited):
             TypeError: The key or the tags have a wrong type.
 
         An exception of the serializer propagates.
+
+        >>> with RemoteCache("valkey://localhost:6379/0", "put") as cache:
+        ...     cache.put("user:1", {"name": "Ada"}, ttl=60)
+        ...     print(cache["user:1"])
+        {'name': 'Ada'}
         """
         self._near.put(key, value, ttl, tags)
 
@@ -317,7 +322,12 @@ class RemoteCache(Awaited):
         ttl: float | timedelta | datetime | None = None,
         tags: Iterable[str] | None = None,
     ) -> bool:
-        """Store a value only if there is none. Returns True if it was stored. See `put`."""
+        """Store a value only if there is none. Returns True if it was stored. See `put`.
+
+        >>> with RemoteCache("valkey://localhost:6379/0", "add") as cache:
+        ...     print(cache.add("key", 1), cache.add("key", 2))
+        True False
+        """
         return self._near.add(key, value, ttl=ttl, tags=tags)
 
     def delete(self, key: Any) -> bool:
@@ -325,6 +335,11 @@ class RemoteCache(Awaited):
 
         Raises:
             RemoteError: The server cannot be reached, whatever `on_error` is.
+
+        >>> with RemoteCache("valkey://localhost:6379/0", "delete") as cache:
+        ...     cache["key"] = 1
+        ...     print(cache.delete("key"), cache.delete("key"))
+        True False
         """
         return self._near.delete(key)
 
@@ -343,6 +358,11 @@ class RemoteCache(Awaited):
             KeyError: The key has no value, and no default was given.
             RemoteValueError: The value cannot be read. It stays.
             RemoteError: The server cannot be reached, whatever `on_error` is.
+
+        >>> with RemoteCache("valkey://localhost:6379/0", "pop") as cache:
+        ...     cache["key"] = 1
+        ...     print(cache.pop("key"), cache.pop("key", None))
+        1 None
         """
         return self._near.pop(key) if default is _MISSING else self._near.pop(key, default)
 
@@ -360,11 +380,23 @@ class RemoteCache(Awaited):
         ttl: float | timedelta | datetime | None = None,
         tags: Iterable[str] | None = None,
     ) -> None:
-        """Store the values of several keys, 1000 at a time. If it fails, some may have been stored. See `put`."""
+        """Store the values of several keys, 1000 at a time. If it fails, some may have been stored. See `put`.
+
+        >>> with RemoteCache("valkey://localhost:6379/0", "set_many") as cache:
+        ...     cache.set_many({"a": 1, "b": 2}, ttl=60)
+        ...     print(cache.get_many(["a", "b", "c"]))
+        {'a': 1, 'b': 2}
+        """
         self._near.set_many(dict(pairs("entries", entries)), ttl=ttl, tags=tags)
 
     def delete_many(self, keys: Iterable[Any]) -> int:
-        """Remove several keys, 1000 at a time. Returns the number of keys that had a value. Raises as `delete` does."""
+        """Remove several keys, 1000 at a time. Returns the number of keys that had a value. Raises as `delete` does.
+
+        >>> with RemoteCache("valkey://localhost:6379/0", "delete_many") as cache:
+        ...     cache.set_many({"a": 1, "b": 2})
+        ...     print(cache.delete_many(["a", "b", "c"]))
+        2
+        """
         return self._near.delete_many(each("keys", keys))
 
     def incr(self, key: Any, by: int = 1, initial: int = 0, ttl: float | timedelta | datetime | None = None) -> int:
@@ -382,6 +414,10 @@ class RemoteCache(Awaited):
         Raises:
             TypeError: The value is not an int.
             RemoteError: The server cannot be reached, whatever `on_error` is.
+
+        >>> with RemoteCache("valkey://localhost:6379/0", "incr") as cache:
+        ...     print(cache.incr("visits"), cache.incr("visits", 10))
+        1 11
         """
         whole_number("by", by)
         whole_number("initial", initial)
@@ -442,6 +478,11 @@ class RemoteCache(Awaited):
 
         Raises:
             RemoteError: The server cannot be reached, whatever `on_error` is.
+
+        >>> with RemoteCache("valkey://localhost:6379/0", "evict_tag") as cache:
+        ...     cache.put("user:1", "Ada", tags=["users"])
+        ...     print(cache.evict_tag("users"), "user:1" in cache)
+        None False
         """
         self._near.evict_tag(tag)
 
@@ -467,6 +508,10 @@ class RemoteCache(Awaited):
             TypeError: The key is of another type.
 
         An exception of the factory propagates.
+
+        >>> with RemoteCache("valkey://localhost:6379/0", "get_or_set") as cache:
+        ...     print(cache.get_or_set("answer", lambda: 42, ttl=60), cache["answer"])
+        42 42
         """
         check_callable("factory", factory)
         token = LENIENT.set(True)
@@ -495,48 +540,6 @@ class RemoteCache(Awaited):
             given: dict[str, Any] = {"store": store, "default_ttl": self._default_ttl}
             self._front = FlexCache(**self._options, **given)
         return self._front.memoize(function, **options)
-
-    # Locks and limiters
-
-    def lock(self, name: Any, ttl: float | timedelta = 30.0, timeout: float | timedelta | None = None) -> RemoteLock:
-        """Return a lock that excludes other threads, processes and machines.
-
-        It becomes free when `ttl` is over, or when the server loses it. Its holder does not notice this. Each later
-        holder has a larger `fence`. The resource that the lock protects can refuse a holder with a smaller `fence`.
-
-        Args:
-            name: The name of the lock, which is a key. The lock is independent of the entry of that key.
-            ttl: The largest number of seconds for which it is held, unless `renew()` is called.
-            timeout: The number of seconds for which `with` and `acquire()` wait. None means for ever.
-
-        Raises:
-            TypeError, ValueError: An argument is invalid.
-        """
-        return RemoteLock(self._store, name, positive("ttl", ttl), timeout)
-
-    def limiter(
-        self,
-        name: Any,
-        limit: int,
-        per: float | timedelta = 1.0,
-        *,
-        algorithm: Literal["gcra", "sliding_window"] = "gcra",
-    ) -> RemoteLimiter:
-        """Return a rate limiter for all processes and machines together.
-
-        Args:
-            name: The name of the limiter, which is a key. The limiter is independent of the entry of that key.
-            limit: The number of uses in each `per` seconds.
-            per: A number of seconds.
-            algorithm: With "gcra", uses return at an even rate, and after a pause a caller may take all of them at
-                once. Within `per` seconds, there may be nearly twice as many uses as `limit`. With "sliding_window",
-                there are never more than `limit` uses within any `per` seconds. The server keeps the time of each
-                use, which takes about 100 bytes.
-
-        Raises:
-            TypeError, ValueError: An argument is invalid.
-        """
-        return RemoteLimiter(self._store, name, limit, positive("per", per), algorithm)
 
     # About the cache
 

@@ -6,6 +6,9 @@ from __future__ import annotations
 class RemoteError(OSError):
     """The server could not be reached, or it refused a command."""
 
+    # Whether it is known that the connection was lost before the command was sent, so that it can be sent again.
+    _is_unsent: bool = False
+
 
 class RemoteTimeoutError(RemoteError, TimeoutError):
     """The server did not respond in time. It may have executed the command."""

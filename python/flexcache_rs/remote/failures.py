@@ -21,10 +21,6 @@ _CODES = {
 """The error codes of refusals, and the packages' exceptions for them."""
 
 
-class UnsentError(RemoteConnectionError):
-    """The connection was lost before the command was sent."""
-
-
 def translated(kinds: Any, error: Exception) -> Exception:
     """Convert an error of a package to one of ours. Returns other errors unchanged.
 
@@ -83,7 +79,9 @@ def failed(kinds: Any, kind: str, text: str) -> Exception:
     if kind in ("timeout", "unsent_timeout"):
         return RemoteTimeoutError(text)
     if kind == "unsent":
-        return UnsentError(text)
+        unsent = RemoteConnectionError(text)
+        unsent._is_unsent = True  # pyright: ignore[reportPrivateUsage]
+        return unsent
     if kind == "lost":
         return RemoteConnectionError(text)
     cause = refusal(kinds, text)

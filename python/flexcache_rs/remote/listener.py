@@ -15,12 +15,13 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from flexcache_rs._core import PushTracker
+from flexcache_rs._threads import AutoResetEvent, start
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
 from flexcache_rs.remote.given import shut_down
 from flexcache_rs.remote.resp import ErrorReply, NewsReader, ProtocolError, Push, command, commands
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from flexcache_rs.remote.breaker import Breaker
     from flexcache_rs.remote.client import Client
@@ -53,8 +54,8 @@ class _Asked:
 _LISTENERS: weakref.WeakSet[Listener] = weakref.WeakSet()
 
 
-class Unsupported(RemoteError):  # noqa: N818  # A RemoteError.
-    """The server cannot announce writes."""
+class Unsupported(Exception):  # noqa: N818
+    """The server cannot announce writes. The user gets a `RemoteError`."""
 
 
 class Terms(NamedTuple):
@@ -74,6 +75,8 @@ class Terms(NamedTuple):
     """The nonces on which copies also depend. A nonce is read again when a write to it is announced."""
     must_be_told: bool
     """Whether the server must announce writes. If not, `l1_ttl` limits the age of copies."""
+    life: Callable[[], object]
+    """Returns the object that lives as long as anything uses the store, and None after its end."""
 
 
 class Group(Protocol):
@@ -120,7 +123,10 @@ class Listener:
         # Reentrant, because a signal handler may use the cache while its thread holds the lock.
         self._starting = threading.RLock()
         self._thread: threading.Thread | None = None
-        self._changed = threading.Event()
+        # The thread that takes the item is the one that listens. It needs no lock, which a thread may have whose signal
+        # handler waits for the listener.
+        self._permit = deque((None,))
+        self._changed = AutoResetEvent()
 
     @property
     def invalidations(self) -> int:
@@ -143,16 +149,15 @@ class Listener:
             return
         with self._starting:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="flexcache-remote", daemon=True)
-                try:
-                    self._thread.start()
-                except BaseException:
-                    self._thread = None
-                    raise
+                thread = threading.Thread(target=self._run, name="flexcache-remote", daemon=True)
+                start(thread)
+                self._thread = self._thread or thread
 
     def wait(self, timeout: float) -> bool:
         """Wait until copies may be served, which returns True, or until there is an error."""
-        self._changed.wait(timeout)
+        if self._changed.wait(timeout):
+            # Other threads may wait too.
+            self._changed.set()
         return self._tracker.is_believed()
 
     def stop_soon(self) -> None:
@@ -177,9 +182,15 @@ class Listener:
             thread.join(2)
 
     def _run(self) -> None:
+        try:
+            self._permit.pop()
+        except IndexError:
+            # A signal handler raised, or called the cache, while its thread started this one.
+            return
+        self._thread = threading.current_thread()
         pause = _SHORTEST
         process = os.getpid()
-        while not self._stopped and process == os.getpid():
+        while self._is_wanted() and process == os.getpid():
             connects = self.connects
             try:
                 self._listen()
@@ -191,8 +202,12 @@ class Listener:
                 self._socket = None
             self._changed.set()
             pause = _SHORTEST if self.connects > connects else min(pause * 2, _LONGEST)
-            if not self._stopped:
+            if self._is_wanted():
                 time.sleep(pause * (0.5 + random.random()))
+
+    def _is_wanted(self) -> bool:
+        # A signal handler that raises while the garbage collector runs may skip the call of `stop`.
+        return not self._stopped and self._terms.life() is not None
 
     def _listen(self) -> None:
         """Connect, and listen until the connection ends."""
@@ -257,7 +272,7 @@ class Listener:
     def _attend(self, sock: Any, reader: NewsReader, asked: _Asked) -> None:
         staleness = int(self._max_staleness * 1e9)
         next_question = 0
-        while not self._stopped:
+        while self._is_wanted():
             now = self._tracker.now()
             if now >= next_question:
                 if asked.is_late(now, staleness):

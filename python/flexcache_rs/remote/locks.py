@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from flexcache_rs._arguments import whole_number
 from flexcache_rs._asyncio_calls import begin_in_thread, finish_in_thread, sleep, to_thread, wait
+from flexcache_rs._core import NearCache
 from flexcache_rs._lock_block import LockBlock
 from flexcache_rs._seconds import seconds_in
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.remote import scripts
 from flexcache_rs.remote.errors import RemoteError
+from flexcache_rs.remote.options import positive
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -296,3 +298,62 @@ class RemoteLimiter:
     def __exit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
     ) -> None: ...
+
+
+@suggesting
+class LockCalls(NearCache):
+    """The calls of a `RemoteCache` that return locks and limiters."""
+
+    __slots__ = ()
+
+    _store: RemoteStore
+
+    def lock(self, name: Any, ttl: float | timedelta = 30.0, timeout: float | timedelta | None = None) -> RemoteLock:
+        """Return a lock that excludes other threads, processes and machines.
+
+        It becomes free when `ttl` is over, or when the server loses it. Its holder does not notice this. Each later
+        holder has a larger `fence`. The resource that the lock protects can refuse a holder with a smaller `fence`.
+
+        Args:
+            name: The name of the lock, which is a key. The lock is independent of the entry of that key.
+            ttl: The largest number of seconds for which it is held, unless `renew()` is called.
+            timeout: The number of seconds for which `with` and `acquire()` wait. None means for ever.
+
+        Raises:
+            TypeError, ValueError: An argument is invalid.
+
+        >>> with RemoteCache("valkey://localhost:6379/0", "lock") as cache:
+        ...     with cache.lock("job", ttl=60) as lock:
+        ...         print(lock.renew())
+        True
+        """
+        return RemoteLock(self._store, name, positive("ttl", ttl), timeout)
+
+    def limiter(
+        self,
+        name: Any,
+        limit: int,
+        per: float | timedelta = 1.0,
+        *,
+        algorithm: Literal["gcra", "sliding_window"] = "gcra",
+    ) -> RemoteLimiter:
+        """Return a rate limiter for all processes and machines together.
+
+        Args:
+            name: The name of the limiter, which is a key. The limiter is independent of the entry of that key.
+            limit: The number of uses in each `per` seconds.
+            per: A number of seconds.
+            algorithm: With "gcra", uses return at an even rate, and after a pause a caller may take all of them at
+                once. Within `per` seconds, there may be nearly twice as many uses as `limit`. With "sliding_window",
+                there are never more than `limit` uses within any `per` seconds. The server keeps the time of each
+                use, which takes about 100 bytes.
+
+        Raises:
+            TypeError, ValueError: An argument is invalid.
+
+        >>> with RemoteCache("valkey://localhost:6379/0", "limiter") as cache:
+        ...     requests = cache.limiter("requests", limit=1, per=60)
+        ...     print(requests.acquire(timeout=0), requests.acquire(timeout=0))
+        True False
+        """
+        return RemoteLimiter(self._store, name, limit, positive("per", per), algorithm)

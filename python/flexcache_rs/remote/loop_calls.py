@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from flexcache_rs._asyncio_calls import gathered, to_thread
 from flexcache_rs.remote import scripts
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError, RemoteValueError
-from flexcache_rs.remote.failures import UnsentError, without_other_types
+from flexcache_rs.remote.failures import without_other_types
 from flexcache_rs.remote.nonces import NAMESPACE
 from flexcache_rs.remote.store import BATCH
 from flexcache_rs.remote.values import MOST_HEAD, is_cut
@@ -242,9 +242,9 @@ class LoopCalls:
         try:
             # The write ends when its reply arrives, even if this task ends before.
             return await ask(None, last, before=before, write=store.tracker.write(places))
-        except UnsentError:
-            return UNKNOWN
         except (RemoteTimeoutError, RemoteConnectionError) as error:
+            if error._is_unsent:  # pyright: ignore[reportPrivateUsage]
+                return UNKNOWN
             self._failed(error, places[0])
             raise
         finally:

@@ -17,6 +17,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
 from flexcache_rs._core import PushTracker
+from flexcache_rs._threads import start
 
 if TYPE_CHECKING:
     from flexcache_rs.remote.leases import Lease
@@ -125,7 +126,7 @@ class Renewals:
         if not self._is_running():
             # Assign it before it starts, because a thread that is not the current one ends.
             self._thread = threading.Thread(target=self._run, name="flexcache-renewals", daemon=True)
-            self._thread.start()
+            start(self._thread)
 
     def _run(self) -> None:
         while self._thread is threading.current_thread():

@@ -7,6 +7,7 @@ import copy
 import threading
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs._threads import AutoResetEvent, start
 from flexcache_rs.remote.client import CLOSED_MEANWHILE, Client
 from flexcache_rs.remote.errors import RemoteConnectionError
 from flexcache_rs.remote.given import shut_down
@@ -103,7 +104,7 @@ class SentinelClient(Client):
     @contextlib.contextmanager
     def watched(self, connection: Any, period: float) -> Generator[None]:
         """Watch a listening connection during a `with` block, and end it when Sentinel names another primary."""
-        ended = threading.Event()
+        ended = AutoResetEvent()
         address = self._address
 
         def watch() -> None:
@@ -111,7 +112,9 @@ class SentinelClient(Client):
                 # If no Sentinel replies, keep the connection.
                 with contextlib.suppress(RemoteConnectionError):
                     named = self._ask()
-                    if named != address and not ended.is_set():
+                    if ended.wait(0):
+                        return
+                    if named != address:
                         self._move(named)
                         sock = connection._sock
                         if sock is not None:
@@ -119,7 +122,7 @@ class SentinelClient(Client):
                         return
 
         thread = threading.Thread(target=watch, name="flexcache-sentinel", daemon=True)
-        thread.start()
+        start(thread)
         try:
             yield
         finally:

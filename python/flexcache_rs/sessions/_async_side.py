@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._core import AwaitedBlock as Block
 from flexcache_rs._core import _load_in_task as load
+from flexcache_rs._threads import start
 from flexcache_rs.sessions._errors import ClosedError, SessionError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ async def give_back(backend: Backend, call: SessionCall) -> None:
     except RuntimeError:
         # The event loop was closed during the computation, and the garbage collector closes the coroutine.
         with contextlib.suppress(RuntimeError):
-            threading.Thread(target=_give_back, args=(backend, call), name="flexcache sessions release").start()
+            start(threading.Thread(target=_give_back, args=(backend, call), name="flexcache sessions release"))
         return
     with contextlib.suppress(ClosedError):
         await backend.arun(call)

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +14,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flexcache_rs._core import DiskSession, SessionCodec
+from flexcache_rs._threads import AutoResetEvent
 from flexcache_rs.sessions._arguments import MISSING
 from flexcache_rs.sessions._errors import ClosedError, TimedOut
 from flexcache_rs.sessions._taking import taken
@@ -81,7 +81,7 @@ class _Worker:
         # The calls that the thread has taken from `_asked` and has not finished.
         self._waiting: list[_Asked] = []
         self._is_running = False
-        self._came = threading.Event()
+        self._came = AutoResetEvent()
         self._threads = ThreadPoolExecutor(1, "flexcache sessions")
         self._process = os.getpid()
 

@@ -16,6 +16,7 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs._threads import AutoResetEvent, start
 from flexcache_rs.sessions._waiting import Pauses
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Wakes:
         self._lock = threading.RLock()
         self._waiting: dict[bytes, list[Callable[[], None]]] = {}
         self._thread: threading.Thread | None = None
+        self._is_running = False
         self._process = os.getpid()
         self._connection: Any = None
         self._failed_at = -_RETRIED_AFTER
@@ -71,12 +73,9 @@ class Wakes:
         with self._lock:
             if self._thread is not None or self._is_closed or monotonic() < self._failed_at + _RETRIED_AFTER:
                 return
-            self._thread = threading.Thread(target=self._run, name="flexcache wakes", daemon=True)
-            try:
-                self._thread.start()
-            except BaseException:
-                self._thread = None
-                raise
+            thread = threading.Thread(target=self._run, name="flexcache wakes", daemon=True)
+            start(thread)
+            self._thread = thread
 
     def _wake(self, name: bytes | None = None) -> None:
         with self._lock:
@@ -86,6 +85,11 @@ class Wakes:
             wake()
 
     def _run(self) -> None:
+        with self._lock:
+            if self._is_running:
+                # A signal handler raised, or called the session, while its thread started this one.
+                return
+            self._is_running, self._thread = True, threading.current_thread()
         connection = None
         try:
             connection = self._connect()
@@ -107,7 +111,7 @@ class Wakes:
         finally:
             with self._lock:
                 self._connection = self._thread = None
-                self.is_live = False
+                self.is_live = self._is_running = False
             if connection is not None:
                 with contextlib.suppress(Exception):
                     connection.disconnect()
@@ -159,12 +163,11 @@ class Waker:
     def rest(self, most: float) -> None:
         """Wait until the call should look again, for at most `most` seconds."""
         if self._wake is None:
-            self._woken = threading.Event()
+            self._woken = AutoResetEvent()
             if self._add(self._woken.set):
                 return
+        # This also clears it, before the look, so that a later element wakes the call again.
         self._woken.wait(self._most(most))
-        # Clear before the look, so that a later element wakes the call again.
-        self._woken.clear()
 
     async def arest(self, most: float) -> None:
         """Wait until the call should look again, for at most `most` seconds."""

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from flexcache_rs._suggest import suggesting
+from flexcache_rs._threads import AutoResetEvent, start
 from flexcache_rs.sessions._errors import Unavailable, UnsupportedError
 
 try:
@@ -45,9 +46,9 @@ _PAUSE_AFTER_FAILURE = 5.0
 
 _log = logging.getLogger("flexcache_rs")
 
-_used_here: set[str] = set()
-# All locks here are reentrant, because the garbage collector may end a store at any point of a thread.
-_choosing = threading.RLock()
+_used_here: dict[str, Snapshots] = {}
+"""The directories in use, and who uses them. Each change is one call without a lock, because the garbage collector may
+end a store at any point of a thread."""
 
 
 class SnapshotOptions(NamedTuple):
@@ -132,28 +133,38 @@ def _number(path: Path) -> int:
 class Snapshots:
     """Takes the snapshots of one store in memory: periodically in a thread, on request, and when the store ends."""
 
-    def __init__(self, keys: MemoryKeys, options: SnapshotOptions) -> None:
+    def __init__(self, place: MemoryPlace, keys: MemoryKeys, options: SnapshotOptions) -> None:
         self._keys = keys
         self._options = options
         self._process = os.getpid()
+        # Reentrant, because the garbage collector may end a store at any point of a thread.
         self._taking = threading.RLock()
-        self._ends = threading.Event()
+        self._ends = AutoResetEvent()
+        self._ends.set_at_end_of(place)
         self._lock_file: BinaryIO | None = None
         options.directory.mkdir(parents=True, exist_ok=True)
         self._place = str(options.directory.resolve())
-        with _choosing:
-            if self._place in _used_here:
-                raise Unavailable(f"{self._place} has the snapshots of another store of this process")
-            _used_here.add(self._place)
+        self._saved = 0
+        self._thread: threading.Thread | None = None
+
+    def begin(self) -> None:
+        """Load the newest snapshot, and take others from now on.
+
+        Raises:
+            Unavailable: Another store uses the directory.
+        """
         try:
+            if _used_here.setdefault(self._place, self) is not self:
+                raise Unavailable(f"{self._place} has the snapshots of another store of this process")
             self._lock()
             self._load()
+            self._saved = self._keys.writes
+            thread = threading.Thread(target=self._run, name="flexcache snapshots", daemon=True)
+            start(thread)
+            self._thread = thread
         except BaseException:
-            self._unlock()
+            self.end()
             raise
-        self._saved = keys.writes
-        self._thread = threading.Thread(target=self._run, name="flexcache snapshots", daemon=True)
-        self._thread.start()
 
     def _lock(self) -> None:
         self._lock_file = (self._options.directory / "lock").open("ab")
@@ -166,8 +177,8 @@ class Snapshots:
     def _unlock(self) -> None:
         if self._lock_file is not None:
             self._lock_file.close()
-        with _choosing:
-            _used_here.discard(self._place)
+        if _used_here.get(self._place) is self:
+            del _used_here[self._place]
 
     def _load(self) -> None:
         """Load the newest complete snapshot."""
@@ -219,7 +230,7 @@ class Snapshots:
         if self._keys.writes != self._saved:
             try:
                 self.take()
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 - it is tried again
                 _log.warning("a snapshot could not be written to %s: %s", self._place, error)
                 return False
         return True
@@ -236,19 +247,22 @@ class Snapshots:
             if (options.after and changes >= options.after) or now - last >= options.every:
                 last = now
                 if not self.save() and self._ends.wait(_PAUSE_AFTER_FAILURE):
-                    return
-
-    def end(self) -> None:
-        """Take the last snapshot, and release the directory."""
-        if self._process != os.getpid() or self._ends.is_set():
-            return
-        self._ends.set()
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+                    break
+        # This thread does it, because a signal handler that raises in the thread that ends the store would skip it.
         try:
             self.save()
         finally:
             self._unlock()
+
+    def end(self) -> None:
+        """Take the last snapshot, and release the directory."""
+        if self._process != os.getpid():
+            return
+        self._ends.set()
+        if self._thread is None:
+            self._unlock()
+        elif threading.current_thread() is not self._thread:
+            self._thread.join()
 
 
 def _sync_directory(directory: Path) -> None:
@@ -268,5 +282,7 @@ class MemoryPlace:
         self.keys = keys
         self.snapshots: Snapshots | None = None
         if options is not None:
-            self.snapshots = Snapshots(keys, options)
+            self.snapshots = Snapshots(self, keys, options)
+            # This waits for the last snapshot, also at the end of the process.
             weakref.finalize(self, self.snapshots.end)
+            self.snapshots.begin()

@@ -29,6 +29,7 @@ use super::arguments::encode_tag;
 use super::cache::DiskCache;
 use super::datum::Datum;
 use super::uninterrupted::Uninterrupted;
+use crate::py::object::running_python::check_signals;
 use crate::py::process::guard::Guard;
 use crate::py::process::logging;
 use crate::py::process::wall_clock::now;
@@ -431,7 +432,7 @@ impl DiskHold {
                 return self.hold(py, token);
             }
             py.detach(|| std::thread::sleep(PAUSE));
-            py.check_signals()?;
+            check_signals(py)?;
         }
     }
 

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
 
+use crate::py::object::running_python;
+
 /// Whether signals may interrupt waiting on a thread.
 #[derive(Clone, Copy)]
 enum Signals {
@@ -22,10 +24,10 @@ thread_local! {
 /// Raises what a signal handler raises, unless this thread must not be interrupted.
 pub(super) fn check_signals(py: Python<'_>) -> PyResult<()> {
     match SIGNALS.get() {
-        Signals::Interrupt => py.check_signals(),
+        Signals::Interrupt => running_python::check_signals(py),
         Signals::Wait => Ok(()),
         Signals::WaitUntil(time) if Instant::now() < time => Ok(()),
-        Signals::WaitUntil(_) => py.check_signals().inspect_err(|_| WAS_INTERRUPTED.set(true)),
+        Signals::WaitUntil(_) => running_python::check_signals(py).inspect_err(|_| WAS_INTERRUPTED.set(true)),
     }
 }
 

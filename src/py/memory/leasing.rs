@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 use super::state::FlexCache;
 use super::tier::Tier;
 use crate::py::object::key::native_eq;
-use crate::py::object::running_python::{call, detached};
+use crate::py::object::running_python::{call, check_signals, detached};
 use crate::py::removal::aclose::BETWEEN_SIGNALS;
 use crate::py::store::lease::{AwaitedLease, LeaseAnswer, LeaseRequest};
 use crate::py::store::load_circle::{holds_lease, may_wait_for_lease, running_loop};
@@ -159,7 +159,7 @@ pub(super) fn wait_for_turn(
         };
         let pause = py.import(intern!(py, "flexcache_rs._awaiting"))?.getattr(intern!(py, "pause"))?;
         while !detached(py, || awaited.sleep(BETWEEN_SIGNALS)) {
-            py.check_signals()?;
+            check_signals(py)?;
             // If another thread sent this one an exception, only Python code raises it.
             call(&pause, [])?;
             if let LoadLease::Waits(_, until) = load.lease()

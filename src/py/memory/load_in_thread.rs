@@ -17,7 +17,7 @@ use super::terms::{IfPresent, Terms};
 use crate::py::object::argument::wrong_type;
 use crate::py::object::imported::imported;
 use crate::py::object::integer::shown;
-use crate::py::object::running_python::{call, detached};
+use crate::py::object::running_python::{call, check_signals, detached};
 use crate::py::object::single_use::is_single_use;
 use crate::py::object::tags;
 use crate::py::process::stack;
@@ -263,7 +263,7 @@ fn wait(cache: &Bound<'_, FlexCache>, load: &Arc<Load>) -> PyResult<Option<Py<Py
     let pause = py.import(intern!(py, "flexcache_rs._awaiting"))?.getattr(intern!(py, "pause"))?;
     while !load.is_over(py)? {
         detached(py, || load.sleep(BETWEEN_SIGNALS));
-        py.check_signals()?;
+        check_signals(py)?;
         // If another thread sent this one an exception, only Python code raises it.
         call(&pause, [])?;
         if chain == Chain::PerhapsLater {

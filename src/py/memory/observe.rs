@@ -3,11 +3,12 @@
 use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyDict, PyTuple};
 
 use super::detours::Detours;
 use super::state::FlexCache;
 use super::terms::WriteOutcome;
+use crate::py::object::did_you_mean;
 use crate::py::removal::observers::Event;
 
 impl FlexCache {
@@ -101,8 +102,14 @@ impl FlexCache {
     /// miss a None
     /// >>> cache["a"], cache["b"] = 1, 2
     /// evict a 1
-    #[pyo3(signature = (listener, *events))]
-    fn listen(&self, listener: &Bound<'_, PyAny>, events: &Bound<'_, PyTuple>) -> PyResult<()> {
+    #[pyo3(signature = (listener, *events, **unknown), text_signature = "($self, listener, *events)")]
+    fn listen(
+        &self,
+        listener: &Bound<'_, PyAny>,
+        events: &Bound<'_, PyTuple>,
+        unknown: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<()> {
+        did_you_mean::refuse("listen", unknown, &["listener"])?;
         self.notifier.observers.add(listener, events)?;
         self.detours.set(Detours::SLOW_PATH, true);
         Ok(())
@@ -115,7 +122,9 @@ impl FlexCache {
     /// >>> cache.listen(print)
     /// >>> cache.unlisten(print), cache.unlisten(print)
     /// (True, False)
-    fn unlisten(&self, listener: &Bound<'_, PyAny>) -> PyResult<bool> {
+    #[pyo3(signature = (listener, **unknown), text_signature = "($self, listener)")]
+    fn unlisten(&self, listener: &Bound<'_, PyAny>, unknown: Option<&Bound<'_, PyDict>>) -> PyResult<bool> {
+        did_you_mean::refuse("unlisten", unknown, &["listener"])?;
         let removed = self.notifier.observers.remove(listener)?;
         if removed {
             self.detours.set(Detours::SLOW_PATH, self.needs_slow_path());

@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
 use pyo3::types::PyDict;
 
+use super::pickle::given_default_ttl;
 use super::read::site;
 use super::state::FlexCache;
 use super::tier::Tier;
@@ -110,6 +111,12 @@ impl FlexCache {
     #[getter]
     fn _default_ttl(&self) -> Option<f64> {
         self.default_seconds()
+    }
+
+    /// The argument `default_ttl`: seconds, or a `datetime`; None for ever.
+    #[getter]
+    fn _given_default_ttl<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        given_default_ttl(py, self.options.default_ttl)
     }
 
     /// A result and how long it can be used, by the clock of this cache.

@@ -36,6 +36,15 @@ fn datetime(py: Python<'_>, timestamp: f64) -> PyResult<Bound<'_, PyAny>> {
     module.getattr("datetime")?.call_method1("fromtimestamp", (fallible::float(py, timestamp)?, utc))
 }
 
+/// The argument `default_ttl` that means `ttl`: seconds, or a `datetime`; `None` for no default.
+pub(super) fn given_default_ttl(py: Python<'_>, ttl: Option<Ttl>) -> PyResult<Option<Bound<'_, PyAny>>> {
+    Ok(match ttl {
+        Some(Ttl::After(nanos)) => Some(fallible::float(py, seconds(nanos))?.into_any()),
+        Some(Ttl::At(deadline)) => Some(datetime(py, timestamp(seconds_until(deadline)))?),
+        Some(Ttl::Never) | None => None,
+    })
+}
+
 /// The keyword arguments that make a cache like this one.
 fn configuration<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, PyDict>> {
     let py = cache.py();
@@ -52,12 +61,8 @@ fn configuration<'py>(cache: &Bound<'py, FlexCache>) -> PyResult<Bound<'py, PyDi
     arguments.set_item("scan_interval", seconds(options.scan_interval))?;
     arguments.set_item("max_items", limits.items.map_or(0, std::num::NonZeroU64::get))?;
     arguments.set_item("max_bytes", limits.weight.map_or(0, std::num::NonZeroU64::get))?;
-    match options.default_ttl {
-        Some(Ttl::After(nanos)) => arguments.set_item("default_ttl", seconds(nanos))?,
-        Some(Ttl::At(deadline)) => {
-            arguments.set_item("default_ttl", datetime(py, timestamp(seconds_until(deadline)))?)?;
-        }
-        Some(Ttl::Never) | None => {}
+    if let Some(ttl) = given_default_ttl(py, options.default_ttl)? {
+        arguments.set_item("default_ttl", ttl)?;
     }
     arguments.set_item("thread_safe", options.thread_safe)?;
     arguments.set_item("shards", options.shards)?;

@@ -11,7 +11,7 @@ use std::thread::{self, ThreadId};
 use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::prelude::*;
 
-use crate::py::object::running_python::call;
+use crate::py::object::running_python::{call, check_signals};
 use crate::py::process::background;
 use crate::py::process::guard::Guard;
 use crate::py::process::mutex::Mutex;
@@ -117,7 +117,7 @@ impl Gate {
             && !queue.take()
         {
             while !py.detach(|| queue.wait()) {
-                py.check_signals()?;
+                check_signals(py)?;
                 // The signal's handler may have forked.
                 queue = self.with(py, |present| Arc::clone(&present.queue));
             }

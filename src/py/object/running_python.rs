@@ -22,13 +22,13 @@ use crate::py::process::stack;
 /// One of the interpreter's functions, declared as one that may unwind. The compiler must not see which
 /// function it is, or it would use PyO3's declaration.
 macro_rules! unwinding {
-    ($function:ident($($argument:ty),+) $(-> $result:ty)?) => {{
-        let function: unsafe extern "C" fn($($argument),+) $(-> $result)? = black_box(ffi::$function);
+    ($function:ident($($argument:ty),*) $(-> $result:ty)?) => {{
+        let function: unsafe extern "C" fn($($argument),*) $(-> $result)? = black_box(ffi::$function);
         // SAFETY: the types differ only in what the compiler may assume.
         unsafe {
             transmute::<
-                unsafe extern "C" fn($($argument),+) $(-> $result)?,
-                unsafe extern "C-unwind" fn($($argument),+) $(-> $result)?,
+                unsafe extern "C" fn($($argument),*) $(-> $result)?,
+                unsafe extern "C-unwind" fn($($argument),*) $(-> $result)?,
             >(function)
         }
     }};
@@ -196,6 +196,14 @@ pub(crate) fn call<'py, const N: usize>(
     let args = args.map(Bound::as_ptr);
     // SAFETY: `args` has `N` valid objects.
     unsafe { call_raw(callable, args.as_ptr(), N, ptr::null_mut()) }
+}
+
+/// Runs the signal handlers that are due, in the main thread, and a garbage collection that is due, in any thread. Raises
+/// what a handler raises.
+pub(crate) fn check_signals(py: Python<'_>) -> PyResult<()> {
+    let check = unwinding!(PyErr_CheckSignals() -> c_int);
+    // SAFETY: the thread is attached, as the token proves.
+    if guarded(|| unsafe { check() }) == 0 { Ok(()) } else { Err(PyErr::fetch(py)) }
 }
 
 /// Runs `wait` detached from the interpreter, so that other threads can run. `wait` must not use any object.

@@ -13,6 +13,7 @@ use pyo3::types::{PyList, PyTuple};
 use super::entry::{Known, entry};
 use super::reply::object;
 use super::request::{add, no_memory, request_of};
+use crate::py::object::running_python::check_signals;
 use crate::py::process::per_process::PerProcess;
 
 /// The address of a server, as Python passes it.
@@ -64,7 +65,7 @@ impl RemoteLane {
             lane.call(request, until, || {
                 // When the interpreter ends, nobody waits any more.
                 let looked = Python::try_attach(|py| {
-                    py.check_signals()?;
+                    check_signals(py)?;
                     Ok::<(), PyErr>(())
                 });
                 match looked {

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::reply::{list, object};
+use crate::py::object::running_python::check_signals;
 use crate::py::process::mutex::Mutex;
 use crate::py::store::push_tracker::TrackerHandle;
 
@@ -60,7 +61,7 @@ pub(crate) struct RemoteSocket {
 fn look_for_signals() -> Result<(), Failure> {
     // When the interpreter ends, nobody waits any more.
     let looked = Python::try_attach(|py| {
-        py.check_signals()?;
+        check_signals(py)?;
         Ok::<(), PyErr>(())
     });
     looked.unwrap_or(Ok(())).map_err(Failure::Raised)

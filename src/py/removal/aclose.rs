@@ -14,6 +14,7 @@ use pyo3::types::{PyCFunction, PyDict, PyTuple};
 use super::hook_errors::HookErrors;
 use crate::py::object::hooks;
 use crate::py::object::imported::imported;
+use crate::py::object::running_python::check_signals;
 use crate::py::process::background;
 use crate::py::process::guard::Guard;
 use crate::py::process::mutex::Mutex;
@@ -176,7 +177,7 @@ impl Closing {
             if done {
                 return Ok(());
             }
-            py.check_signals()?;
+            check_signals(py)?;
         }
     }
 

@@ -12,6 +12,7 @@ use pyo3::types::PyList;
 use super::call::SessionCall;
 use super::codec::SessionCodec;
 use super::errors::{of_sessions, raised};
+use crate::py::object::running_python::check_signals;
 use crate::py::process::clock::ahead;
 use crate::py::process::fork::{self, Forkable};
 use crate::py::process::mutex::Mutex;
@@ -130,7 +131,7 @@ impl DiskSession {
                     has_made_room = true;
                 }
                 Err(SessionError::Disk(Error::Busy)) if begin.elapsed() < self.timeout => {
-                    py.check_signals()?;
+                    check_signals(py)?;
                     patience = SLICE.min(self.timeout.saturating_sub(begin.elapsed()));
                 }
                 Err(error) => return Err(self.failed(py, error)),

@@ -14,7 +14,7 @@ use super::value::{DEEPEST, bytes_object, kind};
 ///
 /// `RuntimeError` if the bytes are not a value.
 pub(super) fn make_whole<'py>(py: Python<'py>, kind: u8, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    let mut decoder = Decoder { rest: bytes, error: None };
+    let mut decoder = Decoder { rest: bytes, parts_left: bytes.len(), error: None };
     match decoder.make(py, kind, 0) {
         Some(object) if decoder.rest.is_empty() => Ok(object),
         _ => Err(decoder.error.unwrap_or_else(damaged)),
@@ -24,6 +24,9 @@ pub(super) fn make_whole<'py>(py: Python<'py>, kind: u8, bytes: &[u8]) -> PyResu
 /// The bytes that are decoded. An error is stored here, so that the result for each part fits one word.
 struct Decoder<'a> {
     rest: &'a [u8],
+    /// How many parts the containers that follow can have. Every part takes at least one byte, so all containers together
+    /// have no more parts than bytes.
+    parts_left: usize,
     /// The exception of the interpreter; `None` if the bytes are damaged.
     error: Option<PyErr>,
 }
@@ -125,6 +128,7 @@ impl<'a> Decoder<'a> {
         set: unsafe fn(*mut ffi::PyObject, ffi::Py_ssize_t, *mut ffi::PyObject),
     ) -> Option<Bound<'py, PyAny>> {
         let length = self.length()?;
+        self.parts_left = self.parts_left.checked_sub(length)?;
         // SAFETY: this thread is attached.
         let made = unsafe { Bound::from_owned_ptr_or_err(py, new(length.cast_signed())) };
         let made = self.noted(made)?;

@@ -8,9 +8,9 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyString};
 
-use super::container;
 use super::key::{long_of_bytes, text};
 use super::value::{Serializer, bytes_object, kind};
+use super::{container, errors};
 
 /// A value that was copied out of the segment and is not decoded yet.
 #[derive(Clone, PartialEq, Eq)]
@@ -59,13 +59,18 @@ pub(super) fn object_of<'py>(
     bytes: &[u8],
     serializer: &Serializer,
 ) -> PyResult<Bound<'py, PyAny>> {
-    match kind {
-        kind::PICKLE => serializer.loads(py, bytes),
+    let decoded = match kind {
+        kind::PICKLE => {
+            return serializer
+                .loads(py, bytes)
+                .map_err(|error| errors::of_pickle(py, error, &serializer.path));
+        }
         kind::TEXT | kind::ASCII => text(py, bytes),
         kind::BYTES => bytes_object(py, bytes),
         kind::LONG => long_of_bytes(py, bytes),
         kind => container::make_whole(py, kind, bytes),
-    }
+    };
+    decoded.map_err(|error| errors::unreadable(py, error, &serializer.path))
 }
 
 /// The result of reading a value.

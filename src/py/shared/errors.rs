@@ -1,9 +1,11 @@
 //! Converts the shared cache's errors to Python exceptions. All conversions are here.
 
+use std::path::Path;
+
 use flexcache_shared::Error;
 use pyo3::exceptions::{
-    PyKeyboardInterrupt, PyMemoryError, PyOSError, PyOverflowError, PyPermissionError, PyRuntimeError,
-    PyTimeoutError, PyTypeError, PyValueError,
+    PyException, PyKeyboardInterrupt, PyMemoryError, PyOSError, PyOverflowError, PyPermissionError,
+    PyRuntimeError, PyTimeoutError, PyTypeError, PyValueError,
 };
 use pyo3::prelude::*;
 
@@ -47,4 +49,37 @@ pub(super) fn raised(py: Python<'_>, error: Error) -> PyErr {
         | Error::Filesystem { .. } => PyOSError::new_err(message),
         _ => PyRuntimeError::new_err(message),
     }
+}
+
+/// The same for a call of an open cache, which the exception names if the cache, and not an argument, is the reason.
+#[cold]
+pub(super) fn raised_in(py: Python<'_>, error: Error, path: &Path) -> PyErr {
+    let message = format!("{}: {error}", path.display());
+    match error {
+        Error::Busy | Error::Timeout { .. } => PyTimeoutError::new_err(message),
+        Error::Damaged | Error::Retired => PyRuntimeError::new_err(message),
+        error => raised(py, error),
+    }
+}
+
+/// The exception for a key or a value whose bytes have no meaning. A `MemoryError` says nothing about the bytes.
+#[cold]
+pub(super) fn unreadable(py: Python<'_>, error: PyErr, path: &Path) -> PyErr {
+    if error.is_instance_of::<PyMemoryError>(py) {
+        return error;
+    }
+    let path = path.display();
+    PyRuntimeError::new_err(format!("{path}: the stored data is damaged; clear() empties the cache"))
+}
+
+/// The exception of a serializer that cannot load a value. It may be any, so only a note says where the value is.
+#[cold]
+pub(super) fn of_pickle(py: Python<'_>, error: PyErr, path: &Path) -> PyErr {
+    // Before Python 3.11 exceptions have no notes.
+    if error.is_instance_of::<PyException>(py)
+        && let Ok(add_note) = error.value(py).getattr("add_note")
+    {
+        let _ = add_note.call1((format!("while a value in {} was loaded", path.display()),));
+    }
+    error
 }

@@ -35,6 +35,8 @@ Every call makes a new object.
 
 Raises:
     TypeError: The key is not a str, bytes, int, float, bool, None or a tuple of these.
+    RuntimeError: The stored bytes are damaged. The message names the file.
+    Exception: What the serializer raises for a value that it cannot load, with a note that names the file.
 
 O(1), and the copy of the value.
 

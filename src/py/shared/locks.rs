@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use super::errors;
 use super::key::{self, own_kind};
 use super::segment::{Opened, SharedSegment, run};
-use super::waiting::wait_for;
+use super::waiting::wait_at;
 use crate::py::object::duration::interval;
 use crate::py::process::mutex::Mutex;
 
@@ -61,7 +61,7 @@ pub(super) fn run_if_free<R: Send>(
     }
     match call(&opened.cache, Patience::Try) {
         Err(Error::Busy) => Ok(None),
-        result => result.map(Some).map_err(|error| errors::raised(py, error)),
+        result => result.map(Some).map_err(|error| errors::raised_in(py, error, &opened.serializer.path)),
     }
 }
 
@@ -93,7 +93,7 @@ impl SharedSegment {
                 *hold.held() = Some(Held { process: std::process::id(), token });
                 Ok(Some(true))
             }
-            Some(Lease::Taken { wait, .. }) if may_wait => wait_for(py, || {
+            Some(Lease::Taken { wait, .. }) if may_wait => wait_at(py, &opened.serializer.path, || {
                 opened.cache.wait_for_end(key, &wait, limit);
                 Ok(Some(false))
             }),
@@ -164,6 +164,6 @@ impl SharedSegment {
         let opened = self.opened()?;
         // The stripe depends only on the bytes.
         let (kind, bytes) = key::encode(key)?.of_own_kind(own_kind::LOCK);
-        wait_for(py, || opened.cache.wait_for_writers(Key { kind, bytes: &bytes }))
+        wait_at(py, &opened.serializer.path, || opened.cache.wait_for_writers(Key { kind, bytes: &bytes }))
     }
 }

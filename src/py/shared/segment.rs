@@ -21,7 +21,7 @@ use super::decode::RawValue;
 use super::key::own_kind;
 use super::locks::run_if_free;
 use super::value::Serializer;
-use super::waiting::{goes_on, wait_for};
+use super::waiting::{goes_on, wait_at, wait_for};
 use super::{errors, key, value};
 use crate::py::object::did_you_mean;
 use crate::py::object::duration::{Ttl, interval, ttl};
@@ -74,8 +74,8 @@ pub(super) fn run<R: Send>(
     call: impl Fn(&SharedCache, Patience) -> Result<R, Error> + Send + Sync,
 ) -> PyResult<R> {
     match call(&opened.cache, Patience::Try) {
-        Err(Error::Busy) => wait_for(py, || call(&opened.cache, Patience::Wait)),
-        result => result.map_err(|error| errors::raised(py, error)),
+        Err(Error::Busy) => wait_at(py, &opened.serializer.path, || call(&opened.cache, Patience::Wait)),
+        result => result.map_err(|error| errors::raised_in(py, error, &opened.serializer.path)),
     }
 }
 
@@ -155,8 +155,8 @@ impl SharedSegment {
             ..Options::default()
         };
         let cache = wait_for(py, || SharedCache::open(&location, options))?;
-        let opened =
-            Opened { cache, default_ttl, serializer: Serializer(serializer), counts: Counts::default() };
+        let serializer = Serializer { given: serializer, path: cache.path() };
+        let opened = Opened { cache, default_ttl, serializer, counts: Counts::default() };
         let Err(second) = self.opened.set(Arc::new(opened)) else { return Ok(()) };
         drop(second);
         Err(PyRuntimeError::new_err("the cache is open already: __init__ has run"))
@@ -425,7 +425,7 @@ impl SharedSegment {
     fn clear(&self, py: Python<'_>) -> PyResult<u64> {
         let opened = self.opened()?;
         // This takes some hundred microseconds for each stripe, so it runs detached.
-        wait_for(py, || opened.cache.clear(Patience::Wait))
+        wait_at(py, &opened.serializer.path, || opened.cache.clear(Patience::Wait))
     }
 
     fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
@@ -436,7 +436,7 @@ impl SharedSegment {
     /// The keys of all values, each copied at a slightly different moment. A key that is there all the time occurs once.
     fn _keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let opened = self.opened()?;
-        let copied = wait_for(py, || {
+        let copied = wait_at(py, &opened.serializer.path, || {
             let mut copied: Vec<(u8, Vec<u8>)> = Vec::new();
             let mut is_full = false;
             opened.cache.keys(Patience::Wait, |kind, bytes| {
@@ -455,7 +455,8 @@ impl SharedSegment {
         })?;
         let keys = PyList::empty(py);
         for (kind, bytes) in copied {
-            keys.append(key::decode(py, kind, &bytes)?)?;
+            let key = key::decode(py, kind, &bytes);
+            keys.append(key.map_err(|error| errors::unreadable(py, error, &opened.serializer.path))?)?;
         }
         Ok(keys)
     }
@@ -586,6 +587,6 @@ impl Opened {
     /// Removes the entries with a tag. Returns their number.
     pub(super) fn evict_tag(&self, py: Python<'_>, tag: &str) -> PyResult<u64> {
         // This scans every entry, so it runs detached.
-        wait_for(py, || self.cache.evict_tag(tag.as_bytes(), Patience::Wait))
+        wait_at(py, &self.serializer.path, || self.cache.evict_tag(tag.as_bytes(), Patience::Wait))
     }
 }

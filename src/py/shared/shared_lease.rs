@@ -102,7 +102,7 @@ impl Lease for SharedLease {
             Err(flexcache_shared::Error::Busy) => detached(py, || call(&self.opened.cache, Patience::Wait)),
             result => result,
         };
-        result.map_err(|error| errors::raised(py, error))
+        result.map_err(|error| errors::raised_in(py, error, &self.opened.serializer.path))
     }
 
     fn encode_failure(&self, error: &Bound<'_, PyAny>) -> Option<Vec<u8>> {

@@ -21,7 +21,7 @@ use super::key::{self, own_kind};
 use super::segment::{self, Opened, SharedSegment, run};
 use super::shared_lease::{AwaitedSharedLease, OwnedKey, SharedLease, failure_key};
 use super::value;
-use super::waiting::{wait_for, wait_in};
+use super::waiting::{wait_at, wait_in};
 use crate::py::process::clock::ClockOfSection;
 use crate::py::store::lease::{Lease, LeaseAnswer, LeaseRequest};
 use crate::py::store::lease_failure;
@@ -193,7 +193,7 @@ impl Store for SharedStore {
                 Ok(discarded)
             }
             Err(Error::Timeout { .. }) if lease.is_some() => Ok(discarded),
-            Err(error) => Err(errors::raised(py, error)),
+            Err(error) => Err(errors::raised_in(py, error, &opened.serializer.path)),
         }
     }
 
@@ -247,7 +247,7 @@ impl Store for SharedStore {
             }
             // As if the store gave no leases: the value is computed and stored.
             Ok(Leased::Value) | Err(Error::Timeout { .. } | Error::TooLarge { .. }) => Ok(LeaseAnswer::None),
-            Err(error) => Err(errors::raised(py, error)),
+            Err(error) => Err(errors::raised_in(py, error, &opened.serializer.path)),
         }
     }
 
@@ -279,7 +279,7 @@ impl Store for SharedStore {
 
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
         let opened = self.opened()?;
-        wait_for(py, || opened.cache.clear(Patience::Wait)).map(drop)
+        wait_at(py, &opened.serializer.path, || opened.cache.clear(Patience::Wait)).map(drop)
     }
 
     fn evict_tag(&self, py: Python<'_>, tag: &str) -> PyResult<usize> {

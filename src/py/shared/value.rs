@@ -3,6 +3,8 @@
 //! Only exact types have such a form: an instance of a subclass is pickled. So is what refers to itself, what lies too
 //! deep, and what would be larger than pickle makes it because parts of it are one object.
 
+use std::path::PathBuf;
+
 use flexcache_shared::kind::INTEGER;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -44,14 +46,18 @@ pub(super) struct EncodedValue<'a> {
 }
 
 /// Pickle, or the user's replacement for it.
-pub(super) struct Serializer(pub(super) Option<Py<PyAny>>);
+pub(super) struct Serializer {
+    pub(super) given: Option<Py<PyAny>>,
+    /// The file of the cache, for errors.
+    pub(super) path: PathBuf,
+}
 
 impl Serializer {
     /// The pickle of an object.
     pub(super) fn dumps<'py>(&self, object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
         static DUMPS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = object.py();
-        let own = self.0.as_ref().map(|own| own.bind(py).getattr(intern!(py, "dumps"))).transpose()?;
+        let own = self.given.as_ref().map(|own| own.bind(py).getattr(intern!(py, "dumps"))).transpose()?;
         let dumps = match own {
             Some(dumps) => dumps,
             None => DUMPS
@@ -71,7 +77,7 @@ impl Serializer {
     /// The object of a pickle.
     pub(super) fn loads<'py>(&self, py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
         static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let own = self.0.as_ref().map(|own| own.bind(py).getattr(intern!(py, "loads"))).transpose()?;
+        let own = self.given.as_ref().map(|own| own.bind(py).getattr(intern!(py, "loads"))).transpose()?;
         let loads = match own {
             Some(loads) => loads,
             None => LOADS

@@ -1,11 +1,13 @@
 //! Waiting for another process: detached from the interpreter, and ended by Ctrl-C.
 
 use std::cell::RefCell;
+use std::path::Path;
 
 use flexcache_shared::Error;
 use pyo3::prelude::*;
 
 use super::errors;
+use crate::py::object::running_python::check_signals;
 
 /// Whether signals can end the wait of a thread.
 enum Wait {
@@ -26,7 +28,7 @@ pub(super) fn goes_on() -> bool {
         return true;
     }
     let looked = Python::try_attach(|py| {
-        py.check_signals()?;
+        check_signals(py)?;
         Ok::<(), PyErr>(())
     });
     match looked {
@@ -60,4 +62,13 @@ pub(super) fn wait_in<R: Send>(
         (Err(Error::Interrupted), Wait::Ended(raised)) => Err(raised),
         (result, _) => Ok(result),
     }
+}
+
+/// The same as [`wait_for`] for a call of the cache in this file, which errors name.
+pub(super) fn wait_at<R: Send>(
+    py: Python<'_>,
+    path: &Path,
+    call: impl FnOnce() -> flexcache_shared::Result<R> + Send,
+) -> PyResult<R> {
+    wait_in(py, call)?.map_err(|error| errors::raised_in(py, error, path))
 }

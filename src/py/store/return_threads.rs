@@ -12,7 +12,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
-use crate::py::object::running_python::detached;
+use crate::py::object::running_python::{check_signals, detached};
 use crate::py::process::background::generation;
 
 /// The number of running threads, in the lower half. The upper half is their process: a forked child has none
@@ -62,7 +62,7 @@ pub(super) fn await_at_end(py: Python<'_>) -> PyResult<()> {
             ENDING.store(true, Ordering::SeqCst);
             while are_running() {
                 detached(args.py(), || thread::sleep(BETWEEN_LOOKS));
-                args.py().check_signals()?;
+                check_signals(args.py())?;
             }
             Ok::<_, PyErr>(())
         },

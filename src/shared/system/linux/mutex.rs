@@ -30,6 +30,31 @@ impl RobustMutex<'_> {
         self.0.as_ptr().cast_mut().cast()
     }
 
+    /// What the C library keeps of the attributes. It does not change as long as the mutex exists.
+    #[inline]
+    fn kind(self) -> u64 {
+        const PLACE: usize = if cfg!(target_env = "musl") { 0 } else { 2 };
+        self.0[PLACE].load(Relaxed) & u64::from(u32::MAX)
+    }
+
+    /// Whether the words are still a robust mutex. The C library aborts the process for some that are damaged.
+    #[inline]
+    fn is_robust(self) -> bool {
+        static KIND: AtomicU64 = AtomicU64::new(0);
+        let mut kind = KIND.load(Relaxed);
+        if kind == 0 {
+            // No cell: a child that was forked while another thread filled it would wait for ever.
+            let words = [const { AtomicU64::new(0) }; WORDS];
+            let made = RobustMutex(&words);
+            if made.init().is_err() {
+                return true;
+            }
+            kind = made.kind();
+            KIND.store(kind, Relaxed);
+        }
+        self.kind() == kind
+    }
+
     #[inline]
     fn result(code: c_int) -> Result<Acquired, NotAcquired> {
         match code {
@@ -72,6 +97,9 @@ impl<'a> WritersLock<'a> for RobustMutex<'a> {
 
     #[inline]
     fn try_lock(self) -> Result<Acquired, NotAcquired> {
+        if !self.is_robust() {
+            return Err(NotAcquired::Unusable);
+        }
         // SAFETY: the words were made a mutex before the file had a name. If they were damaged since, the C library
         // reports an error or waits: it follows no pointer out of a robust mutex that nobody in this process holds.
         Self::result(unsafe { libc::pthread_mutex_trylock(self.raw()) })
@@ -80,7 +108,7 @@ impl<'a> WritersLock<'a> for RobustMutex<'a> {
     fn lock_until(self, deadline: Instant) -> Result<Acquired, NotAcquired> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if left.is_zero() || !self.is_robust() {
                 return self.try_lock();
             }
             let code = match clock_lock() {
@@ -144,4 +172,38 @@ fn clock_lock() -> Option<ClockLock> {
     }
     // SAFETY: a function of this name has this type, by POSIX.
     (!address.is_null()).then(|| unsafe { transmute::<*mut libc::c_void, ClockLock>(address) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_mutex_is_unusable() {
+        for word in 0..WORDS {
+            for bit in 0..64 {
+                let words = [const { AtomicU64::new(0) }; WORDS];
+                let mutex = RobustMutex(&words);
+                assert_eq!(mutex.init(), Ok(()));
+                let kind = mutex.kind();
+                words[word].fetch_xor(1 << bit, Relaxed);
+                if mutex.kind() == kind {
+                    continue;
+                }
+                assert_eq!(mutex.try_lock(), Err(NotAcquired::Unusable));
+                assert_eq!(mutex.lock_until(Instant::now()), Err(NotAcquired::Unusable));
+            }
+        }
+    }
+
+    #[test]
+    fn a_mutex_that_was_used_is_still_one() {
+        let words = [const { AtomicU64::new(0) }; WORDS];
+        let mutex = RobustMutex(&words);
+        assert_eq!(mutex.init(), Ok(()));
+        for _ in 0..3 {
+            assert_eq!(mutex.try_lock(), Ok(Acquired::Clean));
+            mutex.unlock();
+        }
+    }
 }
