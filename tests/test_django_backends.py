@@ -9,6 +9,7 @@ import itertools
 import os
 import re
 import threading
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,11 +30,14 @@ NUMBERS = itertools.count()
 STEPS = {"flexcache_rs.remote.djangocache": 7}
 """The step between interrupted events, for backends whose calls have very many events."""
 
+OF_DJANGO = {"MAX_ENTRIES": 10, "CULL_FREQUENCY": 2}
+"""Options that settings may have for any backend. They have no effect here."""
+
 
 def _on_disk(path: Path) -> Iterator[Any]:
     from flexcache_rs.disk import DjangoCache
 
-    backend = DjangoCache(str(path), {"SHARDS": 2, "DATABASE_TIMEOUT": 60})
+    backend = DjangoCache(str(path), {"SHARDS": 2, "DATABASE_TIMEOUT": 60, "OPTIONS": OF_DJANGO})
     yield backend
     backend.close()
 
@@ -41,14 +45,14 @@ def _on_disk(path: Path) -> Iterator[Any]:
 def _of_diskcache_rs(path: Path) -> Iterator[Any]:
     from flexcache_rs.diskcache_rs import DjangoCache
 
-    backend = DjangoCache(str(path), {})
+    backend = DjangoCache(str(path), {"OPTIONS": OF_DJANGO})
     yield backend
     backend.close()
 
 
 def _shared(_: Path) -> Iterator[Any]:
     location = f"test-backends-{os.getpid()}-{next(NUMBERS)}"
-    yield shared.DjangoCache(location, {"OPTIONS": {"max_bytes": 1 << 20}})
+    yield shared.DjangoCache(location, {"OPTIONS": {"max_bytes": 1 << 20, **OF_DJANGO}})
     with shared.SharedCache(location, max_bytes=1 << 20) as cache:
         cache.unlink()
 
@@ -58,7 +62,7 @@ def _remote(path: Path) -> Iterator[Any]:
 
     server = Server(path)
     server.start()
-    backend = DjangoCache(f"unix://{server.path}", {"OPTIONS": {"timeout": 10.0}})
+    backend = DjangoCache(f"unix://{server.path}", {"OPTIONS": {"timeout": 10.0, **OF_DJANGO}})
     yield backend
     backend.cache.close()
     djangocache._CACHES.clear()
@@ -195,6 +199,51 @@ def test_a_move_that_fails_leaves_the_value_where_it_is(backend: Any, monkeypatc
     assert (backend.get("moved"), backend.get("moved", version=2)) == ("value", None)
     assert backend.incr_version("moved", 0) == 1
     assert backend.get("moved") == "value"
+
+
+def test_options_of_django_have_no_effect(backend: Any) -> None:
+    backend.set_many({f"key{number}": number for number in range(2 * OF_DJANGO["MAX_ENTRIES"])})
+    assert len(backend.get_many([f"key{number}" for number in range(20)])) == 20
+
+
+CALLS_WITH_A_KEY: list[Callable[[Any, str], object]] = [
+    lambda backend, key: backend.add(key, 1),
+    lambda backend, key: backend.get(key),
+    lambda backend, key: backend.set(key, 1),
+    lambda backend, key: backend.incr(key),
+    lambda backend, key: backend.incr_version(key),
+    lambda backend, key: backend.touch(key),
+    lambda backend, key: backend.has_key(key, version=2),
+    lambda backend, key: backend.get_many([key], version=2),
+    lambda backend, key: backend.set_many({key: 1}),
+    lambda backend, key: backend.delete(key),
+    lambda backend, key: backend.delete_many([key]),
+]
+
+
+@pytest.mark.parametrize("key", ["with blanks", "a" * 250])
+def test_keys_that_memcached_refuses(backend: Any, key: str) -> None:
+    """All calls warn of them, as in Django itself. The calls of `disk` do not, as in python-diskcache."""
+    from django.core.cache.backends.base import CacheKeyWarning
+
+    silent = type(backend).__module__ == "flexcache_rs.disk.djangocache"
+    for call in CALLS_WITH_A_KEY:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            call(backend, key)
+        assert {warning.category for warning in caught} == (set() if silent else {CacheKeyWarning})
+
+
+def test_a_key_function_may_return_any_key(tmp_path: Path) -> None:
+    """python-diskcache stores under the object itself."""
+    from flexcache_rs.disk import DjangoCache
+
+    backend = DjangoCache(str(tmp_path), {"SHARDS": 1, "KEY_FUNCTION": lambda key, _, version: (key, version)})
+    backend.set("key", "value")
+    assert list(backend._cache) == [("key", 1)]
+    assert backend.incr_version("key") == 2
+    assert (backend.get("key"), backend.get("key", version=2)) == (None, "value")
+    backend.close()
 
 
 def test_what_is_awaited(backend: Any) -> None:

@@ -20,6 +20,7 @@ from flexcache_rs._core import (
     __version__,
     reset_logging,
 )
+from flexcache_rs._first_use import importing
 from flexcache_rs._loading import aget_or_set
 from flexcache_rs._lru_cache import cache, lru_cache
 from flexcache_rs._mapping import make_mapping
@@ -70,14 +71,14 @@ __all__ = [
 
 _OF_DISK = ("Cache", "Deque", "Disk", "FanoutCache", "FanoutIndex", "Index", "JSONDisk", "Timeout")
 # `SharedCache` and `RemoteCache` are not in `__all__`: `import *` must work on every system, and import little.
-_MODULES = {"Store": "_store", "SharedCache": "shared", "RemoteCache": "remote"} | dict.fromkeys(_OF_DISK, "disk")
+_MODULES = {
+    "Store": "flexcache_rs._store",
+    "SharedCache": "flexcache_rs.shared",
+    "RemoteCache": "flexcache_rs.remote",
+    **dict.fromkeys(_OF_DISK, "flexcache_rs.disk"),
+}
 
+if not TYPE_CHECKING:
+    __getattr__ = importing(__name__, _MODULES)
 
-def __getattr__(name: str) -> object:
-    """Import the names that other modules of the package define, on first use."""
-    module = _MODULES.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{module}"), name)
+del importing

@@ -1373,6 +1373,7 @@ class Disk:
         """
     def filename(self, key: Any = None, value: Any = None) -> tuple[str, str]:
         """Return a name for a new file, relative to the directory and as a full path."""
+    def _write(self, full_path: str, iterator: Iterable[Any], mode: str, encoding: str | None = None) -> int: ...
     def remove(self, file_path: str, /) -> None:
         """Remove a file inside the directory, and the directories that are then empty. It is no error if the file
         does not exist. A file outside the directory is not removed.

@@ -13,6 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 
+OF_DJANGO = frozenset(("MAX_ENTRIES", "CULL_FREQUENCY"))
+"""Options that Django passes to every backend. The backends here have no use for them: their own options limit them."""
+
+
+def options_of(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a backend's settings, without those that Django passes to every backend."""
+    return {name: value for name, value in params.get("OPTIONS", {}).items() if name not in OF_DJANGO}
+
+
 async def _awaited(call: Callable[..., Any], *arguments: Any) -> Any:
     return await sync_to_async(call, thread_sensitive=True)(*arguments)
 
@@ -24,11 +33,11 @@ class Backend(BaseCache):  # type: ignore[misc]  # Django has no types.
     Django composes some calls of a read and a write, and would lose what others store in between.
     """
 
-    def _key(self, key: Any, version: int | None) -> str:
-        """Return the cache's key for a key and a version."""
-        return str(self.make_key(key, version))
+    def _key(self, key: Any, version: int | None) -> Any:
+        """Return the cache's key for a key and a version. Warns of keys that memcached would refuse, as Django does."""
+        return self.make_and_validate_key(key, version=version)
 
-    def _move(self, old: str, new: str) -> bool:
+    def _move(self, old: Any, new: Any) -> bool:
         """Store the value of `old` under `new`, and then remove `old`. Returns False if `old` has no value.
 
         If a step fails, the value is under at least one of the two keys.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
-from flexcache_rs._django import Backend
+from flexcache_rs._django import Backend, options_of
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.shared import SharedCache
 
@@ -23,9 +23,6 @@ __all__ = ["DjangoCache"]
 _MISSING: Any = object()
 
 _OPTIONS = ("max_bytes", "expected_item", "max_item", "lock_timeout", "resize", "create", "serializer")
-
-_OF_DJANGO = ("MAX_ENTRIES", "CULL_FREQUENCY")
-"""Options that Django passes to every backend. This backend has no use for them: `max_bytes` sets its limit."""
 
 _OF_ALL_BACKENDS = ("BACKEND", "LOCATION", "TIMEOUT", "OPTIONS", "KEY_PREFIX", "VERSION", "KEY_FUNCTION")
 
@@ -42,7 +39,7 @@ def _checked_options(params: dict[str, Any]) -> dict[str, Any]:
             continue
         meant = f"{name.lower()!r} in OPTIONS" if name.lower() in _OPTIONS else _near(name.upper(), _OF_ALL_BACKENDS)
         raise TypeError(f"no such setting of the backend: {name!r}" + (f"; did you mean {meant}?" if meant else ""))
-    options = {name: value for name, value in params.get("OPTIONS", {}).items() if name not in _OF_DJANGO}
+    options = options_of(params)
     for name in options:
         if name not in _OPTIONS:
             meant = _near(name.lower(), _OPTIONS)
@@ -70,10 +67,6 @@ class DjangoCache(Backend):
             message = "LOCATION must be the name or the path of a cache in shared memory"
             raise ValueError(message)
         self._cache = SharedCache(location, **options)
-
-    def _key(self, key: Any, version: int | None) -> str:
-        made: str = self.make_and_validate_key(key, version=version)
-        return made
 
     def get_backend_timeout(self, timeout: Any = DEFAULT_TIMEOUT) -> float:
         """Return the time to live in seconds for a timeout of Django: None means for ever, and 0 not at all."""

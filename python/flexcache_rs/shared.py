@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
 from flexcache_rs._arguments import whole_number
 from flexcache_rs._asyncio_calls import at_once, to_thread
 from flexcache_rs._core import FlexCache
+from flexcache_rs._first_use import importing
 from flexcache_rs._hit_ratio import hit_ratio
 from flexcache_rs._registry import register_shared
 from flexcache_rs._shared_files import checked_place, name_of
@@ -513,10 +514,5 @@ def _reopen(class_: type[SharedCache], path: str, options: dict[str, Any], name:
     return cache
 
 
-def __getattr__(name: str) -> object:
-    """Import the parts that need Django on first use."""
-    if name == "DjangoCache":
-        from flexcache_rs._shared_django import DjangoCache
-
-        return DjangoCache
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:
+    __getattr__ = importing(__name__, {"DjangoCache": "flexcache_rs._shared_django"})

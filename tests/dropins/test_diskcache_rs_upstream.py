@@ -25,15 +25,11 @@ DISKCACHE_RS = Distribution(
 SHIMS = {
     "diskcache_rs": """
 import sys
-import types
+from importlib import import_module
 
-import flexcache_rs.diskcache_rs
-from flexcache_rs.disk import constants, recipes
-from flexcache_rs.diskcache_rs import caches, fast
-
-sys.modules["diskcache_rs"] = flexcache_rs.diskcache_rs
-sys.modules["diskcache_rs.cache"], sys.modules["diskcache_rs.fast_cache"] = caches, fast
-sys.modules["diskcache_rs.constants"], sys.modules["diskcache_rs.recipes"] = constants, recipes
+sys.modules["diskcache_rs"] = import_module("flexcache_rs.diskcache_rs")
+for name in ("cache", "constants", "disk", "fast_cache", "recipes"):
+    sys.modules[f"diskcache_rs.{name}"] = import_module(f"flexcache_rs.diskcache_rs.{name}")
 """,
     # One process cannot have a directory open with two copies of SQLite.
     "diskcache": """

@@ -9,8 +9,8 @@ import pytest
 
 from flexcache_rs import async_lru, cachetools, diskcache_rs, sciqlop
 from flexcache_rs.cachetools import caches, timed
-from flexcache_rs.diskcache_rs import caches as caches_on_disk
-from flexcache_rs.diskcache_rs import fanout, fast, pickle_cache
+from flexcache_rs.diskcache_rs import cache as caches_on_disk
+from flexcache_rs.diskcache_rs import fanout, fast_cache, pickle_cache
 from flexcache_rs.sciqlop import indexes, serializers, stores
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MODULES = [
     *(async_lru, cachetools, caches, timed),
     *(sciqlop, indexes, serializers, stores),
-    *(diskcache_rs, caches_on_disk, fanout, fast, pickle_cache),
+    *(diskcache_rs, caches_on_disk, fanout, fast_cache, pickle_cache),
 ]
 
 

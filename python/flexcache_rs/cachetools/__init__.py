@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections import namedtuple
 
+from flexcache_rs._first_use import importing
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.cachetools import keys
 from flexcache_rs.cachetools.caches import Cache, FIFOCache, LFUCache, LRUCache, RRCache
@@ -44,6 +45,10 @@ __all__ = (
 
 __version__ = "8.0.2"
 """The version of cachetools whose interface this is."""
+
+if not TYPE_CHECKING:
+    __getattr__ = importing(__name__, {}, ("func",))
+
 
 CacheInfo = namedtuple("CacheInfo", "hits misses maxsize currsize")  # noqa: PYI024
 CacheInfo.__doc__ = "What `cache_info()` returns: hits, misses, the largest and the current size."

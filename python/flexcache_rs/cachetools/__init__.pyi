@@ -15,6 +15,7 @@ from flexcache_rs._first_parameter import (
     TakesClass,
     TakesSelf,
 )
+from flexcache_rs.cachetools import func as func
 from flexcache_rs.cachetools import keys
 
 __all__ = (

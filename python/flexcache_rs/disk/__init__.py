@@ -11,6 +11,7 @@ True
 {'value': 42}
 """
 
+from flexcache_rs._first_use import importing
 from flexcache_rs.disk.check_report import CheckReport, EmptyDirWarning, UnknownFileWarning
 from flexcache_rs.disk.constants import ENOVAL, UNKNOWN
 from flexcache_rs.disk.core import Cache, Disk, Timeout
@@ -23,6 +24,13 @@ from flexcache_rs.disk.sqlite_guard import guard_sqlite3
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    # The modules that python-diskcache has under these names.
+    from flexcache_rs.disk import core as core
+    from flexcache_rs.disk import djangocache as djangocache
+    from flexcache_rs.disk import fanout as fanout
+    from flexcache_rs.disk import persistent as persistent
+    from flexcache_rs.disk import recipes as recipes
+    from flexcache_rs.disk.djangocache import DjangoCache as DjangoCache
     from flexcache_rs.disk.json_disk import JSONDisk
     from flexcache_rs.disk.recipes import (
         Averager,
@@ -76,28 +84,18 @@ __all__ = [
 __version__ = "5.6.3"
 """The version of python-diskcache whose interface this is."""
 
-_OF_RECIPES = frozenset(("Averager", "BoundedSemaphore", "Lock", "RLock", "barrier", "memoize_stampede", "throttle"))
-_OF_SERIALIZERS = frozenset(
-    ("JSONSerializer", "MsgspecSerializer", "PickleSerializer", "Serializer", "SignedPickleSerializer")
-)
+_MODULES = {
+    "DjangoCache": "flexcache_rs.disk.djangocache",
+    "JSONDisk": "flexcache_rs.disk.json_disk",
+    **dict.fromkeys(
+        ("Averager", "BoundedSemaphore", "Lock", "RLock", "barrier", "memoize_stampede", "throttle"),
+        "flexcache_rs.disk.recipes",
+    ),
+    **dict.fromkeys(
+        ("JSONSerializer", "MsgspecSerializer", "PickleSerializer", "Serializer", "SignedPickleSerializer"),
+        "flexcache_rs.disk.serializers",
+    ),
+}
 
-
-def __getattr__(name: str) -> object:
-    """Import names that few programs use, or that need Django, on first use."""
-    if name == "DjangoCache":
-        from flexcache_rs.disk.djangocache import DjangoCache
-
-        return DjangoCache
-    if name == "JSONDisk":
-        from flexcache_rs.disk.json_disk import JSONDisk
-
-        return JSONDisk
-    if name in _OF_RECIPES:
-        from flexcache_rs.disk import recipes
-
-        return getattr(recipes, name)
-    if name in _OF_SERIALIZERS:
-        from flexcache_rs.disk import serializers
-
-        return getattr(serializers, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:
+    __getattr__ = importing(__name__, _MODULES, ("djangocache", "persistent", "recipes"))

@@ -7,6 +7,7 @@ import warnings
 
 from flexcache_rs._arguments import described, shown
 from flexcache_rs._core import Disk, DiskCache, Timeout
+from flexcache_rs._first_use import importing
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.aio import awaitable, taking, transaction
 from flexcache_rs.disk.check_report import CheckReport, EmptyDirWarning, UnknownFileWarning
@@ -28,7 +29,7 @@ from flexcache_rs.disk.checks import (
     whole,
 )
 from flexcache_rs.disk.constants import ENOVAL, UNKNOWN, Constant
-from flexcache_rs.disk.directory import prepare_directory
+from flexcache_rs.disk.directory import prepare_directory, write_file
 from flexcache_rs.disk.format import (
     DBNAME,
     DEFAULT_SETTINGS,
@@ -496,10 +497,8 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         self.__init__(directory, timeout, disk, **options)  # type: ignore[misc]
 
 
-def __getattr__(name: str) -> object:
-    """Import `JSONDisk` on first use."""
-    if name == "JSONDisk":
-        from flexcache_rs.disk.json_disk import JSONDisk
+# Subclasses of python-diskcache's class that replace `store` write their files with it.
+Disk._write = write_file  # type: ignore[method-assign]  # noqa: SLF001
 
-        return JSONDisk
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:
+    __getattr__ = importing(__name__, {"JSONDisk": "flexcache_rs.disk.json_disk"})

@@ -9,6 +9,7 @@ from flexcache_rs._arguments import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
 
@@ -48,3 +49,23 @@ def prepare_directory(directory: str | os.PathLike[str] | None) -> str:
                 message = f"the cache directory {expanded!r} does not exist and cannot be made: {error.strerror}"
                 raise OSError(error.errno, message) from error
     return expanded
+
+
+_ATTEMPTS = 10
+
+
+def write_file(self: Any, full_path: str, iterator: Iterable[Any], mode: str, encoding: str | None = None) -> int:
+    """Write parts of bytes or text to a file, and create its directories. Returns how many bytes or characters."""
+    del self
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            os.makedirs(os.path.dirname(full_path), exist_ok=True)  # noqa: PTH103, PTH120
+            writer = open(full_path, mode, encoding=encoding)  # noqa: PTH123, SIM115
+        except FileNotFoundError:
+            # Another process has removed the directory, because it was empty.
+            if attempt == _ATTEMPTS:
+                raise
+            continue
+        with writer:
+            return sum(writer.write(part) for part in iterator)
+    raise AssertionError("unreachable")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
-from flexcache_rs._django import Backend
+from flexcache_rs._django import OF_DJANGO, Backend, options_of
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.checks import expiry, ignored
 from flexcache_rs.disk.constants import ENOVAL
@@ -35,9 +35,6 @@ _PARAMETERS = ("SHARDS", "DATABASE_TIMEOUT")
 
 _OF_ALL_BACKENDS = ("BACKEND", "LOCATION", "TIMEOUT", "OPTIONS", "KEY_PREFIX", "VERSION", "KEY_FUNCTION")
 
-_OF_DJANGO = frozenset(("MAX_ENTRIES", "CULL_FREQUENCY"))
-"""Options that Django passes to every backend. This backend has `size_limit` and `cull_limit` instead."""
-
 _SETTINGS = frozenset(DEFAULT_SETTINGS) | set(PARAMETERS)
 
 
@@ -52,8 +49,8 @@ def _refuse_misplaced(params: dict[str, Any]) -> None:
         # Django also accepts these in lower case.
         if name in known or name in ("timeout", "max_entries", "cull_frequency"):
             continue
-        if name.lower() in _SETTINGS or name in _OF_DJANGO:
-            option = name if name in _OF_DJANGO else name.lower()
+        if name.lower() in _SETTINGS or name in OF_DJANGO:
+            option = name if name in OF_DJANGO else name.lower()
             raise TypeError(f"no such setting of the backend: {name!r}; did you mean {option!r} in OPTIONS?")
         import difflib
 
@@ -76,8 +73,7 @@ class DjangoCache(Backend):
         _refuse_misplaced(params)
         shards = params.get("SHARDS", 8)
         timeout = params.get("DATABASE_TIMEOUT", 0.010)
-        options = {name: value for name, value in params.get("OPTIONS", {}).items() if name not in _OF_DJANGO}
-        self._cache = FanoutCache(directory, shards, timeout, **options)
+        self._cache = FanoutCache(directory, shards, timeout, **options_of(params))
 
     @property
     def directory(self) -> str:
@@ -107,7 +103,7 @@ class DjangoCache(Backend):
         retry: bool = True,
     ) -> bool:
         """Store only if absent. Returns True if it was stored."""
-        key = self.make_key(key, version=version)
+        key = self._key(key, version)
         return self._cache.add(key, value, self.get_backend_timeout(timeout), read, tag, retry)
 
     def get(
@@ -121,12 +117,12 @@ class DjangoCache(Backend):
         retry: bool = False,
     ) -> Any:
         """The value of a key."""
-        key = self.make_key(key, version=version)
+        key = self._key(key, version)
         return self._cache.get(key, default, read, expire_time, tag, retry)
 
     def read(self, key: Any, version: int | None = None) -> Any:
         """The value of a key as an open file."""
-        return self._cache.read(self.make_key(key, version=version))
+        return self._cache.read(self._key(key, version))
 
     def set(
         self,
@@ -139,12 +135,12 @@ class DjangoCache(Backend):
         retry: bool = True,
     ) -> bool:
         """Store or replace a value. Returns True if it was stored."""
-        key = self.make_key(key, version=version)
+        key = self._key(key, version)
         return self._cache.set(key, value, self.get_backend_timeout(timeout), read, tag, retry)
 
     def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None, retry: bool = True) -> bool:
         """Give a key another time to live. Returns True if it was present."""
-        key = self.make_key(key, version=version)
+        key = self._key(key, version)
         return self._cache.touch(key, self.get_backend_timeout(timeout), retry)
 
     def pop(
@@ -157,11 +153,11 @@ class DjangoCache(Backend):
         retry: bool = True,
     ) -> Any:
         """Takes a value out."""
-        return self._cache.pop(self.make_key(key, version=version), default, expire_time, tag, retry)
+        return self._cache.pop(self._key(key, version), default, expire_time, tag, retry)
 
     def delete(self, key: Any, version: int | None = None, retry: bool = True) -> bool:
         """Delete a key. Returns True if it was present."""
-        return self._cache.delete(self.make_key(key, version=version), retry)
+        return self._cache.delete(self._key(key, version), retry)
 
     def incr(
         self, key: Any, delta: int = 1, version: int | None = None, default: int | None = None, retry: bool = True
@@ -172,7 +168,7 @@ class DjangoCache(Backend):
             ValueError: The key has no value, and no default was given.
         """
         try:
-            return self._cache.incr(self.make_key(key, version=version), delta, default, retry)
+            return self._cache.incr(self._key(key, version), delta, default, retry)
         except KeyError:
             raise ValueError(f"Key '{key}' not found") from None
 
@@ -186,12 +182,16 @@ class DjangoCache(Backend):
         """
         return self.incr(key, -delta, version, default, retry)
 
-    def _move(self, old: str, new: str) -> bool:
+    def _key(self, key: Any, version: int | None) -> Any:
+        # As in python-diskcache, any key is good.
+        return self.make_key(key, version)
+
+    def _move(self, old: Any, new: Any) -> bool:
         return self._cache._move(old, new)  # noqa: SLF001
 
     def has_key(self, key: Any, version: int | None = None) -> bool:
         """Whether a key has a live value."""
-        return self.make_key(key, version=version) in self._cache
+        return self._key(key, version) in self._cache
 
     def expire(self) -> int:
         """Remove expired entries. Returns how many."""

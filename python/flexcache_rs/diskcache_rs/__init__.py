@@ -13,6 +13,8 @@
 
 import pickle
 
+from flexcache_rs import __version__ as __version__
+from flexcache_rs._first_use import importing
 from flexcache_rs.disk import (
     DEFAULT_SETTINGS,
     ENOVAL,
@@ -30,14 +32,23 @@ from flexcache_rs.disk import (
     memoize_stampede,
     throttle,
 )
-from flexcache_rs.diskcache_rs.caches import Cache, Deque, Index, Statistics
+from flexcache_rs.diskcache_rs.cache import Cache, Deque, Index, Statistics
 from flexcache_rs.diskcache_rs.fanout import FanoutCache
-from flexcache_rs.diskcache_rs.fast import FastCache, FastFanoutCache
+from flexcache_rs.diskcache_rs.fast_cache import FastCache, FastFanoutCache
 from flexcache_rs.diskcache_rs.pickle_cache import PickleCache, cache_object, clear_cache, get_cached_object
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    # The modules that diskcache_rs has under these names.
     from flexcache_rs.disk import JSONDisk
+    from flexcache_rs.diskcache_rs import cache as cache
+    from flexcache_rs.diskcache_rs import constants as constants
+    from flexcache_rs.diskcache_rs import disk as disk
+    from flexcache_rs.diskcache_rs import djangocache as djangocache
+    from flexcache_rs.diskcache_rs import fast_cache as fast_cache
+    from flexcache_rs.diskcache_rs import pickle_cache as pickle_cache
+    from flexcache_rs.diskcache_rs import recipes as recipes
+    from flexcache_rs.diskcache_rs.djangocache import DjangoCache as DjangoCache
 
 __all__ = [
     "DEFAULT_SETTINGS",
@@ -78,19 +89,10 @@ DiskCache = PyCache = Cache
 rust_pickle_dumps = pickle.dumps
 rust_pickle_loads = pickle.loads
 
+_MODULES = {
+    "DjangoCache": "flexcache_rs.diskcache_rs.djangocache",
+    "JSONDisk": "flexcache_rs.disk.json_disk",
+}
 
-def __getattr__(name: str) -> object:
-    """Import names that few programs use, or that need Django, on first use."""
-    if name == "DjangoCache":
-        from flexcache_rs.diskcache_rs.djangocache import DjangoCache
-
-        return DjangoCache
-    if name == "JSONDisk":
-        from flexcache_rs.disk import JSONDisk
-
-        return JSONDisk
-    if name == "__version__":
-        from flexcache_rs import __version__
-
-        return __version__
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:
+    __getattr__ = importing(__name__, _MODULES, ("constants", "disk", "djangocache", "recipes"))

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from flexcache_rs._django import Backend, options_of
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.djangocache import DjangoCache as DjangoCacheOfDisk
-from flexcache_rs.diskcache_rs.caches import Cache
+from flexcache_rs.diskcache_rs.cache import Cache
 
 __all__ = ["DjangoCache"]
 
@@ -26,4 +27,7 @@ class DjangoCache(DjangoCacheOfDisk):
 
     def __init__(self, location: str, params: dict[str, Any]) -> None:
         super(DjangoCacheOfDisk, self).__init__(params)
-        self._cache: Any = Cache(location, **params.get("OPTIONS", {}))
+        self._cache: Any = Cache(location, **options_of(params))
+
+    # Django's warnings about keys, which python-diskcache does without.
+    _key = Backend._key

@@ -9,7 +9,7 @@ from flexcache_rs import disk
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.checks import duration
 from flexcache_rs.disk.constants import ENOVAL
-from flexcache_rs.diskcache_rs.caches import (
+from flexcache_rs.diskcache_rs.cache import (
     Cache,
     Calls,
     Deque,

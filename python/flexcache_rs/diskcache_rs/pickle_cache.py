@@ -10,7 +10,7 @@ from flexcache_rs import disk
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.checks import duration, whole
 from flexcache_rs.disk.constants import ENOVAL
-from flexcache_rs.diskcache_rs.caches import Statistics
+from flexcache_rs.diskcache_rs.cache import Statistics
 
 if TYPE_CHECKING:
     import os

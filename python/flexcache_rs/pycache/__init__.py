@@ -16,7 +16,21 @@ Ann ['reading']
 
 from __future__ import annotations
 
+from flexcache_rs._first_use import importing
 from flexcache_rs.pycache.py_cache import PyCache
 from flexcache_rs.pycache.sql import SQL, Composable, Composed, Identifier, Literal, Placeholder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from flexcache_rs.pycache import adapters as adapters
+    from flexcache_rs.pycache import collections as collections
+    from flexcache_rs.pycache import datatypes as datatypes
+    from flexcache_rs.pycache import decorators as decorators
+    from flexcache_rs.pycache import migrate as migrate
+    from flexcache_rs.pycache import py_cache as py_cache
+    from flexcache_rs.pycache import snapshot as snapshot
+    from flexcache_rs.pycache import sql as sql
+else:
+    __getattr__ = importing(__name__, {}, ("collections", "decorators", "migrate"))
 
 __all__ = ["SQL", "Composable", "Composed", "Identifier", "Literal", "Placeholder", "PyCache"]

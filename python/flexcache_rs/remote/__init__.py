@@ -10,6 +10,7 @@ docs/remote.md describes its guarantees. This module needs the package redis or 
 `pip install 'flexcache-rs[remote]'`.
 """
 
+from flexcache_rs._first_use import importing
 from flexcache_rs.remote.cache import RemoteCache
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError, RemoteValueError
 from flexcache_rs.remote.stats import RemoteStats
@@ -23,11 +24,8 @@ __all__ = [
     "RemoteValueError",
 ]
 
-
-def __getattr__(name: str) -> object:
-    """Import `DjangoCache`, which needs Django, on first use."""
-    if name == "DjangoCache":
-        from flexcache_rs.remote.djangocache import DjangoCache
-
-        return DjangoCache
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from flexcache_rs.remote.djangocache import DjangoCache as DjangoCache
+else:
+    __getattr__ = importing(__name__, {"DjangoCache": "flexcache_rs.remote.djangocache"})

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
 from flexcache_rs._arguments import whole_number
-from flexcache_rs._django import Backend
+from flexcache_rs._django import Backend, options_of
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.remote.cache import RemoteCache
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from flexcache_rs.remote.locks import RemoteLimiter, RemoteLock
 
 __all__ = ["DjangoCache"]
-
-_OF_DJANGO = frozenset(("MAX_ENTRIES", "CULL_FREQUENCY"))
-"""Options that Django passes to every backend. They have no effect here."""
 
 _CACHES: dict[str, RemoteCache] = {}
 
@@ -74,19 +71,13 @@ class DjangoCache(Backend):
 
     def __init__(self, server: str, params: dict[str, Any]) -> None:
         super().__init__(params)
-        given = params.get("OPTIONS") or {}
-        self._options = {name: value for name, value in given.items() if name not in _OF_DJANGO}
+        self._options = options_of(params)
         self._server = server
 
     @functools.cached_property
     def cache(self) -> RemoteCache:
         """The `RemoteCache`, for calls that Django does not have."""
         return _shared(self._server, self._options)
-
-    def _key(self, key: Any, version: int | None) -> str:
-        """Return the cache's key for a key and a version. Like Django, warns of a key that memcached would refuse."""
-        made: str = self.make_and_validate_key(key, version=version)
-        return made
 
     def _seconds(self, timeout: Any) -> float:
         seconds = self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout

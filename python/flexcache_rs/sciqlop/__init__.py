@@ -22,6 +22,10 @@ from flexcache_rs.sciqlop.serializers import (
 )
 from flexcache_rs.sciqlop.stores import Cache, FanoutCache, Lock
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from flexcache_rs.sciqlop import serializers as serializers
+
 __all__ = [
     "Cache",
     "CheckResult",

@@ -18,6 +18,7 @@ a
 
 from __future__ import annotations
 
+from flexcache_rs._first_use import importing
 from flexcache_rs.sessions._arguments import KEEP
 from flexcache_rs.sessions._batch import Pending
 from flexcache_rs.sessions._bits import Bits, Bloom
@@ -39,6 +40,12 @@ from flexcache_rs.sessions._errors import (
 from flexcache_rs.sessions._limits import Hit, Limiter, Lock
 from flexcache_rs.sessions._session import Session, Transaction, connect
 from flexcache_rs.sessions._streams import Stream
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from flexcache_rs.sessions import sync as sync
+else:
+    __getattr__ = importing(__name__, {}, ("sync",))
 
 __all__ = [
     "KEEP",

@@ -10,7 +10,7 @@ from flexcache_rs import FlexCache, disk
 from flexcache_rs._core import NearCache
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.checks import whole
-from flexcache_rs.diskcache_rs.caches import Statistics, lifetime
+from flexcache_rs.diskcache_rs.cache import Statistics, lifetime
 from flexcache_rs.diskcache_rs.pickle_cache import UNLIMITED
 
 if TYPE_CHECKING:
