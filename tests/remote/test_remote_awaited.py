@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from loops import PLACE, connected
+from loops import PLACE, connected, told
 from waiting import BRIEF, until
 
 from flexcache_rs._core import PushTracker
@@ -47,7 +47,7 @@ def test_awaited_reads_need_no_thread(make: Make, no_thread: Callable[[], None])
     cache.set_many(values)
 
     async def main() -> None:
-        await connected(cache)
+        await told(cache)
         no_thread()
         assert dict(zip(values, await asyncio.gather(*map(cache.aget, values)), strict=True)) == values
         assert await cache.aget("absent", "default") == "default"
@@ -196,7 +196,7 @@ def test_what_is_read_that_way_is_a_copy_like_others(make: Make, no_thread: Call
     other.set_many({number: number for number in range(10)})
 
     async def main() -> None:
-        await connected(cache)
+        await told(cache)
         no_thread()
         assert await asyncio.gather(*map(cache.aget, range(10))) == list(range(10))
 
@@ -214,7 +214,7 @@ def test_more_is_asked_at_a_time_than_the_socket_takes(make: Make, no_thread: Ca
     until(lambda: cache.stats().invalidations >= len(keys))
 
     async def main() -> None:
-        await connected(cache)
+        await told(cache)
         no_thread()
         assert await asyncio.gather(*map(cache.aget, keys)) == [1] * len(keys)
         # And the loop does not ask the socket any more whether it takes something.
@@ -276,7 +276,7 @@ def test_a_connection_on_which_nothing_comes_is_ended(make: Make, no_thread: Cal
         with pytest.raises((RemoteTimeoutError, RemoteConnectionError)):
             await behind
         assert not before.is_open
-        await connected(cache)
+        await told(cache)
         no_thread()
         assert await cache.aget("first") == 1
 

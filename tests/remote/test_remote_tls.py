@@ -14,7 +14,7 @@ import redis.asyncio
 import redis.asyncio.sentinel
 import valkey
 import valkey.asyncio.sentinel
-from loops import connected
+from loops import told
 from own_certificate import OwnCertificate
 from own_cluster import OwnCluster, OwnSentinel
 from own_server import Server
@@ -73,7 +73,7 @@ def test_awaited_reads_over_tls(make: Make, encrypted: tuple[int, str], no_threa
     cache.set_many(values)
 
     async def main() -> None:
-        await connected(cache)
+        await told(cache)
         connection = cache._client._loops.current()
         assert has_tls(connection._socket)
         no_thread()
