@@ -21,7 +21,7 @@ _LOOK = 0.25
 
 
 class AutoResetEvent:
-    """An event that lets one waiting thread go on, and is then clear again. At first it is clear."""
+    """An event that is cleared when it has woken a thread. It is initially clear."""
 
     def __init__(self) -> None:
         self._set: SimpleQueue[Any] = SimpleQueue()
@@ -31,7 +31,7 @@ class AutoResetEvent:
         self._of = weakref.ref(of, self._set.put)
 
     def set(self) -> None:
-        """Let one thread go on: one that waits, or else the next one."""
+        """Wake one of the threads that wait. If none waits, the next call of `wait` returns at once."""
         if self._set.empty():
             self._set.put(None)
 

@@ -13,11 +13,10 @@ import os
 import threading
 import weakref
 from collections import deque
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
 from flexcache_rs._core import PushTracker
-from flexcache_rs._threads import start
+from flexcache_rs._threads import AutoResetEvent, start
 
 if TYPE_CHECKING:
     from flexcache_rs.remote.leases import Lease
@@ -77,7 +76,7 @@ class Renewals:
     """The leases of a cache, and the thread that renews them.
 
     A signal handler or a destructor may add a lease at any time, also while it interrupts the same call: the lock is
-    reentrant, and so is `put` of a `SimpleQueue`. Adding wakes the thread only if it would sleep for too long.
+    reentrant, and so is `set` of an `AutoResetEvent`. Adding wakes the thread only if it would sleep for too long.
     """
 
     def __init__(self) -> None:
@@ -91,7 +90,7 @@ class Renewals:
         """The thread. A thread that was replaced ends."""
         self._added: deque[_Held | _Owed] = deque()
         self._held: list[_Held | _Owed] = []
-        self._wakes: SimpleQueue[None] = SimpleQueue()
+        self._wake = AutoResetEvent()
         self._asleep_until = _NEVER
 
     def add(self, lease: Lease, seconds: float) -> None:
@@ -107,7 +106,7 @@ class Renewals:
     def stop(self) -> None:
         """End the thread soon, because the cache is closed or gone."""
         self._thread = None
-        self._wakes.put(None)
+        self._wake.set()
 
     def _add(self, held: _Held | _Owed) -> None:
         self._added.append(held)
@@ -115,7 +114,7 @@ class Renewals:
             with self._starting, contextlib.suppress(RuntimeError):
                 self._start()
         if held.due < self._asleep_until or len(self._added) > _MOST_ADDED:
-            self._wakes.put(None)
+            self._wake.set()
 
     def _is_running(self) -> bool:
         # A thread may also have ended with an exception.
@@ -138,23 +137,19 @@ class Renewals:
             self._asleep_until = next_due = min((one.due for one in held), default=_NEVER)
             if not held:
                 self._leave()
-            # Whoever added a lease before `_asleep_until` changed may not have woken the thread.
+            # A caller that added a lease meanwhile has compared its time with the old `_asleep_until`, and may not have
+            # woken the thread.
             elif not any(one.due < next_due for one in self._added.copy()):
-                self._sleep(next_due)
+                self._wake.wait((next_due - _now()) / 1e9)
 
     def _leave(self) -> None:
         """End the thread, because it has no lease, unless one was added meanwhile."""
         self._thread = None
-        # Whoever adds a lease looks for a thread after adding it. So one of the two sees the other.
+        # A caller first adds its lease, and then starts a thread if there is none. So either this thread finds the
+        # lease, or the caller starts another thread.
         with self._starting:
             if self._thread is None and self._added:
                 self._thread = threading.current_thread()
-
-    def _sleep(self, until: int) -> None:
-        with contextlib.suppress(Empty):
-            self._wakes.get(timeout=min(max((until - _now()) / 1e9, 0), threading.TIMEOUT_MAX))
-            while True:
-                self._wakes.get_nowait()
 
 
 _RENEWALS: weakref.WeakSet[Renewals] = weakref.WeakSet()
