@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 import threading
+import traceback
 from operator import itemgetter
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
@@ -157,12 +158,15 @@ def nothing_is_swallowed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         # of a named tuple, Python 3.10 cannot import `warnings`, because the constructor's globals lack `__import__`.
         if isinstance(raised.object, CoroutineType) and repr(raised.exc_value) == "KeyError('__import__')":
             return
-        lost.append(f"{raised.exc_value!r} in {raised.object!r}")
+        lost.append(f"in {raised.object!r}:\n{text(raised)}")
+
+    def text(raised: Any) -> str:
+        return "".join(traceback.format_exception(raised.exc_type, raised.exc_value, raised.exc_traceback))
 
     monkeypatch.setattr(sys, "unraisablehook", note)
-    monkeypatch.setattr(threading, "excepthook", lambda raised: lost.append(f"{raised.exc_value!r} in a thread"))
+    monkeypatch.setattr(threading, "excepthook", lambda raised: lost.append(f"in {raised.thread}:\n{text(raised)}"))
     yield
     if next(TESTS) % BETWEEN_COLLECTIONS == 0:
         gc.collect()
-    assert not lost, f"exceptions that nobody saw: {lost}"
+    assert not lost, "exceptions that nobody saw:\n" + "\n".join(lost)
     assert _core._panics() == panics, "a panic: standard error says where"

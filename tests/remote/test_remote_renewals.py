@@ -19,9 +19,10 @@ import pytest
 from own_server import Server
 from waiting import BRIEF, until
 
+from flexcache_rs._threads import AutoResetEvent
 from flexcache_rs.remote import RemoteCache, RemoteError
 from flexcache_rs.remote.leases import Lease
-from flexcache_rs.remote.renewals import _Held
+from flexcache_rs.remote.renewals import _NEVER, _Held
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -248,22 +249,48 @@ def test_what_refuses_a_transaction_is_named(make: Make, raw: Any) -> None:
     assert cache.fresh("key") == "value"
 
 
-def test_short_computations_do_not_wake_the_thread(make: Make) -> None:
+def test_short_computations_do_not_wake_the_thread(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread runs when the first lease may need renewal, or when there are many leases."""
     cache = make(lease=3600)
     renewals = cache._store.renewals
+    cache.get_or_set("first", lambda: until(lambda: renewals._asleep_until < _NEVER))
+    set_event, woken = AutoResetEvent.set, []
 
-    def compute() -> int:
-        until(lambda: not renewals._added)
-        return 1
+    def noted(event: AutoResetEvent) -> None:
+        if event is renewals._wake:
+            woken.append(1)
+        set_event(event)
 
-    cache.get_or_set("first", compute)
+    monkeypatch.setattr(AutoResetEvent, "set", noted)
     for number in range(20):
         cache.get_or_set(number, lambda: number)
-    assert len(renewals._added) == 20
+    assert not woken
     for number in range(20, 1050):
         cache.get_or_set(number, lambda: number)
+    assert woken
     until(lambda: len(renewals._added) + len(renewals._held) < 100)
+
+
+@pytest.mark.every_python
+def test_leases_of_many_threads_at_once(make: Make) -> None:
+    """The thread takes added leases while others are added. Each that is added beyond the first thousand wakes it."""
+    cache, leases = make(lease=3600), list[Lease]()
+    cache.get_or_set("key", lambda: leases.extend(cache._store._held.values()))
+    renewals, thread = cache._store.renewals, cache._store.renewals._thread
+    held = _Held(weakref.ref(leases[0]), 1, _NEVER - 1)
+
+    def add() -> None:
+        for _ in range(5_000):
+            renewals._add(held)
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert renewals._thread is thread
+    assert thread.is_alive()
+    until(lambda: len(renewals._added) + len(renewals._held) == 20_001)
 
 
 def test_a_thread_without_leases_ends(make: Make) -> None:

@@ -129,18 +129,26 @@ class Renewals:
 
     def _run(self) -> None:
         while self._thread is threading.current_thread():
-            held = self._held
-            with contextlib.suppress(IndexError):
-                while True:
-                    held.append(self._added.popleft())
-            held = self._held = [attended for one in held for attended in one.attended(_now())]
+            self._take_added()
+            held = self._held = [attended for one in self._held for attended in one.attended(_now())]
             self._asleep_until = next_due = min((one.due for one in held), default=_NEVER)
             if not held:
                 self._leave()
             # A caller that added a lease meanwhile has compared its time with the old `_asleep_until`, and may not have
             # woken the thread.
-            elif not any(one.due < next_due for one in self._added.copy()):
+            elif self._take_added() >= next_due:
                 self._wake.wait((next_due - _now()) / 1e9)
+
+    def _take_added(self) -> int:
+        """Move the added leases to those that the thread looks at. Returns the earliest time at which one is due."""
+        # Take them one by one: without a GIL, neither a loop over a deque nor its copy() allows others to append.
+        earliest = _NEVER
+        with contextlib.suppress(IndexError):
+            while True:
+                added = self._added.popleft()
+                self._held.append(added)
+                earliest = min(earliest, added.due)
+        return earliest
 
     def _leave(self) -> None:
         """End the thread, because it has no lease, unless one was added meanwhile."""

@@ -31,8 +31,10 @@ _META = "sciqlop_meta_"
 @atexit.register
 def _close_all() -> None:
     # A program that embeds Python may keep a store longer than the interpreter lives, so close all stores at exit.
-    for store in list(_opened.values()):
-        store.close()
+    for reference in _opened.valuerefs():
+        store = reference()
+        if store is not None:
+            store.close()
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,7 @@ class Session(KeyspaceCalls):
     def close(self) -> None:
         """Close the session. The data stays, except with `memory://`."""
         self._fast = self._direct = None
-        for computation in tuple(self._computing):
+        for computation in list(self._computing):
             # The computation can no longer store its result, so other sessions need not wait for it.
             with contextlib.suppress(SessionError):
                 computation._give_back()
@@ -428,7 +428,7 @@ class _Computation(side.Block):
 
         with waiting(session._backend, "load:" + self._key, True) as other:
             while (left := side.take(session._backend, self._lease, undo)) is not None:
-                for computation in tuple(session._computing):
+                for computation in list(session._computing):
                     if computation._is_over():
                         with contextlib.suppress(SessionError):
                             computation._give_back()
