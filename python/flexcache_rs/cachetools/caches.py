@@ -73,6 +73,8 @@ class Cache(FlexCache):
 
     _policy = "listed"
     _evicts_in_python = False
+    # None before the first call of `__init__`.
+    __maxsize: Any = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Create the cache. `__init__` sets its size."""
@@ -91,7 +93,7 @@ class Cache(FlexCache):
         if getsizeof is not None:
             check_callable("getsizeof", getsizeof)
             self.getsizeof = getsizeof
-        if "_Cache__maxsize" in self.__dict__:
+        if self.__maxsize is not None:
             # Called again, for example because `__new__` of a subclass returns the same object again.
             FlexCache._store_in_python(self, False)
             FlexCache.clear(self)
@@ -104,15 +106,12 @@ class Cache(FlexCache):
         super().__init_subclass__(**kwargs)
         if cls.__module__.startswith(__package__ or ""):
             return
-        base, overridden = _overridden(cls, ("__getitem__", "__setitem__", "__delitem__", "__contains__", "popitem"))
-        if replacing := {name for name in overridden if _takes_more(getattr(cls, name), name)}:
-            _let_replace(cls, replacing)
-        if overridden & {"__delitem__", "popitem"}:
+        base, overridden = _overridden(cls, (*_REPLACED, "__contains__", "__iter__", "popitem"))
+        # `popitem` of `Cache` itself calls more of the others than that of the caches which derive from it.
+        if overridden & ({"__delitem__", "popitem"} | ({"__getitem__", "__iter__"} if base is Cache else set())):
             cls._evicts_in_python = True
-        if overridden:
-            for name in ("get", "pop", "setdefault", "popitem"):
-                if getattr(cls, name) is getattr(base, name):
-                    setattr(cls, name, getattr(base, f"_plain_{name}"))
+        if overridden & {*_REPLACED, "__contains__"}:
+            _add_bases(cls, {name for name in overridden if _takes_more(getattr(cls, name), name)})
 
     def _set_limit(self) -> None:
         """Let the native code store entries and enforce the limit, or Python code if necessary."""
@@ -234,6 +233,8 @@ class Cache(FlexCache):
 
     def popitem(self) -> tuple[Any, Any]:
         """Remove and return the key and value that would be evicted next."""
+        if self._evicts_in_python:
+            return self._plain_popitem()
         try:
             key, value = _popitem(self)
         except KeyError:
@@ -243,6 +244,8 @@ class Cache(FlexCache):
         return key, value
 
     def _plain_popitem(self) -> tuple[Any, Any]:
+        if self._policy == Cache._policy:
+            return MutableMapping.popitem(self)
         try:
             key = FlexCache._next_victim(self)
         except KeyError:
@@ -277,7 +280,8 @@ class Cache(FlexCache):
         attributes = dict(self.__dict__)
         if self.__sizes is not None:
             attributes["_Cache__sizes"] = dict(self.__sizes)
-        return attributes, list(FlexCache.entries(self)), FlexCache._next_victims(self)
+        # Through an iterator, because list() would call `__len__`, which a subclass may override.
+        return attributes, list(iter(FlexCache.entries(self))), FlexCache._next_victims(self)
 
     def __copy__(self) -> Any:
         # A shallow copy: attributes are shared, but the entries of the cache are its own.
@@ -298,6 +302,7 @@ class Cache(FlexCache):
         FlexCache.set_many(self, entries)
         for key, uses in victims:
             FlexCache._restore_use(self, key, uses)
+        FlexCache._choose_in_python(self, self._policy == RRCache._policy)
         if not (self.__sizes is None and not self._evicts_in_python and self.__maxsize >= 1):
             FlexCache._store_in_python(self, True)
         elif self.__maxsize < _LEAST_UNLIMITED:
@@ -368,11 +373,23 @@ def _takes_more(method: Any, name: str) -> bool:
     return code is None or code.co_argcount + code.co_kwonlyargcount >= least or bool(code.co_flags & _VARIADIC)
 
 
-def _let_replace(cls: type, names: set[str]) -> None:
-    """Let `super()` in a class that overrides these methods take cachetools' arguments `cache_getitem` and so on.
+_COMPOSED: dict[type, type] = {}
 
-    A subclass passes them on: `super().__setitem__(key, value, cache_setitem)`. FlexCache's methods do not take them,
-    and methods in Python would slow down all caches. So the methods that take them become further bases.
+
+def _composed(base: type) -> type:
+    """Return a class with the calls of a cache that are made of those which a subclass overrides."""
+    if base not in _COMPOSED:
+        calls = {name: getattr(base, f"_plain_{name}") for name in ("get", "pop", "setdefault")}
+        _COMPOSED.setdefault(base, type("_Composed", (), {"__slots__": (), **calls}))
+    return _COMPOSED[base]
+
+
+def _add_bases(cls: type, replacing: set[str]) -> None:
+    """Give a user's class the calls in Python that use what it overrides, and that `super()` finds in it.
+
+    The methods named in `replacing` are those whose overrides may pass `cache_getitem` and so on to `super()`, as in
+    `super().__setitem__(key, value, cache_setitem)`. FlexCache's methods do not take these arguments, and methods in
+    Python would slow down all caches. So the methods that take them become further bases.
     """
     for one in cls.__mro__:
         bases = one.__bases__
@@ -380,9 +397,9 @@ def _let_replace(cls: type, names: set[str]) -> None:
         if place is None or _is_ours(one):
             continue
         # Always in this order directly before the class of this package, so that every order of bases is consistent.
-        added = [kind for name, kind in _REPLACEABLE.items() if kind in bases or name in names]
-        before = [base for base in bases[:place] if base not in added]
-        one.__bases__ = (*before, *added, *bases[place:])
+        wanted = [_REPLACEABLE[name] for name in _REPLACEABLE if name in replacing or _REPLACEABLE[name] in bases]
+        added = [_composed(bases[place]), *wanted]
+        one.__bases__ = (*(base for base in bases[:place] if base not in added), *added, *bases[place:])
 
 
 def _made_again(class_: type[Cache], maxsize: float) -> Cache:
@@ -467,6 +484,8 @@ class RRCache(Cache):
 
     def popitem(self) -> tuple[Any, Any]:
         """Remove a chosen key, and return the key and its value."""
+        if self._evicts_in_python:
+            return self._plain_popitem()
         if self.__choice is _choose and self._Cache__sizes is None:
             while count := _length(self):
                 try:

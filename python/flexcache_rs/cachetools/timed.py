@@ -412,7 +412,9 @@ class TLRUCache(_TimedCache):
     def __setitem__(self, key: Any, value: Any, cache_setitem: Callable[[Any, Any, Any], Any] = _set_item) -> None:
         timer, ends = self._timer, self.__ends
         with timer as now:
-            if self.__heap and (len(self.__heap) > 2 * len(ends) + 8 or not now < self.__heap[0][0]):
+            heap = self.__heap
+            # A subclass may override `expire`, which cachetools calls for each write.
+            if not self._simple or (heap and (len(heap) > 2 * len(ends) + 8 or not now < heap[0][0])):
                 self.expire(now)
             expires = self.__ttu(key, value, now)
             if not now < expires:
