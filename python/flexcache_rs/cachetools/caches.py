@@ -290,12 +290,25 @@ class Cache(FlexCache):
         return copy
 
     def __reduce__(self) -> Any:
-        return _made_again, (type(self), self.__maxsize), self._state()
+        class_, state = type(self), self._state()
+        getstate, setstate = getattr(class_, "__getstate__", None), class_.__setstate__
+        base = next(one for one in class_.__mro__ if _is_ours(one))
+        if getstate is getattr(base, "__getstate__", None) and setstate is base.__setstate__:
+            return _made_again, (class_, self.__maxsize), state
+        # The subclass decides about its attributes, for example to leave out a lock. Entries are no attributes here.
+        attributes, *entries = state
+        ours = {name: value for name, value in attributes.items() if name.startswith(_OWN_ATTRIBUTES)}
+        kept = attributes if getstate is getattr(base, "__getstate__", None) else self.__getstate__()
+        return _made_again, (class_, self.__maxsize, (ours, *entries)), kept
 
     def __reduce_ex__(self, _protocol: Any) -> Any:
         return self.__reduce__()
 
     def __setstate__(self, state: Any) -> None:
+        if isinstance(state, dict):
+            # What a subclass keeps of its attributes. The entries are already there.
+            self.__dict__.update(state)
+            return
         attributes, entries, victims = state
         self.__dict__.update(attributes)
         FlexCache.resize(self, max_items=0)
@@ -402,9 +415,16 @@ def _add_bases(cls: type, replacing: set[str]) -> None:
         one.__bases__ = (*(base for base in bases[:place] if base not in added), *added, *bases[place:])
 
 
-def _made_again(class_: type[Cache], maxsize: float) -> Cache:
-    """Make an empty cache for unpickling, without calling `__new__` and `__init__` of a subclass."""
-    return Cache.__new__(class_, maxsize)
+_OWN_ATTRIBUTES = ("_Cache__", "_RRCache__", "_TTLCache__", "_TLRUCache__", "_timer", "_simple", "getsizeof")
+"""How the names of the attributes begin that the classes of this package set."""
+
+
+def _made_again(class_: type[Cache], maxsize: float, state: Any = None) -> Cache:
+    """Make a cache for unpickling, without calling `__new__` and `__init__` of a subclass."""
+    cache = Cache.__new__(class_, maxsize)
+    if state is not None:
+        Cache.__setstate__(cache, state)
+    return cache
 
 
 MutableMapping.register(Cache)
