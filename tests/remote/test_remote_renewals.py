@@ -406,6 +406,15 @@ def test_a_thread_that_was_replaced_ends(make: Make, monkeypatch: pytest.MonkeyP
     cache.get_or_set("key", compute)
 
 
+def test_a_lease_that_has_expired_is_not_given_back(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread ends, although the server has never answered."""
+    cache, leases = make(lease=LEASE), list[Lease]()
+    cache.get_or_set("key", lambda: leases.extend(cache._store._held.values()))
+    monkeypatch.setattr(Lease, "is_released", lambda _lease, _failure: False)
+    cache._store.renewals.give_back(leases.pop(), None)
+    until(lambda: cache._store.renewals._thread is None)
+
+
 @pytest.mark.parametrize("way", ["close", "drop"])
 def test_the_thread_ends_with_its_cache(make: Make, server: Server, way: str) -> None:
     cache = make(lease=3600) if way == "close" else RemoteCache(server.client(), "test", timeout=2.0, lease=3600)
