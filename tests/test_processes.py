@@ -54,7 +54,7 @@ def test_fork_in_policy() -> None:
     "name",
     [
         *("fork_in_background_hook.py", "fork_in_handler_during_close.py", "fork_in_handler_during_turn.py"),
-        "fork_while_logging_begins.py",
+        *("fork_in_handler_during_start.py", "fork_while_logging_begins.py"),
     ],
 )
 def test_a_child_waits_for_nothing_of_its_parent(name: str) -> None:
