@@ -78,5 +78,7 @@ def test_a_cache_whose_end_is_interrupted_anywhere_ends_its_thread(
         until(lambda: not [thread for thread in threading.enumerate() if thread.name == "flexcache-remote"])
 
     with contextlib.closing(server.client()) as client:
-        no_point_hangs(lambda: [RemoteCache(client, "test", max_staleness=0.1)], list.clear, check, again=again)
+        no_point_hangs(
+            lambda: [RemoteCache(client, "test", max_staleness=0.1, timeout=10.0)], list.clear, check, again=again
+        )
     assert set(seen) <= {Stop}
