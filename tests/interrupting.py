@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from scale import SEED
 from waiting import MANY, stacks
 
 import flexcache_rs
@@ -144,6 +145,7 @@ def no_point_hangs(
     *,
     again: bool,
     patience: float = MANY,
+    step: int = 1,
 ) -> None:
     """Interrupt a call at each event in the package and in `threading`. Each time, what is left must still work.
 
@@ -155,8 +157,9 @@ def no_point_hangs(
         check: The call which must succeed afterwards, in another thread.
         again: Whether to make the call once more at the event, instead of raising an exception.
         patience: The number of seconds after which a call hangs.
+        step: The distance between two events at which it is interrupted. The seed decides about the first one.
     """
-    for at in range(1, MOST_POINTS):
+    for at in range(1 + SEED % step, MOST_POINTS, step):
         made = make()
 
         def interrupt(made: Any = made) -> None:
