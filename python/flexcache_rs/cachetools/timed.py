@@ -409,7 +409,10 @@ class TLRUCache(_TimedCache):
                 return _get(self, key, default)
         return default
 
-    def __setitem__(self, key: Any, value: Any, cache_setitem: Callable[[Any, Any, Any], Any] = _set_item) -> None:
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._set_through(key, value, _set_item)
+
+    def _set_through(self, key: Any, value: Any, cache_setitem: Callable[[Any, Any, Any], Any]) -> None:
         timer, ends = self._timer, self.__ends
         with timer as now:
             heap = self.__heap
@@ -434,8 +437,6 @@ class TLRUCache(_TimedCache):
             end = (expires, self.__number, key)
             ends[key] = end
             heapq.heappush(self.__heap, end)
-
-    _set_through = __setitem__
 
     def _make_room(self) -> None:
         """Evict until one more entry fits."""
