@@ -47,10 +47,12 @@ lint: $(installed) $(tools) ## Formatting and lints of Rust and Python
 	$(run) -m ruff check
 	$(run) -m ruff format --check
 
+# Pyright takes one core for as long as the two others together.
 types: $(installed) $(tools) ## Type checks, and the stubs against the built module
-	$(run) -m mypy
-	$(run) -m pyright --pythonpath $(run)
-	MYPYPATH=python $(run) -m mypy.stubtest flexcache_rs flexcache --mypy-config-file pyproject.toml --allowlist tests/typing/stubtest-allowlist.txt
+	$(run) -m pyright --pythonpath $(run) & pyright=$$!; \
+	$(run) -m mypy && \
+	MYPYPATH=python $(run) -m mypy.stubtest flexcache_rs flexcache --mypy-config-file pyproject.toml --allowlist tests/typing/stubtest-allowlist.txt; \
+	others=$$?; wait $$pyright && exit $$others
 
 faults := cargo test --profile ci --locked -p flexcache-disk --features fault-injection --test faults
 
@@ -63,6 +65,7 @@ test-rust: ## The tests of the crates: the core's and the shared one's also with
 	cargo test --profile ci --locked -p flexcache-shared --features strict,owner-lock,stall-points --test cache && \
 	cargo test --profile ci --locked -p flexcache-core --features strict --lib --tests; others=$$?; \
 	wait $$faults; failed=$$?; cat target/faults.log; exit $$((others | failed))
+	@touch target/.rust-tested
 
 test-python: $(installed) $(tools) ## The package's tests, with PYTHON; PYTEST has options
 	$(run) -m pytest -n 2 --dist loadfile $(PYTEST)

@@ -225,14 +225,14 @@ def no_point_keeps(make: Callable[[], Any], how: str, step: int = 1) -> None:
         other.release()
 
 
-def no_point_keeps_awaited(make: Callable[[], Any], how: str, other: Callable[[], Any]) -> None:
+def no_point_keeps_awaited(make: Callable[[], Any], how: str, other: Callable[[], Any], step: int = 1) -> None:
     """The same for `async with`. `make` is a context manager of the lock. `other` is a lock without an event loop."""
 
     async def call() -> None:
         async with make() as lock:
             await ause(lock)
 
-    for at in points(lambda: asyncio.run(call()), how, ause.__code__):
+    for at in points(lambda: asyncio.run(call()), how, ause.__code__, step):
         lock = other()
         assert lock.acquire(timeout=WAIT), f"held after point {at}"
         lock.release()

@@ -138,7 +138,14 @@ impl SharedCache {
         }
         // A change of size was requested, and done or refused, when the cache was opened.
         let wanted = Wanted { resize: false, create, ..wanted(&self.options)? };
-        let (segment, _) = open::open(&self.place, &wanted)?;
+        let (segment, _) = open::open(&self.place, &wanted).map_err(|error| match error {
+            Error::NotASegment { path, .. } if link.segment.is_lost() => Error::Truncated {
+                size: std::fs::metadata(&path).map_or(0, |found| found.len()),
+                expected: link.segment.geometry().words() as u64 * 8,
+                path,
+            },
+            error => error,
+        })?;
         // If another thread was faster, its segment is used.
         let _ = link.next.set(Box::new(Link { segment, number: link.number + 1, next: OnceLock::new() }));
         Ok(())
@@ -482,7 +489,16 @@ impl SharedCache {
         let mut copy = Vec::new();
         self.with(patience, |segment, _| {
             let now = Now::default();
-            segment.stripes().try_for_each(|stripe| stripe.keys(segment.tags(), &now, &mut copy, &mut visit))
+            let mut visit_stored = |kind, bytes: &[u8]| {
+                // The copy ended with an acquire fence.
+                if !segment.is_lost() {
+                    visit(kind, bytes);
+                }
+            };
+            segment
+                .stripes()
+                .try_for_each(|stripe| stripe.keys(segment.tags(), &now, &mut copy, &mut visit_stored))?;
+            if segment.is_lost() { Err(Error::Retired) } else { Ok(()) }
         })
     }
 

@@ -90,6 +90,15 @@ pub enum Error {
         /// The reason.
         what: &'static str,
     },
+    /// Another program has truncated the segment's file while it was open. Nobody replaces the file.
+    Truncated {
+        /// Which.
+        path: PathBuf,
+        /// Its bytes now.
+        size: u64,
+        /// The segment's bytes.
+        expected: u64,
+    },
     /// The segment was made by a version with another layout, or on another architecture or C library.
     OtherLayout {
         /// Which.
@@ -177,6 +186,12 @@ impl fmt::Display for Error {
             Self::NotASegment { path, what } => {
                 write!(f, "{}: not a cache ({what}); it was left as it is", path.display())
             }
+            Self::Truncated { path, size, expected } => write!(
+                f,
+                "{}: another program has truncated the file of the open cache: it has {size} bytes, and the cache \
+                 {expected}; remove it, and the next call begins an empty cache",
+                path.display()
+            ),
             Self::OtherLayout { path, found, ours } => write!(
                 f,
                 "{}: the cache has the layout {found:#x}, and this version reads {ours:#x}; another path, or remove it",

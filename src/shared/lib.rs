@@ -1,5 +1,5 @@
 #![doc = include_str!("README.md")]
-// Exceptions are `mapping`, `process`, `prefetch`, and the modules of `system` that call the C library or the
+// Exceptions are `mapping`, `lost_file`, `process`, `prefetch`, and the modules of `system` that call the C library or the
 // kernel.
 #![deny(unsafe_code)]
 #![expect(
@@ -21,12 +21,12 @@ mod hold;
 mod layout;
 mod lease;
 mod lookup;
+mod lost_file;
 mod mapping;
 mod numbers;
 mod open;
 #[cfg(any(test, feature = "owner-lock", not(target_os = "linux")))]
 mod owner_lock;
-#[cfg(any(feature = "owner-lock", not(target_os = "linux")))]
 mod polling;
 mod prefetch;
 mod process;

@@ -11,12 +11,15 @@ use std::sync::atomic::AtomicU64;
 use rustix::io;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
+use crate::lost_file::{Locks, Range};
 use crate::system::file_to_map;
 
-/// A file's bytes in memory, shared with all processes that map it. The mapping ends when this is dropped.
+/// A file's bytes in memory, shared with all processes that map it. The mapping ends when this is dropped, unless the
+/// file's pages were lost (`lost_file.rs`).
 pub(crate) struct Mapping {
     start: NonNull<AtomicU64>,
     words: usize,
+    range: &'static Range,
 }
 
 // SAFETY: the memory is only reached as atomic words, and through locks that processes share.
@@ -33,8 +36,26 @@ impl Mapping {
         let start = unsafe {
             mmap(ptr::null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, file, 0)?
         };
-        let start = NonNull::new(start.cast()).ok_or(io::Errno::FAULT)?;
-        Ok(Self { start, words })
+        let start = NonNull::new(start.cast::<AtomicU64>()).ok_or(io::Errno::FAULT)?;
+        match Range::watch(start.as_ptr(), bytes) {
+            Ok(range) => Ok(Self { start, words, range }),
+            Err(error) => {
+                // SAFETY: nobody else knows the mapping.
+                let _ = unsafe { munmap(start.as_ptr().cast::<c_void>(), bytes) };
+                Err(io::Errno::from_io_error(&error).unwrap_or(io::Errno::INVAL))
+            }
+        }
+    }
+
+    /// Says where the locks are. No lock may be acquired before.
+    pub(crate) fn set_locks(&self, locks: Locks) {
+        self.range.set_locks(locks);
+    }
+
+    /// Whether the file's pages were lost: see [`Range::is_lost`].
+    #[inline(always)]
+    pub(crate) fn is_lost(&self) -> bool {
+        self.range.is_lost()
     }
 
     /// All words.
@@ -48,6 +69,9 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        if !self.range.unwatch() {
+            return;
+        }
         // SAFETY: our own mapping; no reference into it outlives `self`. It fails only for other arguments.
         let _ = unsafe { munmap(self.start.as_ptr().cast::<c_void>(), self.words * 8) };
     }

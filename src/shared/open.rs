@@ -181,8 +181,23 @@ pub(crate) fn unlink(place: &Place, segment: &Segment) -> Result<bool> {
         _ => return Ok(false),
     }
     retire(segment);
+    if segment.is_lost() {
+        retire_rest(&directory, place)?;
+    }
     lock.unlink(&place.name)?;
     Ok(true)
+}
+
+/// Retires what is left of a file whose pages this process has lost: others may not have found out.
+fn retire_rest(directory: &Directory, place: &Place) -> Result<()> {
+    if let Some((file, status)) = directory.open_file(&place.name)?
+        && u64::try_from(status.st_size).is_ok_and(|size| size >= (header::WORDS * 8) as u64)
+    {
+        let mapping = Mapping::new(&file, header::WORDS)
+            .map_err(|error| Error::file(&directory.path_of(&place.name), error))?;
+        mapping.words()[header::RETIRED].store(1, Release);
+    }
+    Ok(())
 }
 
 fn retire(segment: &Segment) {

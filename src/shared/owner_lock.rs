@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
+use crate::polling::Pauses;
 use crate::process::Process;
 use crate::writers_lock::{Acquired, NotAcquired, WritersLock};
 
@@ -16,8 +17,6 @@ const FREE: u64 = 0;
 /// In the first word: it was released without being marked consistent.
 const UNUSABLE: u64 = u64::MAX;
 
-/// The first and the longest pause between two polls.
-const PAUSES: [Duration; 2] = [Duration::from_micros(20), Duration::from_millis(1)];
 /// The time between two checks whether the owner lives, each of which reads a file.
 const LIVES_FOR: Duration = Duration::from_millis(20);
 
@@ -56,6 +55,10 @@ impl<'a> WritersLock<'a> for OwnerLock<'a> {
         Ok(())
     }
 
+    fn init_lost(self) {
+        self.owner.store(UNUSABLE, Relaxed);
+    }
+
     fn try_lock(self) -> Result<Acquired, NotAcquired> {
         match self.take(FREE) {
             Ok(()) => Ok(self.acquired()),
@@ -65,7 +68,7 @@ impl<'a> WritersLock<'a> for OwnerLock<'a> {
     }
 
     fn lock_until(self, deadline: Instant) -> Result<Acquired, NotAcquired> {
-        let [mut pause, most] = PAUSES;
+        let mut pauses = Pauses::of_a_lock();
         let mut seen = (FREE, Instant::now());
         loop {
             let owner = match self.take(FREE) {
@@ -75,7 +78,7 @@ impl<'a> WritersLock<'a> for OwnerLock<'a> {
             };
             let now = Instant::now();
             if owner != seen.0 {
-                seen = (owner, now + most);
+                seen = (owner, now + pauses.most);
             }
             if now >= seen.1 || now >= deadline {
                 seen.1 = now + LIVES_FOR;
@@ -89,8 +92,7 @@ impl<'a> WritersLock<'a> for OwnerLock<'a> {
             if now >= deadline {
                 return Err(NotAcquired::Busy);
             }
-            std::thread::sleep(pause.min(deadline - now));
-            pause = (pause * 2).min(most);
+            pauses.sleep(deadline - now);
         }
     }
 

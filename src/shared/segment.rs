@@ -3,8 +3,8 @@
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU64, fence};
 use std::time::{Duration, Instant};
 
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_inline};
@@ -93,6 +93,7 @@ impl Segment {
         let keys = [header::KEY_0, header::KEY_1].map(|word| mapping.words()[word].load(Relaxed));
         let refused = (0..geometry.stripes).map(|_| AtomicU64::new(0)).collect();
         let parts = Parts::of(&geometry);
+        mapping.set_locks(parts.locks(&geometry));
         Self {
             mapping,
             geometry,
@@ -130,6 +131,13 @@ impl Segment {
     #[inline(always)]
     pub(crate) fn is_retired(&self) -> bool {
         self.words()[header::RETIRED].load(Acquire) != 0
+    }
+
+    /// Whether the file's pages were lost, so that what was read may not be what was stored: see
+    /// [`Range::is_lost`](crate::lost_file::Range::is_lost).
+    #[inline(always)]
+    pub(crate) fn is_lost(&self) -> bool {
+        self.mapping.is_lost()
     }
 
     /// Makes all processes leave the file. The next process that opens the name finishes this.
@@ -394,7 +402,14 @@ impl Segment {
             if !self.begin(number, &mut held) {
                 return Err(Unwritten::Retired);
             }
-            let result = match act(&mut held) {
+            let result = act(&mut held);
+            // All loads of `act` come before the load of the mark.
+            fence(Acquire);
+            if self.is_lost() {
+                held.abort();
+                return Err(Unwritten::Retired);
+            }
+            let result = match result {
                 Ok(result) => Ok(result),
                 Err(fault) => Err(self.mend(&mut held, fault)),
             };
@@ -435,7 +450,9 @@ impl Segment {
     #[inline(always)]
     pub(crate) fn look(&self, key: &HashedKey<'_>, make: &mut impl FnMut(Value<'_>) -> bool) -> Looked {
         let now = Now::default();
-        self.stripe(self.geometry.stripe_of(key.hash)).look(key, || self.tags(), &now, make)
+        let looked = self.stripe(self.geometry.stripe_of(key.hash)).look(key, || self.tags(), &now, make);
+        // A hit ended with an acquire fence.
+        if self.is_lost() { Looked::Unsettled } else { looked }
     }
 
     /// Reads a key's value without a lock, and returns the result of `make`.

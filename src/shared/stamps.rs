@@ -38,7 +38,10 @@ impl SharedCache {
             let before = word.load(Acquire);
             let read = segment.read(key, &mut make)?;
             fence(Acquire);
-            let is_steady = before & 1 == 0 && word.load(Relaxed) == before && !segment.is_retired();
+            let is_steady = before & 1 == 0
+                && word.load(Relaxed) == before
+                && !segment.is_retired()
+                && !segment.is_lost();
             let version = generation.filter(|_| is_steady).map(|generation| before.wrapping_add(generation));
             let stamp = Self::stamp(number, hash, version);
             Ok((read.map(|(result, seen)| (result, seen.deadline)), stamp))
@@ -53,6 +56,7 @@ impl SharedCache {
         link.number == stamp.segment
             && !link.segment.is_retired()
             && link.segment.version_now(stamp.hash) == stamp.version
+            && !link.segment.is_lost()
     }
 
     /// The stamp for a value of the key that is read after this call; none while the key is being written.
@@ -84,6 +88,7 @@ impl SharedCache {
             && !link.segment.is_retired()
             && version.load(Acquire).wrapping_add(link.segment.generation().load(Acquire)) & STAMPED
                 == bits >> VERSION_SHIFT & STAMPED
+            && !link.segment.is_lost()
     }
 
     /// A stamp as a number, which is not 0: the index of the version word, 40 bits of the version, and the

@@ -60,6 +60,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use crate::layout::{Geometry, PLACE, TAG_SHIFT, WAYS, head, named, tag_of};
+use crate::lost_file::Locks;
 use crate::prefetch::prefetch;
 use crate::writers_lock::{Lock, WritersLock};
 
@@ -96,6 +97,11 @@ impl Parts {
             logs: geometry.logs,
             laps: geometry.logs.map(|words| 1 << (usize::BITS - words.leading_zeros())),
         }
+    }
+
+    /// The locks of the stripes.
+    pub(crate) fn locks(&self, geometry: &Geometry) -> Locks {
+        Locks { first: self.first + head::LOCK, apart: self.size, count: geometry.stripes }
     }
 }
 

@@ -39,6 +39,10 @@ pub(crate) trait WritersLock<'a>: Copy {
     /// Initializes the lock. No other thread may use the words yet. The error is the system's error number.
     fn init(self) -> Result<(), i32>;
 
+    /// Makes words that are zero a lock that nobody can acquire, in memory that takes the place of a lost file's. Threads may
+    /// be in any call on the lock that was there, and their calls must end.
+    fn init_lost(self);
+
     /// Acquires it if it is free.
     fn try_lock(self) -> Result<Acquired, NotAcquired>;
 

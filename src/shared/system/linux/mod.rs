@@ -4,6 +4,7 @@ mod boot;
 mod files;
 #[cfg_attr(feature = "owner-lock", expect(dead_code, reason = "the other form is tested"))]
 mod futex;
+mod memory;
 mod memory_limit;
 #[cfg(not(feature = "owner-lock"))]
 mod mutex;
@@ -11,6 +12,7 @@ mod process;
 
 pub(crate) use boot::{boot, namespace};
 pub(crate) use files::{allocate, directory_of_names, file_to_map, filesystem_of, link, unnamed_file};
+pub(crate) use memory::{errno, replace, set_errno};
 pub(crate) use memory_limit::room;
 pub(crate) use process::start_of;
 

@@ -5,14 +5,14 @@
 
 #![expect(unsafe_code, reason = "it calls the C library's mutex functions")]
 
-use std::mem::{MaybeUninit, transmute};
-use std::ptr;
+use std::mem::MaybeUninit;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicPtr, AtomicU64};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use libc::{c_int, clockid_t, pthread_mutex_t, timespec};
+use libc::{c_int, pthread_mutex_t};
 
+use crate::polling::Pauses;
 use crate::writers_lock::{Acquired, NotAcquired, WritersLock};
 
 /// The words of a mutex.
@@ -95,6 +95,24 @@ impl<'a> WritersLock<'a> for RobustMutex<'a> {
         }
     }
 
+    /// The kind is none that is used, and the owner is one that no thread is. A call that has acquired the mutex that was here
+    /// may be about to take it off its thread's list: it follows the links, so they lead to the mutexes of nobody. The
+    /// list then still names this mutex, and the kernel, which follows it when the thread ends, finds its end there.
+    fn init_lost(self) {
+        const NO_THREAD: u64 = 0x3FFF_FFFF;
+        /// The words of the links to the previous and to the next mutex of a thread's list.
+        const LINKS: [usize; 2] = [3, 4];
+        const _: () = assert!(WORDS > LINKS[1], "the links are in the mutex");
+        static OF_NOBODY: [[AtomicU64; WORDS]; 2] = [const { [const { AtomicU64::new(0) }; WORDS] }; 2];
+        let [previous, next] = &OF_NOBODY;
+        // A link leads to the other mutex's link to the next one; that to the previous one leads to the word before it, in
+        // glibc.
+        let previous = &previous[if cfg!(target_env = "musl") { LINKS[1] } else { LINKS[0] }];
+        self.0[0].store(if cfg!(target_env = "musl") { NO_THREAD << 32 } else { NO_THREAD }, Relaxed);
+        self.0[LINKS[0]].store(std::ptr::from_ref(previous).expose_provenance() as u64, Relaxed);
+        self.0[LINKS[1]].store(std::ptr::from_ref(&next[LINKS[1]]).expose_provenance() as u64, Relaxed);
+    }
+
     #[inline]
     fn try_lock(self) -> Result<Acquired, NotAcquired> {
         if !self.is_robust() {
@@ -105,28 +123,14 @@ impl<'a> WritersLock<'a> for RobustMutex<'a> {
         Self::result(unsafe { libc::pthread_mutex_trylock(self.raw()) })
     }
 
+    /// Polls. The C library's own wait aborts the process if another program truncates the file just before the kernel
+    /// reads the word.
     fn lock_until(self, deadline: Instant) -> Result<Acquired, NotAcquired> {
+        let mut pauses = Pauses::of_a_lock();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || !self.is_robust() {
-                return self.try_lock();
-            }
-            let code = match clock_lock() {
-                Some(lock) => {
-                    let until = in_the_future(libc::CLOCK_MONOTONIC, left);
-                    // SAFETY: as in `try_lock`; the time is a valid one.
-                    unsafe { lock(self.raw(), libc::CLOCK_MONOTONIC, &raw const until) }
-                }
-                None => {
-                    // The wall clock may be set while the call waits. Short waits limit the effect.
-                    let slice = left.min(Duration::from_millis(50));
-                    let until = in_the_future(libc::CLOCK_REALTIME, slice);
-                    // SAFETY: as in `try_lock`; the time is a valid one.
-                    unsafe { libc::pthread_mutex_timedlock(self.raw(), &raw const until) }
-                }
-            };
-            match Self::result(code) {
-                Err(NotAcquired::Busy) => {}
+            match self.try_lock() {
+                Err(NotAcquired::Busy) if !left.is_zero() => pauses.sleep(left),
                 result => return result,
             }
         }
@@ -144,34 +148,6 @@ impl<'a> WritersLock<'a> for RobustMutex<'a> {
         // Nobody but this user can write to the file, and this user can do anything to this process anyway.
         unsafe { libc::pthread_mutex_unlock(self.raw()) };
     }
-}
-
-/// The moment in `left` from now.
-fn in_the_future(clock: clockid_t, left: Duration) -> timespec {
-    let mut time = timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the kernel writes the time there.
-    unsafe { libc::clock_gettime(clock, &raw mut time) };
-    let nanoseconds = time.tv_nsec.saturating_add(left.subsec_nanos().into());
-    let seconds = i64::try_from(left.as_secs()).unwrap_or(i64::MAX);
-    time.tv_sec = time.tv_sec.saturating_add(seconds).saturating_add(nanoseconds / 1_000_000_000);
-    time.tv_nsec = nanoseconds % 1_000_000_000;
-    time
-}
-
-type ClockLock = unsafe extern "C" fn(*mut pthread_mutex_t, clockid_t, *const timespec) -> c_int;
-
-/// `pthread_mutex_clocklock`, which C libraries have had since about 2019.
-fn clock_lock() -> Option<ClockLock> {
-    // No cell: a child that was forked while another thread filled it would wait for ever.
-    static FOUND: AtomicPtr<libc::c_void> = AtomicPtr::new(ptr::null_mut());
-    let mut address = FOUND.load(Relaxed);
-    if address.is_null() {
-        // SAFETY: a lookup by name among the libraries that are loaded.
-        address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"pthread_mutex_clocklock".as_ptr()) };
-        FOUND.store(address, Relaxed);
-    }
-    // SAFETY: a function of this name has this type, by POSIX.
-    (!address.is_null()).then(|| unsafe { transmute::<*mut libc::c_void, ClockLock>(address) })
 }
 
 #[cfg(test)]

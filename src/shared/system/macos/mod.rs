@@ -1,6 +1,7 @@
 //! macOS. It has no robust mutexes, no unnamed files, and no namespaces.
 
 mod files;
+mod memory;
 mod process;
 
 use crate::error::Result;
@@ -9,6 +10,7 @@ use crate::system::Room;
 pub(crate) use crate::owner_lock::OwnerLock as Lock;
 pub(crate) use crate::polling::{wait, wake_all};
 pub(crate) use files::{allocate, directory_of_names, file_to_map, filesystem_of, link, unnamed_file};
+pub(crate) use memory::{errno, replace, set_errno};
 pub(crate) use process::{boot, start_of};
 
 /// There are no namespaces.

@@ -12,6 +12,7 @@ mod calls;
 mod deaths;
 mod files;
 mod leases;
+mod lost_files;
 mod model;
 mod numbers;
 mod peer;

@@ -1,6 +1,7 @@
 //! Other processes: this very program, started anew to run the one ignored test below.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
@@ -85,6 +86,11 @@ impl Peer {
         text.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next()).unwrap_or('X')
     }
 
+    /// Waits until it has ended. Returns the signal that ended it.
+    pub(crate) fn end(&mut self) -> Option<i32> {
+        self.child.wait().expect("a child of ours").signal()
+    }
+
     /// Kills it, and waits until it is gone.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
@@ -125,6 +131,9 @@ fn peer() {
         let options = flexcache_shared::Options { max_bytes: 400 << 10, ..small() };
         let opened = flexcache_shared::SharedCache::open(&location, options);
         return say(&opened.err().map_or_else(|| "opened".into(), |error| error.to_string()));
+    }
+    if first == Some("bus-error") {
+        return crate::lost_files::bus_error(path, numbers[0], say);
     }
     let cache = open(path, &small());
     say("ready");
@@ -170,6 +179,11 @@ fn peer() {
                     };
                     outcome.expect("the lock is free in time");
                 }
+            }
+            // Uses the cache until it is killed, whatever becomes of the file.
+            "survive" => {
+                say("surviving");
+                crate::lost_files::use_while(&cache, number(1), || true);
             }
             "put" => say(&put(&cache, words[1].as_bytes(), words[2].as_bytes()).to_string()),
             "add-some" => {
