@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from waiting import MANY
 
 from flexcache_rs import FlexCache
 from flexcache_rs.__main__ import main
@@ -95,6 +96,41 @@ def test_a_program_that_ends_during_calls(cache: SharedCache) -> None:
         cache["next"] = 1
         assert cache["next"] == 1
         cache._check()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_the_lock_of_a_child_that_has_ended_is_free(cache: SharedCache) -> None:
+    """Its parent, which has used locks before the fork, still lives."""
+    with cache.lock("first"):
+        pass
+    child = os.fork()
+    if child == 0:
+        os._exit(not cache.lock("name", ttl=3600).acquire(timeout=0))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert cache.lock("name", ttl=3600).acquire(timeout=MANY)
+
+
+def test_what_is_written_while_a_removed_value_is_unpickled_is_returned(cache: SharedCache) -> None:
+    """The value that was unpickled is not the one that was removed."""
+    cache["key"] = Replaced(cache)
+    assert cache.pop("key") == "newer"
+    assert "key" not in cache
+
+
+class Replaced:
+    """A value that replaces itself when it is unpickled."""
+
+    def __init__(self, cache: SharedCache) -> None:
+        self.cache = cache
+
+    def __reduce__(self) -> Any:
+        return replace, (self.cache,)
+
+
+def replace(cache: SharedCache) -> str:
+    cache["key"] = "newer"
+    return "older"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
