@@ -281,6 +281,16 @@ def test_looking_creates_nothing(cache: SharedCache, monkeypatch: pytest.MonkeyP
     cache["key"] = 4
 
 
+def test_a_file_elsewhere_is_not_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is no cache is removed only from the directory of caches with names."""
+    file = tmp_path / "file"
+    file.write_bytes(b"no cache" * 1000)
+    file.chmod(0o600)
+    assert main(["shared", "unlink", str(file)]) == 1
+    assert str(file) in capsys.readouterr().err
+    assert file.exists()
+
+
 def test_what_cannot_be_opened_is_listed_and_removed(capsys: pytest.CaptureFixture[str]) -> None:
     """Files of another version or container are removed, unless a process has them open."""
     name = f"test-left-{os.getpid()}"
