@@ -235,8 +235,8 @@ impl SharedCache {
                 result.is_some()
             });
             match looked {
-                Looked::Hit(_) => return Ok(result),
-                Looked::Miss => return Ok(None),
+                Looked::Hit(_) if !segment.is_lost() => return Ok(result),
+                Looked::Miss if !segment.is_lost() => return Ok(None),
                 _ => {}
             }
         }

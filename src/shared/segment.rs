@@ -446,13 +446,12 @@ impl Segment {
         Unwritten::Retired
     }
 
-    /// Looks up a key's value without a lock, and calls `make` with it. See [`Stripe::look`].
+    /// Looks up a key's value without a lock, and calls `make` with it. See [`Stripe::look`]. The caller must check
+    /// [`Segment::is_lost`] afterwards: a hit ends with an acquire fence.
     #[inline(always)]
     pub(crate) fn look(&self, key: &HashedKey<'_>, make: &mut impl FnMut(Value<'_>) -> bool) -> Looked {
         let now = Now::default();
-        let looked = self.stripe(self.geometry.stripe_of(key.hash)).look(key, || self.tags(), &now, make);
-        // A hit ended with an acquire fence.
-        if self.is_lost() { Looked::Unsettled } else { looked }
+        self.stripe(self.geometry.stripe_of(key.hash)).look(key, || self.tags(), &now, make)
     }
 
     /// Reads a key's value without a lock, and returns the result of `make`.
@@ -465,9 +464,9 @@ impl Segment {
         let mut last = None;
         let looked = self.look(&key, &mut |value| last.insert(make(value)).is_ok());
         match (looked, last) {
-            (Looked::Hit(seen), Some(Ok(result))) => Ok(Some((result, seen))),
+            (Looked::Hit(seen), Some(Ok(result))) if !self.is_lost() => Ok(Some((result, seen))),
             (Looked::Failed, Some(Err(error))) => Err(error),
-            (Looked::Miss, _) => Ok(None),
+            (Looked::Miss, _) if !self.is_lost() => Ok(None),
             _ => self.read_locked(&key, make),
         }
     }
