@@ -47,10 +47,12 @@ lint: $(installed) $(tools) ## Formatting and lints of Rust and Python
 	$(run) -m ruff check
 	$(run) -m ruff format --check
 
+# Pyright takes one core for as long as the two others together.
 types: $(installed) $(tools) ## Type checks, and the stubs against the built module
-	$(run) -m mypy
-	$(run) -m pyright --pythonpath $(run)
-	MYPYPATH=python $(run) -m mypy.stubtest flexcache_rs flexcache --mypy-config-file pyproject.toml --allowlist tests/typing/stubtest-allowlist.txt
+	$(run) -m pyright --pythonpath $(run) & pyright=$$!; \
+	$(run) -m mypy && \
+	MYPYPATH=python $(run) -m mypy.stubtest flexcache_rs flexcache --mypy-config-file pyproject.toml --allowlist tests/typing/stubtest-allowlist.txt; \
+	others=$$?; wait $$pyright && exit $$others
 
 faults := cargo test --profile ci --locked -p flexcache-disk --features fault-injection --test faults
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
 import re
 import signal
 import sys
@@ -13,6 +14,7 @@ import traceback
 from operator import itemgetter
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import pytest
 from hypothesis import core, settings
@@ -60,16 +62,54 @@ def pytest_configure(config: pytest.Config) -> None:
     # No deadline, because an example may take long on a busy machine.
     settings.register_profile("flexcache_rs", deadline=None)
     settings.load_profile("flexcache_rs")
+    # PyMySQL reads all certificate authorities of the system for each connection, which takes longer than to connect.
+    os.environ["SSL_CERT_FILE"] = os.devnull
     # A shell lets background processes ignore Ctrl-C, and child processes would inherit this.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that every Python runs."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests that every Python runs, and leave out those that `in_turn` leaves out."""
+    if SCALE < 1:
+        left_out = _not_in_turn(items)
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
     for item in items:
-        if item.path.name in EVERY_PYTHON or item.path.parent.name in EVERY_PYTHON:
+        if (item.path.name in EVERY_PYTHON or item.path.parent.name in EVERY_PYTHON) and not _is_over_a_variant(item):
             item.add_marker(pytest.mark.every_python)
+
+
+def _not_in_turn(items: list[Any]) -> list[Any]:
+    """Return the tests which a run with a tenth of the full counts leaves out.
+
+    Two parameters of a test have the marker `in_turn`. Such a run takes each value of the longer one with one value of
+    the other, which are taken in turn, beginning with another one in another test.
+    """
+    values: dict[tuple[object, str], dict[int, int]] = {}
+
+    def place(item: Any, name: str) -> int:
+        known = values.setdefault((item.function, name), {})
+        return known.setdefault(id(item.callspec.params[name]), len(known))
+
+    marked = [
+        (item, tuple((name, place(item, name)) for name in marker.args))
+        for item in items
+        for marker in item.iter_markers("in_turn")
+        if hasattr(item, "callspec") and item.callspec.params.keys() >= set(marker.args)
+    ]
+    return [
+        item
+        for item, ((one, at), (other, other_at)) in marked
+        if (at - other_at - crc32(item.function.__name__.encode()))
+        % min(len(values[item.function, one]), len(values[item.function, other]))
+    ]
+
+
+def _is_over_a_variant(item: Any) -> bool:
+    """Whether a test runs over a store that differs from another only in what no interpreter has a part in."""
+    kind = item.callspec.params.get("kind") if hasattr(item, "callspec") else getattr(item.cls, "kind", None)
+    return getattr(kind, "is_variant", False)
 
 
 def pytest_report_header() -> list[str]:
@@ -132,7 +172,17 @@ def policy(request: pytest.FixtureRequest) -> str:
 def collections_are_quick() -> None:
     """Freeze existing objects before each test file, so that garbage collections skip them."""
     gc.collect()
+    freeze()
+
+
+FROZEN = [0]
+"""The number of imported modules when objects were last frozen."""
+
+
+def freeze() -> None:
+    """Let garbage collections skip the objects that exist."""
     gc.freeze()
+    FROZEN[0] = len(sys.modules)
 
 
 TESTS = itertools.count()
@@ -168,5 +218,8 @@ def nothing_is_swallowed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     if next(TESTS) % BETWEEN_COLLECTIONS == 0:
         gc.collect()
+        # Every collection would visit what tests import, which takes longer than many a test.
+        if len(sys.modules) > FROZEN[0]:
+            freeze()
     assert not lost, "exceptions that nobody saw:\n" + "\n".join(lost)
     assert _core._panics() == panics, "a panic: standard error says where"

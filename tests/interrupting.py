@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from scale import SEED
 from waiting import MANY, stacks
 
 import flexcache_rs
@@ -144,6 +145,7 @@ def no_point_hangs(
     *,
     again: bool,
     patience: float = MANY,
+    step: int = 1,
 ) -> None:
     """Interrupt a call at each event in the package and in `threading`. Each time, what is left must still work.
 
@@ -155,8 +157,9 @@ def no_point_hangs(
         check: The call which must succeed afterwards, in another thread.
         again: Whether to make the call once more at the event, instead of raising an exception.
         patience: The number of seconds after which a call hangs.
+        step: The distance between two events at which it is interrupted. The seed decides about the first one.
     """
-    for at in range(1, MOST_POINTS):
+    for at in range(1 + SEED % step, MOST_POINTS, step):
         made = make()
 
         def interrupt(made: Any = made) -> None:
@@ -222,14 +225,14 @@ def no_point_keeps(make: Callable[[], Any], how: str, step: int = 1) -> None:
         other.release()
 
 
-def no_point_keeps_awaited(make: Callable[[], Any], how: str, other: Callable[[], Any]) -> None:
+def no_point_keeps_awaited(make: Callable[[], Any], how: str, other: Callable[[], Any], step: int = 1) -> None:
     """The same for `async with`. `make` is a context manager of the lock. `other` is a lock without an event loop."""
 
     async def call() -> None:
         async with make() as lock:
             await ause(lock)
 
-    for at in points(lambda: asyncio.run(call()), how, ause.__code__):
+    for at in points(lambda: asyncio.run(call()), how, ause.__code__, step):
         lock = other()
         assert lock.acquire(timeout=WAIT), f"held after point {at}"
         lock.release()

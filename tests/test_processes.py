@@ -51,7 +51,11 @@ def test_fork_in_policy() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.parametrize(
-    "name", ["fork_in_background_hook.py", "fork_in_handler_during_close.py", "fork_while_logging_begins.py"]
+    "name",
+    [
+        *("fork_in_background_hook.py", "fork_in_handler_during_close.py", "fork_in_handler_during_turn.py"),
+        *("fork_in_handler_during_start.py", "fork_while_logging_begins.py"),
+    ],
 )
 def test_a_child_waits_for_nothing_of_its_parent(name: str) -> None:
     """A child neither waits for a thread of its parent nor goes on with the work of one."""

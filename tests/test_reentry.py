@@ -86,6 +86,7 @@ INTERFERENCES: dict[str, Callable[[Any], Any]] = {
 }
 
 
+@pytest.mark.in_turn("interference", "policy")
 @pytest.mark.parametrize("interference", INTERFERENCES)
 @pytest.mark.parametrize("call", CALLS)
 def test_equality_that_uses_the_cache(cache: Any, call: str, interference: str) -> None:

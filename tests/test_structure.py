@@ -261,6 +261,19 @@ def test_threads_wait_in_queues_of_parking_lot_only_without_a_gil() -> None:
     assert users == {"src/py/process/guard.rs", "src/py/memory/shard_lock.rs"}
 
 
+def test_no_thread_fills_a_static_cell_where_another_one_may_fork() -> None:
+    """Calls of these crates run detached. A child that was forked meanwhile would wait for the thread for ever."""
+    cell = re.compile(r"\bstatic\s+\w+\s*:\s*[\w:]*(?:Once|Lazy)")
+    assert cell.search("static ORIGINAL: OnceLock<Original>")
+    files = [path for crate in ("shared", "remote") for path in (ROOT / "src" / crate).rglob("*.rs")]
+    assert len(files) > 40
+    assert not [
+        name_of(path)
+        for path in files
+        if "tests" not in path.parts and cell.search(NOT_CODE.sub("", path.read_text("utf-8")))
+    ]
+
+
 def test_a_signals_handler_may_take_every_lock_that_its_thread_has() -> None:
     """A handler runs in the middle of whatever its thread does. A lock that is not reentrant would never be free."""
     users = [

@@ -11,8 +11,6 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -36,6 +34,8 @@ def until(condition: Callable[[], object]) -> None:
         if condition():
             return
         waiter.wait(0.001)
+    import pytest  # The processes of tests import this file, and start twice as fast without it.
+
     pytest.fail("what was waited for did not happen" + stacks())
 
 

@@ -151,6 +151,9 @@ def pairs(name: str, value: Any) -> list[tuple[Any, Any]]:
     allowed = "a mapping or an iterable of pairs of key and value"
     if isinstance(value, str | bytes):
         raise TypeError(f"{name} must be {allowed}, not {type(value).__name__}")
+    if type(value) is dict:
+        # Other threads may change it, and a loop over it would notice.
+        return list(value.items())
     if hasattr(value, "keys"):
         return [(key, value[key]) for key in value.keys()]  # noqa: SIM118
     found: list[tuple[Any, Any]] = []

@@ -29,13 +29,9 @@ class PerInstance:
             return found[1]
         memos, address = self._memos, id(instance)
 
-        def forget(dead):
-            # Another instance may have the same id by now.
-            if memos.get(address, (None,))[0] is dead:
-                memos.pop(address, None)
-
         try:
-            held = ref(instance, forget)
+            # This runs before another instance can have the same id.
+            held = ref(instance, lambda _: memos.pop(address, None))
         except TypeError:
             raise TypeError(
                 f"{self.__qualname__}() can only have a cache for instances that can be weakly referenced, "
@@ -49,6 +45,7 @@ class PerInstance:
         # If two threads come here at once, both use the one that is stored first.
         known = memos.setdefault(address, made)
         if known[0]() is not instance:
+            # A signal handler raised while another instance of this id was forgotten.
             known = memos[address] = made
         return known[1]
 

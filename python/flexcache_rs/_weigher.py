@@ -39,11 +39,12 @@ _SHARED: tuple[type, ...] = (type, type(sys), type(lambda: None), type(len))
 def _parts(value: Any) -> Iterator[Any]:
     """Yield the objects which a value refers to, and which are counted with it."""
     of = type(value)
+    # Others may change the value while this generator rests. A list has what was there at one moment.
     if issubclass(of, dict):
-        for pair in dict.items(value):  # Not the method of a subclass.
+        for pair in list(dict.items(value)):  # Not the method of a subclass.
             yield from pair
     elif issubclass(of, (list, tuple, set, frozenset)) or (of.__module__, of.__name__) == ("collections", "deque"):
-        yield from value
+        yield from list(value)
     attributes = getattr(value, "__dict__", None)
     if type(attributes) is dict:
         yield attributes

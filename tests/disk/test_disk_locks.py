@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from commands import program
 from drivers import NEEDS_THEIRS, THEIRS, Driver
+from scale import scaled
 from waiting import until
 
 from flexcache_rs.disk import (
@@ -220,7 +221,7 @@ print(lock.locked())
 INTERRUPTED = """
 import faulthandler, random, signal, sys, threading, time
 from flexcache_rs.disk import *
-name, directory = sys.argv[1:]
+name, directory, seconds = sys.argv[1:]
 cache = Cache(directory) if name != "fanout" else FanoutCache(directory, shards=3, timeout=60)
 makers = {
     "Lock": lambda: Lock(cache, "key"), "RLock": lambda: RLock(cache, "key"),
@@ -233,7 +234,7 @@ def handler(*args): raise Interrupted
 signal.signal(signal.SIGALRM, handler)
 make = makers[name]
 rounds = interrupted = 0
-end = time.monotonic() + 4
+end = time.monotonic() + float(seconds)
 faulthandler.dump_traceback_later(60, exit=True)
 while time.monotonic() < end or interrupted < 20:
     rounds += 1
@@ -266,7 +267,7 @@ print(rounds, interrupted)
 @pytest.mark.parametrize("name", ["Lock", "RLock", "BoundedSemaphore", "transact", "fanout", "index", "deque"])
 def test_signals_at_any_moment(tmp_path: Path, name: str) -> None:
     """No lock stays held, wherever a signal handler raises."""
-    command = [sys.executable, "-c", INTERRUPTED, name, str(tmp_path / "cache")]
+    command = [sys.executable, "-c", INTERRUPTED, name, str(tmp_path / "cache"), str(scaled(10))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     rounds, interrupted = map(int, done.stdout.split())

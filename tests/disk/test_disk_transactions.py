@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from scale import scaled
 
 from flexcache_rs.disk import Averager, BoundedSemaphore, Cache, Deque, Index, RLock, Timeout
 
@@ -133,7 +134,7 @@ def test_commits_wait_for_readers(tmp_path: Path, kind: str, call: Callable[[Cac
         for number in range(100):
             cache[f"key {number}"] = number
         with process(READER, tmp_path):
-            for _ in range(20):
+            for _ in range(scaled(100)):
                 call(cache)
         assert cache.check() == []
 

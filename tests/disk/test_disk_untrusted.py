@@ -190,6 +190,7 @@ def test_names_that_lead_outside(tmp_path: Path, secret: Path, kind: str, make: 
 
 
 @pytest.mark.timeout(60)
+@pytest.mark.in_turn("name", "kind")
 @pytest.mark.parametrize("kind", DISKS)
 @pytest.mark.parametrize("name", FIXED_NAMES, ids=lambda name: repr(name)[:20])
 def test_names_that_are_none(tmp_path: Path, kind: str, name: object) -> None:
@@ -293,7 +294,7 @@ LIMITED = """
 import resource, sys
 import flexcache_rs.disk as dc
 cache = dc.Cache(sys.argv[1], **eval(sys.argv[2]))
-limit = 150 << 20
+limit = 96 << 20
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + limit, used + limit))
 for call in (lambda: cache["a"], lambda: cache.get("a"), lambda: cache.peekitem(),
@@ -327,7 +328,7 @@ def test_values_larger_than_memory(tmp_path: Path, kind: Any, where: str, value:
     """They raise MemoryError, and the process continues."""
     if kind is None and value == "pickle":
         pytest.skip("pickle takes the memory itself")
-    size = 200 << 20
+    size = 128 << 20
     options = {"compression": kind, "disk_min_file_size": 100 if where == "file" else 1 << 30, "size_limit": 1 << 40}
     large = b"\0" * size
     with Cache(tmp_path, **options) as cache:

@@ -45,6 +45,44 @@ class Shop:
         return 3
 
 
+def test_an_instance_that_was_not_forgotten_leaves_nothing_to_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler may raise while an instance is forgotten. Another instance may then get its id."""
+    raised: list[Any] = []
+    # The interpreter reports what is raised while an object is collected, and goes on.
+    monkeypatch.setattr(sys, "unraisablehook", raised.append)
+
+    def interrupt(frame: Any, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code.co_filename == memoized.__code__.co_filename:
+            raise KeyboardInterrupt
+
+    class Numbered:
+        # As large as few other objects, so that the memory of one is next used by another one.
+        __slots__ = ("__weakref__", "number", *(f"unused{number}" for number in range(40)))
+
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        @memoize(per_instance=True)
+        def value(self) -> int:
+            return self.number
+
+    memoized: Any = type(Numbered.value).__get__
+    first, others = Numbered(0), list[Numbered]()
+    address = id(first)
+    assert first.value() == 0
+    sys.settrace(interrupt)
+    try:
+        del first
+    finally:
+        sys.settrace(None)
+    assert len(raised) == 1
+    while id(another := Numbered(1)) != address:
+        others.append(another)
+        assert len(others) < 100_000
+    assert another.value() == another.value() == 1
+    assert Numbered.value.cache_info() == (1, 1, None, 1)
+
+
 def test_each_has_its_own_limit_and_statistics() -> None:
     one, other = Shop("one"), Shop("other")
     for item in (1, 2, 3):

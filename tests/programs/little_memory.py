@@ -15,7 +15,7 @@ from flexcache_rs import FlexCache
 from flexcache_rs.testing import check
 
 POLICY = sys.argv[1]
-MANY = 400_000
+MANY = 200_000
 KEYS = list(range(MANY))
 TAGS = [(f"tag {key % 1000}", f"own {key}") for key in range(MANY // 4)]
 BLOCK = 1 << 16
@@ -91,7 +91,7 @@ def maker(**limits: Any) -> Any:
     return lambda: FlexCache(POLICY, **limits)
 
 
-for limits in ({}, {"max_items": 2**62}, {"max_items": 300_000}):
+for limits in ({}, {"max_items": 2**62}, {"max_items": MANY * 3 // 4}):
     fresh = maker(**limits)
     cache = fresh()
     runs_out("assignment", cache, lambda: assign_all(cache))

@@ -183,37 +183,42 @@ def test_other_awaited_calls_refuse_what_others_do(make: Make, raw: Any) -> None
     asyncio.run(main())
 
 
+IN_VAIN: dict[str, tuple[Callable[[Any], Any], Any]] = {
+    "aget_many": (lambda cache: cache.aget_many(["first", "absent"]), {}),
+    "aadd": (lambda cache: cache.aadd("new", 1), False),
+    "atouch": (lambda cache: cache.atouch("first", 100), False),
+    "aset_many": (lambda cache: cache.aset_many({"new": 1}), None),
+}
+"""Calls which the server does not answer, and their results if they raise nothing and no key is known."""
+
+
+@pytest.mark.in_turn("call", "on_error")
 @pytest.mark.parametrize("on_error", ["raise", "miss", "stale"])
-def test_other_awaited_calls_while_the_server_is_silent(make: Make, server: Server, on_error: str) -> None:
+@pytest.mark.parametrize("call", IN_VAIN)
+def test_other_awaited_calls_while_the_server_is_silent(make: Make, server: Server, call: str, on_error: str) -> None:
     cache = make(near=None, timeout=BRIEF, on_error=on_error)
-    calls: tuple[tuple[Callable[[], Any], Any], ...] = (
-        (lambda: cache.aget_many(["first", "absent"]), {"first": 1} if on_error == "stale" else {}),
-        (lambda: cache.aadd("new", 1), False),
-        (lambda: cache.atouch("first", 100), False),
-        (lambda: cache.aset_many({"new": 1}), None),
-    )
+    made, result = IN_VAIN[call]
+    if (call, on_error) == ("aget_many", "stale"):
+        result = {"first": 1}
 
     async def main() -> None:
         await connected(cache)
-        for call, result in calls:
-            await asyncio.to_thread(until, lambda: not cache.stats().is_breaker_open)
-            await connected(cache)
-            # It leaves no copy in memory.
-            await cache.aput("first", 1)
-            server.pause()
-            try:
-                if on_error == "raise":
-                    with pytest.raises(RemoteTimeoutError):
-                        await call()
-                else:
-                    assert await call() == result
-                # Others do not wait.
-                assert cache.stats().is_breaker_open
-                for strict in (cache.aincr("first"), cache.adelete_many(["first"]), cache.attl("first")):
-                    with pytest.raises(RemoteError):
-                        await strict
-            finally:
-                server.go_on()
+        # It leaves no copy in memory.
+        await cache.aput("first", 1)
+        server.pause()
+        try:
+            if on_error == "raise":
+                with pytest.raises(RemoteTimeoutError):
+                    await made(cache)
+            else:
+                assert await made(cache) == result
+            # Others do not wait.
+            assert cache.stats().is_breaker_open
+            for strict in (cache.aincr("first"), cache.adelete_many(["first"]), cache.attl("first")):
+                with pytest.raises(RemoteError):
+                    await strict
+        finally:
+            server.go_on()
 
     asyncio.run(main())
 
@@ -319,6 +324,7 @@ WRITES: dict[str, Callable[[Any], Any]] = {
 }
 
 
+@pytest.mark.in_turn("write", "lane")
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
 def test_writes_in_flight_end_with_their_connection(make: Make, server: Server, write: Callable[[Any], Any]) -> None:
     cache = make(timeout=BRIEF)

@@ -45,13 +45,13 @@ def cluster(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[O
 
 
 @pytest.fixture
-def make(cluster: OwnCluster) -> Iterator[Callable[..., Any]]:
+def make(cluster: OwnCluster, patience: dict[str, float]) -> Iterator[Callable[..., Any]]:
     made: list[Any] = []
 
     def make(client: str = "redis", **options: Any) -> Any:
         live = next(server for server in cluster.servers if server.process and server.process.poll() is None)
         given: Any = CLIENTS[client](live.port)
-        made.append(RemoteCache(given, "test", **{"timeout": 2.0, "max_staleness": STALENESS, **options}))
+        made.append(RemoteCache(given, "test", **{"max_staleness": STALENESS, **patience, "timeout": 2.0, **options}))
         until(lambda: made[-1].stats().is_live)
         return made[-1]
 

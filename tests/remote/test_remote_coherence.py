@@ -30,6 +30,8 @@ Make = "Callable[..., Any]"
 
 FORK = multiprocessing.get_context("fork")
 
+pytestmark = pytest.mark.in_turn("engine", "lane")
+
 STALENESS = 0.3
 """Seconds."""
 

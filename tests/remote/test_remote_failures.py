@@ -22,10 +22,12 @@ from flexcache_rs.remote.clients import client_of
 from flexcache_rs.remote.listener import Listener
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 Make = "Callable[..., Any]"
+
+pytestmark = pytest.mark.in_turn("engine", "lane")
 
 STALENESS = 0.3
 """Seconds."""
@@ -147,24 +149,27 @@ def test_a_server_that_is_stopped(make: Make, server: Server) -> None:
     assert cache.get("key") in (1, None)
 
 
-def test_every_call_that_waits_in_vain_keeps_others_from_waiting(make: Make, server: Server) -> None:
+IN_VAIN: dict[str, Callable[[Any, Any], object]] = {
+    "hit": lambda cache, _: cache.limiter("name", 5).hit(),
+    "acquire": lambda cache, _: cache.lock("name", timeout=0).acquire(),
+    "renew": lambda _, lock: lock.renew(),
+    "release": lambda _, lock: lock.release(),
+    "scan": lambda cache, _: list(cache.scan()),
+}
+
+
+@pytest.mark.in_turn("call", "lane")
+@pytest.mark.parametrize("call", IN_VAIN)
+def test_every_call_that_waits_in_vain_keeps_others_from_waiting(make: Make, server: Server, call: str) -> None:
     cache = make(max_staleness=STALENESS, timeout=BRIEF)
     cache["key"] = 1
     lock = cache.lock("held")
     assert lock.acquire()
-    for call in (
-        cache.limiter("name", 5).hit,
-        cache.lock("name", timeout=0).acquire,
-        lock.renew,
-        lock.release,
-        lambda: list(cache.scan()),
-    ):
-        until(lambda: cache.stats().is_live and not cache.stats().is_breaker_open)
-        server.pause()
-        with pytest.raises(RemoteTimeoutError):
-            call()
-        assert cache.stats().is_breaker_open
-        server.go_on()
+    until(lambda: cache.stats().is_live and not cache.stats().is_breaker_open)
+    server.pause()
+    with pytest.raises(RemoteTimeoutError):
+        IN_VAIN[call](cache, lock)
+    assert cache.stats().is_breaker_open
 
 
 def test_the_bound_holds_where_nothing_runs(make: Make, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

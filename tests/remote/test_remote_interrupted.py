@@ -51,12 +51,17 @@ def test_a_listener_whose_start_is_interrupted_anywhere_listens(make: Callable[.
         listener.ensure()
         listener.wait(MANY)
 
+    def threads_of(listener: Any) -> list[threading.Thread]:
+        # A thread that ends has no target.
+        return [thread for thread in threading.enumerate() if getattr(thread, "_target", None) == listener._run]
+
     def check(listener: Any) -> None:
         use(listener)
         until(listener._tracker.is_believed)
+        # Another one that was started ends at once.
+        until(lambda: threads_of(listener) == [listener._thread])
         listener.stop()
-        # A thread that ends has no target.
-        until(lambda: listener._run not in [getattr(thread, "_target", None) for thread in threading.enumerate()])
+        until(lambda: not threads_of(listener))
 
     no_point_hangs(lambda: listener_of(cache._client, cache._listener._terms), use, check, again=again)
 
@@ -73,5 +78,7 @@ def test_a_cache_whose_end_is_interrupted_anywhere_ends_its_thread(
         until(lambda: not [thread for thread in threading.enumerate() if thread.name == "flexcache-remote"])
 
     with contextlib.closing(server.client()) as client:
-        no_point_hangs(lambda: [RemoteCache(client, "test", max_staleness=0.1)], list.clear, check, again=again)
+        no_point_hangs(
+            lambda: [RemoteCache(client, "test", max_staleness=0.1, timeout=10.0)], list.clear, check, again=again
+        )
     assert set(seen) <= {Stop}

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Make = "Callable[..., Any]"
 
+pytestmark = pytest.mark.in_turn("engine", "lane")
+
 
 def overtake(cache: Any, monkeypatch: pytest.MonkeyPatch, between: Callable[[], None]) -> None:
     """Do something after the next value was read and before it is kept."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from own_server import Server
-from waiting import BRIEF, until
+from waiting import BRIEF, MANY, until
 
 from flexcache_rs._threads import AutoResetEvent
 from flexcache_rs.remote import RemoteCache, RemoteError
@@ -300,6 +300,119 @@ def test_a_thread_without_leases_ends(make: Make) -> None:
         assert cache.get_or_set("key", lambda: renewals._thread.name) == "flexcache-renewals"
         until(lambda: renewals._thread is None)
         cache.delete("key")
+
+
+def test_a_lease_that_is_added_while_the_thread_ends_is_renewed(
+    make: Make, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread looks again after it has decided to end. The caller has found it alive, and started no other."""
+    cache, leases = make(lease=LEASE), list[Lease]()
+    renew, is_ending, has_added = Lease.renew, threading.Event(), threading.Event()
+
+    def renewed_late(lease: Lease) -> bool:
+        is_held = renew(lease)
+        if lease in leases:
+            is_ending.set()
+            has_added.wait(MANY)
+        return is_held
+
+    def compute() -> str:
+        has_added.set()
+        renewed(raw, 2)
+        return "value"
+
+    monkeypatch.setattr(Lease, "renew", renewed_late)
+    cache.get_or_set("first", lambda: leases.extend(cache._store._held.values()))
+    try:
+        assert is_ending.wait(MANY)
+        assert cache.get_or_set("key", compute) == "value"
+    finally:
+        has_added.set()
+
+
+def test_a_lease_that_is_added_while_the_thread_is_busy_is_not_put_off(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is due later than what the thread is doing, and long before the next renewal."""
+    cache, leases, asked = make(lease=3600), list[Lease](), list[Lease]()
+    is_released, is_busy, has_added = Lease.is_released, threading.Event(), threading.Event()
+
+    def released_late(lease: Lease, failure: bytes | None) -> bool:
+        asked.append(lease)
+        is_busy.set()
+        has_added.wait(MANY)
+        return is_released(lease, failure)
+
+    def compute() -> str:
+        renewals = cache._store.renewals
+        try:
+            renewals.give_back(leases[0], None)
+            assert is_busy.wait(MANY)
+            renewals.give_back(leases[1], None)
+        finally:
+            has_added.set()
+        until(lambda: asked == leases)
+        return "value"
+
+    for number in range(2):
+        cache.get_or_set(number, lambda: leases.extend(set(cache._store._held.values()) - set(leases)))
+    monkeypatch.setattr(Lease, "is_released", released_late)
+    assert cache.get_or_set("key", compute) == "value"
+
+
+def test_a_thread_that_has_failed_is_replaced(make: Make, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, renew, failed = make(lease=LEASE), Lease.renew, list[Lease]()
+
+    def fail(lease: Lease) -> bool:
+        failed.append(lease)
+        raise SystemExit
+
+    def compute_first() -> None:
+        until(lambda: failed)
+        until(lambda: not thread().is_alive())
+
+    def thread() -> threading.Thread:
+        return cache._store.renewals._thread
+
+    monkeypatch.setattr(threading, "excepthook", lambda raised: None)
+    monkeypatch.setattr(Lease, "renew", fail)
+    cache.get_or_set("first", compute_first)
+    monkeypatch.setattr(Lease, "renew", renew)
+    assert cache.get_or_set("key", lambda: renewed(raw, 2)) is None
+
+
+def test_a_thread_that_was_replaced_ends(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was told to end, and has not noticed it yet when the next lease starts another thread."""
+    cache, renew, is_busy, goes_on = make(lease=LEASE), Lease.renew, threading.Event(), threading.Event()
+    renewals, others = cache._store.renewals, list[Any]()
+
+    def renewed_late(lease: Lease) -> bool:
+        is_busy.set()
+        goes_on.wait(MANY)
+        return renew(lease)
+
+    def compute() -> None:
+        assert is_busy.wait(MANY)
+        first = renewals._thread
+        renewals.stop()
+        try:
+            cache.get_or_set("other", lambda: others.append(renewals._thread))
+        finally:
+            goes_on.set()
+        until(lambda: not first.is_alive())
+        assert others != [first]
+
+    monkeypatch.setattr(Lease, "renew", renewed_late)
+    cache.get_or_set("key", compute)
+
+
+def test_a_lease_that_has_expired_is_not_given_back(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread ends, although the server has never answered."""
+    cache, leases = make(lease=LEASE), list[Lease]()
+    cache.get_or_set("key", lambda: leases.extend(cache._store._held.values()))
+    monkeypatch.setattr(Lease, "is_released", lambda _lease, _failure: False)
+    cache._store.renewals.give_back(leases.pop(), None)
+    until(lambda: cache._store.renewals._thread is None)
 
 
 @pytest.mark.parametrize("way", ["close", "drop"])

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from interrupting import INTERRUPTS, no_point_hangs, no_point_keeps, no_point_keeps_awaited
+from scale import SCALE
+from session_places import SERVERS
 from waiting import until
 
 from flexcache_rs.sessions._mysql_backend import MysqlBackend
@@ -34,7 +36,9 @@ def test_an_awaited_lock_that_is_interrupted_anywhere_is_free(place: Place, sess
         async with place.awaited() as awaited:
             yield awaited.lock("name")
 
-    no_point_keeps_awaited(make, how, lambda: session.lock("name"))
+    # In a run with a tenth of the full counts, each way to interrupt a call of a server takes other points.
+    step = len(INTERRUPTS) if SCALE < 1 and place.backend in SERVERS else 1
+    no_point_keeps_awaited(make, how, lambda: session.lock("name"), step)
 
 
 def test_no_release_overtakes_the_acquisition(place: Place, session: sync.Session, monkeypatch: Any) -> None:

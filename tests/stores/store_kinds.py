@@ -167,6 +167,8 @@ class Kind:
         has_files: whether it stores in files of this process.
         times_out: whether `make(directory, timeout=seconds)` limits how long a write waits for another process.
         in_part: whether this run has only a part of the tests over it.
+        is_variant: whether another kind differs only in the mode of a database, in the number of its files, or in the
+            server. The oldest Python and the free-threaded one leave it out.
     """
 
     coherence: Any = "strict"
@@ -178,7 +180,7 @@ class Kind:
     shared = False
     durable = False
     tells = True
-    times_out = in_part = False
+    times_out = in_part = is_variant = False
     lags = tells_tags = True
     keeps = True
     divided = False
@@ -350,15 +352,16 @@ KINDS: tuple[Kind, ...] = (
     UserKind("user-complete", lambda path: Complete()),
     Kind("memory", lambda path: FlexCache(), keeps=False),
     DiskKind("disk-wal", _directory()),
-    DiskKind("disk-network", _directory(network=True)),
-    DiskKind("disk-delete", _directory(sqlite_journal_mode="delete")),
-    FanoutKind("fanout", lambda path: FanoutCache(path / "store", shards=2)),
+    DiskKind("disk-network", _directory(network=True), is_variant=True),
+    DiskKind("disk-delete", _directory(sqlite_journal_mode="delete"), is_variant=True),
+    FanoutKind("fanout", lambda path: FanoutCache(path / "store", shards=2), is_variant=True),
     *((SharedKind("shared", _shared),) if sys.platform == "linux" else ()),
     *(
         RemoteKind(
             f"remote-{lane}-{engine}",
             functools.partial(store_remote.make, lane=lane, engine=engine),
             in_part=SCALE < 1 and engine != store_remote.ENGINE,
+            is_variant=engine != store_remote.ENGINE,
         )
         for engine in store_remote.HERE
         for lane in (store_remote.LANES if SCALE >= 1 else store_remote.LANES[SEED % 2 :][:1])

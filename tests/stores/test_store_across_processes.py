@@ -38,6 +38,7 @@ def results_of(kind: Kind, directory: Path, each: list[str]) -> list[str]:
 
 
 @pytest.mark.needs(shared=True)
+@pytest.mark.in_turn("kind", "how")
 @pytest.mark.parametrize("how", ["get_or_set", "memoize", "async memoize"])
 def test_many_processes_compute_once(kind: Kind, tmp_path: Path, how: str) -> None:
     """Four processes with ten callers each, threads and tasks; all get the one result."""

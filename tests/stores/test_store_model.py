@@ -468,6 +468,7 @@ PHASES = tuple(phase for phase in Phase if SCALE >= 1 or phase is not Phase.shri
 for _kind in (kind for kind in KINDS if not kind.in_part):
     _name = "Test" + _kind.name.title().replace("-", "")
     _case = type(_name, (StoreMachine,), {"kind": _kind}).TestCase
+    _case.kind = _kind
     _case.settings = settings(
         max_examples=scaled(300), stateful_step_count=40, report_multiple_bugs=False, deadline=None, phases=PHASES
     )

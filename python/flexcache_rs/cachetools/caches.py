@@ -30,7 +30,7 @@ _ABSENT: Any = object()
 # The methods as plain functions, so that overrides in a user's subclass do not affect them.
 _get, _peek, _put = FlexCache.get, FlexCache.peek, FlexCache.put
 _delete, _pop, _popitem = FlexCache.delete, FlexCache.pop, FlexCache.popitem
-_contains, _length, _get_or_store = FlexCache.__contains__, FlexCache.__len__, FlexCache._get_or_store
+_contains, _length = FlexCache.__contains__, FlexCache.__len__
 _key_at, _popitem_at = FlexCache._key_at, FlexCache._popitem_at
 
 # The default `choice` of `RRCache`, and a function that draws an index with the same random numbers.
@@ -205,9 +205,7 @@ class Cache(FlexCache):
             raise KeyError(key)
         return default
 
-    def setdefault(self, key: Any, default: Any = None) -> Any:
-        """Return the value of a key. If it is absent, store the default."""
-        return _get_or_store(self, key, default)
+    setdefault = FlexCache._get_or_store
 
     def _plain_setdefault(self, key: Any, default: Any = None) -> Any:
         if key in self:

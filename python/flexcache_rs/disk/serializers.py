@@ -257,7 +257,7 @@ def _refuse_changes(value: Any, scalars: frozenset[type], keys: frozenset[type])
                 continue
             seen.add(id(part))
             pending.extend(part.values() if kind is dict else part)
-            for key in part if kind is dict else ():
+            for key in list(part) if kind is dict else ():  # A copy, because others may change it.
                 if type(key) not in keys:
                     raise TypeError(f"a dict with a key of type {type(key).__name__} would be read as a different dict")
         else:

@@ -290,11 +290,14 @@ class Codec:
     def _take(self, what: str, value: Any) -> Any:
         return self._taking[what](value)
 
+    # A serializer may be Python code, in which other threads change what is encoded. Lists keep what was there before.
+
     def _members(self, objects: Iterable[Any]) -> list[Cell]:
-        return [self._encode(member, True) for member in objects]
+        return [self._encode(member, True) for member in list(objects)]
 
     def _pairs(self, pairs: dict[Any, Any]) -> list[Cell]:
-        return [cell for field, value in pairs.items() for cell in (self._encode(field, True), self._encode(value))]
+        pairs_now = list(pairs.items())
+        return [cell for field, value in pairs_now for cell in (self._encode(field, True), self._encode(value))]
 
     def _whole(self, value: Any) -> Whole:
         kind = type(value)
@@ -305,11 +308,11 @@ class Codec:
         if kind is set:
             return Whole(SET, list(dict.fromkeys(self._members(value))), [])
         if kind is deque:
-            return Whole(QUEUE, [self._encode(element) for element in value], [])
+            return Whole(QUEUE, [self._encode(element) for element in list(value)], [])
         return Whole(SCALAR, [self._encode(value)], [])
 
     def _scored(self, members: dict[Any, float]) -> dict[Cell, float]:
-        return {self._encode(member, True): _score(score) for member, score in members.items()}
+        return {self._encode(member, True): _score(score) for member, score in list(members.items())}
 
     @staticmethod
     def _places(cells: list[Cell], bits: int, hashes: int) -> list[list[int]]:
@@ -349,7 +352,7 @@ class Codec:
             keys, rest = (key_cell(values[0]), key_cell(values[1])), ()
         match name:
             case "set":
-                wholes = {key_cell(key): self._whole(value) for key, value in values[0].items()}
+                wholes = {key_cell(key): self._whole(value) for key, value in list(values[0].items())}
                 keys, touch, rest = tuple(wholes), values[1], (list(wholes.values()), values[2])
             case "set_sorted":
                 scored = self._scored(values[1])

@@ -7,6 +7,7 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use super::cache::DiskCache;
 use super::datum::{Datum, to_object};
+use crate::py::object::elements::items;
 
 /// The parameters of one run of a statement.
 fn parameters(given: &Bound<'_, PyAny>) -> PyResult<Parameters> {
@@ -14,7 +15,7 @@ fn parameters(given: &Bound<'_, PyAny>) -> PyResult<Parameters> {
     if let Ok(named) = given.cast::<PyDict>() {
         let pair =
             |(name, object): (Bound<'_, PyAny>, Bound<'_, PyAny>)| Ok((name.extract()?, value(&object)?));
-        return named.iter().map(pair).collect::<PyResult<_>>().map(Parameters::ByName);
+        return items(named)?.into_iter().map(pair).collect::<PyResult<_>>().map(Parameters::ByName);
     }
     let has_values = given.hasattr("__iter__")? || given.hasattr("__getitem__")?;
     if given.is_instance_of::<PyString>() || !has_values {

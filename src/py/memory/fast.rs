@@ -32,6 +32,9 @@ const SET: Parameters<4> = Parameters { method: "set", required: 2, names: ["key
 
 const GET_OR_SET: Parameters<4> =
     Parameters { method: "get_or_set", required: 2, names: ["key", "factory", "ttl", "tags"] };
+/// Named after the method that it is in classes which stand in for cachetools'.
+const GET_OR_STORE: Parameters<2> =
+    Parameters { method: "setdefault", required: 1, names: ["key", "default"] };
 
 const GET_DOC: &CStr = c"get($self, key, default=None)
 --
@@ -56,6 +59,11 @@ pub(super) const GET_FROM_MEMORY_DOC: &CStr = c"_get_from_memory($self, key, def
 --
 
 The value of a key, if memory may serve it without asking the store.";
+
+const GET_OR_STORE_DOC: &CStr = c"_get_or_store($self, key, default=None)
+--
+
+Return the value of a key. If it is absent, store the default.";
 
 const PUT_DOC: &CStr = c"put($self, key, value, ttl=None, tags=None)
 --
@@ -333,6 +341,27 @@ unsafe extern "C" fn get_or_set(
     }
 }
 
+unsafe extern "C" fn get_or_store(
+    this: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    keywords: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: as for `get`.
+    unsafe {
+        entered(ptr::null_mut(), |py| {
+            let [key, default] = GET_OR_STORE.bind(py, args, count, keywords)?;
+            if let Some(value) = read::<{ site::OTHER }>(py, this, key)? {
+                return Ok(value.into_ptr());
+            }
+            let default = given(py, default).map_or_else(|| py.None(), |default| default.to_owned().unbind());
+            let (cache, key) = (object(py, this), object(py, key));
+            attached(py, |_| cache.set_item(key, &default))?;
+            Ok(default.into_ptr())
+        })
+    }
+}
+
 unsafe extern "C" fn subscript(this: *mut ffi::PyObject, key: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: as for `get`.
     unsafe {
@@ -443,12 +472,13 @@ pub(crate) fn hurry_instances_of(class: &Bound<'_, PyType>) {
 /// Puts the fast calls on the class. Called once, before a subclass can be made.
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     let class = state::type_of(py);
-    let calls: [FastCall; 5] = [
+    let calls: [FastCall; 6] = [
         (c"get", get, GET_DOC),
         (c"_get_from_memory", get_from_memory, GET_FROM_MEMORY_DOC),
         (c"put", put, PUT_DOC),
         (c"set", set, SET_DOC),
         (c"get_or_set", get_or_set, GET_OR_SET_DOC),
+        (c"_get_or_store", get_or_store, GET_OR_STORE_DOC),
     ];
     methods(&class, &calls)?;
     // Without `__del__` on this class, subclasses would lose the finalizer.

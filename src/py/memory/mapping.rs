@@ -162,23 +162,6 @@ impl FlexCache {
         self.keys_in_order(py, AnyStore::listing)?.try_iter()
     }
 
-    /// Return the value of a key. If it is absent, store the default.
-    #[pyo3(signature = (key, default=None))]
-    fn _get_or_store(
-        this: &Bound<'_, Self>,
-        key: &Bound<'_, PyAny>,
-        default: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Py<PyAny>> {
-        let cache = this.get();
-        let hash = cache.hash(key.as_borrowed())?;
-        if let Some(value) = cache.read(key.as_borrowed(), hash)? {
-            return Ok(value);
-        }
-        let default = default.map_or_else(|| this.py().None(), |default| default.clone().unbind());
-        this.set_item(key, &default)?;
-        Ok(default)
-    }
-
     /// The keys in the order of their ranks, where each key has its own.
     fn _keys_by_rank<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         self.keys_in_order(py, |store| {

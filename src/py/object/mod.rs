@@ -5,6 +5,7 @@ pub(crate) mod block;
 pub(crate) mod canonical_key;
 pub(crate) mod did_you_mean;
 pub(crate) mod duration;
+pub(crate) mod elements;
 pub(crate) mod encoded_key;
 pub(crate) mod entered;
 pub(crate) mod fallible;

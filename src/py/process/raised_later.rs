@@ -60,19 +60,19 @@ fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
     threading.call_method0(intern!(py, "get_ident"))?.eq(main)
 }
 
-/// Has the main thread raise the exception of a box, or waits for the end of the running hooks.
+/// Has the main thread raise the exception of a box.
 fn schedule(error: *mut PyErr) {
     if error.is_null() {
         return;
     }
     // SAFETY: `raise` takes the box over. A pending call is made once.
-    if HOOKS.get() > 0 || unsafe { ffi::Py_AddPendingCall(Some(raise), error.cast()) } != 0 {
+    if unsafe { ffi::Py_AddPendingCall(Some(raise), error.cast()) } != 0 {
         // If too many calls are pending, the end of the next hook tries again.
         WAITING.set(error);
     }
 }
 
-/// Raises the exception of a box in the main thread.
+/// Raises the exception of a box in the main thread, or waits for the end of the running hooks.
 extern "C" fn raise(error: *mut c_void) -> c_int {
     let error = error.cast::<PyErr>();
     if HOOKS.get() > 0 {

@@ -10,6 +10,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::codec::{SessionCodec, key};
 use crate::py::object::argument::wrong_type;
+use crate::py::object::elements::{items, listed};
 use crate::py::object::integer::shown;
 
 /// A call that is ready to be made.
@@ -95,7 +96,10 @@ impl<'py> Arguments<'_, 'py> {
     fn scored(&self) -> PyResult<Vec<(Cell, f64)>> {
         let dict = self.any()?;
         let dict = dict.cast::<PyDict>()?;
-        dict.iter().map(|(member, score)| Ok((self.codec.member(&member)?, checked_score(&score)?))).collect()
+        items(dict)?
+            .into_iter()
+            .map(|(member, score)| Ok((self.codec.member(&member)?, checked_score(&score)?)))
+            .collect()
     }
 
     fn score(&self) -> PyResult<f64> {
@@ -163,11 +167,7 @@ fn members(codec: &SessionCodec, objects: &Bound<'_, PyAny>) -> PyResult<Vec<Cel
 
 fn pairs(codec: &SessionCodec, dict: &Bound<'_, PyAny>) -> PyResult<Vec<(Cell, Cell)>> {
     let dict = dict.cast::<PyDict>()?;
-    let mut pairs = Vec::with_capacity(dict.len());
-    for (field, value) in dict.iter() {
-        pairs.push((codec.member(&field)?, codec.value(&value)?));
-    }
-    Ok(pairs)
+    items(dict)?.iter().map(|(field, value)| Ok((codec.member(field)?, codec.value(value)?))).collect()
 }
 
 /// Converts an object to the value of a key. Python containers become containers.
@@ -182,10 +182,10 @@ fn whole(codec: &SessionCodec, object: &Bound<'_, PyAny>) -> PyResult<Whole> {
         return pairs(codec, object).map(Whole::Map);
     }
     if object.is_exact_instance_of::<PySet>() && !object.is_exact_instance_of::<PyFrozenSet>() {
-        return members(codec, object).map(Whole::Set);
+        return members(codec, listed(object)?.as_any()).map(Whole::Set);
     }
     if super::cell::is_deque(object)? {
-        return cells(object.try_iter()?.collect::<PyResult<Vec<_>>>()?).map(Whole::Queue);
+        return cells(listed(object)?.iter().collect()).map(Whole::Queue);
     }
     codec.value(object).map(Whole::Scalar)
 }
@@ -212,11 +212,9 @@ pub(super) fn operation(codec: &SessionCodec, name: &str, tuple: &Bound<'_, PyTu
     Ok(match name {
         "get" => Op::Get(a.keys()?),
         "set" => {
-            let entries = a.any()?;
-            let mut items = Vec::new();
-            for (name, value) in entries.cast::<PyDict>()?.iter() {
-                items.push((key(&name)?, whole(codec, &value)?));
-            }
+            let entries = items(a.any()?.cast()?)?;
+            let whole_of = |(name, value): &(_, _)| Ok((key(name)?, whole(codec, value)?));
+            let items = entries.iter().map(whole_of).collect::<PyResult<_>>()?;
             let touch = a.touch()?;
             let mode = match a.take::<String>()?.as_str() {
                 "absent" => Mode::IfAbsent,

@@ -17,6 +17,7 @@ use pyo3::types::{
 };
 
 use super::errors::of_sessions;
+use crate::py::object::elements::{items, listed};
 use crate::py::object::running_python;
 
 /// The first byte of cells that are neither plain text nor a number.
@@ -260,19 +261,18 @@ impl Encoder<'_> {
             return self.elements(tag::LIST, list.iter(), depth, false).map(Some);
         }
         if let Ok(dict) = value.cast_exact::<PyDict>() {
-            let pairs: Vec<_> = dict.iter().flat_map(|(key, value)| [key, value]).collect();
-            return self.elements(tag::DICT, pairs.into_iter(), depth, false).map(Some);
+            let pairs = items(dict)?.into_iter().flat_map(|(key, value)| [key, value]);
+            return self.elements(tag::DICT, pairs, depth, false).map(Some);
         }
-        if let Ok(set) = value.cast_exact::<PySet>() {
-            let members: Vec<_> = set.iter().collect();
-            return self.elements(tag::SET, members.into_iter(), depth, true).map(Some);
+        if value.is_exact_instance_of::<PySet>() {
+            return self.elements(tag::SET, listed(value)?.iter(), depth, true).map(Some);
         }
         if let Ok(bytes) = value.cast_exact::<PyByteArray>() {
             return Ok(Some(tagged(tag::BYTEARRAY, &bytes.to_vec())));
         }
         let py = value.py();
         if value.get_type().is(deque(py)?) {
-            let items = value.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+            let items = listed(value)?;
             let maxlen: Option<usize> = value.getattr(intern!(py, "maxlen"))?.extract()?;
             let mut cell = tagged(tag::DEQUE, &[]);
             push_length(&mut cell, maxlen.map_or(0, |maxlen| maxlen.saturating_add(1)));

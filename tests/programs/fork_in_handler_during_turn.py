@@ -1,0 +1,57 @@
+"""Forks in a signal handler while a call waits for its turn to use a policy written in Python.
+
+The child neither waits for the thread of its parent that has the turn, nor ends the values that this thread removes.
+"""
+
+import os
+import threading
+
+from forked_child import fork_during
+
+from flexcache_rs import FlexCache
+
+
+class Waiting:
+    """First in, first out. It waits when it is told of a certain key."""
+
+    def __init__(self):
+        self.order = {}
+
+    def on_insert(self, key):
+        self.order[key] = None
+        if key == "new":
+            has_turn.set()
+            may_return.wait()
+
+    def on_access(self, key):
+        pass
+
+    def on_remove(self, key):
+        self.order.pop(key, None)
+
+    def victim(self):
+        return next(iter(self.order))
+
+
+class Value:
+    def __del__(self):
+        ended.append(os.getpid())
+
+
+def look():
+    assert cache.get("old") is None
+    assert ended in ([], [parent]), "the value ended in the child"
+
+
+parent, ended = os.getpid(), []
+has_turn, may_return = threading.Event(), threading.Event()
+cache = FlexCache(Waiting(), max_items=1)
+cache["old"] = Value()
+thread = threading.Thread(target=cache.__setitem__, args=("new", 1))
+thread.start()
+has_turn.wait()
+assert fork_during(look, may_return) == 0
+thread.join()
+assert ended == [parent]
+assert list(cache) == ["new"]
+print("done")
