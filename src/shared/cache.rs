@@ -235,8 +235,8 @@ impl SharedCache {
                 result.is_some()
             });
             match looked {
-                Looked::Hit(_) if !segment.is_lost() => return Ok(result),
-                Looked::Miss if !segment.is_lost() => return Ok(None),
+                Looked::Hit(_) => return Ok(result),
+                Looked::Miss => return Ok(None),
                 _ => {}
             }
         }
@@ -489,16 +489,7 @@ impl SharedCache {
         let mut copy = Vec::new();
         self.with(patience, |segment, _| {
             let now = Now::default();
-            let mut visit_stored = |kind, bytes: &[u8]| {
-                // The copy ended with an acquire fence.
-                if !segment.is_lost() {
-                    visit(kind, bytes);
-                }
-            };
-            segment
-                .stripes()
-                .try_for_each(|stripe| stripe.keys(segment.tags(), &now, &mut copy, &mut visit_stored))?;
-            if segment.is_lost() { Err(Error::Retired) } else { Ok(()) }
+            segment.stripes().try_for_each(|stripe| stripe.keys(segment.tags(), &now, &mut copy, &mut visit))
         })
     }
 

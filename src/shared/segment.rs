@@ -93,7 +93,7 @@ impl Segment {
         let keys = [header::KEY_0, header::KEY_1].map(|word| mapping.words()[word].load(Relaxed));
         let refused = (0..geometry.stripes).map(|_| AtomicU64::new(0)).collect();
         let parts = Parts::of(&geometry);
-        mapping.set_locks(parts.locks(&geometry));
+        mapping.set_heads(parts.heads(&geometry));
         Self {
             mapping,
             geometry,
@@ -446,12 +446,13 @@ impl Segment {
         Unwritten::Retired
     }
 
-    /// Looks up a key's value without a lock, and calls `make` with it. See [`Stripe::look`]. The caller must check
-    /// [`Segment::is_lost`] afterwards: a hit ends with an acquire fence.
+    /// Looks up a key's value without a lock, and calls `make` with it. See [`Stripe::look`].
     #[inline(always)]
     pub(crate) fn look(&self, key: &HashedKey<'_>, make: &mut impl FnMut(Value<'_>) -> bool) -> Looked {
         let now = Now::default();
-        self.stripe(self.geometry.stripe_of(key.hash)).look(key, || self.tags(), &now, make)
+        let looked = self.stripe(self.geometry.stripe_of(key.hash)).look(key, || self.tags(), &now, make);
+        // Otherwise the tails in the memory of a lost file show it. A hit ended with an acquire fence.
+        if !system::REPLACES_AT_ONCE && self.is_lost() { Looked::Unsettled } else { looked }
     }
 
     /// Reads a key's value without a lock, and returns the result of `make`.
@@ -464,9 +465,9 @@ impl Segment {
         let mut last = None;
         let looked = self.look(&key, &mut |value| last.insert(make(value)).is_ok());
         match (looked, last) {
-            (Looked::Hit(seen), Some(Ok(result))) if !self.is_lost() => Ok(Some((result, seen))),
+            (Looked::Hit(seen), Some(Ok(result))) => Ok(Some((result, seen))),
             (Looked::Failed, Some(Err(error))) => Err(error),
-            (Looked::Miss, _) if !self.is_lost() => Ok(None),
+            (Looked::Miss, _) => Ok(None),
             _ => self.read_locked(&key, make),
         }
     }
