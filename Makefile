@@ -65,6 +65,7 @@ test-rust: ## The tests of the crates: the core's and the shared one's also with
 	cargo test --profile ci --locked -p flexcache-shared --features strict,owner-lock,stall-points --test cache && \
 	cargo test --profile ci --locked -p flexcache-core --features strict --lib --tests; others=$$?; \
 	wait $$faults; failed=$$?; cat target/faults.log; exit $$((others | failed))
+	@touch target/.rust-tested
 
 test-python: $(installed) $(tools) ## The package's tests, with PYTHON; PYTEST has options
 	$(run) -m pytest -n 2 --dist loadfile $(PYTEST)

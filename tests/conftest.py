@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import itertools
-import os
 import re
 import signal
 import sys
@@ -62,8 +61,6 @@ def pytest_configure(config: pytest.Config) -> None:
     # No deadline, because an example may take long on a busy machine.
     settings.register_profile("flexcache_rs", deadline=None)
     settings.load_profile("flexcache_rs")
-    # PyMySQL reads all certificate authorities of the system for each connection, which takes longer than to connect.
-    os.environ["SSL_CERT_FILE"] = os.devnull
     # A shell lets background processes ignore Ctrl-C, and child processes would inherit this.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

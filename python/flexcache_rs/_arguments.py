@@ -151,7 +151,8 @@ def pairs(name: str, value: Any) -> list[tuple[Any, Any]]:
     allowed = "a mapping or an iterable of pairs of key and value"
     if isinstance(value, str | bytes):
         raise TypeError(f"{name} must be {allowed}, not {type(value).__name__}")
-    if type(value) is dict:
+    kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+    if kind is dict:
         # Other threads may change it, and a loop over it would notice.
         return list(value.items())
     if hasattr(value, "keys"):

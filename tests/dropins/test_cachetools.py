@@ -147,6 +147,218 @@ def test_missing_is_called_by_brackets_alone() -> None:
     assert (cache[3], cache.get(3), cache.items) == (9, None, 0)
 
 
+def test_overriding_methods_pass_cachetools_arguments_on(make: Any) -> None:
+    done: list[Any] = []
+    kind: Any = type(make(1))
+
+    class Noting(kind):  # type: ignore[misc]
+        def __getitem__(self, key: Any, cache_getitem: Any = Cache.__getitem__) -> Any:
+            def noted(cache: Any, key: Any) -> Any:
+                done.append(("get", key))
+                return cache_getitem(cache, key)
+
+            return super().__getitem__(key, cache_getitem=noted)
+
+        def __setitem__(self, key: Any, value: Any, cache_setitem: Any = Cache.__setitem__) -> None:
+            if value is not None:
+                super().__setitem__(key, value, cache_setitem)
+
+        def __delitem__(self, key: Any, cache_delitem: Any = Cache.__delitem__) -> None:
+            done.append(("delete", key))
+            super().__delitem__(key, cache_delitem=lambda cache, key: cache_delitem(cache, key))
+
+    cache: Any = build(Noting, 2)
+    cache["none"] = None
+    cache["a"], cache["b"] = 1, 2
+    assert (dict(cache.items()), cache.currsize, cache.get("none")) == ({"a": 1, "b": 2}, 2, None)
+    done.clear()
+    cache["c"] = 3
+    # The entry is evicted. Cache itself has the mapping's popitem, which reads the value with `[]`.
+    assert [how for how, _ in done] == (["get", "delete"] if kind is Cache else ["delete"])
+    done.clear()
+    assert (len(cache), cache["c"], cache.pop("c"), "c" in cache) == (2, 3, 3, False)
+    assert done == [("get", "c"), ("get", "c"), ("delete", "c")]
+    with pytest.raises(KeyError):
+        del cache["c"]
+
+
+@pytest.mark.parametrize("make", [timed, used], ids=["timed", "used"])
+def test_expired_entries_are_missing_for_replaced_methods(make: Any) -> None:
+    kind: Any = type(make(1))
+
+    class Noting(kind):  # type: ignore[misc]
+        def __getitem__(self, key: Any, **replaced: Any) -> Any:
+            return super().__getitem__(key, lambda cache, key: Cache.__getitem__(cache, key), **replaced)
+
+        def __delitem__(self, key: Any, *replaced: Any) -> None:
+            super().__delitem__(key, lambda cache, key: Cache.__delitem__(cache, key), *replaced)
+
+    cache: Any = build(Noting, 2)
+    cache["a"] = 1
+    assert cache["a"] == 1
+    cache.timer._clock.now = 10
+    with pytest.raises(KeyError):
+        cache["a"]
+    with pytest.raises(KeyError):
+        del cache["a"]
+    assert (len(cache), cache.expire(), list(cache)) == (0, [], [])
+
+
+def test_a_subclass_of_one_that_does_not_override_passes_arguments_on() -> None:
+    class Plain(LRUCache[Any, Any]):
+        pass
+
+    class Passing(Plain):
+        def __setitem__(self, key: Any, value: Any, cache_setitem: Any = Cache.__setitem__) -> None:
+            super().__setitem__(key, value, cache_setitem)  # type: ignore[call-arg]
+
+    class Deleting(Passing):
+        def __delitem__(self, key: Any, cache_delitem: Any = Cache.__delitem__) -> None:
+            super().__delitem__(key, cache_delitem)  # type: ignore[call-arg]
+
+    class Reading(LRUCache[Any, Any]):
+        def __getitem__(self, key: Any, cache_getitem: Any = Cache.__getitem__) -> Any:
+            return super().__getitem__(key, cache_getitem)  # type: ignore[call-arg]
+
+    class Both(Reading, Deleting):
+        pass
+
+    for kind in (Passing, Deleting, Both):
+        cache: Any = kind(2)
+        cache.update(a=1, b=2, c=3)
+        del cache["b"]
+        assert (dict(cache), cache.maxsize) == ({"c": 3}, 2)
+
+
+def test_calls_of_the_base_class_use_what_a_subclass_overrides(make: Any) -> None:
+    done: list[Any] = []
+    kind: Any = type(make(1))
+
+    class Noting(kind):  # type: ignore[misc]
+        def __getitem__(self, key: Any) -> Any:
+            done.append(("[]", key))
+            return super().__getitem__(key)
+
+        def __setitem__(self, key: Any, value: Any) -> None:
+            done.append(("[]=", key))
+            super().__setitem__(key, value)
+
+        def __delitem__(self, key: Any) -> None:
+            done.append(("del", key))
+            super().__delitem__(key)
+
+        def get(self, key: Any, default: Any = None) -> Any:
+            return super().get(key, default)
+
+        def pop(self, key: Any, *default: Any) -> Any:
+            return super().pop(key, *default)
+
+        def setdefault(self, key: Any, default: Any = None) -> Any:
+            return super().setdefault(key, default)
+
+        def popitem(self) -> Any:
+            done.append(("popitem", None))
+            # Some programs name the base class instead of super().
+            return kind.popitem(self)
+
+    cache: Any = build(Noting, 1)
+    # Cache itself has the mapping's popitem, which reads the value with `[]`.
+    read = [("[]", "a")] if kind is Cache else []
+    for call, expected in (
+        (lambda: cache.setdefault("a", 1), [("[]=", "a")]),
+        (lambda: cache.get("a"), [("[]", "a")]),
+        (lambda: cache.setdefault("a", 2), [("[]", "a")]),
+        (lambda: cache.pop("a"), [("[]", "a"), ("del", "a")]),
+        (lambda: cache.update(a=1), [("[]=", "a")]),
+        (lambda: cache.popitem(), [("popitem", None), *read, ("del", "a")]),
+        (lambda: cache.update(a=1), [("[]=", "a")]),
+        (lambda: cache.update(b=1), [("[]=", "b"), ("popitem", None), *read, ("del", "a")]),
+    ):
+        done.clear()
+        call()
+        assert done == expected
+    assert list(cache) == ["b"]
+
+
+@pytest.mark.parametrize("make", [timed, used], ids=["timed", "used"])
+@pytest.mark.parametrize("name", ["__getitem__", "__setitem__", "__contains__", "__delitem__", "popitem", "expire"])
+def test_popitem_of_a_subclass_skips_what_has_expired(make: Any, name: str) -> None:
+    base: Any = type(make(1))
+    kind: Any = type("Overriding", (base,), {name: lambda self, *args: getattr(base, name)(self, *args)})
+    cache: Any = build(kind, 3)
+    cache["a"] = 1
+    cache.timer._clock.now = 5
+    cache["b"] = 2
+    cache.timer._clock.now = 12
+    assert cache.popitem() == ("b", 2)
+    with pytest.raises(KeyError, match="is empty"):
+        cache.popitem()
+
+
+@pytest.mark.parametrize("make", [timed, used], ids=["timed", "used"])
+def test_when_an_overridden_expire_is_called(make: Any) -> None:
+    kind: Any = type(make(1))
+    calls: list[Any] = []
+
+    class Noting(kind):  # type: ignore[misc]
+        def expire(self, time: Any = None) -> Any:
+            calls.append(time)
+            return super().expire(time)
+
+    cache: Any = build(Noting, 3)
+    cache["a"] = 1
+    cache["a"] = 2
+    assert calls == [0, 0]
+    again = copy.copy(cache)
+    assert (calls, again["a"]) == ([0, 0], 2)
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda cache: pickle.loads(pickle.dumps(cache))])
+def test_a_copy_evicts_what_choice_returns(again: Callable[[Any], Any]) -> None:
+    cache: Any = again(RRCache(3, choice=max))
+    cache.update({1: 1, 3: 3, 2: 2})
+    cache[0] = 0
+    assert sorted(cache) == [0, 1, 2]
+    random.seed(7)
+    first, second = RRCache[int, int](5), again(RRCache[int, int](5))
+    for cache in (first, second):
+        random.seed(7)
+        for number in range(50):
+            cache[number] = number
+    assert list(first) == list(second)
+
+
+def test_the_limit_counts_when_new_does_not_know_it(make: Any) -> None:
+    kind: Any = type(make(1))
+    only: list[Any] = []
+
+    class Only(kind):  # type: ignore[misc]
+        def __new__(cls, *_args: Any, **_options: Any) -> Any:
+            if not only:
+                only.append(super().__new__(cls))
+            return only[0]
+
+    for size in (2, 3):
+        # The second call of `__init__` begins again, as it does in cachetools.
+        cache = build(Only, size)
+        assert len(cache) == 0
+        cache.update(a=1, b=2, c=3, d=4)
+        assert (len(cache), cache.currsize, cache.maxsize) == (size, size, size)
+
+
+@pytest.mark.parametrize("options", [{}, {"getsizeof": len}])
+def test_init_begins_again(make: Any, options: Any) -> None:
+    cache = make(3, **options)
+    cache["a"] = "1"
+    again = make(2)
+    arguments = [again.ttu] if hasattr(again, "ttu") else [again.ttl] if hasattr(again, "ttl") else []
+    cache.__dict__.pop("getsizeof", None)
+    cache.__init__(2, *arguments)
+    assert (len(cache), cache.currsize, cache.maxsize) == (0, 0, 2)
+    cache.update(a="111", b="1", c="1")
+    assert (len(cache), cache.currsize) == (2, 2)
+
+
 def test_least_used_counts_exactly() -> None:
     """Far beyond what FlexCache's own policy counts, and without forgetting."""
     cache = LFUCache(2)

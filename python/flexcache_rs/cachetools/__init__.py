@@ -40,7 +40,6 @@ __all__ = (
     "TTLCache",
     "cached",
     "cachedmethod",
-    "keys",
 )
 
 __version__ = "8.0.2"

@@ -16,7 +16,7 @@ from flexcache_rs._first_parameter import (
     TakesSelf,
 )
 from flexcache_rs.cachetools import func as func
-from flexcache_rs.cachetools import keys
+from flexcache_rs.cachetools import keys as keys
 
 __all__ = (
     "Cache",
@@ -29,7 +29,6 @@ __all__ = (
     "TTLCache",
     "cached",
     "cachedmethod",
-    "keys",
 )
 
 __version__: str

@@ -31,6 +31,8 @@ _ABSENT: Any = object()
 _get, _peek, _put = FlexCache.get, FlexCache.peek, FlexCache.put
 _delete, _pop, _popitem = FlexCache.delete, FlexCache.pop, FlexCache.popitem
 _contains, _length = FlexCache.__contains__, FlexCache.__len__
+_get_item, _set_item, _delete_item = FlexCache.__getitem__, FlexCache.__setitem__, FlexCache.__delitem__
+_limit_of = FlexCache.max_items.__get__
 _key_at, _popitem_at = FlexCache._key_at, FlexCache._popitem_at
 
 # The default `choice` of `RRCache`, and a function that draws an index with the same random numbers.
@@ -38,6 +40,9 @@ _choose, _place_below = random.choice, random.randrange
 
 # A cache that contains itself is shown as "{...}", like a dict.
 _shown_entries: Any = recursive_repr("{...}")(lambda cache: repr(dict(FlexCache.entries(cache))))
+
+_VARIADIC = 0x04 | 0x08
+"""The flags of the code of a function with `*args` or `**kwargs`."""
 
 _LEAST_UNLIMITED = 2**63
 """A size from which on a cache has no limit."""
@@ -68,6 +73,8 @@ class Cache(FlexCache):
 
     _policy = "listed"
     _evicts_in_python = False
+    # None before the first call of `__init__`.
+    __maxsize: Any = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Create the cache. `__init__` sets its size."""
@@ -86,6 +93,10 @@ class Cache(FlexCache):
         if getsizeof is not None:
             check_callable("getsizeof", getsizeof)
             self.getsizeof = getsizeof
+        if self.__maxsize is not None:
+            # Called again, for example because `__new__` of a subclass returns the same object again.
+            FlexCache._store_in_python(self, False)
+            FlexCache.clear(self)
         self.__maxsize = maxsize
         self.__sizes: dict[Any, float] | None = None if self.getsizeof is Cache.getsizeof else {}
         self.__total: float = 0
@@ -95,18 +106,12 @@ class Cache(FlexCache):
         super().__init_subclass__(**kwargs)
         if cls.__module__.startswith(__package__ or ""):
             return
-        base = next(one for one in cls.__mro__ if one.__module__.startswith(__package__ or ""))
-        overridden = {
-            name
-            for name in ("__getitem__", "__setitem__", "__delitem__", "__contains__", "popitem")
-            if getattr(cls, name) is not getattr(base, name)
-        }
-        if overridden & {"__delitem__", "popitem"}:
+        base, overridden = _overridden(cls, (*_REPLACED, "__contains__", "__iter__", "popitem"))
+        # `popitem` of `Cache` itself calls more of the others than that of the caches which derive from it.
+        if overridden & ({"__delitem__", "popitem"} | ({"__getitem__", "__iter__"} if base is Cache else set())):
             cls._evicts_in_python = True
-        if overridden:
-            for name in ("get", "pop", "setdefault", "popitem"):
-                if getattr(cls, name) is getattr(base, name):
-                    setattr(cls, name, getattr(base, f"_plain_{name}"))
+        if overridden & {*_REPLACED, "__contains__"}:
+            _add_bases(cls, {name for name in overridden if _takes_more(getattr(cls, name), name)})
 
     def _set_limit(self) -> None:
         """Let the native code store entries and enforce the limit, or Python code if necessary."""
@@ -114,10 +119,9 @@ class Cache(FlexCache):
         natively = self.__sizes is None and not self._evicts_in_python and isinstance(size, (int, float)) and size >= 1
         if not natively:
             FlexCache._store_in_python(self, True)
-            FlexCache.resize(self, max_items=0)
-        elif type(self).__init__ is not Cache.__init__ or type(size) is not int:
-            # Otherwise `__new__` has set this size already.
-            FlexCache.resize(self, max_items=int(size) if size < _LEAST_UNLIMITED else 0)
+        limit = int(size) if natively and size < _LEAST_UNLIMITED else 0
+        if _limit_of(self) != limit:
+            FlexCache.resize(self, max_items=limit)
 
     def _store_item(self, key: Any, value: Any) -> None:
         """Store an entry. Calls `popitem` first until the entry fits."""
@@ -152,6 +156,18 @@ class Cache(FlexCache):
             raise KeyError(key)
         if self.__sizes is not None:
             self.__total -= self.__sizes.pop(key, 0)
+
+    def _get_through(self, key: Any, cache_getitem: Callable[[Any, Any], Any]) -> Any:
+        """Return the value of a key, which another function looks up."""
+        return cache_getitem(self, key)
+
+    def _set_through(self, key: Any, value: Any, cache_setitem: Callable[[Any, Any, Any], Any]) -> None:
+        """Let another function store an entry."""
+        cache_setitem(self, key, value)
+
+    def _delete_through(self, key: Any, cache_delitem: Callable[[Any, Any], Any]) -> None:
+        """Let another function remove an entry."""
+        cache_delitem(self, key)
 
     def _count_sizes(self) -> None:
         """Measure all values again, after a call was interrupted between storing an entry and recording its size."""
@@ -215,6 +231,8 @@ class Cache(FlexCache):
 
     def popitem(self) -> tuple[Any, Any]:
         """Remove and return the key and value that would be evicted next."""
+        if self._evicts_in_python:
+            return self._plain_popitem()
         try:
             key, value = _popitem(self)
         except KeyError:
@@ -224,6 +242,8 @@ class Cache(FlexCache):
         return key, value
 
     def _plain_popitem(self) -> tuple[Any, Any]:
+        if self._policy == Cache._policy:
+            return MutableMapping.popitem(self)
         try:
             key = FlexCache._next_victim(self)
         except KeyError:
@@ -258,7 +278,8 @@ class Cache(FlexCache):
         attributes = dict(self.__dict__)
         if self.__sizes is not None:
             attributes["_Cache__sizes"] = dict(self.__sizes)
-        return attributes, list(FlexCache.entries(self)), FlexCache._next_victims(self)
+        # Through an iterator, because list() would call `__len__`, which a subclass may override.
+        return attributes, list(iter(FlexCache.entries(self))), FlexCache._next_victims(self)
 
     def __copy__(self) -> Any:
         # A shallow copy: attributes are shared, but the entries of the cache are its own.
@@ -279,6 +300,7 @@ class Cache(FlexCache):
         FlexCache.set_many(self, entries)
         for key, uses in victims:
             FlexCache._restore_use(self, key, uses)
+        FlexCache._choose_in_python(self, self._policy == RRCache._policy)
         if not (self.__sizes is None and not self._evicts_in_python and self.__maxsize >= 1):
             FlexCache._store_in_python(self, True)
         elif self.__maxsize < _LEAST_UNLIMITED:
@@ -296,6 +318,86 @@ hide(Cache, ("put", "set", "add", "touch", "ttl", "tags", "delete", "resize", "c
 hide(Cache, ("get_or_set", "aget_or_set", "set_many", "get_many", "delete_many", "evict_tag", "memoize", "listen"))
 hide(Cache, ("unlisten", "entries", "peek", "bytes", "stats", "reset_stats", "max_items", "max_bytes"))
 hide(Cache, ("eviction_policy", "name", "store", "describe", "_repr_html_"))
+
+
+def _is_ours(one: type) -> bool:
+    """Whether a class is a cache of this package."""
+    return issubclass(one, Cache) and one.__module__.startswith(__package__ or "")
+
+
+def _overridden(cls: type, names: tuple[str, ...]) -> tuple[type, set[str]]:
+    """Return the class of this package that a user's class derives from, and the methods that the user overrides."""
+    base = next(one for one in cls.__mro__ if _is_ours(one))
+    return base, {name for name in names if getattr(cls, name) not in (getattr(base, name), _REPLACED.get(name))}
+
+
+class _Reads:
+    __slots__ = ()
+
+    def __getitem__(self, key: Any, cache_getitem: Callable[[Any, Any], Any] = _get_item) -> Any:
+        return super().__getitem__(key) if cache_getitem is _get_item else self._get_through(key, cache_getitem)
+
+
+class _Writes:
+    __slots__ = ()
+
+    def __setitem__(self, key: Any, value: Any, cache_setitem: Callable[[Any, Any, Any], Any] = _set_item) -> None:
+        if cache_setitem is _set_item:
+            super().__setitem__(key, value)
+        else:
+            self._set_through(key, value, cache_setitem)
+
+
+class _Deletions:
+    __slots__ = ()
+
+    def __delitem__(self, key: Any, cache_delitem: Callable[[Any, Any], Any] = _delete_item) -> None:
+        if cache_delitem is _delete_item:
+            super().__delitem__(key)
+        else:
+            self._delete_through(key, cache_delitem)
+
+
+_REPLACEABLE = {"__getitem__": _Reads, "__setitem__": _Writes, "__delitem__": _Deletions}
+_REPLACED = {name: vars(kind)[name] for name, kind in _REPLACEABLE.items()}
+
+
+def _takes_more(method: Any, name: str) -> bool:
+    """Whether an overriding method takes an argument `cache_getitem` or the like, and so may pass it on."""
+    if name not in _REPLACED:
+        return False
+    code = getattr(method, "__code__", None)
+    least = _REPLACED[name].__code__.co_argcount
+    return code is None or code.co_argcount + code.co_kwonlyargcount >= least or bool(code.co_flags & _VARIADIC)
+
+
+_COMPOSED: dict[type, type] = {}
+
+
+def _composed(base: type) -> type:
+    """Return a class with the calls of a cache that are made of those which a subclass overrides."""
+    if base not in _COMPOSED:
+        calls = {name: getattr(base, f"_plain_{name}") for name in ("get", "pop", "setdefault")}
+        _COMPOSED.setdefault(base, type("_Composed", (), {"__slots__": (), **calls}))
+    return _COMPOSED[base]
+
+
+def _add_bases(cls: type, replacing: set[str]) -> None:
+    """Give a user's class the calls in Python that use what it overrides, and that `super()` finds in it.
+
+    The methods named in `replacing` are those whose overrides may pass `cache_getitem` and so on to `super()`, as in
+    `super().__setitem__(key, value, cache_setitem)`. FlexCache's methods do not take these arguments, and methods in
+    Python would slow down all caches. So the methods that take them become further bases.
+    """
+    for one in cls.__mro__:
+        bases = one.__bases__
+        place = next((place for place, base in enumerate(bases) if _is_ours(base)), None)
+        if place is None or _is_ours(one):
+            continue
+        # Always in this order directly before the class of this package, so that every order of bases is consistent.
+        wanted = [_REPLACEABLE[name] for name in _REPLACEABLE if name in replacing or _REPLACEABLE[name] in bases]
+        added = [_composed(bases[place]), *wanted]
+        one.__bases__ = (*(base for base in bases[:place] if base not in added), *added, *bases[place:])
 
 
 def _made_again(class_: type[Cache], maxsize: float) -> Cache:
@@ -380,6 +482,8 @@ class RRCache(Cache):
 
     def popitem(self) -> tuple[Any, Any]:
         """Remove a chosen key, and return the key and its value."""
+        if self._evicts_in_python:
+            return self._plain_popitem()
         if self.__choice is _choose and self._Cache__sizes is None:
             while count := _length(self):
                 try:

@@ -17,7 +17,18 @@ from collections import OrderedDict
 from flexcache_rs._arguments import check_callable, described
 from flexcache_rs._core import FlexCache
 from flexcache_rs._suggest import suggesting
-from flexcache_rs.cachetools.caches import _ABSENT, Cache, _get, _length, _peek, _popitem, _put
+from flexcache_rs.cachetools.caches import (
+    _ABSENT,
+    Cache,
+    _contains,
+    _get,
+    _length,
+    _overridden,
+    _peek,
+    _popitem,
+    _put,
+    _set_item,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,10 +93,7 @@ class _TimedCache(Cache):
         super().__init_subclass__(**kwargs)
         # The classes of this package set these attributes in their bodies.
         if not cls.__module__.startswith(__package__ or ""):
-            base = next(one for one in cls.__mro__ if one.__module__.startswith(__package__ or ""))
-            cls._is_plain = all(
-                getattr(cls, name) is getattr(base, name) for name in ("__delitem__", "popitem", "expire")
-            )
+            cls._is_plain = not _overridden(cls, ("__delitem__", "popitem", "expire"))[1]
 
     @property
     def timer(self) -> Any:
@@ -129,6 +137,17 @@ class _TimedCache(Cache):
             return Cache._plain_setdefault(self, key, default)
 
     _plain_get, _plain_pop, _plain_setdefault = get, pop, setdefault
+
+    def _get_through(self, key: Any, cache_getitem: Callable[[Any, Any], Any]) -> Any:
+        # An expired entry is still in the FlexCache.
+        return self.__missing__(key) if _contains(self, key) and not self._is_live(key) else cache_getitem(self, key)
+
+    def _delete_through(self, key: Any, cache_delitem: Callable[[Any, Any], Any]) -> None:
+        live = self._is_live(key)
+        cache_delitem(self, key)
+        self._forget_end(key)
+        if not live:
+            raise KeyError(key)
 
     def _remove_expired(self, key: Any) -> tuple[Any, Any] | None:
         """Remove an expired entry. Returns its key and value."""
@@ -187,6 +206,11 @@ class TTLCache(_TimedCache):
         timer = self._timer
         return (timer._now if timer._depth else timer._clock()) < end
 
+    _is_live = __contains__
+
+    def _forget_end(self, key: Any) -> None:
+        del self.__ends[key]
+
     def __getitem__(self, key: Any) -> Any:
         end = self.__ends.get(key, _ABSENT)
         if end is not _ABSENT:
@@ -221,11 +245,15 @@ class TTLCache(_TimedCache):
                 self._make_room()
             _put(self, key, value)
             ends[key] = end
-            return
-        with timer as now:
+        else:
+            self._set_through(key, value, Cache._store_item)
+
+    def _set_through(self, key: Any, value: Any, cache_setitem: Callable[[Any, Any, Any], Any]) -> None:
+        ends = self.__ends
+        with self._timer as now:
             end = now + self.__ttl
             self.expire(now)
-            Cache._store_item(self, key, value)
+            cache_setitem(self, key, value)
         # Set `next` first. If a signal interrupts here, the end must not be recorded without it.
         if self.__next is None:
             self.__next = end
@@ -357,6 +385,11 @@ class TLRUCache(_TimedCache):
         timer = self._timer
         return (timer._now if timer._depth else timer._clock()) < end[0]
 
+    _is_live = __contains__
+
+    def _forget_end(self, key: Any) -> None:
+        del self.__ends[key]
+
     def __getitem__(self, key: Any) -> Any:
         end = self.__ends.get(key)
         if end is not None:
@@ -376,10 +409,12 @@ class TLRUCache(_TimedCache):
                 return _get(self, key, default)
         return default
 
-    def __setitem__(self, key: Any, value: Any) -> None:
+    def __setitem__(self, key: Any, value: Any, cache_setitem: Callable[[Any, Any, Any], Any] = _set_item) -> None:
         timer, ends = self._timer, self.__ends
         with timer as now:
-            if self.__heap and (len(self.__heap) > 2 * len(ends) + 8 or not now < self.__heap[0][0]):
+            heap = self.__heap
+            # A subclass may override `expire`, which cachetools calls for each write.
+            if not self._simple or (heap and (len(heap) > 2 * len(ends) + 8 or not now < heap[0][0])):
                 self.expire(now)
             expires = self.__ttu(key, value, now)
             if not now < expires:
@@ -389,8 +424,8 @@ class TLRUCache(_TimedCache):
                     del ends[key]
                     Cache._remove_item(self, key)
                 return
-            if not self._simple:
-                Cache._store_item(self, key, value)
+            if not self._simple or cache_setitem is not _set_item:
+                cache_setitem(self, key, value)
             else:
                 if key not in ends and len(ends) + 1 > self._Cache__maxsize:
                     self._make_room()
@@ -399,6 +434,8 @@ class TLRUCache(_TimedCache):
             end = (expires, self.__number, key)
             ends[key] = end
             heapq.heappush(self.__heap, end)
+
+    _set_through = __setitem__
 
     def _make_room(self) -> None:
         """Evict until one more entry fits."""

@@ -8,7 +8,7 @@ use pyo3::types::{PyDict, PyList};
 
 /// The keys and values of a dict at one moment. O(n).
 pub(crate) fn items<'py>(dict: &Bound<'py, PyDict>) -> PyResult<Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)>> {
-    dict.items().iter().map(|item| item.extract().map_err(Into::into)).collect()
+    dict.items().iter().map(|item| item.extract()).collect()
 }
 
 /// The elements of an iterable: of a set, those at one moment. O(n).
