@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import logging
 import random
 import signal
-import sys
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from waiting import until
 
 from flexcache_rs import FlexCache
 from flexcache_rs.testing import advance
@@ -295,10 +292,6 @@ def test_what_a_hook_raises_stops_nothing(
 ENDING = [KeyboardInterrupt, SystemExit]
 """Exceptions that end a program."""
 
-PENDING = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
-"""A call that the main thread makes soon."""
-NOTHING = PENDING(lambda _: 0)
-
 
 @pytest.mark.parametrize("error", ENDING)
 @pytest.mark.parametrize(
@@ -334,41 +327,6 @@ def test_what_ends_the_program_is_raised_after_the_call(
     # One is enough to end a program.
     assert (cache.stats().hook_errors, len(caplog.records)) == (3, 2)
     Failing.armed = False
-
-
-@pytest.mark.skipif(sys.implementation.name != "cpython", reason="the queue is CPython's")
-@pytest.mark.parametrize("error", ENDING)
-def test_what_ends_the_program_waits_while_too_many_calls_are_pending(
-    make_cache: MakeCache, error: type[BaseException]
-) -> None:
-    """The end of the next hook raises it."""
-    pend = ctypes.pythonapi.Py_AddPendingCall
-    pend.argtypes = [PENDING, ctypes.c_void_p]
-
-    class Failing(Closing):
-        def close(self) -> None:
-            super().close()
-            raise error(3)
-
-    cache, other, values, ends = make_cache(), make_cache(), [Failing(), Closing()], []
-    cache["a"], other["a"] = values
-
-    @PENDING
-    def fill(_: Any) -> int:
-        # The interpreter makes no pending call during another one, so what fills the queue stays there meanwhile.
-        while pend(NOTHING, None) == 0:
-            pass
-        cache.clear()
-        ends.append(1)
-        return 0
-
-    assert pend(fill, None) == 0
-    until(lambda: ends)
-    assert values[0].closed == 1
-    with pytest.raises(error, match="3"):
-        # The main thread may need some calls to make the pending ones.
-        until(other.clear)
-    assert values[1].closed == 1
 
 
 def test_a_hook_that_is_interrupted_by_a_signal(make_cache: MakeCache) -> None:

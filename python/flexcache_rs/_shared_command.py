@@ -107,8 +107,8 @@ def _watch(options: argparse.Namespace) -> int:
 def _described() -> Iterator[dict[str, Any]]:
     from flexcache_rs.shared import SharedCache
 
-    for path in files():
-        content: dict[str, Any] = {"name": name_of(path), "path": str(path), "processes": processes_of(path)}
+    for path, processes in processes_of(files()).items():
+        content: dict[str, Any] = {"name": name_of(path), "path": str(path), "processes": processes}
         try:
             # create=False: looking at a cache that is gone must not create it.
             with SharedCache(path, create=False) as cache:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def directory() -> Path:
@@ -52,15 +57,18 @@ def remove_left(path: Path) -> bool:
     return True
 
 
-def processes_of(path: Path) -> list[int]:
-    """Return the processes that map a file, as far as this user may see them in /proc. A missing file has none."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return []
+def processes_of(paths: Iterable[Path]) -> dict[Path, list[int]]:
+    """Return the processes that map each file, as far as this user may see them in /proc. A missing file has none.
+
+    The maps of a process are read once for all files, because that takes long on a busy machine.
+    """
+    found: dict[Path, list[int]] = {path: [] for path in paths}
     # Compare device and inode, because a file created without a name has no path in the list of its creator.
-    mapped = [f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}", str(status.st_ino)]
-    found: list[int] = []
+    places: dict[tuple[str, ...], Path] = {}
+    for path in found:
+        with contextlib.suppress(FileNotFoundError):
+            status = path.stat()
+            places[f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}", str(status.st_ino)] = path
     processes = Path("/proc")
     for process in processes.iterdir() if processes.is_dir() else ():
         if process.name.isdigit():
@@ -68,9 +76,9 @@ def processes_of(path: Path) -> list[int]:
                 maps = (process / "maps").read_text("utf-8", "replace")
             except OSError:
                 continue  # The process is another user's, or gone.
-            if any(line.split(maxsplit=5)[3:5] == mapped for line in maps.splitlines()):
-                found.append(int(process.name))
-    return sorted(found)
+            for place in {tuple(line.split(maxsplit=5)[3:5]) for line in maps.splitlines()} & places.keys():
+                found[places[place]].append(int(process.name))
+    return {path: sorted(numbers) for path, numbers in found.items()}
 
 
 def checked_place(name: str | os.PathLike[str]) -> tuple[str, bool]:

@@ -53,7 +53,7 @@ class Watch:
         return [{**content, "path": str(content["path"])} for content in found]
 
     def _look(self) -> Iterator[dict[str, Any]]:
-        for path in _paths(self._name):
+        for path, processes in processes_of(_paths(self._name)).items():
             content: dict[str, Any] = {"name": name_of(path), "path": path}
             try:
                 inode = path.stat().st_ino
@@ -64,7 +64,7 @@ class Watch:
                 else:
                     cache = before.cache
                 sums, now = cache.stats(), time.monotonic()
-                content["processes"] = [process for process in processes_of(path) if process != os.getpid()]
+                content["processes"] = [process for process in processes if process != os.getpid()]
             except FileNotFoundError:
                 continue
             except OSError as error:

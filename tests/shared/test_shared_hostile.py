@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from waiting import MANY
 
 from flexcache_rs import FlexCache
 from flexcache_rs.__main__ import main
@@ -95,6 +96,41 @@ def test_a_program_that_ends_during_calls(cache: SharedCache) -> None:
         cache["next"] = 1
         assert cache["next"] == 1
         cache._check()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_the_lock_of_a_child_that_has_ended_is_free(cache: SharedCache) -> None:
+    """Its parent, which has used locks before the fork, still lives."""
+    with cache.lock("first"):
+        pass
+    child = os.fork()
+    if child == 0:
+        os._exit(not cache.lock("name", ttl=3600).acquire(timeout=0))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert cache.lock("name", ttl=3600).acquire(timeout=MANY)
+
+
+def test_what_is_written_while_a_removed_value_is_unpickled_is_returned(cache: SharedCache) -> None:
+    """The value that was unpickled is not the one that was removed."""
+    cache["key"] = Replaced(cache)
+    assert cache.pop("key") == "newer"
+    assert "key" not in cache
+
+
+class Replaced:
+    """A value that replaces itself when it is unpickled."""
+
+    def __init__(self, cache: SharedCache) -> None:
+        self.cache = cache
+
+    def __reduce__(self) -> Any:
+        return replace, (self.cache,)
+
+
+def replace(cache: SharedCache) -> str:
+    cache["key"] = "newer"
+    return "older"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
@@ -243,6 +279,16 @@ def test_looking_creates_nothing(cache: SharedCache, monkeypatch: pytest.MonkeyP
             other["key"] = 3
     assert not path.exists()
     cache["key"] = 4
+
+
+def test_a_file_elsewhere_is_not_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is no cache is removed only from the directory of caches with names."""
+    file = tmp_path / "file"
+    file.write_bytes(b"no cache" * 1000)
+    file.chmod(0o600)
+    assert main(["shared", "unlink", str(file)]) == 1
+    assert str(file) in capsys.readouterr().err
+    assert file.exists()
 
 
 def test_what_cannot_be_opened_is_listed_and_removed(capsys: pytest.CaptureFixture[str]) -> None:

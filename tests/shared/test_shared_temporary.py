@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,6 +157,27 @@ def test_what_a_killed_program_left_is_removed(finder: str, capsys: pytest.Captu
     second.kill()
     find()
     assert not path.exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the processes cannot be listed here")
+@pytest.mark.parametrize("command", [["list"], ["watch", "--count", "1"]], ids=" ".join)
+def test_the_processes_are_listed_once_for_all_caches(
+    temporary: SharedCache, monkeypatch: pytest.MonkeyPatch, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    read_text, seen = Path.read_text, Counter[Path]()
+
+    def counted(path: Path, *options: Any) -> str:
+        seen[path] += path.name == "maps"
+        return read_text(path, *options)
+
+    with SharedCache(None, max_bytes=1 << 20) as other:
+        monkeypatch.setattr(Path, "read_text", counted)
+        assert main(["shared", *command]) == 0
+        monkeypatch.undo()
+        listed = capsys.readouterr().out
+        for cache in (temporary, other):
+            assert cache.path.name.split(".")[0] in listed
+    assert seen[Path(f"/proc/{os.getpid()}/maps")] == 1
 
 
 def test_looking_needs_no_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
