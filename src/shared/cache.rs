@@ -489,16 +489,7 @@ impl SharedCache {
         let mut copy = Vec::new();
         self.with(patience, |segment, _| {
             let now = Now::default();
-            let mut visit_stored = |kind, bytes: &[u8]| {
-                // The copy ended with an acquire fence.
-                if !segment.is_lost() {
-                    visit(kind, bytes);
-                }
-            };
-            segment
-                .stripes()
-                .try_for_each(|stripe| stripe.keys(segment.tags(), &now, &mut copy, &mut visit_stored))?;
-            if segment.is_lost() { Err(Error::Retired) } else { Ok(()) }
+            segment.stripes().try_for_each(|stripe| stripe.keys(segment.tags(), &now, &mut copy, &mut visit))
         })
     }
 

@@ -6,10 +6,12 @@
 //!
 //! Why that is safe:
 //!
-//! * The mapping is marked as lost before its memory changes. Calls check the mark after their last load, so that
-//!   nothing that was read in the new memory is returned or kept.
-//! * The new memory is zero except for the flag "retired" and the words of the locks. So the next call leaves it, as it
-//!   leaves a file that was replaced.
+//! * The new memory is zero except for the flag "retired", the tails of the logs and the words of the locks, which are there
+//!   before any of it is seen. So the next call leaves it, as it leaves a file that was replaced.
+//! * A reader checks the tail after its other loads, as always. Here it has passed every record, so that nothing that was
+//!   read is returned. This costs a read nothing.
+//! * The mapping is marked as lost before its memory changes. Writers and the checks of copies in front look at the mark after
+//!   their last load, and nothing that they have read is returned or kept.
 //! * The C library may be inside a call that acquires or releases a lock. The words that such a call finds then are
 //!   those of [`WritersLock::init_lost`].
 //! * A thread's list of robust mutexes may still name a lock there, so a lost mapping is never unmapped.
@@ -29,13 +31,13 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, fence};
 
 use libc::{SA_NODEFER, SA_ONSTACK, SA_RESTART, SA_SIGINFO, SIG_DFL, SIG_IGN, SIGBUS, sigaction, siginfo_t};
 
-use crate::layout::header;
+use crate::layout::{PLACE, head, header};
 use crate::system;
 use crate::writers_lock::{Lock, WritersLock};
 
-/// The words of a mapping that are locks.
+/// Where the heads of the stripes are.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Locks {
+pub(crate) struct Heads {
     /// The first word of the first one.
     pub(crate) first: usize,
     /// The words from one to the next.
@@ -50,9 +52,9 @@ pub(crate) struct Range {
     /// 0 if there is no such mapping. It is stored after `start`.
     end: AtomicUsize,
     is_lost: AtomicBool,
-    first_lock: AtomicUsize,
-    locks_apart: AtomicUsize,
-    locks: AtomicUsize,
+    first_head: AtomicUsize,
+    heads_apart: AtomicUsize,
+    heads: AtomicUsize,
     next: AtomicPtr<Self>,
 }
 
@@ -75,7 +77,7 @@ impl Range {
             .find(|range| range.is_taken.compare_exchange(false, true, Acquire, Relaxed).is_ok())
             .unwrap_or_else(Self::linked);
         range.is_lost.store(false, Relaxed);
-        range.locks.store(0, Relaxed);
+        range.heads.store(0, Relaxed);
         let start = start.expose_provenance();
         range.start.store(start, Release);
         range.end.store(start + bytes, Release);
@@ -89,9 +91,9 @@ impl Range {
             start: AtomicUsize::new(0),
             end: AtomicUsize::new(0),
             is_lost: AtomicBool::new(false),
-            first_lock: AtomicUsize::new(0),
-            locks_apart: AtomicUsize::new(0),
-            locks: AtomicUsize::new(0),
+            first_head: AtomicUsize::new(0),
+            heads_apart: AtomicUsize::new(0),
+            heads: AtomicUsize::new(0),
             next: AtomicPtr::new(ptr::null_mut()),
         }));
         let mut first = RANGES.load(Acquire);
@@ -104,11 +106,11 @@ impl Range {
         }
     }
 
-    /// Says where the locks are. No lock may be acquired before.
-    pub(crate) fn set_locks(&self, locks: Locks) {
-        self.first_lock.store(locks.first, Relaxed);
-        self.locks_apart.store(locks.apart, Relaxed);
-        self.locks.store(locks.count, Release);
+    /// Says where the heads are. None may be used before.
+    pub(crate) fn set_heads(&self, heads: Heads) {
+        self.first_head.store(heads.first, Relaxed);
+        self.heads_apart.store(heads.apart, Relaxed);
+        self.heads.store(heads.count, Release);
     }
 
     /// Whether the memory is no longer the file's. A call whose last load came before this, with an acquire fence in
@@ -143,10 +145,10 @@ impl Range {
     /// the other.
     fn replace(&self, start: usize, end: usize) -> bool {
         self.is_lost.store(true, SeqCst);
-        let locks = Locks {
-            count: self.locks.load(Acquire),
-            first: self.first_lock.load(Relaxed),
-            apart: self.locks_apart.load(Relaxed),
+        let heads = Heads {
+            count: self.heads.load(Acquire),
+            first: self.first_head.load(Relaxed),
+            apart: self.heads_apart.load(Relaxed),
         };
         let start = ptr::with_exposed_provenance_mut::<c_void>(start);
         let bytes = end - start.addr();
@@ -154,21 +156,23 @@ impl Range {
         // may change at any time. `fill` gets memory of that many bytes.
         unsafe {
             system::replace(start, bytes, |memory| {
-                fill(slice::from_raw_parts(memory.cast::<AtomicU64>(), bytes / 8), locks);
+                fill(slice::from_raw_parts(memory.cast::<AtomicU64>(), bytes / 8), heads);
             })
         }
     }
 }
 
 /// Makes memory that is zero that of a lost file.
-fn fill(words: &[AtomicU64], locks: Locks) {
+fn fill(words: &[AtomicU64], heads: Heads) {
     if let Some(retired) = words.get(header::RETIRED) {
         retired.store(1, Relaxed);
     }
-    for number in 0..locks.count {
-        let first = locks.first.wrapping_add(number.wrapping_mul(locks.apart));
-        if let Some(lock) = words.get(first..first.wrapping_add(Lock::WORDS)) {
-            Lock::at(lock).init_lost();
+    for number in 0..heads.count {
+        let first = heads.first.wrapping_add(number.wrapping_mul(heads.apart));
+        if let Some(found) = words.get(first..first.wrapping_add(head::WORDS)) {
+            Lock::at(&found[head::LOCK..]).init_lost();
+            found[head::TAIL].store(PLACE, Relaxed);
+            found[head::TAIL + 1].store(PLACE, Relaxed);
         }
     }
 }

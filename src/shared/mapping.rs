@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicU64;
 use rustix::io;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-use crate::lost_file::{Locks, Range};
+use crate::lost_file::{Heads, Range};
 use crate::system::file_to_map;
 
 /// A file's bytes in memory, shared with all processes that map it. The mapping ends when this is dropped, unless the
@@ -47,9 +47,9 @@ impl Mapping {
         }
     }
 
-    /// Says where the locks are. No lock may be acquired before.
-    pub(crate) fn set_locks(&self, locks: Locks) {
-        self.range.set_locks(locks);
+    /// Says where the heads of the stripes are. None may be used before.
+    pub(crate) fn set_heads(&self, heads: Heads) {
+        self.range.set_heads(heads);
     }
 
     /// Whether the file's pages were lost: see [`Range::is_lost`].

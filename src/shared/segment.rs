@@ -93,7 +93,7 @@ impl Segment {
         let keys = [header::KEY_0, header::KEY_1].map(|word| mapping.words()[word].load(Relaxed));
         let refused = (0..geometry.stripes).map(|_| AtomicU64::new(0)).collect();
         let parts = Parts::of(&geometry);
-        mapping.set_locks(parts.locks(&geometry));
+        mapping.set_heads(parts.heads(&geometry));
         Self {
             mapping,
             geometry,
@@ -451,8 +451,8 @@ impl Segment {
     pub(crate) fn look(&self, key: &HashedKey<'_>, make: &mut impl FnMut(Value<'_>) -> bool) -> Looked {
         let now = Now::default();
         let looked = self.stripe(self.geometry.stripe_of(key.hash)).look(key, || self.tags(), &now, make);
-        // A hit ended with an acquire fence.
-        if self.is_lost() { Looked::Unsettled } else { looked }
+        // Otherwise the tails in the memory of a lost file show it. A hit ended with an acquire fence.
+        if !system::REPLACES_AT_ONCE && self.is_lost() { Looked::Unsettled } else { looked }
     }
 
     /// Reads a key's value without a lock, and returns the result of `make`.

@@ -60,7 +60,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use crate::layout::{Geometry, PLACE, TAG_SHIFT, WAYS, head, named, tag_of};
-use crate::lost_file::Locks;
+use crate::lost_file::Heads;
 use crate::prefetch::prefetch;
 use crate::writers_lock::{Lock, WritersLock};
 
@@ -99,9 +99,9 @@ impl Parts {
         }
     }
 
-    /// The locks of the stripes.
-    pub(crate) fn locks(&self, geometry: &Geometry) -> Locks {
-        Locks { first: self.first + head::LOCK, apart: self.size, count: geometry.stripes }
+    /// Where the heads of the stripes are.
+    pub(crate) fn heads(&self, geometry: &Geometry) -> Heads {
+        Heads { first: self.first, apart: self.size, count: geometry.stripes }
     }
 }
 

@@ -15,8 +15,8 @@ use linux as target;
 use macos as target;
 
 pub(crate) use target::{
-    Lock, allocate, boot, directory_of_names, errno, file_to_map, filesystem_of, link, namespace, now,
-    replace, room, set_errno, start_of, unnamed_file, wait, wake_all,
+    Lock, REPLACES_AT_ONCE, allocate, boot, directory_of_names, errno, file_to_map, filesystem_of, link,
+    namespace, now, replace, room, set_errno, start_of, unnamed_file, wait, wake_all,
 };
 
 /// A number for a text of the system, such as the identity of a boot. It is not 0.

@@ -12,7 +12,7 @@ mod process;
 
 pub(crate) use boot::{boot, namespace};
 pub(crate) use files::{allocate, directory_of_names, file_to_map, filesystem_of, link, unnamed_file};
-pub(crate) use memory::{errno, replace, set_errno};
+pub(crate) use memory::{REPLACES_AT_ONCE, errno, replace, set_errno};
 pub(crate) use memory_limit::room;
 pub(crate) use process::start_of;
 

@@ -173,6 +173,42 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_can_release_a_mutex_whose_memory_is_lost() {
+        fn leaked() -> RobustMutex<'static> {
+            let mutex = RobustMutex(Box::leak(Box::new([const { AtomicU64::new(0) }; WORDS])));
+            assert_eq!(mutex.init(), Ok(()));
+            mutex
+        }
+        // The C library has loaded some of the words before the loss. With links that are null, it crashes.
+        for replaced in 0..1 << WORDS {
+            let thread = std::thread::spawn(move || {
+                let (mutex, other, lost) = (leaked(), leaked(), [const { AtomicU64::new(0) }; WORDS]);
+                RobustMutex(&lost).init_lost();
+                assert_eq!(mutex.try_lock(), Ok(Acquired::Clean));
+                for word in (0..WORDS).filter(|word| replaced >> word & 1 == 1) {
+                    mutex.0[word].store(lost[word].load(Relaxed), Relaxed);
+                }
+                mutex.unlock();
+                assert_eq!(other.try_lock(), Ok(Acquired::Clean));
+                other.unlock();
+                assert_eq!(other.try_lock(), Ok(Acquired::Clean));
+                // It ends with a mutex, and the kernel follows its list.
+                other
+            });
+            assert_eq!(thread.join().expect("no panic").try_lock(), Ok(Acquired::OwnerDied), "{replaced:#b}");
+        }
+    }
+
+    #[test]
+    fn a_mutex_whose_memory_is_lost_cannot_be_acquired() {
+        let words = [const { AtomicU64::new(0) }; WORDS];
+        let mutex = RobustMutex(&words);
+        mutex.init_lost();
+        assert_eq!(mutex.try_lock(), Err(NotAcquired::Unusable));
+        assert_eq!(mutex.lock_until(Instant::now()), Err(NotAcquired::Unusable));
+    }
+
+    #[test]
     fn a_mutex_that_was_used_is_still_one() {
         let words = [const { AtomicU64::new(0) }; WORDS];
         let mutex = RobustMutex(&words);

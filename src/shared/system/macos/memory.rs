@@ -17,6 +17,9 @@ pub(crate) fn set_errno(number: c_int) {
     unsafe { *libc::__error() = number };
 }
 
+/// Whether other threads see filled memory only.
+pub(crate) const REPLACES_AT_ONCE: bool = false;
+
 /// Puts zeros in place of mapped memory, and calls `fill` with them. Another thread may see the zeros before they are
 /// filled; the lock here is a word, for which zero is a valid state. Returns whether that was possible. May be called in a
 /// signal handler.

@@ -10,7 +10,7 @@ use crate::system::Room;
 pub(crate) use crate::owner_lock::OwnerLock as Lock;
 pub(crate) use crate::polling::{wait, wake_all};
 pub(crate) use files::{allocate, directory_of_names, file_to_map, filesystem_of, link, unnamed_file};
-pub(crate) use memory::{errno, replace, set_errno};
+pub(crate) use memory::{REPLACES_AT_ONCE, errno, replace, set_errno};
 pub(crate) use process::{boot, start_of};
 
 /// There are no namespaces.

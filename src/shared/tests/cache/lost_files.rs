@@ -216,11 +216,13 @@ fn readers_and_writers_survive() {
 }
 
 extern "C" fn previous(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // SAFETY: the kernel passes what it knows of the signal.
     let text = if unsafe { (*info).si_addr() }.addr() == MAPPED.load(Relaxed) {
         "peer: called\n"
     } else {
         "peer: odd\n"
     };
+    // SAFETY: both are allowed in a handler.
     unsafe {
         libc::write(1, text.as_ptr().cast(), text.len());
         libc::_exit(0);
@@ -238,7 +240,9 @@ pub(crate) fn bus_error(path: &Path, has_previous: u32, say: fn(&str)) {
         action.sa_sigaction = previous as extern "C" fn(_, _, _) as usize;
         action.sa_flags = libc::SA_SIGINFO;
     }
-    assert_eq!(unsafe { libc::sigaction(libc::SIGBUS, &raw const action, ptr::null_mut()) }, 0);
+    // SAFETY: the handler may be called at any time.
+    let code = unsafe { libc::sigaction(libc::SIGBUS, &raw const action, ptr::null_mut()) };
+    assert_eq!(code, 0);
     let cache = open(path, &small());
     put(&cache, b"k", b"v");
     truncate(path, 0);
@@ -250,9 +254,11 @@ pub(crate) fn bus_error(path: &Path, has_previous: u32, say: fn(&str)) {
     file.set_len(4096).expect("ours");
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let mapped =
+        // SAFETY: a new mapping.
         unsafe { libc::mmap(ptr::null_mut(), 4096, protection, libc::MAP_SHARED, file.as_raw_fd(), 0) };
     MAPPED.store(mapped.addr(), Relaxed);
     file.set_len(0).expect("ours");
+    // SAFETY: it is mapped, and the access is what the test is about.
     unsafe { mapped.cast::<u8>().read_volatile() };
     say("the access went on");
 }

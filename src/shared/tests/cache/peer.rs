@@ -111,6 +111,7 @@ fn say(answer: &str) {
 
 #[test]
 #[ignore = "other tests start it"]
+#[expect(clippy::too_many_lines, reason = "a list of commands")]
 fn peer() {
     let Some(path) = std::env::var_os("FLEXCACHE_PEER") else { return };
     let path = Path::new(&path);
