@@ -18,7 +18,7 @@ from reprlib import recursive_repr
 from flexcache_rs._absent import hide
 from flexcache_rs._arguments import check_callable, described
 from flexcache_rs._core import FlexCache
-from flexcache_rs._suggest import suggesting
+from flexcache_rs._suggest import _VAR_KEYWORD, _VAR_POSITIONAL, suggesting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,9 +40,6 @@ _choose, _place_below = random.choice, random.randrange
 
 # A cache that contains itself is shown as "{...}", like a dict.
 _shown_entries: Any = recursive_repr("{...}")(lambda cache: repr(dict(FlexCache.entries(cache))))
-
-_VARIADIC = 0x04 | 0x08
-"""The flags of the code of a function with `*args` or `**kwargs`."""
 
 _LEAST_UNLIMITED = 2**63
 """A size from which on a cache has no limit."""
@@ -104,7 +101,7 @@ class Cache(FlexCache):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if cls.__module__.startswith(__package__ or ""):
+        if _is_ours(cls):
             return
         base, overridden = _overridden(cls, (*_REPLACED, "__contains__", "__iter__", "popitem"))
         # `popitem` of `Cache` itself calls more of the others than that of the caches which derive from it.
@@ -290,7 +287,7 @@ class Cache(FlexCache):
     def __reduce__(self) -> Any:
         class_, state = type(self), self._state()
         getstate, setstate = getattr(class_, "__getstate__", None), class_.__setstate__
-        base = next(one for one in class_.__mro__ if _is_ours(one))
+        base = _base_of(class_)
         if getstate is getattr(base, "__getstate__", None) and setstate is base.__setstate__:
             return _made_again, (class_, self.__maxsize), state
         # The subclass decides about its attributes, for example to leave out a lock. Entries are no attributes here.
@@ -338,9 +335,14 @@ def _is_ours(one: type) -> bool:
     return issubclass(one, Cache) and one.__module__.startswith(__package__ or "")
 
 
+def _base_of(cls: type) -> type:
+    """Return the class of this package that a user's class derives from, or the class itself if it is one."""
+    return next(one for one in cls.__mro__ if _is_ours(one))
+
+
 def _overridden(cls: type, names: tuple[str, ...]) -> tuple[type, set[str]]:
     """Return the class of this package that a user's class derives from, and the methods that the user overrides."""
-    base = next(one for one in cls.__mro__ if _is_ours(one))
+    base = _base_of(cls)
     return base, {name for name in names if getattr(cls, name) not in (getattr(base, name), _REPLACED.get(name))}
 
 
@@ -381,7 +383,11 @@ def _takes_more(method: Any, name: str) -> bool:
         return False
     code = getattr(method, "__code__", None)
     least = _REPLACED[name].__code__.co_argcount
-    return code is None or code.co_argcount + code.co_kwonlyargcount >= least or bool(code.co_flags & _VARIADIC)
+    return (
+        code is None
+        or code.co_argcount + code.co_kwonlyargcount >= least
+        or bool(code.co_flags & (_VAR_POSITIONAL | _VAR_KEYWORD))
+    )
 
 
 _COMPOSED: dict[type, type] = {}

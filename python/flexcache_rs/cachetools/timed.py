@@ -22,6 +22,7 @@ from flexcache_rs.cachetools.caches import (
     Cache,
     _contains,
     _get,
+    _is_ours,
     _length,
     _overridden,
     _peek,
@@ -92,7 +93,7 @@ class _TimedCache(Cache):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         # The classes of this package set these attributes in their bodies.
-        if not cls.__module__.startswith(__package__ or ""):
+        if not _is_ours(cls):
             cls._is_plain = not _overridden(cls, ("__delitem__", "popitem", "expire"))[1]
 
     @property
