@@ -7,30 +7,19 @@ import os
 import threading
 
 from forked_child import fork_during
+from oldest_first import Oldest
 
 from flexcache_rs import FlexCache
 
 
-class Waiting:
-    """First in, first out. It waits when it is told of a certain key."""
-
-    def __init__(self):
-        self.order = {}
+class Waiting(Oldest):
+    """Waits when it is told of a certain key."""
 
     def on_insert(self, key):
-        self.order[key] = None
+        super().on_insert(key)
         if key == "new":
             has_turn.set()
             may_return.wait()
-
-    def on_access(self, key):
-        pass
-
-    def on_remove(self, key):
-        self.order.pop(key, None)
-
-    def victim(self):
-        return next(iter(self.order))
 
 
 class Value:

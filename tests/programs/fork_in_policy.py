@@ -5,6 +5,7 @@ import sys
 import threading
 
 from forked_child import kill_if_it_hangs
+from oldest_first import Oldest
 
 from flexcache_rs import FlexCache
 
@@ -12,26 +13,14 @@ WAITING = 20
 FORKS = 50
 
 
-class Forking:
-    """First in, first out. It forks when it is told of a certain key."""
-
-    def __init__(self):
-        self.order = {}
+class Forking(Oldest):
+    """Forks when it is told of a certain key."""
 
     def on_insert(self, key):
-        self.order[key] = None
+        super().on_insert(key)
         if key == "key":
             begun.set()
             fork_often()
-
-    def on_access(self, key):
-        pass
-
-    def on_remove(self, key):
-        self.order.pop(key, None)
-
-    def victim(self):
-        return next(iter(self.order))
 
 
 cache = FlexCache(Forking(), max_items=1000)

@@ -5,28 +5,9 @@ import sys
 import threading
 
 from forked_child import kill_if_it_hangs
+from oldest_first import Oldest
 
 from flexcache_rs import FlexCache
-
-
-class Oldest:
-    """First in, first out."""
-
-    def __init__(self):
-        self.order = {}
-
-    def on_insert(self, key):
-        self.order[key] = None
-
-    def on_access(self, key):
-        pass
-
-    def on_remove(self, key):
-        self.order.pop(key, None)
-
-    def victim(self):
-        return next(iter(self.order))
-
 
 cache = FlexCache(Oldest(), max_items=10)
 stop = threading.Event()
