@@ -1,13 +1,16 @@
-"""The package's own event, and its way to start a thread."""
+"""The package's own event, its way to start a thread, and its threads of which one runs at a time."""
 
 from __future__ import annotations
 
 import math
+import os
 import threading
+from typing import Any
 
 import pytest
 
-from flexcache_rs._threads import AutoResetEvent, start
+from flexcache_rs._threads import AutoResetEvent, SingleThread, start
+from tests.waiting import MANY, until
 
 
 def test_an_event_that_was_set_twice_wakes_once() -> None:
@@ -30,3 +33,93 @@ def test_what_prevents_a_start_is_raised() -> None:
     start(thread)
     with pytest.raises(RuntimeError, match="started once"):
         start(thread)
+
+
+@pytest.mark.every_python
+def test_the_work_of_many_threads_is_done() -> None:
+    """Four threads add work and start the thread, which ends whenever it finds none."""
+    added, done = list[int](), list[int]()
+
+    def add() -> None:
+        for number in range(500):
+            added.append(number)
+            thread.ensure()
+
+    thread = SingleThread("work", lambda: done.extend([added.pop() for _ in range(len(added))]), lambda: added)
+    adding = [threading.Thread(target=add) for _ in range(4)]
+    for each in adding:
+        each.start()
+    for each in adding:
+        each.join(MANY)
+    until(lambda: len(done) == 2_000)
+
+
+def test_a_second_thread_does_no_work() -> None:
+    """A signal handler which interrupts `ensure` may start another one."""
+    begun, goes_on, done = threading.Event(), threading.Event(), list[threading.Thread]()
+
+    def work() -> None:
+        done.append(threading.current_thread())
+        begun.set()
+        assert goes_on.wait(MANY)
+
+    thread = SingleThread("work", work, lambda: not goes_on.is_set())
+    thread.ensure()
+    assert begun.wait(MANY)
+    second = threading.Thread(target=thread._run)
+    second.start()
+    second.join(MANY)
+    assert done == [thread.current]
+    goes_on.set()
+
+
+def test_work_that_is_added_while_the_thread_leaves_is_done() -> None:
+    """The caller finds the thread at work, and starts no other."""
+    added, done = [1], list[int]()
+
+    def work() -> None:
+        done.append(added.pop())
+        if done == [1]:
+            added.append(2)
+            thread.ensure()
+
+    thread = SingleThread("work", work, lambda: added)
+    thread.ensure()
+    until(lambda: thread.current is None and done == [1, 2])
+
+
+def test_a_thread_that_has_failed_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda raised: None)
+    attempts: list[int] = []
+
+    def work() -> None:
+        attempts.append(len(attempts))
+        if len(attempts) == 1:
+            raise ArithmeticError
+
+    thread = SingleThread("work", work, lambda: len(attempts) < 2)
+    thread.ensure()
+    until(lambda: attempts == [0] and thread.current is None)
+    until(lambda: thread._permit)
+    thread.ensure()
+    until(lambda: attempts == [0, 1])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_that_the_thread_forks_does_not_go_on_with_the_work() -> None:
+    """In the child, this thread is the only one. The child ends with it."""
+    children: list[Any] = []
+
+    def work() -> None:
+        if children:
+            os._exit(1)
+        children.append(None)
+        child = os.fork()
+        if child:
+            children.append(os.waitpid(child, 0))
+
+    thread = SingleThread("work", work, lambda: len(children) < 2)
+    thread.ensure()
+    until(lambda: len(children) == 2)
+    assert children[1][1] == 0

@@ -7,12 +7,15 @@ and one that calls the cache again waits for its own thread. A `SimpleQueue`, wh
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from _thread import TIMEOUT_MAX, start_new_thread
+from collections import deque
 from queue import Empty, SimpleQueue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from threading import Thread
     from typing import Any
 
@@ -75,3 +78,53 @@ def start(thread: Thread) -> None:
         if error is not None:
             raise error
         return
+
+
+class SingleThread:
+    """A daemon thread that works for an object. At most one runs at a time, and one runs if there is work.
+
+    It is not in a forked child, in which its object therefore needs another `SingleThread`.
+
+    Args:
+        name: The name of the thread.
+        work: Works, and returns when it finds nothing to do. If it raises, the thread ends.
+        is_wanted: Returns whether there is something to do.
+    """
+
+    def __init__(self, name: str, work: Callable[[], None], is_wanted: Callable[[], bool]) -> None:
+        self._name, self._work, self._is_wanted = name, work, is_wanted
+        # The thread that takes the item is the one that works. It needs no lock, which a thread may have whose signal
+        # handler waits for the work.
+        self._permit = deque((None,))
+        # Many callers at once start few threads. It is reentrant, because a signal handler may call `ensure` too.
+        self._starting = threading.RLock()
+        self.current: Thread | None = None
+        """The thread that works. Only this thread sets it."""
+
+    def ensure(self) -> None:
+        """Start the thread, unless it works. Call this after there is something to do.
+
+        Raises:
+            RuntimeError: No thread can be started.
+        """
+        if self._permit:
+            with self._starting:
+                if self._permit:
+                    start(threading.Thread(target=self._run, name=self._name, daemon=True))
+
+    def _run(self) -> None:
+        # A caller first makes work, and then looks at the permit. This thread first returns the permit, and then looks
+        # for work. So either this thread finds the work, or the caller starts another thread.
+        process = os.getpid()
+        while self._is_wanted() and process == os.getpid():
+            try:
+                self._permit.pop()
+            except IndexError:
+                # Another thread works. It was started meanwhile, or while a signal handler interrupted `ensure`.
+                return
+            self.current = threading.current_thread()
+            try:
+                self._work()
+            finally:
+                self.current = None
+                self._permit.append(None)

@@ -53,13 +53,13 @@ def test_a_listener_whose_start_is_interrupted_anywhere_listens(make: Callable[.
 
     def threads_of(listener: Any) -> list[threading.Thread]:
         # A thread that ends has no target.
-        return [thread for thread in threading.enumerate() if getattr(thread, "_target", None) == listener._run]
+        return [thread for thread in threading.enumerate() if getattr(thread, "_target", None) == listener._thread._run]
 
     def check(listener: Any) -> None:
         use(listener)
         until(listener._tracker.is_believed)
         # Another one that was started ends at once.
-        until(lambda: threads_of(listener) == [listener._thread])
+        until(lambda: threads_of(listener) == [listener._thread.current])
         listener.stop()
         until(lambda: not threads_of(listener))
 

@@ -38,6 +38,14 @@ PLACE = b"test#:{key}l"
 """Where the lease of the key is."""
 
 
+def thread_of(cache: Any) -> threading.Thread:
+    """Return the thread that renews the leases of a cache, when it runs."""
+    threads = cache._store.renewals._thread
+    until(lambda: threads.current)
+    thread: threading.Thread = threads.current
+    return thread
+
+
 def renewed(raw: Any, times: int) -> None:
     """Wait until the lease has been renewed this many times."""
     for _ in range(times):
@@ -276,7 +284,7 @@ def test_leases_of_many_threads_at_once(make: Make) -> None:
     """The thread takes added leases while others are added. Each that is added beyond the first thousand wakes it."""
     cache, leases = make(lease=3600), list[Lease]()
     cache.get_or_set("key", lambda: leases.extend(cache._store._held.values()))
-    renewals, thread = cache._store.renewals, cache._store.renewals._thread
+    renewals, thread = cache._store.renewals, thread_of(cache)
     held = _Held(weakref.ref(leases[0]), 1, _NEVER - 1)
 
     def add() -> None:
@@ -288,8 +296,7 @@ def test_leases_of_many_threads_at_once(make: Make) -> None:
         each.start()
     for each in threads:
         each.join()
-    assert renewals._thread is thread
-    assert thread.is_alive()
+    assert renewals._thread.current is thread
     until(lambda: len(renewals._added) + len(renewals._held) == 20_001)
 
 
@@ -297,8 +304,8 @@ def test_a_thread_without_leases_ends(make: Make) -> None:
     cache = make(lease=LEASE)
     renewals = cache._store.renewals
     for _ in range(3):
-        assert cache.get_or_set("key", lambda: renewals._thread.name) == "flexcache-renewals"
-        until(lambda: renewals._thread is None)
+        assert cache.get_or_set("key", lambda: thread_of(cache).name) == "flexcache-renewals"
+        until(lambda: renewals._thread.current is None)
         cache.delete("key")
 
 
@@ -369,10 +376,7 @@ def test_a_thread_that_has_failed_is_replaced(make: Make, raw: Any, monkeypatch:
 
     def compute_first() -> None:
         until(lambda: failed)
-        until(lambda: not thread().is_alive())
-
-    def thread() -> threading.Thread:
-        return cache._store.renewals._thread
+        until(lambda: cache._store.renewals._thread.current is None)
 
     monkeypatch.setattr(threading, "excepthook", lambda raised: None)
     monkeypatch.setattr(Lease, "renew", fail)
@@ -381,29 +385,16 @@ def test_a_thread_that_has_failed_is_replaced(make: Make, raw: Any, monkeypatch:
     assert cache.get_or_set("key", lambda: renewed(raw, 2)) is None
 
 
-def test_a_thread_that_was_replaced_ends(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was told to end, and has not noticed it yet when the next lease starts another thread."""
-    cache, renew, is_busy, goes_on = make(lease=LEASE), Lease.renew, threading.Event(), threading.Event()
-    renewals, others = cache._store.renewals, list[Any]()
-
-    def renewed_late(lease: Lease) -> bool:
-        is_busy.set()
-        goes_on.wait(MANY)
-        return renew(lease)
-
-    def compute() -> None:
-        assert is_busy.wait(MANY)
-        first = renewals._thread
-        renewals.stop()
-        try:
-            cache.get_or_set("other", lambda: others.append(renewals._thread))
-        finally:
-            goes_on.set()
-        until(lambda: not first.is_alive())
-        assert others != [first]
-
-    monkeypatch.setattr(Lease, "renew", renewed_late)
-    cache.get_or_set("key", compute)
+def test_a_lease_that_is_given_back_after_the_end_starts_no_thread(make: Make) -> None:
+    """A computation may end after its cache was closed."""
+    cache, leases = make(lease=3600), list[Lease]()
+    cache.get_or_set("key", lambda: leases.extend(cache._store._held.values()))
+    thread = thread_of(cache)
+    cache.close()
+    until(lambda: not thread.is_alive())
+    before = set(threading.enumerate())
+    cache._store.renewals.give_back(leases[0], None)
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_lease_that_has_expired_is_not_given_back(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -412,15 +403,14 @@ def test_a_lease_that_has_expired_is_not_given_back(make: Make, monkeypatch: pyt
     cache.get_or_set("key", lambda: leases.extend(cache._store._held.values()))
     monkeypatch.setattr(Lease, "is_released", lambda _lease, _failure: False)
     cache._store.renewals.give_back(leases.pop(), None)
-    until(lambda: cache._store.renewals._thread is None)
+    until(lambda: cache._store.renewals._thread.current is None)
 
 
 @pytest.mark.parametrize("way", ["close", "drop"])
 def test_the_thread_ends_with_its_cache(make: Make, server: Server, way: str) -> None:
     cache = make(lease=3600) if way == "close" else RemoteCache(server.client(), "test", timeout=2.0, lease=3600)
     cache.get_or_set("key", lambda: 1)
-    thread = cache._store.renewals._thread
-    assert thread.is_alive()
+    thread = thread_of(cache)
     if way == "close":
         cache.close()
     del cache
@@ -492,7 +482,7 @@ def test_a_child_renews_its_own_leases(make: Make, server: Server) -> None:
     cache = make(lease=LEASE)
 
     def compute() -> bool:
-        assert cache._store.renewals._thread.is_alive()
+        assert thread_of(cache).is_alive()
         results = FORK.Queue()
         process = FORK.Process(target=compute_in_child, args=(cache, server.path, results))
         process.start()

@@ -425,7 +425,7 @@ def test_listening_that_has_failed_is_tried_again_after_a_while(monkeypatch: pyt
 
     def listen() -> None:
         wakes.listen()
-        until(lambda: tried and wakes._thread is None)
+        until(lambda: tried and wakes._thread.current is None)
 
     wakes = Wakes(connect, b"channel")
     listen()

@@ -15,7 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from flexcache_rs._core import PushTracker
-from flexcache_rs._threads import AutoResetEvent, start
+from flexcache_rs._threads import AutoResetEvent, SingleThread
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
 from flexcache_rs.remote.given import shut_down
 from flexcache_rs.remote.resp import ErrorReply, NewsReader, ProtocolError, Push, command, commands
@@ -120,12 +120,7 @@ class Listener:
         _LISTENERS.add(self)
 
     def _begin(self) -> None:
-        # Reentrant, because a signal handler may use the cache while its thread holds the lock.
-        self._starting = threading.RLock()
-        self._thread: threading.Thread | None = None
-        # The thread that takes the item is the one that listens. It needs no lock, which a thread may have whose signal
-        # handler waits for the listener.
-        self._permit = deque((None,))
+        self._thread = SingleThread("flexcache-remote", self._keep_listening, self._is_wanted)
         self._changed = AutoResetEvent()
 
     @property
@@ -145,13 +140,8 @@ class Listener:
 
     def ensure(self) -> None:
         """Start the thread, unless it runs. A forked child starts its own thread at its first use."""
-        if self._thread is not None or self._stopped:
-            return
-        with self._starting:
-            if self._thread is None:
-                thread = threading.Thread(target=self._run, name="flexcache-remote", daemon=True)
-                start(thread)
-                self._thread = self._thread or thread
+        if not self._stopped:
+            self._thread.ensure()
 
     def wait(self, timeout: float) -> bool:
         """Wait until copies may be served, which returns True, or until there is an error."""
@@ -177,17 +167,11 @@ class Listener:
     def stop(self) -> None:
         """End the thread."""
         self.stop_soon()
-        thread = self._thread
-        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
+        thread = self._thread.current
+        if thread is not None and thread is not threading.current_thread():
             thread.join(2)
 
-    def _run(self) -> None:
-        try:
-            self._permit.pop()
-        except IndexError:
-            # A signal handler raised, or called the cache, while its thread started this one.
-            return
-        self._thread = threading.current_thread()
+    def _keep_listening(self) -> None:
         pause = _SHORTEST
         process = os.getpid()
         while self._is_wanted() and process == os.getpid():

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import weakref
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from flexcache_rs._core import PushTracker
-from flexcache_rs._threads import AutoResetEvent, start
+from flexcache_rs._threads import AutoResetEvent, SingleThread
 
 if TYPE_CHECKING:
     from flexcache_rs.remote.leases import Lease
@@ -80,14 +79,13 @@ class Renewals:
     """
 
     def __init__(self) -> None:
+        self._is_stopped = False
         self.begin()
         _RENEWALS.add(self)
 
     def begin(self) -> None:
         """Initialize the state. A forked child does so too, because its parent's leases are not its own."""
-        self._starting = threading.RLock()
-        self._thread: threading.Thread | None = None
-        """The thread. A thread that was replaced ends."""
+        self._thread = SingleThread("flexcache-renewals", self._attend, self._is_wanted)
         self._added: deque[_Held | _Owed] = deque()
         self._held: list[_Held | _Owed] = []
         self._wake = AutoResetEvent()
@@ -104,39 +102,33 @@ class Renewals:
         self._add(_Owed(lease, failure, now + _BETWEEN_RETURNS, now + lease.milliseconds * 1_000_000))
 
     def stop(self) -> None:
-        """End the thread soon, because the cache is closed or gone."""
-        self._thread = None
+        """End the thread soon, because the cache is closed or gone. Leases that are added later expire."""
+        self._is_stopped = True
         self._wake.set()
 
     def _add(self, held: _Held | _Owed) -> None:
+        if self._is_stopped:
+            return
         self._added.append(held)
-        if not self._is_running():
-            with self._starting, contextlib.suppress(RuntimeError):
-                self._start()
+        with contextlib.suppress(RuntimeError):
+            self._thread.ensure()
         if held.due < self._asleep_until or len(self._added) > _MOST_ADDED:
             self._wake.set()
 
-    def _is_running(self) -> bool:
-        # A thread may also have ended with an exception.
-        thread = self._thread
-        return thread is not None and thread.is_alive()
+    def _is_wanted(self) -> bool:
+        return bool(self._added) and not self._is_stopped
 
-    def _start(self) -> None:
-        if not self._is_running():
-            # Assign it before it starts, because a thread that is not the current one ends.
-            self._thread = threading.Thread(target=self._run, name="flexcache-renewals", daemon=True)
-            start(self._thread)
-
-    def _run(self) -> None:
-        while self._thread is threading.current_thread():
+    def _attend(self) -> None:
+        """Renew and give back leases until there are none."""
+        while not self._is_stopped:
             self._take_added()
             held = self._held = [attended for one in self._held for attended in one.attended(_now())]
             self._asleep_until = next_due = min((one.due for one in held), default=_NEVER)
             if not held:
-                self._leave()
+                return
             # A caller that added a lease meanwhile has compared its time with the old `_asleep_until`, and may not have
             # woken the thread.
-            elif self._take_added() >= next_due:
+            if self._take_added() >= next_due:
                 self._wake.wait((next_due - _now()) / 1e9)
 
     def _take_added(self) -> int:
@@ -149,15 +141,6 @@ class Renewals:
                 self._held.append(added)
                 earliest = min(earliest, added.due)
         return earliest
-
-    def _leave(self) -> None:
-        """End the thread, because it has no lease, unless one was added meanwhile."""
-        self._thread = None
-        # A caller first adds its lease, and then starts a thread if there is none. So either this thread finds the
-        # lease, or the caller starts another thread.
-        with self._starting:
-            if self._thread is None and self._added:
-                self._thread = threading.current_thread()
 
 
 _RENEWALS: weakref.WeakSet[Renewals] = weakref.WeakSet()

@@ -16,7 +16,7 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from flexcache_rs._threads import AutoResetEvent, start
+from flexcache_rs._threads import AutoResetEvent, SingleThread
 from flexcache_rs.sessions._waiting import Pauses
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ class Wakes:
         # A handler of a signal may wait for something while its thread has it.
         self._lock = threading.RLock()
         self._waiting: dict[bytes, list[Callable[[], None]]] = {}
-        self._thread: threading.Thread | None = None
-        self._is_running = False
+        self._thread = SingleThread("flexcache wakes", self._receive, self._is_wanted)
         self._process = os.getpid()
         self._connection: Any = None
         self._failed_at = -_RETRIED_AFTER
@@ -68,14 +67,11 @@ class Wakes:
 
     def listen(self) -> None:
         """Start listening, unless it has started or has just failed."""
-        if self.is_live:
-            return
-        with self._lock:
-            if self._thread is not None or self._is_closed or monotonic() < self._failed_at + _RETRIED_AFTER:
-                return
-            thread = threading.Thread(target=self._run, name="flexcache wakes", daemon=True)
-            start(thread)
-            self._thread = thread
+        if not self.is_live and self._is_wanted():
+            self._thread.ensure()
+
+    def _is_wanted(self) -> bool:
+        return not self._is_closed and monotonic() >= self._failed_at + _RETRIED_AFTER
 
     def _wake(self, name: bytes | None = None) -> None:
         with self._lock:
@@ -84,12 +80,7 @@ class Wakes:
         for wake in wakes:
             wake()
 
-    def _run(self) -> None:
-        with self._lock:
-            if self._is_running:
-                # A signal handler raised, or called the session, while its thread started this one.
-                return
-            self._is_running, self._thread = True, threading.current_thread()
+    def _receive(self) -> None:
         connection = None
         try:
             connection = self._connect()
@@ -110,8 +101,7 @@ class Wakes:
             self._failed_at = monotonic()
         finally:
             with self._lock:
-                self._connection = self._thread = None
-                self.is_live = self._is_running = False
+                self._connection, self.is_live = None, False
             if connection is not None:
                 with contextlib.suppress(Exception):
                     connection.disconnect()
@@ -121,7 +111,7 @@ class Wakes:
         """End the thread. Calls that wait look again."""
         with self._lock:
             self._is_closed = True
-            connection, thread = self._connection, self._thread
+            connection, thread = self._connection, self._thread.current
         if self._process != os.getpid():
             # The thread and the connection belong to the parent process.
             return
