@@ -1,4 +1,4 @@
-"""One thread sends awaited calls together. If one caller is interrupted, the others are answered."""
+"""One thread makes awaited calls together. If one caller is interrupted, the others are answered."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from interrupting import INTERRUPTS, Tracer
 from waiting import until
 
+from flexcache_rs.sessions import TimedOut, _gathered
 from flexcache_rs.sessions._gathered import Gatherer, Result
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def answered(calls: Sequence[Any]) -> list[Result]:
 def ask_everywhere(interrupt: Callable[[Gatherer], None]) -> list[Any]:
     """Make a call for each event of a call, do something there, and make another call."""
     answers: list[Any] = []
-    gatherer = Gatherer(answered)
+    gatherer = Gatherer(answered, 60.0)
 
     async def main() -> None:
         for at in itertools.count(1):
@@ -36,14 +37,14 @@ def ask_everywhere(interrupt: Callable[[Gatherer], None]) -> list[Any]:
             asked: Any = None
             sys.settrace(tracer)
             try:
-                asked = gatherer.ask("interrupted")  # type: ignore[arg-type]
+                asked = gatherer.ask("interrupted")
             except BaseException:
                 asked = None
             finally:
                 sys.settrace(None)
             if asked is not None:
                 answers.append(await asyncio.wait_for(asked, 60))
-            answers.append(await asyncio.wait_for(gatherer.ask("next"), 60))  # type: ignore[arg-type]
+            answers.append(await asyncio.wait_for(gatherer.ask("next"), 60))
             if not tracer.fired:
                 assert at > AT_LEAST
                 return
@@ -70,7 +71,68 @@ def test_an_interrupted_caller_is_in_nobodys_way(how: str) -> None:
 def test_who_asks_while_its_thread_asks_does_not_wait_for_itself() -> None:
     """A signal handler may call in this way, or the destructor of an object."""
     inner: list[asyncio.Future[Any]] = []
-    answers = ask_everywhere(lambda gatherer: inner.append(gatherer.ask("inner")))  # type: ignore[arg-type]
+    answers = ask_everywhere(lambda gatherer: inner.append(gatherer.ask("inner")))
     assert answers[-1] == "ended"
     assert answers.count("interrupted") == answers.count("next") == len(inner) + 1
     assert {future.result() for future in inner} == {"inner"}
+
+
+class OfThree(Exception):  # noqa: N818
+    """An exception that cannot be made from its `args`."""
+
+    def __init__(self, first: int, second: int, third: int) -> None:
+        super().__init__(f"{first} {second} {third}")
+
+
+def test_an_exception_that_cannot_be_copied_reaches_all_callers() -> None:
+    def fail(calls: Sequence[Any]) -> list[Result]:
+        raise OfThree(1, 2, 3)
+
+    async def main() -> list[Any]:
+        return await asyncio.gather(*(gatherer.ask(number) for number in range(3)), return_exceptions=True)
+
+    gatherer = Gatherer(fail, 60.0)
+    answers = asyncio.run(asyncio.wait_for(main(), 60))
+    assert [str(answer) for answer in answers] == ["1 2 3"] * 3
+    gatherer.end()
+
+
+def test_a_call_that_must_be_repeated_fails_in_time() -> None:
+    """Others that arrive meanwhile are answered."""
+    attempts: list[Any] = []
+
+    def make(calls: Sequence[Any]) -> list[Result | None]:
+        attempts.append(list(calls))
+        return [(call, None) if call == "reads" else None for call in calls]
+
+    async def main() -> None:
+        late = gatherer.ask("writes")
+        assert await gatherer.ask("reads") == "reads"
+        with pytest.raises(TimedOut, match=r"write lock was not acquired within 0\.2 seconds"):
+            await late
+
+    gatherer = Gatherer(make, 0.2)
+    asyncio.run(asyncio.wait_for(main(), 60))
+    assert len(attempts) > 1
+    gatherer.end()
+
+
+def test_a_call_that_arrives_in_a_pause_is_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_gathered, "SHORTEST_PAUSE", 3600.0)
+    monkeypatch.setattr(_gathered, "LONGEST_PAUSE", 3600.0)
+    is_writing = [True]
+
+    def make(calls: Sequence[Any]) -> list[Result | None]:
+        return [None if call == "writes" and is_writing else (call, None) for call in calls]
+
+    async def main() -> None:
+        first = gatherer.ask("writes")
+        while not gatherer._is_pausing:
+            await asyncio.sleep(0.001)
+        is_writing.clear()
+        assert await gatherer.ask("reads") == "reads"
+        assert await first == "writes"
+
+    gatherer = Gatherer(make, 3600.0)
+    asyncio.run(asyncio.wait_for(main(), 60))
+    gatherer.end()

@@ -14,6 +14,7 @@ from flexcache_rs._core import _canonical_key
 from flexcache_rs.pycache.adapters import Adapter, InMemory
 from flexcache_rs.pycache.datatypes import Datatype
 from flexcache_rs.sessions._arguments import short
+from flexcache_rs.sessions._errors import another
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,9 +89,9 @@ def cache(
     return decorate
 
 
-def _another(exception: BaseException | type[BaseException], retry_after: float | None) -> BaseException:
+def _refusal(exception: BaseException | type[BaseException], retry_after: float | None) -> BaseException:
     """Return a new exception for a refused call."""
-    raised = exception("Rate limit exceeded") if isinstance(exception, type) else type(exception)(*exception.args)
+    raised = exception("Rate limit exceeded") if isinstance(exception, type) else another(exception)
     raised.retry_after = retry_after  # type: ignore[attr-defined]
     return raised
 
@@ -135,7 +136,7 @@ def rate_limit(
                         left: float | None = None
                         with suppress(KeyError):
                             left = await session.ttl(key)
-                        raise _another(exception, left)
+                        raise _refusal(exception, left)
                 return await function(*args, **kwargs)
 
             return call
@@ -149,7 +150,7 @@ def rate_limit(
                     left: float | None = None
                     with suppress(KeyError):
                         left = session.ttl(key)
-                    raise _another(exception, left)
+                    raise _refusal(exception, left)
             return function(*args, **kwargs)
 
         return call_now

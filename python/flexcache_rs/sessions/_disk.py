@@ -5,168 +5,49 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-from collections import deque
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._core import DiskSession, SessionCodec
-from flexcache_rs._threads import AutoResetEvent
 from flexcache_rs.sessions._arguments import MISSING
-from flexcache_rs.sessions._errors import ClosedError, TimedOut
+from flexcache_rs.sessions._errors import ClosedError, TimedOut, another
+from flexcache_rs.sessions._gathered import LONGEST_PAUSE, SHORTEST_PAUSE, Gatherer
 from flexcache_rs.sessions._taking import taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flexcache_rs._core import SessionCall
+    from flexcache_rs.sessions._gathered import Result
     from flexcache_rs.sessions._taking import Undo
     from flexcache_rs.sessions._terms import Terms
 
-_SHORTEST_PAUSE = 0.0005
-_LONGEST_PAUSE = 0.02
 
+def _make_all(native: DiskSession, calls: list[SessionCall]) -> list[Result | None]:
+    """Make the calls that write in one transaction, in which a write that fails undoes only itself, then the others.
 
-class _Asked(NamedTuple):
-    """An awaited call."""
-
-    call: SessionCall
-    future: asyncio.Future[Any]
-    loop: asyncio.AbstractEventLoop
-    deadline: float
-
-
-Answers = list[tuple[_Asked, Any, "BaseException | None"]]
-
-
-def _deliver(answers: Answers) -> None:
-    for asked, result, raised in answers:
-        if not asked.future.done():
-            if raised is None:
-                asked.future.set_result(result)
-            else:
-                asked.future.set_exception(raised)
-
-
-def _hand_over(answers: Answers) -> None:
-    """Deliver results to the event loops of their callers."""
-    by_loop: dict[asyncio.AbstractEventLoop, Answers] = {}
-    for answer in answers:
-        by_loop.setdefault(answer[0].loop, []).append(answer)
-    for loop, of_loop in by_loop.items():
-        # A closed event loop raises RuntimeError. No task of it waits any more.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(_deliver, of_loop)
-
-
-def _another(raised: BaseException) -> BaseException:
-    """Return a copy of an exception, so that each caller gets its own."""
-    return type(raised)(*raised.args)
-
-
-class _Worker:
-    """Makes the awaited calls of a session. Calls that arrive while it is busy are made together.
-
-    Writes share one transaction, and a write that fails undoes only itself. Results are delivered after the commit. If
-    another process writes, the worker does not sleep in SQLite: reads go on, and writes are repeated after a pause.
+    While another process writes, this does not sleep in SQLite, so that reading calls go on.
     """
-
-    def __init__(self, native: DiskSession, timeout: float) -> None:
-        self._native = native
-        self._timeout = timeout
-        self._asked: deque[_Asked] = deque()
-        # The calls that the thread has taken from `_asked` and has not finished.
-        self._waiting: list[_Asked] = []
-        self._is_running = False
-        self._came = AutoResetEvent()
-        self._threads = ThreadPoolExecutor(1, "flexcache sessions")
-        self._process = os.getpid()
-
-    def ask(self, call: SessionCall) -> asyncio.Future[Any]:
-        """Queue a call."""
-        loop = asyncio.get_running_loop()
-        asked = _Asked(call, loop.create_future(), loop, monotonic() + self._timeout)
+    results: list[Result | None] = [None] * len(calls)
+    for writes in (True, False):
+        # Reading calls see the writes that arrived with them.
+        places = [place for place, call in enumerate(calls) if call.writes is writes]
+        if not places:
+            continue
         try:
-            # Append first, then check. `_make_all` does both in the opposite order. Starting twice is harmless.
-            self._asked.append(asked)
-            if not self._is_running:
-                self._is_running = True
-                self._threads.submit(self._work)
-        except BaseException:
-            # No task waits for this call. The next call starts the work.
-            asked.future.cancel()
-            self._is_running = False
-            raise
-        self._came.set()
-        return asked.future
-
-    def _work(self) -> None:
-        try:
-            self._make_all()
-        except BaseException as raised:  # noqa: BLE001 - it is their callers'
-            self._is_running = False
-            left, self._waiting = [*self._waiting, *self._taken()], []
-            _hand_over([(asked, None, _another(raised)) for asked in left])
-
-    def _taken(self) -> list[_Asked]:
-        """Move the queued calls to the thread, and return them."""
-        taken: list[_Asked] = []
-        with contextlib.suppress(IndexError):
-            while True:
-                taken.append(self._asked.popleft())
-        return taken
-
-    def _make_all(self) -> None:
-        pause = _SHORTEST_PAUSE
-        while True:
-            self._came.clear()
-            batch = self._taken()
-            if not batch and not self._waiting:
-                self._is_running = False
-                batch = self._taken()
-                if not batch:
-                    return
-                self._is_running = True
-            self._waiting = [asked for asked in (*self._waiting, *batch) if not asked.future.cancelled()]
-            reads = [asked for asked in batch if not asked.call.writes]
-            writes = [asked for asked in self._waiting if asked.call.writes]
-            if not writes or self._make(writes, True):
-                writes, pause = [], _SHORTEST_PAUSE
-            # Make reads after the commit of the writes that arrived with them.
-            if reads:
-                self._make(reads, False)
-            self._waiting = self._give_up(writes)
-            if self._waiting:
-                self._came.wait(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
-
-    def _make(self, batch: list[_Asked], writes: bool) -> bool:
-        """Make calls. Returns False if another process was writing."""
-        batch = [asked for asked in batch if not asked.future.cancelled()]
-        try:
-            results = self._native.execute_many([asked.call for asked in batch], writes)
+            made = native.execute_many([calls[place] for place in places], writes)
         except TimedOut:
-            return False
+            continue
         except BaseException as raised:  # noqa: BLE001 - it is their callers'
-            _hand_over([(asked, None, _another(raised)) for asked in batch])
-            return True
-        _hand_over([(asked, *result) for asked, result in zip(batch, results, strict=True)])
-        return True
-
-    def _give_up(self, writes: list[_Asked]) -> list[_Asked]:
-        """Fail the calls whose timeout is over, and return the others."""
-        now = monotonic()
-        late = [asked for asked in writes if asked.deadline <= now]
-        message = f"the write lock was not acquired within {self._timeout:g} seconds; nothing was changed"
-        _hand_over([(asked, None, TimedOut(message)) for asked in late])
-        return [asked for asked in writes if asked.deadline > now]
-
-    def end(self) -> None:
-        """Wait until all queued calls are done, and end the thread."""
-        self._threads.shutdown()
+            made = [(None, another(raised)) for _ in places]
+        for place, result in zip(places, made, strict=True):
+            results[place] = result
+    return results
 
 
 class DiskBackend:
@@ -182,22 +63,28 @@ class DiskBackend:
         self._timeout = terms.timeout
         self._database = database
         self._native: DiskSession | None = DiskSession(database, terms.namespace, self.codec, terms.timeout)
-        self._worker: _Worker | None = None
+        self._gatherer: Gatherer | None = None
         self._process = os.getpid()
+        # A handler of a signal may use the session while its thread has it.
+        self._starting = threading.RLock()
 
     def _open(self) -> DiskSession:
         if self._native is None:
             raise ClosedError("the session is closed")
         return self._native
 
-    def _gather(self) -> _Worker:
+    def _gathering(self) -> Gatherer:
         native = self._open()
-        worker = self._worker
-        if worker is None or self._process != os.getpid():
+        if self._process != os.getpid():
             # A forked child does not have the parent's threads.
-            worker = self._worker = _Worker(native, self._timeout)
-            self._process = os.getpid()
-        return worker
+            self._gatherer, self._process = None, os.getpid()
+            self._starting = threading.RLock()
+        gatherer = self._gatherer
+        if gatherer is None:
+            made = Gatherer(partial(_make_all, native), self._timeout)
+            with self._starting:
+                gatherer = self._gatherer = self._gatherer or made
+        return gatherer
 
     def run(self, call: SessionCall) -> Any:
         """Make a call."""
@@ -205,12 +92,12 @@ class DiskBackend:
 
     async def arun(self, call: SessionCall, undo: Undo | None = None) -> Any:
         """Make a call together with calls of other tasks. If the task is cancelled, `undo` gives back what it took."""
-        ask = self._gather().ask
+        ask = self._gathering().ask
         return await taken(ask(call), undo, ask)
 
     def run_many(self, calls: list[SessionCall]) -> list[tuple[Any, BaseException | None]]:
         """Make several calls in one transaction. Returns for each its result or its exception."""
-        native, deadline, pause = self._open(), monotonic() + self._timeout, _SHORTEST_PAUSE
+        native, deadline, pause = self._open(), monotonic() + self._timeout, SHORTEST_PAUSE
         writes = any(call.writes for call in calls)
         while True:
             try:
@@ -219,7 +106,7 @@ class DiskBackend:
                 if monotonic() >= deadline:
                     raise
             sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+            pause = min(pause * 2, LONGEST_PAUSE)
 
     async def arun_many(self, calls: list[SessionCall]) -> list[tuple[Any, BaseException | None]]:
         """Make several calls in one transaction, in a thread."""
@@ -253,9 +140,9 @@ class DiskBackend:
     def close(self) -> None:
         """Close the database."""
         native, self._native = self._native, None
-        worker, self._worker = self._worker, None
-        if worker is not None and self._process == os.getpid():
-            worker.end()
+        gatherer, self._gatherer = self._gatherer, None
+        if gatherer is not None and self._process == os.getpid():
+            gatherer.end()
         if native is not None:
             native.close()
 

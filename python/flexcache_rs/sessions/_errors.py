@@ -4,6 +4,11 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any, TypeVar
+
+_Error = TypeVar("_Error", bound=BaseException)
+
 
 class SessionError(Exception):
     """The base of all errors of sessions."""
@@ -42,6 +47,10 @@ class ShardError(SessionError):
         self.done = done
         self.failed = failed
 
+    def __reduce__(self) -> Any:
+        # What an exception inherits passes only the message. A pool of processes cannot return such an exception.
+        return type(self), (str(self), self.done, self.failed), self.__dict__
+
 
 class UnsupportedError(SessionError, NotImplementedError):
     """The backend cannot do this."""
@@ -69,3 +78,14 @@ class RateLimitExceeded(SessionError):  # noqa: N818
     def __init__(self, message: str, retry_after: float) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+    def __reduce__(self) -> Any:
+        return type(self), (str(self), self.retry_after), self.__dict__
+
+
+def another(error: _Error) -> _Error:
+    """Return a copy of an exception, so that each caller gets its own. Returns the same one if it cannot be copied."""
+    try:
+        return copy.copy(error)
+    except Exception:  # noqa: BLE001 - an exception whose parameters are not its `args`
+        return error

@@ -203,7 +203,7 @@ class RedisBackend:
         self._here()
         gatherer = self._gatherer
         if gatherer is None:
-            made = Gatherer(self._run_all)
+            made = Gatherer(self._run_all, self._timeout)
             with self._starting:
                 gatherer = self._gatherer = self._gatherer or made
         # A call must not overtake those that were asked before the event loop had a connection.
