@@ -274,14 +274,17 @@ def test_no_thread_fills_a_static_cell_where_another_one_may_fork() -> None:
     ]
 
 
-def test_a_signals_handler_may_take_every_lock_that_its_thread_has() -> None:
-    """A handler runs in the middle of whatever its thread does. A lock that is not reentrant would never be free."""
+def test_a_signals_handler_and_a_child_may_take_every_lock() -> None:
+    """A handler runs in the middle of whatever its thread does, and a child has no other thread of its parent.
+
+    A lock that is not reentrant, or that another thread held when the process forked, would never be free.
+    """
     users = [
         name_of(path)
         for path in PYTHON.rglob("*.py")
-        if re.search(r"\bthreading\.Lock\(|^from threading import .*\bLock\b", path.read_text(), re.MULTILINE)
+        if re.search(r"\bthreading\.R?Lock\(|^from threading import .*\bR?Lock\b", path.read_text(), re.MULTILINE)
     ]
-    assert not users, "take threading.RLock, or none"
+    assert not users, "take ForkSafeRLock, or none"
 
 
 def test_signal_handlers_run_only_where_threads_may_end() -> None:

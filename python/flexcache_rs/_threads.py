@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from _thread import TIMEOUT_MAX, start_new_thread
+from _thread import TIMEOUT_MAX, RLock, start_new_thread
 from collections import deque
 from queue import Empty, SimpleQueue
 
@@ -21,6 +21,30 @@ if TYPE_CHECKING:
 
 _LOOK = 0.25
 """Seconds after which a process that waits for its thread checks whether it was forked meanwhile."""
+
+
+class ForkSafeRLock(RLock):  # type: ignore[misc]  # The class is final in typeshed only.
+    """A reentrant lock. A forked child finds it free, unless the thread that forked holds it.
+
+    The thread of the parent that holds it does not exist in the child. What the lock protects must therefore be whole
+    at each moment, or be made anew in a child.
+    """
+
+    def __init__(self) -> None:
+        _LOCKS.add(self)
+
+
+_LOCKS: weakref.WeakSet[ForkSafeRLock] = weakref.WeakSet()
+
+
+def _free_locks() -> None:
+    for lock in list(_LOCKS):
+        if not lock._is_owned():  # type: ignore[attr-defined]
+            lock._at_fork_reinit()  # type: ignore[attr-defined]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free_locks)
 
 
 class AutoResetEvent:
@@ -97,7 +121,7 @@ class SingleThread:
         # handler waits for the work.
         self._permit = deque((None,))
         # Many callers at once start few threads. It is reentrant, because a signal handler may call `ensure` too.
-        self._starting = threading.RLock()
+        self._starting = ForkSafeRLock()
         self.current: Thread | None = None
         """The thread that works. Only this thread sets it."""
 

@@ -144,7 +144,7 @@ def test_a_fork_while_a_cache_is_made(backend: Any, server: Server) -> None:
     holds, ended = threading.Event(), threading.Event()
 
     def make() -> None:
-        with djangocache._MAKING.lock:
+        with djangocache._MAKING:
             holds.set()
             ended.wait()
 

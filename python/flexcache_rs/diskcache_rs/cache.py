@@ -8,13 +8,13 @@ import io
 import logging
 import pickle
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from flexcache_rs import disk
 from flexcache_rs._suggest import suggesting
+from flexcache_rs._threads import ForkSafeRLock
 from flexcache_rs.disk.checks import expiry, ignored, whole
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.disk.memoize import args_to_key, full_name, memoizing
@@ -81,7 +81,7 @@ class Numbers:
     """The counters of an object's calls."""
 
     def __init__(self) -> None:
-        self._guard = threading.RLock()
+        self._guard = ForkSafeRLock()
         self._numbers: dict[str, int] = {"hits": 0, "misses": 0, "sets": 0, "deletes": 0}
 
     def count(self, name: str) -> None:

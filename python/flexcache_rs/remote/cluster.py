@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs._threads import ForkSafeRLock
 from flexcache_rs.remote.client import Client
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
 from flexcache_rs.remote.failures import without_other_types
@@ -56,15 +56,11 @@ class ClusterClient(Client):
         self._owners: list[Address] = []
         self._is_known = False
         self._failed: Address | None = None
-        self._learning = threading.RLock()
+        self._learning = ForkSafeRLock()
         self.on_redirection: Callable[[Address], object] = lambda address: None  # noqa: ARG005
         """Called with the target address of a redirection, before the command is sent there."""
         self.on_primaries: Callable[[set[Address]], object] = lambda addresses: None  # noqa: ARG005
         """Called with all primaries, before commands are sent to new ones."""
-
-    def after_fork(self) -> None:
-        """Reset the state in a forked child. A thread of the parent may have held the lock."""
-        self._learning = threading.RLock()
 
     # The servers
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import fnmatch
 import functools
-import os
-import threading
 from typing import TYPE_CHECKING, Any
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
@@ -17,6 +15,7 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from flexcache_rs._arguments import whole_number
 from flexcache_rs._django import Backend, options_of
 from flexcache_rs._suggest import suggesting
+from flexcache_rs._threads import ForkSafeRLock
 from flexcache_rs.remote.cache import RemoteCache
 
 if TYPE_CHECKING:
@@ -29,25 +28,14 @@ __all__ = ["DjangoCache"]
 _CACHES: dict[str, RemoteCache] = {}
 
 
-class _Making:
-    """The lock that a thread holds while it makes a cache."""
-
-    def __init__(self) -> None:
-        # Reentrant, because a signal handler may need the cache that its thread is making.
-        self.lock = threading.RLock()
-
-
-_MAKING = _Making()
-
-if hasattr(os, "register_at_fork"):
-    # A thread of the parent may have held the lock.
-    os.register_at_fork(after_in_child=_MAKING.__init__)  # type: ignore[misc]
+# Reentrant, because a signal handler may need the cache that its thread is making.
+_MAKING = ForkSafeRLock()
 
 
 def _shared(location: str, options: dict[str, Any]) -> RemoteCache:
     """Return the cache of this process with these options. All threads share it, although each has its own backend."""
     name = repr((location, sorted(options.items())))
-    with _MAKING.lock:
+    with _MAKING:
         cache = _CACHES.get(name)
         if cache is None:
             cache = _CACHES[name] = RemoteCache(location, **{"namespace": "django", **options})

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
+from flexcache_rs._threads import ForkSafeRLock
 from flexcache_rs.remote.listener import Listener
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class ClusterListener:
     def __init__(self, client: ClusterClient, terms: Terms) -> None:
         self._client, self._terms = client, terms
         # Reentrant, because a signal handler may use the cache while its thread holds the lock.
-        self._lock = threading.RLock()
+        self._lock = ForkSafeRLock()
         self._members: dict[Address, Listener] = {}
         self._until: dict[Listener, int] = {}
         """For each listener, the time until which copies may be served."""
@@ -81,10 +81,8 @@ class ClusterListener:
         _CLUSTERS.add(self)
 
     def after_fork(self) -> None:
-        """Reset the state in a forked child. A thread of the parent may have held the lock."""
-        self._lock = threading.RLock()
+        """Reset the state in a forked child."""
         self._members, self._until, self._said, self._sent_on = {}, {}, {}, {}
-        self._client.after_fork()
         self._terms.tracker.doubt()
         self._terms.tracker.start_generation()
 

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlencode, urlsplit
 
 from flexcache_rs._core import MemoryKeys, SessionCodec
+from flexcache_rs._threads import ForkSafeRLock
 from flexcache_rs.sessions._arguments import MISSING, Url, check_options, int_option, one_of, parse_url, seconds
 from flexcache_rs.sessions._errors import ClosedError
 from flexcache_rs.sessions._snapshots import MemoryPlace, SnapshotOptions
@@ -158,7 +158,7 @@ class MemoryTransaction:
 
 _shared: weakref.WeakValueDictionary[str, MemoryPlace] = weakref.WeakValueDictionary()
 # Reentrant, because a thread may open another store while one loads its snapshot.
-_sharing = threading.RLock()
+_sharing = ForkSafeRLock()
 _SNAPSHOT_OPTIONS = ("snapshot_every", "snapshot_after", "keep")
 
 

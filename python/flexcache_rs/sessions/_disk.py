@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._core import DiskSession, SessionCodec
+from flexcache_rs._threads import ForkSafeRLock
 from flexcache_rs.sessions._arguments import MISSING
 from flexcache_rs.sessions._errors import ClosedError, TimedOut, another
 from flexcache_rs.sessions._gathered import LONGEST_PAUSE, SHORTEST_PAUSE, Gatherer
@@ -66,7 +66,7 @@ class DiskBackend:
         self._gatherer: Gatherer | None = None
         self._process = os.getpid()
         # A handler of a signal may use the session while its thread has it.
-        self._starting = threading.RLock()
+        self._starting = ForkSafeRLock()
 
     def _open(self) -> DiskSession:
         if self._native is None:
@@ -78,7 +78,6 @@ class DiskBackend:
         if self._process != os.getpid():
             # A forked child does not have the parent's threads.
             self._gatherer, self._process = None, os.getpid()
-            self._starting = threading.RLock()
         gatherer = self._gatherer
         if gatherer is None:
             made = Gatherer(partial(_make_all, native), self._timeout)

@@ -10,11 +10,11 @@ import importlib
 import math
 import os
 import select
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs._threads import ForkSafeRLock
 from flexcache_rs.sessions._arguments import KEPT
 from flexcache_rs.sessions._cells import Call, Codec, elements
 from flexcache_rs.sessions._errors import (
@@ -228,7 +228,7 @@ class MysqlBackend:
         self._threads: tuple[ThreadPoolExecutor, ThreadPoolExecutor] | None = None
         self._process = os.getpid()
         # A handler of a signal may use the session while its thread has it.
-        self._starting = threading.RLock()
+        self._starting = ForkSafeRLock()
         # For how many elements of keys that are gone others have paid, and how far the names were looked through.
         self._owed = _OWED_AT_MOST
         self._places = {"fx_gate": b"", "fx_log": b"", "fx_lease": b""}
@@ -453,7 +453,7 @@ class MysqlTransaction:
         self._link: Link | None = link
         self._depth = 1
         self._stored = 0
-        self._lock = threading.RLock()
+        self._lock = ForkSafeRLock()
         self.threads: ThreadPoolExecutor | None = None
 
     def _open(self) -> Link:

@@ -7,11 +7,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs._threads import ForkSafeRLock
 from flexcache_rs.remote.errors import RemoteTimeoutError
 from flexcache_rs.sessions._cells import Codec, key_cell
 from flexcache_rs.sessions._errors import (
@@ -83,7 +83,7 @@ class RedisBackend:
         self._threads: ThreadPoolExecutor | None = None
         self._process = os.getpid()
         # A handler of a signal may use the session while its thread has it.
-        self._starting = threading.RLock()
+        self._starting = ForkSafeRLock()
 
     def _open(self) -> Sender:
         """Return the sender. Calls that were queued before the session was closed can still use it."""
@@ -308,7 +308,7 @@ class RedisTransaction:
         self._plans = Plans(names, codec, self._copy)
         self._renewed = monotonic()
         self._is_whole = True
-        self._lock = threading.RLock()
+        self._lock = ForkSafeRLock()
         self.threads: ThreadPoolExecutor | None = None
 
     def start(self) -> None:

@@ -12,11 +12,10 @@ import asyncio
 import contextlib
 import os
 import socket
-import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from flexcache_rs._threads import AutoResetEvent, SingleThread
+from flexcache_rs._threads import AutoResetEvent, ForkSafeRLock, SingleThread
 from flexcache_rs.sessions._waiting import Pauses
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ class Wakes:
     def __init__(self, connect: Callable[[], Any], channel: bytes) -> None:
         self._connect, self._channel = connect, channel
         # A handler of a signal may wait for something while its thread has it.
-        self._lock = threading.RLock()
+        self._lock = ForkSafeRLock()
         self._waiting: dict[bytes, list[Callable[[], None]]] = {}
         self._thread = SingleThread("flexcache wakes", self._receive, self._is_wanted)
         self._process = os.getpid()

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from flexcache_rs._suggest import suggesting
-from flexcache_rs._threads import AutoResetEvent, start
+from flexcache_rs._threads import AutoResetEvent, ForkSafeRLock, start
 from flexcache_rs.sessions._errors import Unavailable, UnsupportedError
 
 try:
@@ -138,7 +138,7 @@ class Snapshots:
         self._options = options
         self._process = os.getpid()
         # Reentrant, because the garbage collector may end a store at any point of a thread.
-        self._taking = threading.RLock()
+        self._taking = ForkSafeRLock()
         self._ends = AutoResetEvent()
         self._ends.set_at_end_of(place)
         self._lock_file: BinaryIO | None = None

@@ -7,13 +7,13 @@ from __future__ import annotations
 import itertools
 import os
 import shlex
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 from weakref import WeakValueDictionary
 
 from flexcache_rs._suggest import suggesting
+from flexcache_rs._threads import ForkSafeRLock
 from flexcache_rs.pycache.migrate import tables_of
 from flexcache_rs.pycache.snapshot import SnapshotConfig, default_config
 from flexcache_rs.sessions import SessionError, connect
@@ -49,7 +49,7 @@ class Adapter:
             raise TypeError(message)
         self._url: Any = self._url_of(connection_uri)
         self._namespace = "" if tablename == _TABLE else tablename
-        self._lock = threading.RLock()
+        self._lock = ForkSafeRLock()
         self._now: SessionNow | None = None
         self._kept: Session | None = None
 
@@ -85,7 +85,7 @@ class Adapter:
 
 # By directory: the sessions that keep stores with snapshots open.
 _with_snapshots: WeakValueDictionary[str, SessionNow] = WeakValueDictionary()
-_opening = threading.RLock()
+_opening = ForkSafeRLock()
 
 
 @suggesting
