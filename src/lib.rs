@@ -46,7 +46,7 @@ mod _core {
         CacheItemsView, CacheIterator, CacheKeysView, CacheValuesView, CacheView,
     };
     #[pymodule_export]
-    use crate::py::object::block::{AwaitedBlock, Block};
+    use crate::py::object::block::{AwaitedBlock, Block, StandingTime, show_once};
     #[pymodule_export]
     use crate::py::object::canonical_key::canonical_key;
     #[pymodule_export]

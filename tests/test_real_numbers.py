@@ -182,9 +182,10 @@ def test_what_only_looks_like_a_number_is_refused(kind: str, time: Any, place: P
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nan_is_refused(kind: str, place: Path) -> None:
+@pytest.mark.parametrize("time", [NAN, Decimal("sNaN")], ids=str)
+def test_nan_is_refused(kind: str, time: Any, place: Path) -> None:
     with pytest.raises(ValueError, match=r"NaN|more than 0 seconds|after now|positive"):
-        KINDS[kind](place, NAN)
+        KINDS[kind](place, time)
 
 
 def test_a_number_that_no_float_can_hold() -> None:

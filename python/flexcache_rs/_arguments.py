@@ -75,7 +75,12 @@ def as_number(value: Any) -> Any:
 
 
 def _as_float(value: Any) -> float:
-    if value != value:
+    try:
+        is_nan = value != value
+    except ArithmeticError:
+        # A signaling NaN of `decimal` refuses to be compared.
+        is_nan = True
+    if is_nan:
         return float("nan")
     try:
         number = float(value)

@@ -15,7 +15,7 @@ import pytest
 from cachetools_makers import MAKERS, Clock, build
 
 from flexcache_rs import FlexCache, cachetools
-from flexcache_rs.cachetools import FIFOCache, LFUCache, LRUCache, RRCache, TTLCache, cached, func
+from flexcache_rs.cachetools import Cache, FIFOCache, LFUCache, LRUCache, RRCache, TTLCache, cached, func
 
 
 @pytest.fixture(params=MAKERS, ids=lambda make: make.__name__)
@@ -351,3 +351,11 @@ def test_entries_that_come_after_all_have_expired_expire_too(size: int) -> None:
     assert (len(cache), cache.currsize, list(cache)) == (0, 0, [])
     with pytest.raises(KeyError):
         cache.popitem()
+
+
+def test_popitem_of_an_empty_cache() -> None:
+    """`Cache` itself has the mapping's `popitem`, whose exception has no message."""
+    for make, arguments in ((Cache, ()), (LRUCache, ("LRUCache is empty",))):
+        with pytest.raises(KeyError) as caught:
+            make(1).popitem()
+        assert caught.value.args == arguments

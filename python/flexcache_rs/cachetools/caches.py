@@ -13,11 +13,10 @@ from __future__ import annotations
 import random
 from collections.abc import MutableMapping
 from collections.abc import Sequence as _Sequence
-from reprlib import recursive_repr
 
 from flexcache_rs._absent import hide
 from flexcache_rs._arguments import check_callable, described
-from flexcache_rs._core import FlexCache
+from flexcache_rs._core import FlexCache, _show_once
 from flexcache_rs._suggest import _VAR_KEYWORD, _VAR_POSITIONAL, suggesting
 
 TYPE_CHECKING = False
@@ -38,11 +37,12 @@ _key_at, _popitem_at = FlexCache._key_at, FlexCache._popitem_at
 # The default `choice` of `RRCache`, and a function that draws an index with the same random numbers.
 _choose, _place_below = random.choice, random.randrange
 
-# A cache that contains itself is shown as "{...}", like a dict.
-_shown_entries: Any = recursive_repr("{...}")(lambda cache: repr(dict(FlexCache.entries(cache))))
-
 _LEAST_UNLIMITED = 2**63
 """A size from which on a cache has no limit."""
+
+
+def _shown_entries(cache: FlexCache) -> str:
+    return repr(dict(FlexCache.entries(cache)))
 
 
 @suggesting
@@ -179,7 +179,8 @@ class Cache(FlexCache):
         raise KeyError(key)
 
     def __repr__(self) -> str:
-        entries = _shown_entries(self)
+        # A cache that contains itself is shown as "{...}", like a dict.
+        entries = _show_once(self, _shown_entries)
         return f"{type(self).__name__}({entries}, maxsize={self.__maxsize!r}, currsize={self.currsize!r})"
 
     __eq__ = MutableMapping.__eq__
@@ -233,7 +234,9 @@ class Cache(FlexCache):
         try:
             key, value = _popitem(self)
         except KeyError:
-            raise KeyError(f"{type(self).__name__} is empty") from None
+            # Cache itself has the mapping's popitem, which has no message.
+            named = () if self._policy == Cache._policy else (f"{type(self).__name__} is empty",)
+            raise KeyError(*named) from None
         if self.__sizes is not None:
             self.__total -= self.__sizes.pop(key, 0)
         return key, value

@@ -15,7 +15,7 @@ import time
 from collections import OrderedDict
 
 from flexcache_rs._arguments import check_callable, described
-from flexcache_rs._core import FlexCache
+from flexcache_rs._core import FlexCache, StandingTime
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.cachetools.caches import (
     _ABSENT,
@@ -37,8 +37,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-class _Timer:
-    """The timer of a cache. A call returns the time. Inside a `with` block the time stands still."""
+class _Timer(StandingTime):
+    """The timer of a cache. A call returns the time. Inside a `with` block the time stands still.
+
+    The block is native. A signal handler that raised at the beginning of an `__exit__` in Python would leave the time
+    standing still for ever.
+    """
 
     def __init__(self, timer: Callable[[], Any]) -> None:
         self._clock = timer
@@ -47,15 +51,6 @@ class _Timer:
 
     def __call__(self) -> Any:
         return self._now if self._depth else self._clock()
-
-    def __enter__(self) -> Any:
-        if not self._depth:
-            self._now = self._clock()
-        self._depth += 1
-        return self._now
-
-    def __exit__(self, *_exception: object) -> None:
-        self._depth -= 1
 
     def __copy__(self) -> _Timer:
         return _Timer(self._clock)
@@ -281,15 +276,9 @@ class TTLCache(_TimedCache):
             end = ends.get(key, _ABSENT)
             if end is _ABSENT:
                 continue
-            # The same as `with timer`, without the method calls.
-            if not timer._depth:
-                timer._now = timer._clock()
-            timer._depth += 1
-            try:
-                if timer._now < end:
+            with timer as now:
+                if now < end:
                     yield key
-            finally:
-                timer._depth -= 1
 
     def expire(self, time: Any = None) -> list[tuple[Any, Any]]:
         """Remove the entries that have expired at a time or now, and return their keys and values."""
@@ -459,15 +448,9 @@ class TLRUCache(_TimedCache):
             end = ends.get(key)
             if end is None:
                 continue
-            # The same as `with timer`, without the method calls.
-            if not timer._depth:
-                timer._now = timer._clock()
-            timer._depth += 1
-            try:
-                if timer._now < end[0]:
+            with timer as now:
+                if now < end[0]:
                     yield key
-            finally:
-                timer._depth -= 1
 
     def expire(self, time: Any = None) -> list[tuple[Any, Any]]:
         """Remove the entries that have expired at a time or now, and return their keys and values."""

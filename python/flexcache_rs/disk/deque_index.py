@@ -114,10 +114,11 @@ class Deque(Sequence["Any"]):
 
     @maxlen.setter
     def maxlen(self, value: float | None) -> None:
-        self._maxlen = _length(value)
+        length = _length(value)
         with self._cache.transact(retry=True):
-            while len(self._cache) > self._maxlen:
+            while len(self._cache) > length:
                 self._popleft()
+        self._maxlen = length
 
     def _key_at(self, index: int) -> Iterator[Any]:
         """Return the key at an index. None if another process has removed the value meanwhile."""
@@ -333,16 +334,12 @@ class Deque(Sequence["Any"]):
         """
         if not isinstance(steps, int):
             raise TypeError(f"steps must be an int, not {described(steps)}")
-        length = len(self._cache)
-        if not length:
-            return
         take, give = (self._pop, self._appendleft) if steps >= 0 else (self._popleft, self._append)
-        for _ in range(abs(steps) % length):
-            try:
-                value = take()
-            except IndexError:
-                return
-            give(value)
+        # In one transaction, so that no value is lost between the two ends, and others see all of them.
+        with self._cache.transact(retry=True):
+            length = len(self._cache)
+            for _ in range(abs(steps) % length if length else 0):
+                give(take())
 
     def transact(self) -> DiskTransaction:
         """Begin a transaction of this thread. See `Cache.transact`."""

@@ -33,11 +33,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractAsyncContextManager
     from datetime import timedelta
-    from typing import Any, ClassVar, Literal
+    from typing import Any, ClassVar, Literal, TypeVar
 
     from typing_extensions import Self
 
     from flexcache_rs.disk.serializers import Serializer
+
+    _Part = TypeVar("_Part", Cache, Deque, Index)
 
 MOST_SHARDS = 1000
 """The names of their directories have three digits."""
@@ -544,28 +546,39 @@ class FanoutCache(CacheMixin):
         >>> fanout.cache("pages") is fanout.cache("pages")
         True
         """
-        if name not in self._caches:
+        opened = self._caches.get(name)
+        if opened is None:
             disk = self._disk_class if disk is None else disk
             # The settings of the directory, except those that are given or have no effect with the disk.
             options = {**self._options, **settings}
             if "serializer" not in settings and not uses_serializer(disk):
                 del options["serializer"]
-            self._caches[name] = Cache(self._below("cache", name), timeout, disk, **options)
-        return self._caches[name]
+            opened = published(self._caches, name, Cache(self._below("cache", name), timeout, disk, **options))
+        return opened
 
     def deque(self, name: str, maxlen: int | None = None) -> Deque:
         """Return a separate deque in the directory. The same name returns the same deque."""
-        if name not in self._deques:
+        opened = self._deques.get(name)
+        if opened is None:
             cache = Cache(self._below("deque", name), disk=self._disk_class, eviction_policy="none", **self._options)
-            self._deques[name] = Deque.fromcache(cache, maxlen=maxlen)
-        return self._deques[name]
+            opened = published(self._deques, name, Deque.fromcache(cache, maxlen=maxlen))
+        return opened
 
     def index(self, name: str) -> Index:
         """Return a separate index in the directory. The same name returns the same index."""
-        if name not in self._indexes:
+        opened = self._indexes.get(name)
+        if opened is None:
             cache = Cache(self._below("index", name), disk=self._disk_class, eviction_policy="none", **self._options)
-            self._indexes[name] = Index.fromcache(cache)
-        return self._indexes[name]
+            opened = published(self._indexes, name, Index.fromcache(cache))
+        return opened
+
+
+def published(opened: dict[str, _Part], name: str, new: _Part) -> _Part:
+    """Return what a dict has under a name: the new object, or the one that another thread has just put there."""
+    kept = opened.setdefault(name, new)
+    if kept is not new:
+        new.close()
+    return kept
 
 
 def operational_error() -> type[Exception]:

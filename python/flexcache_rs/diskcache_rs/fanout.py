@@ -9,6 +9,7 @@ from flexcache_rs import disk
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.checks import duration
 from flexcache_rs.disk.constants import ENOVAL
+from flexcache_rs.disk.fanout import published
 from flexcache_rs.diskcache_rs.cache import (
     Cache,
     Calls,
@@ -110,18 +111,21 @@ class FanoutCache(Calls, disk.FanoutCache):  # type: ignore[misc]  # As `Cache`.
 
     def cache(self, name: str, timeout: float = 60, **settings: Any) -> Cache:  # type: ignore[override]
         """Return a cache of its own in the directory; the same one for the same name."""
-        if name not in self._caches:
-            self._caches[name] = Cache(self._below("cache", name), timeout, **settings)
-        return self._caches[name]  # type: ignore[return-value]
+        opened = self._caches.get(name)
+        if opened is None:
+            opened = published(self._caches, name, Cache(self._below("cache", name), timeout, **settings))
+        return opened  # type: ignore[return-value]
 
     def deque(self, name: str, maxlen: int | None = None) -> Deque:
         """Return a deque of its own in the directory; the same one for the same name."""
-        if name not in self._deques:
-            self._deques[name] = Deque(directory=self._below("deque", name), maxlen=maxlen)
-        return self._deques[name]  # type: ignore[return-value]
+        opened = self._deques.get(name)
+        if opened is None:
+            opened = published(self._deques, name, Deque(directory=self._below("deque", name), maxlen=maxlen))
+        return opened  # type: ignore[return-value]
 
     def index(self, name: str) -> Index:
         """Return an index of its own in the directory; the same one for the same name."""
-        if name not in self._indexes:
-            self._indexes[name] = Index(directory=self._below("index", name))
-        return self._indexes[name]  # type: ignore[return-value]
+        opened = self._indexes.get(name)
+        if opened is None:
+            opened = published(self._indexes, name, Index(directory=self._below("index", name)))
+        return opened  # type: ignore[return-value]

@@ -1,0 +1,67 @@
+"""Calls of `Deque` that consist of several writes. Each takes place as a whole, or not at all."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import pytest
+from interrupting import INTERRUPTS, points
+
+import flexcache_rs.disk as diskcache
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STEPS = [0, 1, -1, 2, 7, -9]
+
+
+@pytest.mark.parametrize("how", INTERRUPTS)
+@pytest.mark.parametrize("steps", [2, -2])
+def test_an_interrupted_rotation_loses_no_value(tmp_path: Path, steps: int, how: str) -> None:
+    with diskcache.Deque("abcde", str(tmp_path)) as stored:
+        before = deque("abcde")
+        for at in points(lambda: stored.rotate(steps), how):
+            rotated = before.copy()
+            rotated.rotate(steps)
+            left = deque(stored)
+            assert left in (before, rotated), f"after point {at}"
+            before = left
+
+
+@pytest.mark.parametrize("how", INTERRUPTS)
+def test_an_interrupted_maxlen_is_not_exceeded(tmp_path: Path, how: str) -> None:
+    with diskcache.Deque(directory=str(tmp_path)) as stored:
+
+        def limit() -> None:
+            stored.maxlen = 2
+
+        for at in points(limit, how):
+            assert len(stored) <= stored.maxlen, f"after point {at}"
+            stored.maxlen = None
+            stored.clear()
+            stored.extend("abcd")
+
+
+@pytest.mark.parametrize("values", ["", "a", "abc"])
+@pytest.mark.parametrize("steps", STEPS)
+def test_rotations_are_those_of_a_deque(tmp_path: Path, values: str, steps: int) -> None:
+    with diskcache.Deque(values, str(tmp_path)) as stored:
+        kept = deque(values)
+        stored.rotate(steps)
+        kept.rotate(steps)
+        assert deque(stored) == kept
+
+
+def test_others_see_a_whole_rotation(tmp_path: Path) -> None:
+    with diskcache.Deque("abc", str(tmp_path)) as stored, diskcache.Deque(directory=str(tmp_path)) as other:
+        seen = []
+
+        class Watched(diskcache.Deque):
+            def _appendleft(self, value: object) -> None:
+                seen.append(list(other))
+                super()._appendleft(value)
+
+        with Watched(directory=str(tmp_path)) as rotating:
+            rotating.rotate(2)
+        assert (seen, list(other)) == ([list("abc")] * 2, ["b", "c", "a"])
