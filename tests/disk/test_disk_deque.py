@@ -54,8 +54,8 @@ def test_rotations_are_those_of_a_deque(tmp_path: Path, values: str, steps: int)
 
 
 def test_others_see_a_whole_rotation(tmp_path: Path) -> None:
-    with diskcache.Deque("abc", str(tmp_path)) as stored, diskcache.Deque(directory=str(tmp_path)) as other:
-        seen = []
+    with diskcache.Deque("abc", str(tmp_path)), diskcache.Deque(directory=str(tmp_path)) as other:
+        seen: list[list[str]] = []
 
         class Watched(diskcache.Deque):
             def _appendleft(self, value: object) -> None:
