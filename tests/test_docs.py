@@ -20,6 +20,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from own_names import own_names
 from own_server import LEFT_OUT, Server
 from scale import may_skip
 
@@ -70,7 +71,7 @@ def imported(program: str) -> set[str]:
     return names
 
 
-IN_SHARED_MEMORY = re.compile(r"SharedCache\(|shared\.DjangoCache")
+IN_SHARED_MEMORY = re.compile(r"SharedCache\((?!None)|shared\.DjangoCache")
 
 
 def pieces() -> Iterator[tuple[str, str]]:
@@ -92,7 +93,8 @@ def test_what_makes_a_cache_in_shared_memory_removes_it(page: str, piece: str) -
 @pytest.mark.usefixtures("temporary_files")
 @pytest.mark.parametrize("page", [page for page in PAGES if ">>> " in page.read_text("utf-8")], ids=name_of)
 def test_sessions(page: Path) -> None:
-    assert doctest.testfile(str(page), module_relative=False).failed == 0
+    examples = doctest.DocTestParser().get_doctest(own_names(page.read_text("utf-8")), {}, page.name, str(page), 0)
+    assert doctest.DocTestRunner().run(examples).failed == 0
 
 
 @pytest.mark.usefixtures("temporary_files")
@@ -103,7 +105,7 @@ def test_programs(program: str, output: str, tmp_path: Path) -> None:
     if absent and all(may_skip(package, available=False) for package in absent):
         pytest.skip(f"needs {', '.join(absent)}")
     file = tmp_path / "program.py"
-    file.write_text(program, "utf-8")
+    file.write_text(own_names(program), "utf-8")
     command = [sys.executable, str(file)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, cwd=tmp_path)
     assert (done.stdout, done.returncode) == (output, 0), done.stderr
@@ -144,7 +146,7 @@ STAND_INS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("page", FRAGMENTS)
 def test_fragments(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    fragments = "\n\n".join(FRAGMENTS[page])
+    fragments = own_names("\n\n".join(FRAGMENTS[page]))
     server = None
     if "6379" in fragments or "redis.Redis()" in fragments:
         if LEFT_OUT:

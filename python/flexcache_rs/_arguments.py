@@ -53,6 +53,16 @@ def described(value: Any) -> str:
         return name
 
 
+def plain_number(value: Any) -> Any:
+    """Return an int or a float of a subclass, such as an `IntEnum` or numpy's float64, as a plain one.
+
+    The text of a subclass, which would be sent to a server, may be another.
+    """
+    if type(value) is int or type(value) is float:
+        return value
+    return index(value) if isinstance(value, int) else float.__float__(value)
+
+
 def as_number(value: Any) -> Any:
     """A real number of another class, such as numpy's, `Fraction` or `Decimal`, as an int or a float.
 
@@ -106,7 +116,7 @@ def real(name: str, number: Any) -> float:
 
 
 def whole_number(name: str, value: Any, least: float = -_UNBOUNDED, most: float = _UNBOUNDED) -> int:
-    """Check that a value is an int, not a bool, and within the bounds, if there are any.
+    """Check that a value is an int, not a bool, and within the bounds, if there are any. Returns a plain int.
 
     Raises:
         TypeError: It is not an int.
@@ -114,8 +124,9 @@ def whole_number(name: str, value: Any, least: float = -_UNBOUNDED, most: float 
     """
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an int, not {described(value)}")
-    if least <= value <= most:
-        return value
+    number = index(value)
+    if least <= number <= most:
+        return number
     bounds = f"at least {least}" if most == _UNBOUNDED else f"from {_shown_bound(least)} to {_shown_bound(most)}"
     raise ValueError(f"{name} must be {bounds}, not {shown(value)}")
 

@@ -31,10 +31,56 @@ def begin_in_thread(call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) 
 
 
 async def finish_in_thread(call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-    """As `asyncio.to_thread`, for a call that must be made even if the caller is cancelled."""
-    from asyncio import shield
+    """As `asyncio.to_thread`, for a call that must be made even if the caller is cancelled, or its loop was closed."""
+    from asyncio import get_running_loop
 
-    return await shield(begin_in_thread(call, *args, **kwargs))
+    try:
+        get_running_loop()
+    except RuntimeError:
+        # The garbage collector closes the caller, and nobody gets the result.
+        begin_without_loop(call, *args, **kwargs)
+        return None  # type: ignore[return-value]
+    return await shielded(begin_in_thread(call, *args, **kwargs))
+
+
+def begin_without_loop(call: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
+    """Make a call in a thread for a coroutine whose event loop has been closed. Its exceptions are logged."""
+    from contextlib import suppress
+    from threading import Thread
+
+    from flexcache_rs._threads import start
+
+    def make() -> None:
+        try:
+            call(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001  # Nobody awaits it.
+            _log(error)
+
+    with suppress(RuntimeError):
+        start(Thread(target=make, name="flexcache-release"))
+
+
+async def shielded(future: Future[R]) -> R:
+    """As `asyncio.shield`. If the caller is cancelled, an exception is logged."""
+    from asyncio import CancelledError, shield
+
+    try:
+        return await shield(future)
+    except CancelledError:
+        future.add_done_callback(_log_exception)
+        raise
+
+
+def _log_exception(future: Future[Any]) -> None:
+    error = None if future.cancelled() else future.exception()
+    if error is not None:
+        _log(error)
+
+
+def _log(error: BaseException) -> None:
+    import logging
+
+    logging.getLogger("flexcache_rs").warning("a call of a task that was cancelled has failed", exc_info=error)
 
 
 async def sleep(seconds: float) -> None:

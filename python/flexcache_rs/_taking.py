@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from flexcache_rs._asyncio_calls import shielded
+
 if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import Callable
@@ -55,12 +57,12 @@ async def take_in_thread(
         take: Takes the value.
         put_back: Puts back the value that `take` has returned.
     """
-    from asyncio import shield, wait
+    from asyncio import wait
 
     taking = _Taking(take, put_back)
     asked = begin(taking.make)
     try:
-        return await shield(asked)
+        return await shielded(asked)
     except GeneratorExit:
         # The event loop has been closed.
         taking.is_abandoned = True

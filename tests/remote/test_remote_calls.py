@@ -151,7 +151,8 @@ def test_times_to_live(make: Make, raw: Any) -> None:
     assert 49 < one.ttl("other") < 51
     one.put("key", 1, ttl=0.05)
     until(lambda: one.get("key") is None)
-    assert "key" not in other
+    # Each cache has its own estimate of the server's clock.
+    until(lambda: "key" not in other)
     one.put("key", 1, ttl=0)
     assert one.get("key") is None
 

@@ -77,7 +77,7 @@ def test_a_connection_that_comes_back_meanwhile(make: Make, raw: Any, how: str) 
             getattr(client, how)()
             super().append(kept)
 
-    client._kept = Meanwhile()
+    client._connections.idle._connections = Meanwhile()
     assert client.execute("ECHO", b"x") == b"x"
     until(lambda: "flexcache-meanwhile" not in connections(raw))
     client.close()
@@ -88,7 +88,7 @@ def test_a_connection_in_use_is_not_ended_by_another_that_comes_back(make: Make,
     borrowed = client._get()
     assert client.execute("ECHO", b"x") == b"x"
     assert client.exchange(borrowed.connection, [("ECHO", b"y")]) == [b"y"]
-    client._release(borrowed)
+    borrowed.give_back()
     until(lambda: none_is_left(raw))
 
 

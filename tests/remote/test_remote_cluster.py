@@ -114,9 +114,7 @@ def test_a_call_after_the_end_leaves_no_connection(make: Make, cluster: OwnClust
     assert client.execute("GET", b"key") is None
     assert client._nodes
     for node in client._nodes.values():
-        assert not node._kept
-        assert not node._pool._in_use_connections
-        assert all(connection._sock is None for connection in node._pool._available_connections)
+        assert node._connections.open() == []
 
 
 def test_clients_that_are_refused(cluster: OwnCluster) -> None:

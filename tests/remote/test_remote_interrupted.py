@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import gc
 import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from interrupting import INTERRUPTS, Stop, no_point_hangs, no_point_keeps, no_point_keeps_awaited
+from interrupting import INTERRUPTS, Stop, no_point_hangs, no_point_keeps, no_point_keeps_awaited, points
 from waiting import MANY, until
 
 from flexcache_rs.remote import RemoteCache
@@ -16,6 +18,8 @@ from flexcache_rs.remote.clients import listener_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+
+    from own_server import Server
 
 
 @pytest.mark.parametrize("how", INTERRUPTS)
@@ -82,3 +86,49 @@ def test_a_cache_whose_end_is_interrupted_anywhere_ends_its_thread(
             lambda: [RemoteCache(client, "test", max_staleness=0.1, timeout=10.0)], list.clear, check, again=again
         )
     assert set(seen) <= {Stop}
+
+
+@pytest.mark.parametrize("how", INTERRUPTS)
+def test_an_interrupted_call_leaves_its_connection_to_nobody(
+    make: Callable[..., Any], server: Server, how: str
+) -> None:
+    """A connection that a signal handler took away from a call does not count, so that others may be made."""
+    # The tracer of a call, and the exception, hold what the call had until the next one.
+    client = make(server.client(max_connections=3), lane="client")._client
+    for _ in points(lambda: client.execute("ECHO", b"x"), how):
+        assert client.execute("ECHO", b"y") == b"y"
+        gc.collect()
+
+
+@pytest.mark.parametrize("where", ["while it asked", "in its block"])
+def test_the_lock_of_a_task_whose_event_loop_was_closed_is_free(make: Callable[..., Any], where: str) -> None:
+    cache = make()
+    lock = cache.lock("name", ttl=600)
+    loop = asyncio.new_event_loop()
+    # The task, which the garbage collector destroys, is reported.
+    loop.set_exception_handler(lambda *_: None)
+    has_stopped = threading.Event()
+
+    if where == "while it asked":
+        ask = lock._ask
+
+        def granted(attempt: Any) -> Any:
+            held = ask(attempt)
+            loop.call_soon_threadsafe(loop.stop)
+            has_stopped.wait(MANY)
+            return held
+
+        lock._ask = granted
+
+    async def hold() -> None:
+        async with lock:
+            loop.stop()
+            await asyncio.Event().wait()
+
+    task = loop.create_task(hold())
+    loop.run_forever()
+    assert not cache.lock("name").acquire(timeout=0)
+    loop.close()
+    has_stopped.set()
+    del task, hold
+    until(lambda: (gc.collect(), cache.lock("name").acquire(timeout=0))[1])

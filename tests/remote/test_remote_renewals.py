@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import gc
 import multiprocessing
@@ -491,6 +492,35 @@ def test_a_child_renews_its_own_leases(make: Make, server: Server) -> None:
         return renewed_in_child
 
     assert cache.get_or_set("other", compute)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="the children of multiprocessing ended without `atexit`")
+def test_a_forked_worker_ends_after_it_has_given_its_lease_back(make: Make, raw: Any) -> None:
+    """Also if its parent has had leases: `multiprocessing` lets the child forget what the parent does at its end."""
+    cache = make()
+    assert cache.get_or_set("other", lambda: "value") == "value"
+    process = FORK.Process(target=fail_in_child, args=(cache,))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    assert not raw.exists(PLACE)
+
+
+def fail_in_child(cache: Any) -> None:
+    """Fail to compute, and give the lease back only when the process ends."""
+    ends = threading.Event()
+    release = Lease.release
+
+    def late(self: Lease, failure: bytes | None) -> None:
+        ends.wait(MANY)
+        release(self, failure)
+
+    Lease.release = late  # type: ignore[method-assign]
+    with contextlib.suppress(SystemExit):
+        # Callers in other processes are not told of this exception, so nothing of the lease is left.
+        cache.get_or_set("key", sys.exit)
+    # It runs before what was registered earlier.
+    atexit.register(ends.set)
 
 
 def compute_in_child(cache: Any, path: str, results: Any) -> None:

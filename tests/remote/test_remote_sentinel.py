@@ -120,10 +120,10 @@ def test_a_call_after_the_end_leaves_no_connection(make: Any) -> None:
     client.close()
     client._is_known = False
     assert client.execute("ECHO", b"x") == b"x"
-    pools = [client._pool, *(each.connection_pool for each in client._sentinel.sentinels)]
+    assert client._connections.open() == []
+    pools = [each.connection_pool for each in client._sentinel.sentinels]
     assert all(pool._available_connections for pool in pools)
     assert all(connection._sock is None for pool in pools for connection in pool._available_connections)
-    assert not client._kept
 
 
 def test_a_sentinel_that_does_not_answer(make: Any, sentinel: OwnSentinel) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+from decimal import Decimal
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -193,6 +195,78 @@ def test_a_job_of_another_queue_is_refused(session: Session) -> None:
             call(job)
     assert job.ack()
     assert other.ack()
+
+
+class Whole(int):
+    """An int whose text is another, as an `IntEnum` has."""
+
+    def __repr__(self) -> str:
+        return "Whole"
+
+    __str__ = __repr__
+
+
+class Part(float):
+    """A float whose text is another, as numpy's float64 has."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Part"
+
+    __str__ = __repr__
+
+
+def test_numbers_of_subclasses_are_numbers(session: Session) -> None:
+    assert session.incr("whole", Whole(3), initial=Whole(4)) == 7
+    assert session.incr("part", Part(0.5), initial=Part(0.25)) == 0.75
+    assert session.incr("part", Part(0.5)) == 1.25
+    assert session.get_many(["whole", "part"]) == {"whole": 7, "part": 1.25}
+    fields = session.map("map")
+    assert (fields.incr("whole", Whole(3)), fields.incr("part", Part(0.5))) == (3, 0.5)
+    assert fields.all() == {"whole": 3, "part": 0.5}
+    board = session.sorted("board")
+    assert board.add({"whole": Whole(3), "part": Part(0.5)}) == 2
+    assert board.incr("whole", Part(1.5)) == 4.5
+    assert board.by_score(Part(0.0), Whole(5), Whole(1)) == [("part", 0.5)]
+    assert board.pop_min(Whole(1)) == [("part", 0.5)]
+    jobs = session.list("jobs")
+    assert jobs.push(1, 2, 3, maxlen=Whole(2)) == 2
+    assert jobs.insert(Whole(0), 9) == 3
+    assert (jobs.at(Whole(0)), jobs.range(Whole(0), Whole(-1)), jobs.remove(9, Whole(1))) == (9, [9, 2, 3], 1)
+    assert jobs.trim(Whole(0), Whole(0)) == 1
+    assert jobs.pop(Whole(1)) == [2]
+    log = session.stream("log")
+    log.add({"a": 1}, maxlen=Whole(3))
+    assert (len(log.range(count=Whole(1))), log.trim(Whole(0))) == (1, 1)
+    for algorithm in ("gcra", "sliding_window"):
+        hit = session.limiter(algorithm, Whole(3), Part(100.5), algorithm=algorithm).hit(cost=Whole(1))
+        assert (hit.allowed, hit.remaining) == (True, 2)
+    assert session.purge(Whole(5)) == 0
+
+
+@pytest.mark.parametrize(
+    ("score", "stored"), [(Fraction(1, 2), 0.5), (Decimal("1.5"), 1.5), (Decimal("NaN"), None), (Whole(2), 2.0)]
+)
+def test_a_score_is_a_real_number_of_any_class(session: Session, score: Any, stored: float | None) -> None:
+    board = session.sorted("board")
+    if stored is None:
+        with pytest.raises(ValueError, match="a score must be a number other than NaN"):
+            board.add({"a": score})
+        return
+    assert (board.add({"a": score}), board.score("a"), board.incr("a", score)) == (1, stored, 2 * stored)
+    assert board.by_score(score, 2 * stored) == [("a", 2 * stored)]
+
+
+def test_what_merely_converts_to_a_number_is_no_score(session: Session) -> None:
+    class Converts:
+        def __float__(self) -> float:
+            return 1.0
+
+    for score in (Converts(), True, "1", 10**400):
+        with pytest.raises(ValueError, match="a score must be a number other than NaN"):
+            session.sorted("board").add({"a": score})  # type: ignore[dict-item]
+    assert session.count() == 0
 
 
 @pytest.mark.parametrize("module", [sessions, sync])

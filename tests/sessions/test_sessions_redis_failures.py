@@ -12,9 +12,9 @@ import pytest
 from session_places import SERVERS, redis_server
 from waiting import BRIEF, until
 
+from flexcache_rs._idle import Idle
 from flexcache_rs.sessions import ClosedError, OutcomeUnknown, SessionError, TimedOut, Unavailable, connect
 from flexcache_rs.sessions import sync as now
-from flexcache_rs.sessions._idle import Idle
 
 if TYPE_CHECKING:
     from pathlib import Path

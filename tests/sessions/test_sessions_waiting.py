@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import threading
 from collections import deque
@@ -45,6 +46,23 @@ class Waiter(threading.Thread):
         self.join(LONG)
         assert not self.is_alive()
         return self.result
+
+
+@pytest.mark.skipif("redis" not in SERVERS, reason="needs valkey-server or redis-server")
+def test_the_thread_of_a_session_that_nobody_closed_ends(redis_url: str) -> None:
+    def waits() -> threading.Thread:
+        session: Any = now.connect(redis_url)
+        session._backend.waiting("jobs", False)
+        wakes = session._backend._wakes
+        # It begins again if the connection fails, as calls that wait do.
+        until(lambda: wakes.listen() or wakes.is_live)
+        thread = wakes._thread.current
+        assert thread is not None
+        return thread  # type: ignore[no-any-return]
+
+    thread = waits()
+    gc.collect()
+    until(lambda: not thread.is_alive())
 
 
 def test_a_job_is_waited_for(place: Place) -> None:

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from own_names import own_names
 from waiting import until
 
 from flexcache_rs import lilcache
@@ -84,7 +85,9 @@ def test_entries_expire_while_they_are_in_a_snapshot(tmp_path: Path) -> None:
 
 def test_examples() -> None:
     """The examples of the module work."""
-    assert doctest.testmod(lilcache).failed == 0
+    for test in doctest.DocTestFinder().find(lilcache):
+        test.examples = doctest.DocTestParser().get_examples(own_names(test.docstring or ""))
+        assert doctest.DocTestRunner().run(test).failed == 0
 
 
 def test_command(capsys: pytest.CaptureFixture[str]) -> None:

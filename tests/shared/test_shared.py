@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from own_names import own_names
 
 from flexcache_rs import FlexCache, shared
 from flexcache_rs.shared import SharedCache
@@ -433,7 +434,7 @@ def test_examples() -> None:
         text = getattr(SharedCache, name).__doc__
         assert (text or "").strip(), f"{name} has no docstring"
         texts.append(text)
-    found = [parser.get_doctest(text or "", {}, "example", None, None) for text in texts]
+    found = [parser.get_doctest(own_names(text or ""), {}, "example", None, None) for text in texts]
     assert sum(bool(test.examples) for test in found) > 8
     for test in found:
         assert runner.run(test).failed == 0

@@ -333,7 +333,9 @@ class _Transaction:
         return self.worker is not None and self.worker.lives()
 
     async def __aenter__(self) -> None:
-        from asyncio import current_task, get_running_loop, shield, wrap_future
+        from asyncio import current_task, get_running_loop, wrap_future
+
+        from flexcache_rs._asyncio_calls import shielded
 
         self.outer = transaction_of_task()
         entered = self._cache.transact(retry=self._retry)
@@ -344,7 +346,7 @@ class _Transaction:
             return
         self.worker = worker = _Worker(entered, get_running_loop(), current_task(), self)
         try:
-            await shield(wrap_future(worker.begun()))
+            await shielded(wrap_future(worker.begun()))
         except BaseException:
             # The transaction may still begin later, and must then be rolled back.
             worker.abandoned = True
@@ -352,11 +354,13 @@ class _Transaction:
         self._token = _current.set(self)
 
     async def _nest(self, entered: AbstractContextManager[None]) -> None:
-        from asyncio import shield, wrap_future
+        from asyncio import wrap_future
+
+        from flexcache_rs._asyncio_calls import shielded
 
         begun = self.worker.submit(entered.__enter__)
         try:
-            await shield(wrap_future(begun))
+            await shielded(wrap_future(begun))
         except BaseException as error:
             # The thread runs `_leave` after `begun`, in the order of submission.
             self.worker.submit(functools.partial(_leave, begun, entered, error))
@@ -365,7 +369,9 @@ class _Transaction:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        from asyncio import shield, wrap_future
+        from asyncio import wrap_future
+
+        from flexcache_rs._asyncio_calls import shielded
 
         if self._token is not None:
             # An async generator may be closed in another context than the one in which it started.
@@ -380,7 +386,7 @@ class _Transaction:
             ended = self.worker.submit(lambda: nested.__exit__(kind, error, traceback))
         else:
             ended = self.worker.end(kind, error, traceback)
-        await shield(wrap_future(ended))
+        await shielded(wrap_future(ended))
 
 
 def _leave(begun: Future[None], entered: AbstractContextManager[None], error: BaseException) -> None:

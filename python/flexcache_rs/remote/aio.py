@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flexcache_rs._arguments import each, pairs, whole_number
+from flexcache_rs._arguments import check_callable, each, pairs, whole_number
 from flexcache_rs._asyncio_calls import begin_in_thread, to_thread
 from flexcache_rs._core import NearCache
 from flexcache_rs._suggest import called_by_position, suggesting
@@ -228,9 +228,8 @@ class Awaited(NearCache):
         >>> asyncio.run(main())
         1 11
         """
-        whole_number("by", by)
-        whole_number("initial", initial)
-        return int(await self._call("incr", key, by, initial, ttl))
+        added, first = whole_number("by", by), whole_number("initial", initial)
+        return int(await self._call("incr", key, added, first, ttl))
 
     async def adecr(
         self, key: Any, by: int = 1, initial: int = 0, ttl: float | timedelta | datetime | None = None
@@ -274,6 +273,7 @@ class Awaited(NearCache):
         >>> asyncio.run(main())
         42
         """
+        check_callable("factory", factory)
 
         async def compute() -> Any:
             token = LENIENT.set(False)

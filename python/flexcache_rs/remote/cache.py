@@ -419,9 +419,8 @@ class RemoteCache(Awaited, LockCalls):
         ...     print(cache.incr("visits"), cache.incr("visits", 10))
         1 11
         """
-        whole_number("by", by)
-        whole_number("initial", initial)
-        return int(self._past_memory(key, self._store.incr, by, initial, self._near._seconds_of(ttl)))
+        added, first = whole_number("by", by), whole_number("initial", initial)
+        return int(self._past_memory(key, self._store.incr, added, first, self._near._seconds_of(ttl)))
 
     def decr(self, key: Any, by: int = 1, initial: int = 0, ttl: float | timedelta | datetime | None = None) -> int:
         """Subtract from the int of a key. See `incr`."""

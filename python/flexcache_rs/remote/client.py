@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import inspect
-import os
 import weakref
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._core import RemoteReplies, _remote_entry  # pyright: ignore[reportPrivateUsage]
+from flexcache_rs.remote.connections import Connections
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError
 from flexcache_rs.remote.failures import failed, refusal, translated
-from flexcache_rs.remote.resp import command, native_socket
+from flexcache_rs.remote.resp import command
 from flexcache_rs.remote.resp import commands as as_bytes
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-    from flexcache_rs._core import RemoteSocket
+    from flexcache_rs.remote.connections import Borrowed
     from flexcache_rs.remote.given import Given
     from flexcache_rs.remote.loop_connections import LoopConnections
 
@@ -30,16 +29,6 @@ _MOST_READ = 1 << 16
 
 CLOSED_MEANWHILE = (AttributeError, TypeError, ValueError)
 """Exceptions that redis-py and valkey-py raise if another thread closes the connection that they are using."""
-
-
-class _Borrowed(NamedTuple):
-    """A connection that one call uses."""
-
-    pool: Any
-    connection: Any
-    socket: RemoteSocket | None
-    """Its socket, if native code can use it."""
-    is_new: bool = True
 
 
 class Client:
@@ -66,84 +55,29 @@ class Client:
         self._arguments = {**given.arguments, **given.timed(timeout), "client_name": name}
         if address is not None:
             self._arguments["host"], self._arguments["port"] = address
-        self._pool = self._make_pool()
+        self._connections = Connections(given.most)
         self._is_closed = False
-        """Whether connections are closed as soon as nobody uses them: nobody would close them later."""
-        self._kept: list[tuple[int, _Borrowed]] = []
-        """Idle connections, each with its process. The pool counts them as in use. We keep them, because getting one
-        from the pool takes longer than using it."""
-        # The parameters of get_connection() differ between the packages.
-        parameters = list(inspect.signature(self._pool.get_connection).parameters.values())
-        needs_name = parameters and parameters[0].default is inspect.Parameter.empty
-        self._what_get_takes = ("_",) if needs_name else ()
 
     @property
     def given(self) -> Any:
         """The user's client."""
         return self._given.client
 
-    def _make_pool(self) -> Any:
-        given = self._given
-        return given.module.ConnectionPool(
-            connection_class=given.connection_class, max_connections=given.most, **self._arguments
-        )
+    def _get(self) -> Borrowed:
+        """Return a connection, idle or new."""
+        return self._connections.take(self._connected, self._refused)
 
-    def _get(self) -> _Borrowed:
-        """Return an idle connection, or one from the pool."""
-        while self._kept:
-            with contextlib.suppress(IndexError):
-                # Another thread has just taken the last one.
-                process, borrowed = self._kept.pop()
-                if process == os.getpid():
-                    if borrowed.pool is self._pool:
-                        return borrowed
-                    self._return(borrowed)
-        was_named, pool = self._is_named, self._pool
-        try:
-            return self._borrowed(pool, pool.get_connection(*self._what_get_takes))
-        except self.exceptions.ResponseError as error:
-            if not self._leave_unnamed(error, was_named):
-                raise
-        pool = self._pool
-        return self._borrowed(pool, pool.get_connection(*self._what_get_takes))
-
-    def _borrowed(self, pool: Any, connection: Any) -> _Borrowed:
-        return _Borrowed(pool, connection, native_socket(connection._sock, self._refused))
-
-    def _release(self, borrowed: _Borrowed) -> None:
-        """Let others use a connection, unless it has ended."""
-        if borrowed.socket is None or not self._is_current(borrowed) or borrowed.connection._sock is None:
-            self._return(borrowed)
-        else:
-            self._kept.append((os.getpid(), borrowed._replace(is_new=False) if borrowed.is_new else borrowed))
-            if not self._is_current(borrowed):
-                # Another thread has ended those that were kept before this one was.
-                self._return_kept()
-
-    def _is_current(self, borrowed: _Borrowed) -> bool:
-        """Whether later calls may use a connection."""
-        return borrowed.pool is self._pool and not self._is_closed
-
-    def _return(self, borrowed: _Borrowed) -> None:
-        """Give a connection back to its pool."""
-        borrowed.pool.release(borrowed.connection)
-        if not self._is_current(borrowed):
-            # Another pool has replaced it meanwhile, or the client was closed. Other calls keep what they use.
-            borrowed.pool.disconnect(inuse_connections=False)
-
-    def _return_kept(self) -> None:
-        """Give all connections back that nobody uses."""
-        with contextlib.suppress(IndexError):
-            while True:
-                process, borrowed = self._kept.pop()
-                if process == os.getpid():
-                    self._return(borrowed)
+    def _replace_connections(self) -> Connections:
+        """Use new connections from now on. Returns the place of the old ones."""
+        old, self._connections = self._connections, Connections(self._given.most)
+        if self._is_closed:
+            # Nobody would close them later.
+            self._connections.close()
+        return old
 
     def renew(self) -> None:
         """Use new connections from now on, because the address may have another server. Running calls go on."""
-        old, self._pool = self._pool, self._make_pool()
-        self._return_kept()
-        old.disconnect(inuse_connections=False)
+        self._replace_connections().close()
         self._shut_down_loops()
 
     def _shut_down_loops(self) -> None:
@@ -156,20 +90,29 @@ class Client:
             return False
         self._is_named = False
         self._arguments.pop("client_name", None)
-        self._pool = self._make_pool()
         return True
 
     def connect(self, timeout: float) -> Any:
         """Return a new connection, which only the caller uses."""
+        return self._connected(lambda _: None, timeout)
+
+    def _connected(self, note: Callable[[Any], object], timeout: float | None = None) -> Any:
+        """Return a new connection. It is passed to `note` before it connects."""
         was_named = self._is_named
-        connection = self._given.connection_class(**{**self._arguments, "socket_timeout": timeout})
+        own = {} if timeout is None else {"socket_timeout": timeout}
+        connection = self._given.connection_class(**{**self._arguments, **own})
+        note(connection)
         try:
             connection.connect()
         except Exception as error:
             connection.disconnect()
             if self._leave_unnamed(error, was_named):
-                return self.connect(timeout)
-            raise self.translated(error) from error
+                return self._connected(note, timeout)
+            ours = self.translated(error)
+            if ours is error:
+                # It would be its own cause, and keep itself alive, and with it the connection.
+                raise
+            raise ours from error
         return connection
 
     def watched(self, connection: Any, period: float) -> AbstractContextManager[object]:  # noqa: ARG002
@@ -225,11 +168,14 @@ class Client:
                     connection.disconnect()
                     raise
                 finally:
-                    self._release(borrowed)
+                    borrowed.give_back()
         except RemoteError:
             raise
         except Exception as error:
-            raise self.interrupted(error) from error
+            ours = self.interrupted(error)
+            if ours is error:
+                raise
+            raise ours from error
 
     def _read(self, connection: Any, count: int) -> list[Any]:
         """Read `count` replies. A refused command has an exception as its reply.
@@ -243,6 +189,8 @@ class Client:
             if not data:
                 raise RemoteConnectionError("the server closed the connection")
             replies += reader.feed(data)
+        if len(replies) > count:
+            raise RemoteConnectionError("the server sent replies to commands that it was not sent")
         return replies
 
     def _refused(self, kind: str, text: str) -> Exception:
@@ -308,7 +256,10 @@ class Client:
         except RemoteError:
             raise
         except Exception as error:
-            raise self.interrupted(error) from error
+            ours = self.interrupted(error)
+            if ours is error:
+                raise
+            raise ours from error
 
     def transaction(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Send commands as a transaction of the server. A failed command has an exception as its reply.
@@ -341,7 +292,6 @@ class Client:
         """Close all connections. A call that outlasts this, or comes later, has one of its own and closes it."""
         # First: a connection that comes back is either among those that are returned here, or sees this.
         self._is_closed = True
-        self._return_kept()
-        self._pool.disconnect()
+        self._connections.shut_down()
         if self._loops is not None:
             self._loops.close()

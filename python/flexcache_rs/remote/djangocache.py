@@ -101,9 +101,9 @@ class DjangoCache(Backend):
         Raises:
             ValueError: The key has no value.
         """
-        whole_number("delta", delta)
+        added = whole_number("delta", delta)
         try:
-            return self.cache._past_memory(self._key(key, version), self.cache._store.incr, delta, None, None)
+            return self.cache._past_memory(self._key(key, version), self.cache._store.incr, added, None, None)
         except KeyError:
             message = f"Key '{key}' not found"
             raise ValueError(message) from None

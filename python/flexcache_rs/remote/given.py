@@ -6,8 +6,9 @@ timeouts and retries do not change what a cache does, and a client for asyncio s
 loops.
 
 What is used of the two packages beside their public names: `connection_pool.connection_class` and `connection_kwargs`,
-and of a connection `_sock`; of pools of Sentinel `sentinel_manager`, `service_name` and `is_master`, and of Sentinel
-`_force_master_ip`; of clients of a cluster `nodes_manager.startup_nodes`, `connection_kwargs` and `address_remap`.
+and of a connection `_sock` and `pid`; of pools of Sentinel `sentinel_manager`, `service_name` and `is_master`, and of
+Sentinel `_force_master_ip`; of clients of a cluster `nodes_manager.startup_nodes`, `connection_kwargs` and
+`address_remap`.
 """
 
 from __future__ import annotations

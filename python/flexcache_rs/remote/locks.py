@@ -7,8 +7,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from flexcache_rs._arguments import whole_number
-from flexcache_rs._asyncio_calls import begin_in_thread, finish_in_thread, sleep, to_thread, wait
+from flexcache_rs._arguments import plain_number, whole_number
+from flexcache_rs._asyncio_calls import begin_in_thread, begin_without_loop, finish_in_thread, sleep, to_thread, wait
 from flexcache_rs._core import NearCache
 from flexcache_rs._lock_block import LockBlock
 from flexcache_rs._seconds import seconds_in
@@ -115,10 +115,12 @@ class RemoteLock(LockBlock):
             self._token = self.fence = None
             attempt.is_abandoned = True
             if attempt.fence:
-                given_back = begin_in_thread(self._give_back, attempt)
-                if not isinstance(error, GeneratorExit):
+                if isinstance(error, GeneratorExit):
+                    # The event loop has been closed.
+                    begin_without_loop(self._give_back, attempt)
+                else:
                     # Wait, so that the lock is free for others when this caller ends.
-                    await wait((given_back,))
+                    await wait((begin_in_thread(self._give_back, attempt),))
             raise
         return held
 
@@ -224,7 +226,7 @@ class RemoteLimiter:
     """A limiter. See `RemoteCache.limiter`. Any number of threads and tasks may use an object."""
 
     def __init__(self, store: RemoteStore, name: Any, limit: int, per: float, algorithm: str) -> None:
-        whole_number("limit", limit)
+        limit = whole_number("limit", limit)
         self._micros = int(per * 1e6)
         if algorithm == "sliding_window" and limit > _MOST_IN_WINDOW:
             message = f"limit must be at most {_MOST_IN_WINDOW:,} with 'sliding_window', not {limit}"
@@ -259,6 +261,7 @@ class RemoteLimiter:
         if isinstance(uses, bool) or not isinstance(uses, int):  # pyright: ignore[reportUnnecessaryIsInstance]
             message = f"uses must be an int, not {uses!r}; what is limited is the name that limiter() takes"
             raise TypeError(message)
+        uses = plain_number(uses)
         if not 1 <= uses <= self._limit:
             message = f"uses must be from 1 to the limit, {self._limit}, not {uses}"
             raise ValueError(message)

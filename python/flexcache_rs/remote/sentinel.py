@@ -28,7 +28,7 @@ class SentinelClient(Client):
     def __init__(self, given: Given, timeout: float, name: str) -> None:
         super().__init__(given, timeout, name)
         self._address: tuple[str, int] | None = None
-        """The address of the pool's connections."""
+        """The address to which connections lead."""
         self._is_known = False
         module = given.module
         self._sentinel: Any = module.sentinel.Sentinel([], min_other_sentinels=given.sentinel.min_other_sentinels)
@@ -57,6 +57,12 @@ class SentinelClient(Client):
         except (kinds.ConnectionError, kinds.TimeoutError, kinds.ResponseError, OSError, *CLOSED_MEANWHILE) as error:
             message = f"Sentinel names no primary of {self._given.service!r}: {error}"
             raise RemoteConnectionError(message) from error
+        except BaseException:
+            # A signal handler raised. The pools may count connections that nobody can give back.
+            self._disconnect_sentinels()
+            for client in self._sentinel.sentinels:
+                client.connection_pool.reset()
+            raise
         finally:
             if self._is_closed:
                 self._disconnect_sentinels()
@@ -67,14 +73,13 @@ class SentinelClient(Client):
         if address == self._address:
             self._is_known = True
             return
-        old = self._pool
         self._arguments |= {"host": address[0], "port": address[1]}
-        self._pool = self._make_pool()
+        old = self._replace_connections()
         self._address = address
-        # Set this here, because other threads may use the pool from now on.
+        # Set this here, because other threads may use the connections from now on.
         self._is_known = True
         # Also end connections that are in use, so that calls to the old primary fail instead of succeeding there.
-        old.disconnect()
+        old.shut_down()
         self._shut_down_loops()
 
     def _get(self) -> Any:

@@ -123,14 +123,15 @@ def whole_number(argument: str, value: object, least: int = 0) -> int:
 
 
 def number(argument: str, value: object) -> float:
-    """Check that a value is an int or a float.
+    """Check that a value is an int or a float. Returns a plain one.
 
     Raises:
         TypeError: It is neither.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{argument} must be an int or a float, not {type(value).__name__}")
-    return value
+        raise TypeError(f"{argument} must be an int or a float, not {_arguments.described(value)}")
+    plain: float = _arguments.plain_number(value)
+    return plain
 
 
 def mapping(argument: str, value: Any) -> dict[Any, Any]:

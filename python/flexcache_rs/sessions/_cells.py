@@ -8,8 +8,10 @@ import hashlib
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from flexcache_rs._arguments import as_number, plain_number, shown
 from flexcache_rs._core import SessionCodec
 from flexcache_rs.sessions._arguments import KEPT, MISSING
+from flexcache_rs.sessions._arguments import number as checked_number
 from flexcache_rs.sessions._errors import KindError
 
 if TYPE_CHECKING:
@@ -247,9 +249,10 @@ def plain_score(score: float) -> float:
 
 
 def _score(value: object) -> float:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    number = as_number(value)
+    if isinstance(number, (int, float)) and not isinstance(number, bool):
         try:
-            score = float(value)
+            score: float = plain_number(number) * 1.0
         except OverflowError:
             score = float("nan")
         if score == score:
@@ -258,13 +261,12 @@ def _score(value: object) -> float:
 
 
 def _number(value: object) -> Number:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"by must be an int or a float, not {type(value).__name__}")
-    if value != value:
+    by = checked_number("by", value)
+    if by != by:
         raise ValueError("by must be an int or a float, not NaN")
-    if isinstance(value, int) and not -_MOST - 1 <= value <= _MOST:
-        raise ValueError(f"by must be from -2**63 to 2**63 - 1, not {value}")
-    return value
+    if isinstance(by, int) and not -_MOST - 1 <= by <= _MOST:
+        raise ValueError(f"by must be from -2**63 to 2**63 - 1, not {shown(by)}")
+    return by
 
 
 class Codec:

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs._idle import Idle
 from flexcache_rs._threads import ForkSafeRLock
 from flexcache_rs.sessions._arguments import KEPT
 from flexcache_rs.sessions._cells import Call, Codec, elements
@@ -25,7 +26,6 @@ from flexcache_rs.sessions._errors import (
     TimedOut,
     Unavailable,
 )
-from flexcache_rs.sessions._idle import Idle
 from flexcache_rs.sessions._sql import Plans
 from flexcache_rs.sessions._sql_schema import TABLES, UPGRADES, VERSION
 from flexcache_rs.sessions._sql_statements import Alone, Last, Result

@@ -235,6 +235,7 @@ class RedisBackend:
             made = Wakes(sender.connect, self._names.wakes)
             with self._starting:
                 wakes = self._wakes = self._wakes or made
+            wakes.end_with(self)
         return Waker(wakes, (self._names.lease if is_lease else self._names.data)(key_cell(key)))
 
     async def abegin(self) -> RedisTransaction:

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs._idle import Idle
+from flexcache_rs.remote.connections import is_quiet
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
 from flexcache_rs.sessions._errors import OutcomeUnknown, SessionError, TimedOut, Unavailable
-from flexcache_rs.sessions._idle import Idle
 from flexcache_rs.sessions._redis_lane import is_script_missing
 from flexcache_rs.sessions._redis_scripts import with_text
 
@@ -22,24 +23,12 @@ LANE: Any = object()
 """Stands for the connection that all threads share."""
 
 
-def _is_quiet(connection: Any) -> bool:
-    """Whether an idle connection has nothing to read. Unexpected data is the end of the connection."""
-    try:
-        return not connection.can_read(0)
-    except Exception:  # noqa: BLE001 - whatever the package raises: it cannot be used.
-        return False
-
-
 class Sender:
-    """Sends commands over connections that are reused.
-
-    The package's own pool would keep, and later fail with, a connection that a signal handler interrupted while it was
-    made. Here such a connection is lost, and the garbage collector closes it.
-    """
+    """Sends commands over connections that are reused."""
 
     def __init__(self, client: Client, timeout: float) -> None:
         self._client, self._timeout = client, timeout
-        self._idle: Idle[Any] = Idle(_is_quiet, lambda connection: connection.disconnect())
+        self._idle: Idle[Any] = Idle(is_quiet, lambda connection: connection.disconnect())
 
     def failed(self, error: Exception, is_sent_write: bool) -> Exception:
         """Convert an error of the client to an error of sessions."""

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import weakref
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -106,18 +107,24 @@ class Wakes:
                     connection.disconnect()
             self._wake()
 
-    def close(self) -> None:
-        """End the thread. Calls that wait look again."""
+    def end_with(self, session: object) -> None:
+        """End the thread when a session is collected that nobody closed."""
+        weakref.finalize(session, self._end).atexit = False
+
+    def _end(self) -> None:
         with self._lock:
             self._is_closed = True
-            connection, thread = self._connection, self._thread.current
-        if self._process != os.getpid():
-            # The thread and the connection belong to the parent process.
-            return
-        if connection is not None:
+            connection = self._connection
+        # In a forked child, the connection belongs to the parent process.
+        if connection is not None and self._process == os.getpid():
             with contextlib.suppress(Exception):
                 connection._sock.shutdown(socket.SHUT_RDWR)
-        if thread is not None:
+
+    def close(self) -> None:
+        """End the thread. Calls that wait look again."""
+        self._end()
+        thread = self._thread.current
+        if thread is not None and self._process == os.getpid():
             thread.join(_LONGEST_REST)
 
 

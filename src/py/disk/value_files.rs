@@ -8,13 +8,12 @@ use flexcache_disk::files;
 #[cfg(unix)]
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 #[cfg(unix)]
-use pyo3::types::IntoPyDict;
-use pyo3::types::{PyCFunction, PyDict, PyTuple};
+use pyo3::types::{IntoPyDict, PyCFunction, PyDict, PyTuple};
 
 use super::errors;
 use crate::py::object::running_python;
+use crate::py::process::at_exit::AtExit;
 #[cfg(unix)]
 use crate::py::process::mutex::Mutex;
 
@@ -36,18 +35,11 @@ pub(super) fn remove(remover: &OnceLock<Py<PyAny>>, directory: &Path, name: &str
 
 /// Makes sure that pending removals of files are completed when the program ends.
 pub(super) fn finish_at_exit(py: Python<'_>) {
-    static REGISTERED: PyOnceLock<()> = PyOnceLock::new();
+    static FINISHED: AtExit = AtExit::new();
     // If the interpreter is already ending, closing the cache does it.
-    let _ = REGISTERED.get_or_try_init(py, || {
-        let finish = PyCFunction::new_closure(
-            py,
-            None,
-            None,
-            |arguments: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
-                arguments.py().detach(files::finish_removals);
-            },
-        )?;
-        py.import("atexit")?.call_method1("register", (finish,)).map(drop)
+    let _ = FINISHED.call(py, |py| {
+        py.detach(files::finish_removals);
+        Ok(())
     });
 }
 

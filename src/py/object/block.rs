@@ -14,7 +14,7 @@
 use std::mem::replace;
 use std::sync::MutexGuard;
 
-use pyo3::exceptions::{PyBaseException, PyGeneratorExit, PyRuntimeError, PyStopIteration};
+use pyo3::exceptions::{PyBaseException, PyException, PyGeneratorExit, PyRuntimeError, PyStopIteration};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -63,19 +63,29 @@ impl Block {
 
 impl Block {
     /// Calls `_end` after an error. Returns the error for the caller.
-    fn ended(slf: &Bound<'_, Self>, error: PyErr, before: &Bound<'_, PyAny>) -> PyErr {
+    fn ended(slf: &Bound<'_, Self>, mut error: PyErr, before: &Bound<'_, PyAny>) -> PyErr {
         let py = slf.py();
         for _ in 0..ATTEMPTS {
             match slf.call_method1(intern!(py, "_end"), (before,)) {
                 Ok(_) => break,
-                Err(failed) => follows(py, &error, &failed),
+                Err(failed) => error = one_of(py, error, failed),
             }
         }
         error
     }
 }
 
-/// Records in an error that ending failed, too.
+/// The error for the caller after ending failed, too: the first one, unless only the second one ends more than the block,
+/// as a cancellation or Ctrl-C does. A task that was cancelled must not go on. The other error is its context.
+fn one_of(py: Python<'_>, error: PyErr, failed: PyErr) -> PyErr {
+    let is_ordinary = |error: &PyErr| error.is_instance_of::<PyException>(py);
+    let (raised, context) =
+        if is_ordinary(&error) && !is_ordinary(&failed) { (failed, error) } else { (error, failed) };
+    follows(py, &raised, &context);
+    raised
+}
+
+/// Records another error in one as its context.
 fn follows(py: Python<'_>, error: &PyErr, failed: &PyErr) {
     let (error, failed) = (error.value(py), failed.value(py));
     // One that is raised again would be its own context, where programs that follow contexts never come to an end.
@@ -253,9 +263,7 @@ impl BlockStep {
                 }
                 None => error,
                 Some(raised) => {
-                    if !is_done {
-                        follows(py, &raised, &error);
-                    }
+                    let raised = if is_done { raised } else { one_of(py, raised, error) };
                     if is_done || attempts == ATTEMPTS {
                         self.goes_on_with(None);
                         return Err(raised);

@@ -11,13 +11,22 @@ use pyo3::types::{PyFloat, PyInt};
 ///
 /// What its `__float__` raises.
 pub(crate) fn other_real<'py>(value: &Borrowed<'_, 'py, PyAny>) -> PyResult<Option<Bound<'py, PyFloat>>> {
-    let py = value.py();
     if value.is_instance_of::<PyFloat>()
         || value.is_instance_of::<PyInt>()
-        || !value.get_type().hasattr(intern!(py, "__float__"))?
+        || !value.get_type().hasattr(intern!(value.py(), "__float__"))?
     {
         return Ok(None);
     }
+    Ok(as_number(value)?.cast_into::<PyFloat>().ok())
+}
+
+/// A real number of any class as an int or a float; anything else as it is.
+///
+/// # Errors
+///
+/// What its conversion raises.
+pub(crate) fn as_number<'py>(value: &Borrowed<'_, 'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = value.py();
     let as_number = py.import(intern!(py, "flexcache_rs._arguments"))?.getattr(intern!(py, "as_number"))?;
-    Ok(as_number.call1((*value,))?.cast_into::<PyFloat>().ok())
+    as_number.call1((*value,))
 }

@@ -1,5 +1,6 @@
 //! The state of the process rather than of one cache: clock, locks, log, threads and forks.
 
+pub(crate) mod at_exit;
 pub(crate) mod background;
 pub(crate) mod clock;
 pub(crate) mod fork;

@@ -16,8 +16,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
+use super::at_exit::AtExit;
 use super::background::generation;
 use super::logging;
 use super::mutex::Mutex;
@@ -58,6 +58,7 @@ struct State {
 
 /// All recorders, for the end of the program.
 static RECORDERS: Mutex<Vec<Weak<Recorder>>> = Mutex::new(Vec::new());
+static FINISHED: AtExit = AtExit::new();
 
 /// The exception that Python's own `open` raises, which names the path.
 fn cannot_create(py: Python<'_>, path: &Path, error: std::io::Error) -> PyErr {
@@ -99,25 +100,19 @@ impl Recorder {
             }),
             thread: Mutex::new(Some(thread)),
         });
-        if Self::remember(&recorder) {
-            let end = PyCFunction::new_closure(
-                py,
-                None,
-                None,
-                |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| finish_all(args.py()),
-            )?;
-            py.import("atexit")?.call_method1("register", (end,))?;
-        }
+        Self::remember(&recorder);
+        FINISHED.call(py, |py| {
+            finish_all(py);
+            Ok(())
+        })?;
         Ok(recorder)
     }
 
-    /// Adds a recorder to the list. Returns whether it is the first.
-    fn remember(recorder: &Arc<Self>) -> bool {
+    /// Adds a recorder to the list.
+    fn remember(recorder: &Arc<Self>) {
         let mut recorders = RECORDERS.lock();
-        let first = recorders.capacity() == 0;
         recorders.retain(|recorder| recorder.strong_count() > 0);
         recorders.push(Arc::downgrade(recorder));
-        first
     }
 
     /// A key was looked up.

@@ -3,7 +3,7 @@
 use flexcache_containers::operation::{Act, Cell, Combine, Key, Kind, Mode, Op, StreamId, Touch, Whole};
 use flexcache_containers::{Number, sorted::plain_score};
 use pyo3::conversion::FromPyObjectOwned;
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyTuple};
 use xxhash_rust::xxh3::xxh3_128;
@@ -12,6 +12,7 @@ use super::codec::{SessionCodec, key};
 use crate::py::object::argument::wrong_type;
 use crate::py::object::elements::{items, listed};
 use crate::py::object::integer::shown;
+use crate::py::object::real::as_number;
 
 /// A call that is ready to be made.
 #[pyclass(frozen, module = "flexcache_rs._core")]
@@ -152,8 +153,17 @@ impl<'py> Arguments<'_, 'py> {
 }
 
 fn checked_score(object: &Bound<'_, PyAny>) -> PyResult<f64> {
-    let score: f64 =
-        if object.is_instance_of::<PyBool>() { f64::NAN } else { object.extract().unwrap_or(f64::NAN) };
+    let is_plain =
+        |number: &Bound<'_, PyAny>| number.is_instance_of::<PyInt>() || number.is_instance_of::<PyFloat>();
+    let number = if is_plain(object) { object.clone() } else { as_number(&object.as_borrowed())? };
+    let score = if number.is_instance_of::<PyBool>() || !is_plain(&number) {
+        f64::NAN
+    } else {
+        match number.extract::<f64>() {
+            Err(error) if error.is_instance_of::<PyOverflowError>(number.py()) => f64::NAN,
+            score => score?,
+        }
+    };
     if score.is_nan() {
         let shown = object.repr()?;
         return Err(PyValueError::new_err(format!("a score must be a number other than NaN, not {shown}")));

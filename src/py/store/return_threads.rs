@@ -8,11 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
 use crate::py::object::running_python::{check_signals, detached};
+use crate::py::process::at_exit::AtExit;
 use crate::py::process::background::generation;
 
 /// The number of running threads, in the lower half. The upper half is their process: a forked child has none
@@ -20,7 +19,6 @@ use crate::py::process::background::generation;
 static RUNNING: AtomicU64 = AtomicU64::new(0);
 /// Whether the program is about to end, so that no thread may begin.
 static ENDING: AtomicBool = AtomicBool::new(false);
-static IS_AWAITED: AtomicBool = AtomicBool::new(false);
 
 /// The pause between two checks, at the end of the program, whether they have ended.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
@@ -51,25 +49,15 @@ fn are_running() -> bool {
 
 /// Has the end of the program wait for threads that are begun from now on. Runs Python code.
 pub(super) fn await_at_end(py: Python<'_>) -> PyResult<()> {
-    if IS_AWAITED.load(Ordering::Acquire) {
-        return Ok(());
-    }
-    let wait = PyCFunction::new_closure(
-        py,
-        None,
-        None,
-        |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
-            ENDING.store(true, Ordering::SeqCst);
-            while are_running() {
-                detached(args.py(), || thread::sleep(BETWEEN_LOOKS));
-                check_signals(args.py())?;
-            }
-            Ok::<_, PyErr>(())
-        },
-    )?;
-    py.import(intern!(py, "atexit"))?.call_method1(intern!(py, "register"), (wait,))?;
-    IS_AWAITED.store(true, Ordering::Release);
-    Ok(())
+    static AWAITED: AtExit = AtExit::new();
+    AWAITED.call(py, |py| {
+        ENDING.store(true, Ordering::SeqCst);
+        while are_running() {
+            detached(py, || thread::sleep(BETWEEN_LOOKS));
+            check_signals(py)?;
+        }
+        Ok(())
+    })
 }
 
 /// Runs Python code in a new thread. Does nothing if there can be none.
