@@ -192,3 +192,20 @@ def test_cachetools(name: str, weighs: bool, computes: bool) -> None:
         assert ours_ == theirs
 
     compare()
+
+
+@pytest.mark.parametrize("name", ["Cache", "FIFOCache", "LFUCache", "LRUCache", "RRCache", "TTLCache", "TLRUCache"])
+@pytest.mark.parametrize("overridden", ["", "popitem", "__delitem__", "__iter__"])
+def test_messages_of_popitem_on_an_empty_cache(name: str, overridden: str) -> None:
+    if may_skip("cachetools", find_spec("cachetools")):
+        pytest.skip("cachetools is not installed")
+    options: Any = {"TTLCache": {"ttl": 3}, "TLRUCache": {"ttu": max}}.get(name, {})
+
+    def arguments(of: Any) -> Any:
+        base = getattr(of, name)
+        kind: Any = type("Own", (base,), {overridden: getattr(base, overridden)} if overridden else {})
+        with pytest.raises(KeyError) as caught:
+            kind(2, **options).popitem()
+        return caught.value.args
+
+    assert arguments(ours) == arguments(import_module("cachetools"))
