@@ -1,5 +1,10 @@
+# The wrappers are of functools' class for the type checkers, as they are for `isinstance`. That class is final, and its
+# `__call__` takes any arguments that can be hashed.
+# mypy: disable-error-code="misc, override, assignment"
+# pyright: reportGeneralTypeIssues=false, reportIncompatibleMethodOverride=false
+
 from collections.abc import Callable
-from functools import _CacheInfo  # pyright: ignore[reportPrivateUsage]
+from functools import _CacheInfo, _lru_cache_wrapper  # pyright: ignore[reportPrivateUsage]
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypedDict, TypeVar, overload, type_check_only
 
 from typing_extensions import Self
@@ -28,18 +33,18 @@ class _Parameters(TypedDict):
     typed: bool
 
 @type_check_only
-class _Attributes:
+class _Wrapper(_lru_cache_wrapper[_R_co]):
     def cache_info(self) -> _CacheInfo: ...
     def cache_clear(self) -> None: ...
     def cache_parameters(self) -> _Parameters: ...
 
 @type_check_only
-class _Bound(_Attributes, Generic[_P, _R_co]):
+class _Bound(_Wrapper[_R_co], Generic[_P, _R_co]):
     __self__: Any
     __func__: Any
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
 
-class _LruCacheWrapper(Generic[_P, _R_co]):
+class _LruCacheWrapper(_Wrapper[_R_co], Generic[_P, _R_co]):
     __wrapped__: Callable[_P, _R_co]
     __name__: str
     __qualname__: str
@@ -106,7 +111,7 @@ class _OfClass(_LruCacheWrapper[_P, _R_co], Generic[_P, _R_co]):
 
 # What a class has under the name of a method, as pyright compares it with that of a subclass.
 @type_check_only
-class _MethodOfClass(_Attributes, Generic[_F_co]):
+class _MethodOfClass(_Wrapper[Any], Generic[_F_co]):
     __wrapped__: Callable[..., Any]
     __name__: str
     __qualname__: str
@@ -124,7 +129,7 @@ class _Method(_MethodOfClass[_F_co]):
     def __call__(self: _Method[Callable[..., _R]], *args: Any, **kwargs: Any) -> _R: ...
 
 @type_check_only
-class _ClassMethod(_Attributes, Generic[_F_co]):
+class _ClassMethod(_Wrapper[Any], Generic[_F_co]):
     __wrapped__: Callable[..., Any]
     __name__: str
     __qualname__: str

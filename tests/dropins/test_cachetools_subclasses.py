@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
 import threading
 from collections.abc import Callable
@@ -102,9 +103,16 @@ def test_a_subclass_of_one_that_does_not_override_passes_arguments_on() -> None:
         assert (dict(cache), cache.maxsize) == ({"c": 3}, 2)
 
 
-def test_calls_of_the_base_class_use_what_a_subclass_overrides(make: Any) -> None:
+@pytest.mark.parametrize("way", ["super", "class", "Cache"])
+def test_calls_of_the_base_class_use_what_a_subclass_overrides(make: Any, way: str) -> None:
     done: list[Any] = []
     kind: Any = type(make(1))
+
+    def inherited(cache: Any, name: str) -> Any:
+        # Some programs name a base class instead of super().
+        if way == "super":
+            return getattr(super(Noting, cache), name)
+        return functools.partial(getattr(kind if way == "class" else Cache, name), cache)
 
     class Noting(kind):  # type: ignore[misc]
         def __getitem__(self, key: Any) -> Any:
@@ -120,17 +128,16 @@ def test_calls_of_the_base_class_use_what_a_subclass_overrides(make: Any) -> Non
             super().__delitem__(key)
 
         def get(self, key: Any, default: Any = None) -> Any:
-            return super().get(key, default)
+            return inherited(self, "get")(key, default)
 
         def pop(self, key: Any, *default: Any) -> Any:
-            return super().pop(key, *default)
+            return inherited(self, "pop")(key, *default)
 
         def setdefault(self, key: Any, default: Any = None) -> Any:
-            return super().setdefault(key, default)
+            return inherited(self, "setdefault")(key, default)
 
         def popitem(self) -> Any:
             done.append(("popitem", None))
-            # Some programs name the base class instead of super().
             return kind.popitem(self)
 
     cache: Any = build(Noting, 1)
@@ -150,6 +157,29 @@ def test_calls_of_the_base_class_use_what_a_subclass_overrides(make: Any) -> Non
         call()
         assert done == expected
     assert list(cache) == ["b"]
+
+
+@pytest.mark.parametrize("make", [timed, used], ids=["timed", "used"])
+def test_calls_of_cache_itself_find_no_expired_entry(make: Any) -> None:
+    cache = make(2)
+    cache["a"] = 1
+    assert (Cache.get(cache, "a"), Cache.setdefault(cache, "a", 2)) == (1, 1)
+    cache.timer._clock.now = 10
+    assert (Cache.get(cache, "a"), Cache.get(cache, "a", 2), Cache.pop(cache, "a", 3)) == (None, 2, 3)
+    assert (Cache.setdefault(cache, "a", 4), cache["a"], Cache.pop(cache, "a"), len(cache)) == (4, 4, 4, 0)
+
+
+def test_a_list_in_order_of_expiry_is_made_of_links() -> None:
+    kind: Any = TTLCache._Link  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    root = kind()
+    root.prev = root.next = root
+    links = [kind(key, expires) for key, expires in (("a", 1), ("b", 2), ("c", 3))]
+    for link in links:
+        link.insert(root)
+    links[1].unlink()
+    assert (root.next, root.next.next, root.next.next.next, root.prev) == (links[0], links[2], root, links[2])
+    copied = pickle.loads(pickle.dumps(links[0]))
+    assert (copied.key, copied.expires) == ("a", 1)
 
 
 @pytest.mark.parametrize("make", [timed, used], ids=["timed", "used"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from datetime import timedelta
 from typing import Any
 
@@ -118,6 +119,14 @@ memoized.invalidate("a")  # type: ignore[arg-type]  # pyright: ignore[reportArgu
 in_shared("a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 Client().load("a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 memoize(max_itmes=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+
+
+def clear_all(*wrappers: functools._lru_cache_wrapper[Any]) -> None: ...  # pyright: ignore[reportPrivateUsage]
+
+
+clear_all(bare, with_arguments, unbounded)
+clear_all(Client.once, Client().once, Client.once_of_class, Client().once_of_class)
+clear_all(memoized)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 async def main() -> None:

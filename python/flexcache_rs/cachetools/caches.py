@@ -2,8 +2,8 @@
 
 Lookups and writes are FlexCache's own, natively, as long as nothing has to run in Python: `getsizeof`, a
 `choice`, or what a subclass overrides. Then `_store_item` and `_remove_item` are called instead.
-`__init_subclass__` finds out what a subclass overrides, and gives it the calls that are made of others (`get`,
-`pop` and so on) in the form that uses them.
+`__init_subclass__` finds out what a subclass overrides. The calls that are made of others (`get`, `pop` and
+`setdefault`) then have the form that uses them, `_plain_get` and so on.
 """
 
 # mypy: ignore-errors
@@ -70,6 +70,8 @@ class Cache(FlexCache):
 
     _policy = "listed"
     _evicts_in_python = False
+    # Whether a user's subclass overrides operators, and whether `get`, `pop` and `setdefault` call these in Python.
+    _overrides = _composes = False
     # None before the first call of `__init__`.
     __maxsize: Any = None
 
@@ -78,7 +80,10 @@ class Cache(FlexCache):
         # In most cases the size is known here, so that memory can be allocated for it.
         size = args[0] if args else kwargs.get("maxsize")
         most = size if type(size) is int and 0 < size < _LEAST_UNLIMITED else 0
-        return FlexCache.__new__(cls, cls._policy, max_items=most)
+        cache = FlexCache.__new__(cls, cls._policy, max_items=most)
+        if cls._composes:
+            FlexCache._compose_in_python(cache, True)
+        return cache
 
     def __init__(self, maxsize: float, getsizeof: Callable[[Any], float] | None = None) -> None:
         try:
@@ -108,6 +113,7 @@ class Cache(FlexCache):
         if overridden & ({"__delitem__", "popitem"} | ({"__getitem__", "__iter__"} if base is Cache else set())):
             cls._evicts_in_python = True
         if overridden & {*_REPLACED, "__contains__"}:
+            cls._composes = cls._overrides = True
             _add_bases(cls, {name for name in overridden if _takes_more(getattr(cls, name), name)})
 
     def _set_limit(self) -> None:
@@ -194,13 +200,15 @@ class Cache(FlexCache):
     # Iterates over a snapshot of the keys in order of insertion.
     __iter__ = FlexCache._iter_listed
 
-    # `get` is inherited from FlexCache.
+    get = FlexCache._get_item_or
 
     def _plain_get(self, key: Any, default: Any = None) -> Any:
         return self[key] if key in self else default  # noqa: SIM401
 
     def pop(self, key: Any, default: Any = _ABSENT) -> Any:
         """Remove an entry and return its value, or the default if the key is absent."""
+        if self._composes:
+            return self._plain_pop(key, default)
         value = _pop(self, key, _ABSENT)
         if value is _ABSENT:
             if default is _ABSENT:
@@ -397,7 +405,10 @@ _COMPOSED: dict[type, type] = {}
 
 
 def _composed(base: type) -> type:
-    """Return a class with the calls of a cache that are made of those which a subclass overrides."""
+    """Return a class with the calls of a cache that are made of those which a subclass overrides.
+
+    `Cache.get` finds them as well, but more slowly.
+    """
     if base not in _COMPOSED:
         calls = {name: getattr(base, f"_plain_{name}") for name in ("get", "pop", "setdefault")}
         _COMPOSED.setdefault(base, type("_Composed", (), {"__slots__": (), **calls}))
@@ -522,7 +533,9 @@ class RRCache(Cache):
                     continue
         elif _length(self):
             key = self.__choice(_Row(self))
-            return key, Cache.pop(self, key)
+            value = _peek(self, key)
+            self._remove_item(key)
+            return key, value
         raise KeyError(f"{type(self).__name__} is empty") from None
 
     def _plain_popitem(self) -> tuple[Any, Any]:

@@ -72,7 +72,7 @@ class _TimedCache(Cache):
     """The common base of `TTLCache` and `TLRUCache`."""
 
     _policy = "listed-lru"
-    _evicts_in_python = True
+    _evicts_in_python = _composes = True
     # Whether no user's subclass overrides `__delitem__`, `popitem` or `expire`.
     _is_plain = True
 
@@ -171,6 +171,29 @@ class TTLCache(_TimedCache):
     (True, 60)
     """
 
+    class _Link:
+        """An entry of a linked list in order of expiry, with cachetools' name.
+
+        This cache has no such list. Programs use the class for lists of their own, MLflow for example.
+        """
+
+        __slots__ = ("expires", "key", "next", "prev")
+
+        def __init__(self, key: Any = None, expires: Any = None) -> None:
+            self.key, self.expires = key, expires
+
+        def __reduce__(self) -> Any:
+            return type(self), (self.key, self.expires)
+
+        def insert(self, following: Any) -> None:
+            """Insert this entry before another one."""
+            self.next, self.prev = following, following.prev
+            self.prev.next = following.prev = self
+
+        def unlink(self) -> None:
+            """Take this entry out of its list."""
+            self.prev.next, self.next.prev = self.next, self.prev
+
     def __init__(
         self,
         maxsize: float,
@@ -219,6 +242,8 @@ class TTLCache(_TimedCache):
 
     def get(self, key: Any, default: Any = None) -> Any:
         """Return the value of a key, or the default if it is absent or has expired."""
+        if self._overrides:
+            return self._plain_get(key, default)
         end = self.__ends.get(key, _ABSENT)
         if end is not _ABSENT:
             timer = self._timer
@@ -392,6 +417,8 @@ class TLRUCache(_TimedCache):
 
     def get(self, key: Any, default: Any = None) -> Any:
         """Return the value of a key, or the default if it is absent or has expired."""
+        if self._overrides:
+            return self._plain_get(key, default)
         end = self.__ends.get(key)
         if end is not None:
             timer = self._timer

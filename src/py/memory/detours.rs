@@ -21,8 +21,11 @@ impl Detours {
     /// A subclass chooses victims in Python, so `[]=` of a new key makes room first.
     pub(super) const CHOOSES: u8 = 32;
 
-    /// The flags that concern only the operators of a subclass.
-    pub(super) const OF_OPERATORS: u8 = Self::IN_PYTHON | Self::CHOOSES;
+    /// A subclass composes `get` and `setdefault` of operators that Python code overrides.
+    pub(super) const COMPOSES: u8 = 64;
+
+    /// The flags that concern only the operators of a subclass, and what is composed of them.
+    pub(super) const OF_OPERATORS: u8 = Self::IN_PYTHON | Self::CHOOSES | Self::COMPOSES;
 
     pub(super) fn new(present: u8) -> Self {
         Self(AtomicU8::new(present))

@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::exceptions::PyKeyError;
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyString, PyType};
 
 use super::any_store::Complicated;
 use super::read::site;
@@ -59,6 +60,11 @@ pub(super) const GET_FROM_MEMORY_DOC: &CStr = c"_get_from_memory($self, key, def
 --
 
 The value of a key, if memory may serve it without asking the store.";
+
+const GET_ITEM_OR_DOC: &CStr = c"_get_item_or($self, key, default=None)
+--
+
+Return the value of a key, or `default` if it is absent. A subclass may compose this of its operators.";
 
 const GET_OR_STORE_DOC: &CStr = c"_get_or_store($self, key, default=None)
 --
@@ -341,6 +347,44 @@ unsafe extern "C" fn get_or_set(
     }
 }
 
+/// `get` of a subclass that may compose it of its operators.
+unsafe extern "C" fn get_item_or(
+    this: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    keywords: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: as for `get`.
+    unsafe {
+        entered(ptr::null_mut(), |py| {
+            let [key, default] = GET.bind(py, args, count, keywords)?;
+            if cache_of(py, this).get().composes_in_python() {
+                return composed(cache_of(py, this), intern!(py, "_plain_get"), key, default);
+            }
+            Ok(or_default(py, read::<{ site::GET }>(py, this, key)?, default))
+        })
+    }
+}
+
+/// Calls what a subclass composes of its operators.
+///
+/// # Safety
+///
+/// `key` must be an object that outlives the call, and `default` one or null.
+#[cold]
+unsafe fn composed(
+    cache: Borrowed<'_, '_, FlexCache>,
+    name: &Bound<'_, PyString>,
+    key: *mut ffi::PyObject,
+    default: *mut ffi::PyObject,
+) -> PyResult<*mut ffi::PyObject> {
+    let py = cache.py();
+    // SAFETY: the caller's promise.
+    let (key, default) = unsafe { (object(py, key), given(py, default)) };
+    let default = default.map_or_else(|| py.None().into_bound(py), Borrowed::to_owned);
+    attached(py, |_| mapping::composed(&cache, name, &key, &default)).map(Py::into_ptr)
+}
+
 unsafe extern "C" fn get_or_store(
     this: *mut ffi::PyObject,
     args: *const *mut ffi::PyObject,
@@ -351,6 +395,9 @@ unsafe extern "C" fn get_or_store(
     unsafe {
         entered(ptr::null_mut(), |py| {
             let [key, default] = GET_OR_STORE.bind(py, args, count, keywords)?;
+            if cache_of(py, this).get().composes_in_python() {
+                return composed(cache_of(py, this), intern!(py, "_plain_setdefault"), key, default);
+            }
             if let Some(value) = read::<{ site::OTHER }>(py, this, key)? {
                 return Ok(value.into_ptr());
             }
@@ -472,12 +519,13 @@ pub(crate) fn hurry_instances_of(class: &Bound<'_, PyType>) {
 /// Puts the fast calls on the class. Called once, before a subclass can be made.
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     let class = state::type_of(py);
-    let calls: [FastCall; 6] = [
+    let calls: [FastCall; 7] = [
         (c"get", get, GET_DOC),
         (c"_get_from_memory", get_from_memory, GET_FROM_MEMORY_DOC),
         (c"put", put, PUT_DOC),
         (c"set", set, SET_DOC),
         (c"get_or_set", get_or_set, GET_OR_SET_DOC),
+        (c"_get_item_or", get_item_or, GET_ITEM_OR_DOC),
         (c"_get_or_store", get_or_store, GET_OR_STORE_DOC),
     ];
     methods(&class, &calls)?;

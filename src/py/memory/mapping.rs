@@ -5,7 +5,7 @@ use flexcache_core::Slot;
 use pyo3::exceptions::{PyIndexError, PyKeyError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyIterator, PyList, PyTuple};
+use pyo3::types::{PyIterator, PyList, PyString, PyTuple};
 
 use super::any_policy::PolicyName;
 use super::any_store::AnyStore;
@@ -51,6 +51,17 @@ pub(super) fn store_item(
 pub(super) fn remove_item(this: &Bound<'_, FlexCache>, key: &Bound<'_, PyAny>) -> PyResult<()> {
     let method = this.getattr(intern!(this.py(), "_remove_item"))?;
     call(&method, [key]).map(drop)
+}
+
+/// A call with a key and a default, which the class composes of its operators in Python.
+#[cold]
+pub(super) fn composed(
+    this: &Bound<'_, FlexCache>,
+    name: &Bound<'_, PyString>,
+    key: &Bound<'_, PyAny>,
+    default: &Bound<'_, PyAny>,
+) -> PyResult<Py<PyAny>> {
+    call(&this.getattr(name)?, [key, default]).map(Bound::unbind)
 }
 
 /// Before `cache[key] = value` in a cache whose class chooses victims: calls its `popitem` until there is
@@ -100,6 +111,12 @@ impl FlexCache {
     pub(super) fn chooses_in_python(&self) -> bool {
         self.detours.have(Detours::CHOOSES)
     }
+
+    /// Whether the class composes `get` and `setdefault` of its operators in Python.
+    #[inline(always)]
+    pub(super) fn composes_in_python(&self) -> bool {
+        self.detours.have(Detours::COMPOSES)
+    }
 }
 
 #[pymethods]
@@ -112,6 +129,11 @@ impl FlexCache {
     /// Says whether `[]=` of a new key calls the class's `popitem` until there is room.
     fn _choose_in_python(&self, in_python: bool) {
         self.detours.set(Detours::CHOOSES, in_python);
+    }
+
+    /// Says whether `_get_item_or` and `_get_or_store` call the class's `_plain_get` and `_plain_setdefault`.
+    fn _compose_in_python(&self, in_python: bool) {
+        self.detours.set(Detours::COMPOSES, in_python);
     }
 
     /// The key of a rank, where each key has its own; IndexError where there is none. O(1).
