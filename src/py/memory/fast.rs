@@ -64,7 +64,7 @@ The value of a key, if memory may serve it without asking the store.";
 const GET_ITEM_OR_DOC: &CStr = c"_get_item_or($self, key, default=None)
 --
 
-Return the value of a key, or `default` if it is absent. A subclass may compose this of its operators.";
+Return the value of a key, or the default if it is absent.";
 
 const GET_OR_STORE_DOC: &CStr = c"_get_or_store($self, key, default=None)
 --
