@@ -54,7 +54,8 @@ class OwnCluster:
         self.servers = [
             PortServer(
                 *(directory / str(port), port, "--cluster-enabled", "yes", "--cluster-port", str(bus)),
-                *("--cluster-node-timeout", "700", "--cluster-allow-replica-migration", "no"),
+                *("--cluster-node-timeout", "5000", "--cluster-allow-replica-migration", "no"),
+                *("--cluster-replica-no-failover", "yes"),
                 *("--repl-diskless-sync-delay", "0", *(() if certificate is None else ("--tls-cluster", "yes"))),
                 engine=engine,
                 certificate=certificate,
@@ -88,6 +89,16 @@ class OwnCluster:
         until(lambda: replica.info("replication").get("master_link_status") == "up")
         for client in clients:
             client.close()
+
+    def allow_failover(self) -> None:
+        """Let the replica take over soon after its primary does not respond.
+
+        Without this, a primary that a busy machine delays would be replaced in the middle of another test.
+        """
+        for server in self.servers:
+            with contextlib.closing(server.client()) as client:
+                client.config_set("cluster-node-timeout", 700)
+                client.config_set("cluster-replica-no-failover", "no")
 
     def info(self, client: Any) -> dict[str, str]:
         """Return a server's information about the cluster."""

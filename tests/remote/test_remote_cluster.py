@@ -347,6 +347,7 @@ def test_a_primary_that_dies_is_replaced(make: Make, cluster: OwnCluster) -> Non
     until(lambda: cache.get(key) == 1 and in_memory(cache, key))
     with contextlib.closing(first.client()) as raw:
         raw.execute_command("WAIT", 1, 5000)
+    cluster.allow_failover()
     first.kill()
     until(lambda: not in_memory(cache, key))
     until(lambda: cache.stats().is_live and primary_of(cluster, cache, key) is replica)
