@@ -86,7 +86,7 @@ MAKERS: dict[str, Callable[[Path, Failing], Awaitable[Any]]] = {
 def test_a_failure_that_nobody_awaits_is_logged(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "flexcache_rs"):
         assert complaints(lambda failing: MAKERS[name](tmp_path, failing), lambda: caplog.records) == []
-    assert [record.getMessage() for record in caplog.records] == ["a call of a task that was cancelled has failed"]
+    assert [record.getMessage() for record in caplog.records] == ["a call that no task awaits any more has failed"]
     assert "the call failed" in caplog.text
 
 

@@ -45,10 +45,9 @@ async def finish_in_thread(call: Callable[P, R], /, *args: P.args, **kwargs: P.k
 
 def begin_without_loop(call: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
     """Make a call in a thread for a coroutine whose event loop has been closed. Its exceptions are logged."""
+    from _thread import start_new_thread
     from contextlib import suppress
     from threading import Thread
-
-    from flexcache_rs._threads import start
 
     def make() -> None:
         try:
@@ -56,19 +55,22 @@ def begin_without_loop(call: Callable[P, object], /, *args: P.args, **kwargs: P.
         except Exception as error:  # noqa: BLE001  # Nobody awaits it.
             _log(error)
 
+    # Do not wait for its start, because the garbage collector may have interrupted this thread inside `threading`.
     with suppress(RuntimeError):
-        start(Thread(target=make, name="flexcache-release"))
+        start_new_thread(Thread(target=make, name="flexcache-release").start, ())
 
 
 async def shielded(future: Future[R]) -> R:
     """As `asyncio.shield`. If the caller is cancelled, an exception is logged."""
-    from asyncio import CancelledError, shield
+    from asyncio import CancelledError, wait
 
+    # From Python 3.14 on, `shield` reports the exception too.
     try:
-        return await shield(future)
+        await wait((future,))
     except CancelledError:
         future.add_done_callback(_log_exception)
         raise
+    return future.result()
 
 
 def _log_exception(future: Future[Any]) -> None:
@@ -80,7 +82,7 @@ def _log_exception(future: Future[Any]) -> None:
 def _log(error: BaseException) -> None:
     import logging
 
-    logging.getLogger("flexcache_rs").warning("a call of a task that was cancelled has failed", exc_info=error)
+    logging.getLogger("flexcache_rs").warning("a call that no task awaits any more has failed", exc_info=error)
 
 
 async def sleep(seconds: float) -> None:

@@ -31,15 +31,17 @@ class ForkSafeRLock(RLock):  # type: ignore[misc]  # The class is final in types
     """
 
     def __init__(self) -> None:
-        _LOCKS.add(self)
+        # The callback runs no Python code, in which a signal handler could raise while a lock is collected.
+        _LOCKS[weakref.ref(self, _LOCKS.pop)] = None  # pyright: ignore[reportArgumentType]
 
 
-_LOCKS: weakref.WeakSet[ForkSafeRLock] = weakref.WeakSet()
+_LOCKS: dict[weakref.ref[ForkSafeRLock], None] = {}
 
 
 def _free_locks() -> None:
-    for lock in list(_LOCKS):
-        if not lock._is_owned():  # type: ignore[attr-defined]
+    for reference in list(_LOCKS):
+        lock = reference()
+        if lock is not None and not lock._is_owned():  # type: ignore[attr-defined]
             lock._at_fork_reinit()  # type: ignore[attr-defined]
 
 
@@ -94,7 +96,8 @@ def start(thread: Thread) -> None:
 
     process = os.getpid()
     start_new_thread(begin, ())
-    while process == os.getpid():
+    # If a signal handler or a destructor has interrupted `threading` where it has its lock, the start waits for us.
+    while process == os.getpid() and not threading._active_limbo_lock._is_owned():  # type: ignore[attr-defined]
         try:
             error = begun.get(timeout=_LOOK)
         except Empty:

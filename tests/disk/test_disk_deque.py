@@ -65,3 +65,16 @@ def test_others_see_a_whole_rotation(tmp_path: Path) -> None:
         with Watched(directory=str(tmp_path)) as rotating:
             rotating.rotate(2)
         assert (seen, list(other)) == ([list("abc")] * 2, ["b", "c", "a"])
+
+
+def test_values_whose_files_are_gone_are_skipped(tmp_path: Path) -> None:
+    """Rotating and a smaller limit go on with what is there."""
+    with diskcache.Deque([bytes([number]) * 100_000 for number in range(3)], str(tmp_path)) as stored:
+        stored.append("small")
+        for file in tmp_path.rglob("*.val"):
+            file.unlink()
+        stored.rotate(3)
+        stored.maxlen = 1
+        assert (stored.maxlen, list(stored)) == (1, ["small"])
+        stored.maxlen = 0
+        assert (stored.maxlen, len(stored)) == (0, 0)

@@ -5,21 +5,38 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
+import socket
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from interrupting import INTERRUPTS, Stop, no_point_hangs, no_point_keeps, no_point_keeps_awaited, points
+import redis
+from interrupting import (
+    INTERRUPTS,
+    Stop,
+    Tracer,
+    no_point_hangs,
+    no_point_keeps,
+    no_point_keeps_awaited,
+    points,
+    raise_stop,
+)
 from waiting import MANY, until
 
-from flexcache_rs.remote import RemoteCache
+from flexcache_rs import sessions
+from flexcache_rs.remote import RemoteCache, RemoteError
 from flexcache_rs.remote.clients import listener_of
+from flexcache_rs.remote.connections import Connections
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from own_server import Server
+
+REDIS = str(Path(redis.__file__).parent)
 
 
 @pytest.mark.parametrize("how", INTERRUPTS)
@@ -132,3 +149,123 @@ def test_the_lock_of_a_task_whose_event_loop_was_closed_is_free(make: Callable[.
     has_stopped.set()
     del task, hold
     until(lambda: (gc.collect(), cache.lock("name").acquire(timeout=0))[1])
+
+
+def interrupted_in_redis(at: int, call: Callable[[], object]) -> bool:
+    """Make a call that fails, and interrupt it at the n-th event in the client's package. Returns whether it was."""
+    fired = Tracer(at, raise_stop, within=redis.connection.AbstractConnection.disconnect.__code__, files=(REDIS,))
+    sys.settrace(fired)
+    try:
+        call()
+    except (Stop, RemoteError, sessions.SessionError):
+        pass
+    finally:
+        sys.settrace(None)
+    return fired.fired
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("user", ["cache", "session"])
+def test_no_call_gets_the_reply_of_one_that_was_interrupted(server: Server, raw: Any, user: str) -> None:
+    """The connection of a call that timed out is closed by several lines of Python, which a signal may interrupt."""
+    get: Callable[[str], Any]
+    raw.mset({"first": "first", "second": "second"})
+    with contextlib.ExitStack() as stack:
+        if user == "cache":
+            cache = stack.enter_context(RemoteCache(server.client(), "late", near=None, timeout=0.1))
+
+            def get(key: str) -> Any:
+                # Without the circuit breaker, which would refuse the next call.
+                if key == "first":
+                    server.pause()
+                return cache._client.execute("GET", key).decode()
+
+        else:
+            backend: Any = stack.enter_context(sessions.sync.connect(f"unix://{server.path}", timeout=0.1))._backend
+
+            def get(key: str) -> Any:
+                # As calls do that cannot share a connection.
+                sender, connection = backend._connected()
+                if key == "first":
+                    server.pause()
+                else:
+                    # A late reply of the call before comes now.
+                    server.go_on()
+                    raw.ping()
+                try:
+                    return sender.exchange(connection, [("GET", key)], False)[0].decode()
+                finally:
+                    sender.give_back(connection)
+
+        def found(key: str) -> Any:
+            with contextlib.suppress(RemoteError, sessions.SessionError):
+                return get(key)
+
+        for at in range(1, 1000, 2):
+            until(lambda: found("second") == "second")
+            try:
+                was_interrupted = interrupted_in_redis(at, lambda: get("first"))
+                # The late reply comes only when the next call waits for its own.
+                goes_on = threading.Timer(0.02, server.go_on)
+                goes_on.start()
+                answer = found("second")
+                goes_on.join()
+            finally:
+                server.go_on()
+            assert answer in {None, "second"}
+            if not was_interrupted:
+                assert at > 5
+                return
+        pytest.fail("the call never completed")
+
+
+class Connection:
+    """A connection that connects when it is told to."""
+
+    def __init__(self) -> None:
+        self.pid, self._sock = os.getpid(), None
+
+    def connect(self) -> None:
+        self._sock, self.other = socket.socketpair()
+
+    def disconnect(self) -> None:
+        self._sock.close()
+        self.other.close()
+        self._sock = None
+
+
+def test_threads_that_connect_at_once_make_no_more_connections_than_allowed() -> None:
+    connections, results = Connections(2), list[Any]()
+    begins, goes_on = threading.Barrier(12), threading.Event()
+
+    def connect(note: Callable[[Any], object]) -> Any:
+        connection: Any = Connection()
+        note(connection)
+        # The others have not connected either.
+        goes_on.wait(MANY)
+        connection.connect()
+        return connection
+
+    def work() -> None:
+        begins.wait(MANY)
+        try:
+            results.append(connections.take(connect, lambda kind, text: RemoteError(text)))
+        except RemoteError as error:
+            results.append(str(error))
+
+    threads = [threading.Thread(target=work) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    until(lambda: len(results) >= 10)
+    goes_on.set()
+    for thread in threads:
+        thread.join(MANY)
+    assert set(results[:10]) == {"no connection to the server: all 2 that the client allows are in use"}
+    assert len(connections.open()) <= 2
+    taken = [result for result in results if not isinstance(result, str)]
+    del results[:]
+    for borrowed in taken:
+        borrowed.give_back()
+    assert len(connections.open()) == len(taken)
+    connections.shut_down()
+    assert not connections.open()

@@ -410,6 +410,9 @@ class Listening:
     def settimeout(self, seconds: float | None) -> None:
         pass
 
+    def can_read(self, timeout: float) -> bool:
+        return True
+
     def send_command(self, *command: Any) -> None:
         pass
 
@@ -426,7 +429,7 @@ class Listening:
 def test_calls_that_wait_look_again_when_listening_begins_and_ends() -> None:
     """An element may have come before it began. After it, nobody tells them of one."""
     connection, woken = Listening(), list[bool]()
-    wakes = Wakes(lambda: connection, b"channel")
+    wakes = Wakes(lambda: connection, b"channel", lambda: True)
     wakes.add(b"queue", lambda: woken.append(wakes.is_live))
     until(lambda: woken == [True])
     connection.ends.set()
@@ -445,7 +448,7 @@ def test_listening_that_has_failed_is_tried_again_after_a_while(monkeypatch: pyt
         wakes.listen()
         until(lambda: tried and wakes._thread.current is None)
 
-    wakes = Wakes(connect, b"channel")
+    wakes = Wakes(connect, b"channel", lambda: True)
     listen()
     listen()
     assert len(tried) == 1

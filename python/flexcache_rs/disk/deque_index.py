@@ -114,11 +114,17 @@ class Deque(Sequence["Any"]):
 
     @maxlen.setter
     def maxlen(self, value: float | None) -> None:
-        length = _length(value)
-        with self._cache.transact(retry=True):
-            while len(self._cache) > length:
-                self._popleft()
-        self._maxlen = length
+        before, length = self._maxlen, _length(value)
+        try:
+            with self._cache.transact(retry=True):
+                with contextlib.suppress(IndexError):
+                    while len(self._cache) > length:
+                        self._popleft()
+                # Before other threads can append again.
+                self._maxlen = length
+        except BaseException:
+            self._maxlen = before
+            raise
 
     def _key_at(self, index: int) -> Iterator[Any]:
         """Return the key at an index. None if another process has removed the value meanwhile."""
@@ -338,8 +344,10 @@ class Deque(Sequence["Any"]):
         # In one transaction, so that no value is lost between the two ends, and others see all of them.
         with self._cache.transact(retry=True):
             length = len(self._cache)
-            for _ in range(abs(steps) % length if length else 0):
-                give(take())
+            # Values whose files are gone are skipped, so there may be fewer.
+            with contextlib.suppress(IndexError):
+                for _ in range(abs(steps) % length if length else 0):
+                    give(take())
 
     def transact(self) -> DiskTransaction:
         """Begin a transaction of this thread. See `Cache.transact`."""

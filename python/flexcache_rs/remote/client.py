@@ -147,28 +147,30 @@ class Client:
         return reply
 
     def _request(self, packed: bytes, count: int) -> list[Any]:
-        """Send commands over a connection of the pool, and return `count` replies."""
+        """Send commands over an idle or a new connection, and return `count` replies."""
         try:
             while True:
                 borrowed = self._get()
                 _, connection, native, is_new = borrowed
                 try:
+                    replies: list[Any] | None
                     if native is None:
                         connection.send_packed_command([packed])
-                        return self._read(connection, count)
-                    replies: list[Any] | None = native.exchange(packed, count, self._timeout)
-                    if replies is not None:
-                        return replies
-                    # The connection had ended before anything was sent.
-                    connection.disconnect()
-                    if is_new:
-                        raise RemoteConnectionError("the server ended a new connection")
+                        replies = self._read(connection, count)
+                    else:
+                        replies = native.exchange(packed, count, self._timeout)
                 except BaseException:
-                    # Also after a signal handler raised: an unread reply must not go to another command.
                     connection.disconnect()
                     raise
-                finally:
+                if replies is not None:
+                    # Only now: an unread reply must not go to another command. A signal handler may interrupt
+                    # `disconnect` too.
                     borrowed.give_back()
+                    return replies
+                # The connection had ended before anything was sent.
+                connection.disconnect()
+                if is_new:
+                    raise RemoteConnectionError("the server ended a new connection")
         except RemoteError:
             raise
         except Exception as error:
@@ -242,17 +244,23 @@ class Client:
         return self._request(as_bytes(commands), len(commands))
 
     def exchange(self, connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """The same as `execute_many`, over a connection of the caller's. After an error it is disconnected."""
+        """The same as `execute_many`, over a connection of the caller's. After an error it is disconnected.
+
+        `has_unread` of the connection is True from before the commands are sent until all replies have been read.
+        """
         # Not packed by hiredis, as in `execute`.
         packed = as_bytes(commands)
         try:
+            # Unread replies must not go to other commands. A signal handler may interrupt `disconnect` too.
+            connection.has_unread = True
             try:
                 connection.send_packed_command([packed])
-                return self._read(connection, len(commands))
+                replies = self._read(connection, len(commands))
             except BaseException:
-                # Unread replies must not go to other commands.
                 connection.disconnect()
                 raise
+            connection.has_unread = False
+            return replies
         except RemoteError:
             raise
         except Exception as error:

@@ -57,6 +57,7 @@ class Connections:
             lambda borrowed: borrowed.connection.disconnect(),
         )
         self._made: WeakValueDictionary[int, Any] = WeakValueDictionary()
+        self._connecting: WeakValueDictionary[int, Any] = WeakValueDictionary()
 
     def take(
         self, connect: Callable[[Callable[[Any], object]], Any], failed: Callable[[str, str], Exception]
@@ -73,20 +74,39 @@ class Connections:
         found = self.idle.take()
         if found is not None:
             return found
-        if self._most is not None and len(self.open()) >= self._most:
-            message = f"no connection to the server: all {self._most} that the client allows are in use"
-            raise RemoteConnectionError(message)
-        connection = connect(self._note)
+        noted: list[int] = []
+
+        def note(connection: Any) -> None:
+            while noted:
+                # An earlier attempt to connect has failed.
+                self._connecting.pop(noted.pop(), None)
+            place = id(connection)
+            noted.append(place)
+            # Note it first, then count. Of several threads that do so at once, none overlooks another one.
+            self._made[place] = self._connecting[place] = connection
+            if self._most is not None and len(self._counted()) > self._most:
+                message = f"no connection to the server: all {self._most} that the client allows are in use"
+                raise RemoteConnectionError(message)
+
+        try:
+            connection = connect(note)
+        finally:
+            for place in noted:
+                self._connecting.pop(place, None)
         return Borrowed(self, connection, native_socket(connection._sock, failed))
 
-    def _note(self, connection: Any) -> None:
-        self._made[id(connection)] = connection
+    def _of_process(self) -> list[Any]:
+        made = [reference() for reference in self._made.valuerefs()]
+        process = os.getpid()
+        return [each for each in made if each is not None and each.pid == process]
+
+    def _counted(self) -> list[Any]:
+        """Return the connections that are open, or that threads are opening."""
+        return [each for each in self._of_process() if each._sock is not None or id(each) in self._connecting]
 
     def open(self) -> list[Any]:
         """Return the open connections of this process, idle or in use."""
-        made = [reference() for reference in self._made.valuerefs()]
-        process = os.getpid()
-        return [each for each in made if each is not None and each.pid == process and each._sock is not None]
+        return [each for each in self._of_process() if each._sock is not None]
 
     def close(self) -> None:
         """Close the idle connections now, and those in use when they are given back."""

@@ -131,7 +131,7 @@ class Listener:
 
     def after_fork(self) -> None:
         """Reset the state in a forked child, which must not use its parent's connection."""
-        # Do not call the group, whose lock a thread of the parent may have held.
+        # Do not call the group, which resets its own state.
         self._tracker.doubt()
         # Also drop what the parent knew, because the child does not listen before its first use.
         self._tracker.start_generation()

@@ -74,8 +74,9 @@ class _Owed(NamedTuple):
 class Renewals:
     """The leases of a cache, and the thread that renews them.
 
-    A signal handler or a destructor may add a lease at any time, also while it interrupts the same call: the lock is
-    reentrant, and so is `set` of an `AutoResetEvent`. Adding wakes the thread only if it would sleep for too long.
+    A signal handler or a destructor may add a lease at any time, also while it interrupts the same call: adding
+    takes no lock, and `set` of an `AutoResetEvent` is reentrant. Adding wakes the thread only if it would sleep for too
+    long.
     """
 
     def __init__(self) -> None:

@@ -58,8 +58,8 @@ class SentinelClient(Client):
             message = f"Sentinel names no primary of {self._given.service!r}: {error}"
             raise RemoteConnectionError(message) from error
         except BaseException:
-            # A signal handler raised. The pools may count connections that nobody can give back.
-            self._disconnect_sentinels()
+            # A signal handler raised. The pools may count connections that nobody can give back. Other threads may use
+            # connections, which end when they are collected.
             for client in self._sentinel.sentinels:
                 client.connection_pool.reset()
             raise

@@ -30,6 +30,9 @@ def _deliver(answers: list[tuple[asyncio.Future[Any], Result]]) -> None:
             continue
         if raised is None:
             future.set_result(result)
+        elif isinstance(raised, StopIteration):
+            # Before Python 3.12, a future refuses it.
+            future.set_exception(RuntimeError(f"a call raised {raised!r}"))
         else:
             future.set_exception(raised)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -232,10 +233,9 @@ class RedisBackend:
         self._here()
         wakes = self._wakes
         if wakes is None:
-            made = Wakes(sender.connect, self._names.wakes)
+            made = Wakes(sender.connect, self._names.wakes, weakref.ref(self))
             with self._starting:
                 wakes = self._wakes = self._wakes or made
-            wakes.end_with(self)
         return Waker(wakes, (self._names.lease if is_lease else self._names.data)(key_cell(key)))
 
     async def abegin(self) -> RedisTransaction:

@@ -48,13 +48,15 @@ class Sender:
     def connect(self) -> Any:
         """Return a new connection."""
         try:
-            return self._client.connect(self._timeout)
+            connection = self._client.connect(self._timeout)
         except RemoteError as error:
             raise self.failed(error, False) from error
+        connection.has_unread = False
+        return connection
 
     def give_back(self, connection: Any) -> None:
-        """Put a connection back for other calls, unless it broke."""
-        if connection is not LANE and connection._sock is not None:
+        """Put a connection back for other calls, unless it broke or has unread replies."""
+        if connection is not LANE and connection._sock is not None and not connection.has_unread:
             self._idle.put(connection)
 
     def close(self) -> None:

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import os
 import socket
-import weakref
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _LONGEST_REST = 1.0
-"""Seconds after which a call looks again without a notification. Jobs whose time is over return without a write."""
+"""Seconds after which a call looks again without a notification, and the thread whether it still has a session.
+
+Jobs whose time is over return without a write.
+"""
 
 _RETRIED_AFTER = 1.0
 
@@ -36,10 +38,11 @@ class Wakes:
     Args:
         connect: Makes a separate connection.
         channel: The channel on which the names of values that got an element are published.
+        life: Returns the object that lives as long as the session, and None after its end.
     """
 
-    def __init__(self, connect: Callable[[], Any], channel: bytes) -> None:
-        self._connect, self._channel = connect, channel
+    def __init__(self, connect: Callable[[], Any], channel: bytes, life: Callable[[], object]) -> None:
+        self._connect, self._channel, self._life = connect, channel, life
         # A handler of a signal may wait for something while its thread has it.
         self._lock = ForkSafeRLock()
         self._waiting: dict[bytes, list[Callable[[], None]]] = {}
@@ -70,8 +73,12 @@ class Wakes:
         if not self.is_live and self._is_wanted():
             self._thread.ensure()
 
+    def _has_session(self) -> bool:
+        # Nobody may have closed it. A signal handler could skip what is called when it is collected.
+        return not self._is_closed and self._life() is not None
+
     def _is_wanted(self) -> bool:
-        return not self._is_closed and monotonic() >= self._failed_at + _RETRIED_AFTER
+        return self._has_session() and monotonic() >= self._failed_at + _RETRIED_AFTER
 
     def _wake(self, name: bytes | None = None) -> None:
         with self._lock:
@@ -93,10 +100,11 @@ class Wakes:
                 self._connection, self.is_live = connection, True
             # Elements may have arrived before listening began, so let all calls look again.
             self._wake()
-            while True:
-                kind, _, name = connection.read_response()
-                if kind == b"message":
-                    self._wake(name)
+            while self._has_session():
+                if connection.can_read(_LONGEST_REST):
+                    kind, _, name = connection.read_response()
+                    if kind == b"message":
+                        self._wake(name)
         except Exception:  # noqa: BLE001 - whatever it is, calls look by pauses until this is tried again
             self._failed_at = monotonic()
         finally:
@@ -107,24 +115,18 @@ class Wakes:
                     connection.disconnect()
             self._wake()
 
-    def end_with(self, session: object) -> None:
-        """End the thread when a session is collected that nobody closed."""
-        weakref.finalize(session, self._end).atexit = False
-
-    def _end(self) -> None:
-        with self._lock:
-            self._is_closed = True
-            connection = self._connection
-        # In a forked child, the connection belongs to the parent process.
-        if connection is not None and self._process == os.getpid():
-            with contextlib.suppress(Exception):
-                connection._sock.shutdown(socket.SHUT_RDWR)
-
     def close(self) -> None:
         """End the thread. Calls that wait look again."""
-        self._end()
-        thread = self._thread.current
-        if thread is not None and self._process == os.getpid():
+        with self._lock:
+            self._is_closed = True
+            connection, thread = self._connection, self._thread.current
+        if self._process != os.getpid():
+            # The thread and the connection belong to the parent process.
+            return
+        if connection is not None:
+            with contextlib.suppress(Exception):
+                connection._sock.shutdown(socket.SHUT_RDWR)
+        if thread is not None:
             thread.join(_LONGEST_REST)
 
 
