@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import copyreg
 import dataclasses
 import datetime as dt
 import decimal
 import enum
 import importlib.util
+import io
 import pickle
 import subprocess
 import sys
@@ -17,7 +19,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flexcache_rs.disk import (
@@ -252,6 +254,15 @@ for claim in pickle.loads(sys.stdin.buffer.read()):
     assert done.stdout.decode().split() == ["refused"] * len(CLAIMS), done.stderr
 
 
+def as_python_loads(data: bytes) -> list[str]:
+    """Return the objects that Python loads from bytes and from a file. They differ if a frame ends too early."""
+    found: list[str] = []
+    for load in (pickle.loads, lambda data: pickle.load(io.BytesIO(data))):
+        with contextlib.suppress(Exception):
+            found.append(repr(load(data)))
+    return found
+
+
 @given(st.binary(max_size=60))
 def test_whatever_there_is(data: bytes) -> None:
     """Each object is loaded as Python loads it, or the call raises."""
@@ -259,12 +270,13 @@ def test_whatever_there_is(data: bytes) -> None:
         found = PickleSerializer().loads(data)
     except Exception:
         return
-    assert repr(found) == repr(pickle.loads(data))
+    assert repr(found) in as_python_loads(data)
 
 
 simple = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.binary(max_size=5)
 
 
+@example(((0, -1), (0, b"\0")), 4, 3, 4)
 @given(
     st.recursive(simple, lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner)),
     st.integers(0, pickle.HIGHEST_PROTOCOL),
@@ -280,7 +292,7 @@ def test_pickles_with_a_byte_changed(thing: Any, protocol: int, place: int, byte
         found = PickleSerializer(["_codecs.encode", "builtins.bytes"]).loads(bytes(data))
     except Exception:
         return
-    assert repr(found) == repr(pickle.loads(bytes(data)))
+    assert repr(found) in as_python_loads(bytes(data))
 
 
 def test_keys_and_values_of_a_cache() -> None:
