@@ -26,8 +26,8 @@ _LOOK = 0.25
 class ForkSafeRLock(RLock):  # type: ignore[misc]  # The class is final in typeshed only.
     """A reentrant lock. A forked child finds it free, unless the thread that forked holds it.
 
-    The thread of the parent that holds it does not exist in the child. What the lock protects must therefore be whole
-    at each moment, or be made anew in a child.
+    The thread of the parent that holds it does not exist in the child. Another thread can therefore fork between any
+    two steps that the lock protects, and the child must be able to go on from there.
     """
 
     def __init__(self) -> None:

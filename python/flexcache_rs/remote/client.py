@@ -6,11 +6,11 @@ import contextlib
 import functools
 import importlib
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from flexcache_rs._core import RemoteReplies, _remote_entry  # pyright: ignore[reportPrivateUsage]
 from flexcache_rs.remote.connections import Connections
-from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError
+from flexcache_rs.remote.errors import RemoteConnectionError
 from flexcache_rs.remote.failures import failed, refusal, translated
 from flexcache_rs.remote.resp import command
 from flexcache_rs.remote.resp import commands as as_bytes
@@ -29,6 +29,14 @@ _MOST_READ = 1 << 16
 
 CLOSED_MEANWHILE = (AttributeError, TypeError, ValueError)
 """Exceptions that redis-py and valkey-py raise if another thread closes the connection that they are using."""
+
+
+def _raise_as(ours: Exception, error: Exception) -> NoReturn:
+    """Raise our exception for an error, or the error itself if it is that exception."""
+    if ours is error:
+        # It would be its own cause, and keep itself alive, and with it the connection.
+        raise error
+    raise ours from error
 
 
 class Client:
@@ -104,15 +112,11 @@ class Client:
         note(connection)
         try:
             connection.connect()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it is raised as one of ours
             connection.disconnect()
             if self._leave_unnamed(error, was_named):
                 return self._connected(note, timeout)
-            ours = self.translated(error)
-            if ours is error:
-                # It would be its own cause, and keep itself alive, and with it the connection.
-                raise
-            raise ours from error
+            _raise_as(self.translated(error), error)
         return connection
 
     def watched(self, connection: Any, period: float) -> AbstractContextManager[object]:  # noqa: ARG002
@@ -171,13 +175,8 @@ class Client:
                 connection.disconnect()
                 if is_new:
                     raise RemoteConnectionError("the server ended a new connection")
-        except RemoteError:
-            raise
-        except Exception as error:
-            ours = self.interrupted(error)
-            if ours is error:
-                raise
-            raise ours from error
+        except Exception as error:  # noqa: BLE001 - it is raised as one of ours
+            _raise_as(self.interrupted(error), error)
 
     def _read(self, connection: Any, count: int) -> list[Any]:
         """Read `count` replies. A refused command has an exception as its reply.
@@ -261,13 +260,8 @@ class Client:
                 raise
             connection.has_unread = False
             return replies
-        except RemoteError:
-            raise
-        except Exception as error:
-            ours = self.interrupted(error)
-            if ours is error:
-                raise
-            raise ours from error
+        except Exception as error:  # noqa: BLE001 - it is raised as one of ours
+            _raise_as(self.interrupted(error), error)
 
     def transaction(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Send commands as a transaction of the server. A failed command has an exception as its reply.

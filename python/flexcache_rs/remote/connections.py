@@ -69,7 +69,7 @@ class Connections:
             failed: Makes an exception from its kind and text, for native code.
 
         Raises:
-            RemoteConnectionError: So many connections as allowed are in use.
+            RemoteConnectionError: The client allows no more connections at a time.
         """
         found = self.idle.take()
         if found is not None:

@@ -18,6 +18,7 @@ from flexcache_rs.sessions._arguments import MISSING
 from flexcache_rs.sessions._errors import ClosedError, TimedOut, another
 from flexcache_rs.sessions._gathered import LONGEST_PAUSE, SHORTEST_PAUSE, Gatherer
 from flexcache_rs.sessions._taking import taken
+from flexcache_rs.sessions._waiting import Pauses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,7 +97,7 @@ class DiskBackend:
 
     def run_many(self, calls: list[SessionCall]) -> list[tuple[Any, BaseException | None]]:
         """Make several calls in one transaction. Returns for each its result or its exception."""
-        native, deadline, pause = self._open(), monotonic() + self._timeout, SHORTEST_PAUSE
+        native, deadline, pauses = self._open(), monotonic() + self._timeout, Pauses(SHORTEST_PAUSE, LONGEST_PAUSE)
         writes = any(call.writes for call in calls)
         while True:
             try:
@@ -104,8 +105,7 @@ class DiskBackend:
             except TimedOut:
                 if monotonic() >= deadline:
                     raise
-            sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
+            sleep(pauses.next())
 
     async def arun_many(self, calls: list[SessionCall]) -> list[tuple[Any, BaseException | None]]:
         """Make several calls in one transaction, in a thread."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from flexcache_rs._threads import AutoResetEvent
 from flexcache_rs.sessions._errors import TimedOut, another
+from flexcache_rs.sessions._waiting import Pauses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +22,7 @@ _Asked: TypeAlias = "tuple[Any, asyncio.Future[Any], asyncio.AbstractEventLoop, 
 
 SHORTEST_PAUSE = 0.0005
 LONGEST_PAUSE = 0.02
-"""The seconds after which a call that could not be made is repeated. Each pause is twice as long as the one before."""
+"""The shortest and the longest time in seconds after which a call that could not be made is repeated."""
 
 
 def _deliver(answers: list[tuple[asyncio.Future[Any], Result]]) -> None:
@@ -100,7 +101,7 @@ class Gatherer:
 
     def _work(self) -> None:
         waiting: list[_Asked] = []
-        pause = SHORTEST_PAUSE
+        pauses = Pauses(SHORTEST_PAUSE, LONGEST_PAUSE)
         while True:
             batch = self._taken()
             if not batch and not waiting:
@@ -113,10 +114,9 @@ class Gatherer:
             before = len(waiting)
             waiting = self._attempt(waiting)
             if len(waiting) < before:
-                pause = SHORTEST_PAUSE
+                pauses = Pauses(SHORTEST_PAUSE, LONGEST_PAUSE)
             if waiting:
-                self._rest(pause)
-                pause = min(pause * 2, LONGEST_PAUSE)
+                self._rest(pauses.next())
 
     def _attempt(self, batch: list[_Asked]) -> list[_Asked]:
         """Make calls. Returns those to be repeated."""

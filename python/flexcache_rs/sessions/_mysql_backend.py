@@ -30,6 +30,7 @@ from flexcache_rs.sessions._sql import Plans
 from flexcache_rs.sessions._sql_schema import TABLES, UPGRADES, VERSION
 from flexcache_rs.sessions._sql_statements import Alone, Last, Result
 from flexcache_rs.sessions._taking import taken
+from flexcache_rs.sessions._waiting import Pauses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -317,7 +318,7 @@ class MysqlBackend:
             self._run(Call("tidy", (), 0, KEPT, (most, self._places), True))
 
     def _run(self, call: Any) -> Any:
-        deadline, pause, is_first = monotonic() + self._timeout, 0.001, True
+        deadline, pauses, is_first = monotonic() + self._timeout, Pauses(), True
         while True:
             link = self.take()
             commits = [False]
@@ -339,8 +340,7 @@ class MysqlBackend:
                 raise
             finally:
                 self.give_back(link)
-            sleep(pause)
-            pause = min(pause * 2, 0.05)
+            sleep(pauses.next())
 
     def _make(self, link: Link, call: Call, commits: list[bool]) -> Any:
         """Follow the plan of a call. `commits[0]` is True while statements are sent that may commit a write."""

@@ -23,10 +23,10 @@ class Waiting(Protocol):
 
 
 class Pauses:
-    """Waits by looking again, after 1 ms at first and after 50 ms at last."""
+    """Waits by looking again. Each pause is twice as long as the one before, from 1 ms up to 50 ms by default."""
 
-    def __init__(self) -> None:
-        self._pause = _SHORTEST_PAUSE
+    def __init__(self, shortest: float = _SHORTEST_PAUSE, longest: float = _LONGEST_PAUSE) -> None:
+        self._pause, self._longest = shortest, longest
 
     def __enter__(self) -> Self:
         return self
@@ -35,7 +35,7 @@ class Pauses:
 
     def next(self) -> float:
         """How long to wait until the next look."""
-        pause, self._pause = self._pause, min(self._pause * 2, _LONGEST_PAUSE)
+        pause, self._pause = self._pause, min(self._pause * 2, self._longest)
         return pause
 
     def rest(self, most: float) -> None:
