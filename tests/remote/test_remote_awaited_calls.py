@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from loops import connected, told
+from news import hear
 from waiting import BRIEF, until
 
 from flexcache_rs.remote import RemoteError, RemoteTimeoutError, RemoteValueError
@@ -292,10 +293,7 @@ def test_a_write_that_is_cancelled_is_in_flight_until_it_is_answered(make: Make,
     async def main() -> None:
         await connected(cache)
         # Otherwise a thread would ask for the nonce first. The news of a new one ends what is known of it.
-        for _ in range(3):
-            marker = cache._store.stamp("marker")
-            cache._client.execute("SET", cache._store.keys.value("marker"), "")
-            until(lambda marker=marker: not cache._store.tracker.is_unchanged(marker))
+        hear(cache)
         until(lambda: cache._store.nonces.known(NAMESPACE) and cache._store.tracker.stamp(place))
         server.pause()
         try:

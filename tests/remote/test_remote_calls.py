@@ -9,6 +9,7 @@ import pickle
 from typing import Any
 
 import pytest
+from news import hear
 from waiting import until
 
 from flexcache_rs import FlexCache
@@ -241,21 +242,14 @@ def test_tags(make: Make) -> None:
 
 def test_a_new_tag_ends_no_copies(make: Make) -> None:
     one, other = make(), make()
-
-    def hear_all() -> None:
-        """Wait until a cache knows of all earlier writes."""
-        before = one._store.stamp("marker")
-        other["marker"] = 1
-        until(lambda: not one._store.tracker.is_unchanged(before))
-
     one.put("key", 1, tags=["known"])
-    hear_all()
+    hear(one)
     until(lambda: one.get("key") == 1 and one._near._get_from_memory("key", None) == 1)
     for number in range(5):
         one.put(f"mine{number}", 1, tags=[f"mine{number}"])
         other.put(f"other{number}", 1, tags=[f"other{number}", "known"])
         assert one.get(f"other{number}") == 1
-    hear_all()
+    hear(one)
     assert one._near._get_from_memory("key", None) == 1
     other.evict_tag("other0")
     until(lambda: one._near._get_from_memory("key", None) is None)

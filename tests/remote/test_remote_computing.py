@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from news import hear
 from own_server import Server
 from waiting import until
 
@@ -163,7 +164,6 @@ def test_who_asks_after_a_write_gets_nothing_older(make: Make, write: str) -> No
 
     thread, first = in_thread(lambda: one.get_or_set("key", compute, tags=("tag",)))
     begun.wait(60)
-    stamp = one._store.stamp("key")
     if write == "set":
         other["key"] = "newer"
     elif write == "delete":
@@ -171,7 +171,7 @@ def test_who_asks_after_a_write_gets_nothing_older(make: Make, write: str) -> No
         other.delete("key")
     else:
         getattr(other, write)(*(("tag",) if write == "evict_tag" else ()))
-    until(lambda: not one._store.tracker.is_unchanged(stamp))
+    hear(one)
     assert one.get_or_set("key", lambda: "newer") == "newer"
     assert one.stats().lease_waits == 0
     goes_on.set()

@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from news import hear
 from own_server import Server
 from waiting import BRIEF, until
 
@@ -110,9 +111,7 @@ def in_memory(cache: Any, key: Any) -> bool:
 
 def warm(cache: Any, key: Any) -> None:
     """Make memory serve a key after all earlier writes are known."""
-    stamp = cache._store.stamp("marker")
-    cache._client.execute("SET", cache._store.keys.value("marker"), "")
-    until(lambda: not cache._store.tracker.is_unchanged(stamp))
+    hear(cache)
     until(lambda: cache.get(key) is not None and in_memory(cache, key))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import functools
 import hashlib
 import os
 import shutil
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 # Processes of the tests run scripts of this folder, without the parent folder in their path.
 sys.path.append(str(Path(__file__).parents[1]))
 
+import news
 from own_server import ENGINE as ENGINE
 from own_server import ENGINES, Server
 from waiting import until
@@ -86,17 +86,5 @@ def disconnect(cache: RemoteCache) -> None:
 def hear() -> None:
     """Wait until all caches of this process have received the announcements of all earlier writes."""
     for cache in list(_OPEN):
-        store: Any = cache._store
-        if store.life.is_closed:
-            continue
-        place = store.keys.limiter("heard")
-        # An announced write of a tag makes the listener send a request. When the first announcement arrives, the
-        # request has been sent. At the second one the server has read it, and the third one comes after the reply.
-        for _ in range(3):
-            stamp = store.tracker.stamp(place)
-            store.client.execute("SET", place, "")
-            until(functools.partial(_is_heard, store.tracker, stamp))
-
-
-def _is_heard(tracker: Any, stamp: int) -> bool:
-    return not tracker.is_unchanged(stamp)
+        if not cache.closed:
+            news.hear(cache)
