@@ -26,20 +26,22 @@ Make = "Callable[..., Any]"
 pytestmark = pytest.mark.in_turn("engine", "lane")
 
 
-def overtake(cache: Any, monkeypatch: pytest.MonkeyPatch, between: Callable[[], None]) -> None:
-    """Do something after the next value was read and before it is kept."""
+def overtake(cache: Any, monkeypatch: pytest.MonkeyPatch, between: Callable[[], None]) -> threading.Event:
+    """Do something after the next value was read and before it is kept, and then set the event."""
     client = cache._client
-    one, many = client.execute, client.execute_many
+    one, many, entry = client.execute, client.execute_many, client.entry
+    happened = threading.Event()
 
     def then(reply: Any, command: Any) -> Any:
-        if command[0] == "GET":
-            monkeypatch.setattr(client, "execute", one)
-            monkeypatch.setattr(client, "execute_many", many)
+        if command == "GET" and not happened.is_set():
+            happened.set()
             between()
         return reply
 
-    monkeypatch.setattr(client, "execute", lambda *command: then(one(*command), command))
-    monkeypatch.setattr(client, "execute_many", lambda commands: then(many(commands), commands[0]))
+    monkeypatch.setattr(client, "execute", lambda *command: then(one(*command), command[0]))
+    monkeypatch.setattr(client, "execute_many", lambda commands: then(many(commands), commands[0][0]))
+    monkeypatch.setattr(client, "entry", lambda *arguments: then(entry(*arguments), "GET"))
+    return happened
 
 
 def test_an_invalidation_that_overtakes_the_reply(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,8 +55,9 @@ def test_an_invalidation_that_overtakes_the_reply(make: Make, monkeypatch: pytes
         other["key"] = 2
         hear(one)
 
-    overtake(one, monkeypatch, write)
+    happened = overtake(one, monkeypatch, write)
     assert one["key"] == 1
+    assert happened.is_set()
     assert one["key"] == 2
 
 
@@ -90,8 +93,9 @@ def test_a_listener_that_reconnects_during_a_read(make: Make, monkeypatch: pytes
         other["key"] = 2
         until(lambda: one._listener.connects > connects and one.stats().is_live)
 
-    overtake(one, monkeypatch, write)
+    happened = overtake(one, monkeypatch, write)
     assert one["key"] == 1
+    assert happened.is_set()
     assert one["key"] == 2
 
 
@@ -130,8 +134,8 @@ def test_no_copies_differ(make: Make, raw: Any, kills: bool) -> None:
     assert differing([make() for _ in range(3)], raw, scaled(10_000), kills) == 0
 
 
-def _stamped_late(self: Any, key: Any) -> Any:
-    entry, _ = _LOAD(self, key)
+def _stamped_late(self: Any, key: Any, *, anew: bool = False) -> Any:
+    entry, _ = _LOAD(self, key, anew=anew)
     time.sleep(0)
     return entry, self.stamp(key)
 
@@ -142,7 +146,7 @@ _LOAD = RemoteStore.load
 def test_no_copies_differ_fails_where_stamps_are_late(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A test of the test of overtaking: it fails with stamps that are taken after the read."""
     monkeypatch.setattr(RemoteStore, "load", _stamped_late)
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="1 == 2"):
         test_an_invalidation_that_overtakes_the_reply(make, monkeypatch)
 
 
