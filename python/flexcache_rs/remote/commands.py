@@ -6,7 +6,8 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from flexcache_rs.remote.errors import RemoteConnectionError, RemoteTimeoutError
+from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
+from flexcache_rs.remote.failures import foreign, is_of_another_type, shown
 from flexcache_rs.remote.nonces import Nonces
 
 if TYPE_CHECKING:
@@ -79,10 +80,10 @@ class Commands:
         written, there, time = self.send(lambda: self.client.execute_many(commands))
         for reply in (written if there is None else there, time):
             if isinstance(reply, Exception):
-                raise reply
+                raise foreign([self.keys.format], reply) if is_of_another_type(reply) else reply
         if there != wanted:
             message = (
-                f"the values of the namespace are written as {there!r} says, and this cache would write them as "
+                f"the values of the namespace are written as {shown(there)} says, and this cache would write them as "
                 f"{wanted!r}: give all caches of a namespace one serializer"
             )
             raise ValueError(message)
@@ -112,9 +113,15 @@ class Commands:
 
         Raises:
             RemoteError: It has failed.
+            RemoteValueError: One of its keys holds something else.
         """
         self.begin()
-        return self.send(script.run, self.client, *arguments)
+        try:
+            return self.send(script.run, self.client, *arguments)
+        except RemoteError as error:
+            if is_of_another_type(error):
+                raise foreign(script.places(arguments), error) from error
+            raise
 
     def read(self, call: Callable[..., Any], *arguments: Any) -> Any:
         """Send commands that only read. If the connection is lost, send them again, once."""

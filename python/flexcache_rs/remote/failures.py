@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
+from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError, RemoteValueError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _CODES = {
     "NOSCRIPT": "NoScriptError",
@@ -19,6 +22,9 @@ _CODES = {
     "CLUSTERDOWN": "ClusterDownError",
 }
 """The error codes of refusals, and the packages' exceptions for them."""
+
+_MOST_SHOWN = 200
+"""The largest number of characters of foreign data in a message."""
 
 
 def translated(kinds: Any, error: Exception) -> Exception:
@@ -52,6 +58,23 @@ def translated(kinds: Any, error: Exception) -> Exception:
 def is_of_another_type(error: Exception) -> bool:
     """Whether a command was refused because its key holds another type than a string, so no value of a cache."""
     return "WRONGTYPE" in str(error)
+
+
+def foreign(places: Sequence[bytes], there: Any) -> RemoteValueError:
+    """Return the error for something that another program has stored where only the cache stores something.
+
+    Args:
+        places: The places, one of which has it.
+        there: What is there, or the error of reading it.
+    """
+    names = " or ".join(repr(place.decode("utf-8", "backslashreplace")) for place in places)
+    return RemoteValueError(f"the server has something under {names} that is not of this cache: {shown(there)}")
+
+
+def shown(there: Any) -> str:
+    """Return the text for foreign data, or for the error of reading it, in a message."""
+    text = str(there) if isinstance(there, Exception) else repr(there)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
 def without_other_types(replies: list[Any]) -> list[Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flexcache_rs.remote import scripts
 from flexcache_rs.remote.commands import Commands
-from flexcache_rs.remote.errors import RemoteError
+from flexcache_rs.remote.errors import RemoteError, RemoteValueError
 from flexcache_rs.remote.nonces import MARK, NAMESPACE
 from flexcache_rs.remote.renewals import Renewals
 from flexcache_rs.remote.values import HEAD_BYTES, NONCE_BYTES
@@ -82,7 +82,7 @@ class Lease:
             token, head, *nonces = store.read(lambda: store.client.execute_many(commands))
         except RemoteError:
             return True
-        is_there = (token or b"").startswith(b"L" + self.token)
+        is_there = isinstance(token, bytes) and token.startswith(b"L" + self.token)
         return is_there and head == self.head and nonces == [self.nonces[tag] for tag in tags]
 
     def renew(self) -> bool:
@@ -94,6 +94,9 @@ class Lease:
         except RemoteError:
             # The server may respond at the next renewal, before the lease ends.
             return True
+        except RemoteValueError:
+            # Another program has replaced the lease.
+            return False
         except Exception:
             logging.getLogger("flexcache_rs").exception("renewing a lease failed")
             return False
@@ -122,6 +125,9 @@ class Lease:
                 self.store.run(scripts.RELEASE, self.key, self.token, failure or b"")
         except RemoteError:
             return False
+        except RemoteValueError:
+            # Another program has replaced the lease.
+            return True
         except Exception:
             logging.getLogger("flexcache_rs").exception("giving a lease back failed")
         return True
@@ -192,7 +198,7 @@ class Leases(Commands):
                     break
                 # A tag was evicted, or the namespace was cleared. The other lease can no longer store its value.
                 void = rest[1][:_TOKEN_BYTES]
-        except RemoteError:
+        except (RemoteError, RemoteValueError):
             # A value that is computed now is only for its callers, because nothing would show that it was computed
             # from older data.
             return "held", lease, 0, stamps[:1]
@@ -267,7 +273,7 @@ class Leases(Commands):
                 stored = scripts.STORE_WITH_LEASE.run(
                     self.client, place, lease.key, lease.token, lease.head, raw, deadline
                 )
-        except RemoteError:
+        except (RemoteError, RemoteValueError):
             self.counts.failed_writes += 1
             self._keep_unsent(place, value, seconds, lease, is_newest)
             return False

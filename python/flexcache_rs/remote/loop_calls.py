@@ -78,7 +78,7 @@ class LoopCalls:
             if anew:
                 watched = store.nonces.watch(NAMESPACE)
                 raw, nonce = await ask(None, ("MGET", place, store.keys.epoch))
-                store.nonces.learn(NAMESPACE, nonce, watched)
+                nonce = store.nonces.learn(NAMESPACE, nonce, watched)
                 if raw is None:
                     # The key is absent or holds another type, which MGET does not distinguish.
                     return UNKNOWN

@@ -8,9 +8,12 @@ nonce first.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs.remote.errors import RemoteError, RemoteValueError
+from flexcache_rs.remote.failures import foreign, is_of_another_type
 from flexcache_rs.remote.values import NONCE_BYTES
 
 if TYPE_CHECKING:
@@ -55,11 +58,13 @@ class Nonces:
         # Only read them again. A new nonce need not invalidate copies: the first value with a tag also writes one.
         return [] if self._places.keys().isdisjoint(keys) else [key for key in keys if key in self._places]
 
-    def looked_at(self, place: bytes, nonce: bytes | None, stamp: int) -> None:
-        """Note the nonce in a place, which was read again after an announced write."""
+    def looked_at(self, place: bytes, reply: Any, stamp: int) -> None:
+        """Note the reply to reading the nonce in a place again, after an announced write."""
         tag = self._places.get(place)
         if tag is not None:
-            self.learn(tag, nonce, stamp)
+            # The next caller that needs it reads it again, and gets the error.
+            with contextlib.suppress(RemoteValueError):
+                self.learn(tag, reply, stamp)
 
     def place(self, tag: str) -> bytes:
         """Return the place of a tag's nonce."""
@@ -97,18 +102,29 @@ class Nonces:
                 # If another thread forgets the place after this, it also invalidates this stamp.
                 return stamp
 
-    def learn(self, tag: str, nonce: bytes | None, stamp: int) -> None:
-        """Note a nonce that was read from the server."""
+    def learn(self, tag: str, reply: Any, stamp: int) -> bytes | None:
+        """Note the server's reply to reading a nonce. Returns the nonce, or None if there is none.
+
+        Raises:
+            RemoteError: The command was refused.
+            RemoteValueError: Something else is in the place of the nonce.
+        """
+        nonce = reply if type(reply) is bytes and len(reply) == NONCE_BYTES else None
         if nonce is None:
             self._known.pop(tag, None)
             if self._seen.pop(tag, None) is not None:
                 self._tracker.start_generation()
-            return
+            if reply is None:
+                return None
+            if isinstance(reply, RemoteError) and not is_of_another_type(reply):
+                raise reply
+            raise foreign([self.place(tag)], reply)
         if self._seen.setdefault(tag, nonce) != nonce:
             # Invalidate copies first. Otherwise another thread could use the new nonce while old copies are valid.
             self._tracker.start_generation()
             self._seen[tag] = nonce
         self._known[tag] = nonce, stamp
+        return nonce
 
     def forget(self) -> None:
         """Forget all nonces, and invalidate all copies."""
@@ -127,9 +143,8 @@ class Nonces:
                 asked.append((tag, self.watch(tag)))
         if asked:
             found = self._client.values([self.place(tag) for tag, _ in asked])
-            for (tag, stamp), nonce in zip(asked, found, strict=True):
-                nonces[tag] = nonce
-                self.learn(tag, nonce, stamp)
+            for (tag, stamp), reply in zip(asked, found, strict=True):
+                nonces[tag] = self.learn(tag, reply, stamp)
         return nonces
 
     def ensured(self, tags: Iterable[str]) -> dict[str, bytes]:
@@ -143,11 +158,8 @@ class Nonces:
                 place = self.place(tag)
                 commands += (("SET", place, os.urandom(NONCE_BYTES), "NX"), ("GET", place))
             replies = self._client.execute_many(commands)
-            for tag, stamp, nonce in zip(missing, stamps, replies[1::2], strict=True):
-                if isinstance(nonce, Exception):
-                    raise nonce
-                nonces[tag] = nonce
-                self.learn(tag, nonce, stamp)
+            for tag, stamp, reply in zip(missing, stamps, replies[1::2], strict=True):
+                nonces[tag] = self.learn(tag, reply, stamp)
         return {tag: nonce or b"" for tag, nonce in nonces.items()}
 
     def replaced(self, tag: str) -> None:

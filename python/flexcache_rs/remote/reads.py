@@ -153,11 +153,9 @@ class Reads(Leases):
         found, nonce = self.read(self.client.execute_many, [("GET", place), ("GET", self.keys.epoch)])
         if isinstance(found, Exception) and is_of_another_type(found):
             raise unreadable(key, str(found)) from found
-        for reply in (found, nonce):
-            if isinstance(reply, Exception):
-                raise self.client.translated(reply)
-        self.nonces.learn(NAMESPACE, nonce, stamp)
-        return cast("bytes | None", found), nonce
+        if isinstance(found, Exception):
+            raise found
+        return cast("bytes | None", found), self.nonces.learn(NAMESPACE, nonce, stamp)
 
     def _last(self, place: bytes) -> Entry | None:
         """Return the entry of a key while the server is unavailable. Callers that compute get no old one."""

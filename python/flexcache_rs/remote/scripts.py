@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from flexcache_rs.remote.errors import RemoteError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flexcache_rs.remote.client import Client
 
 
@@ -26,6 +28,10 @@ class Script:
     def command(self, *arguments: Any) -> tuple[Any, ...]:
         """What runs it with its keys and arguments, if the server has it. Otherwise, the server refuses the command."""
         return ("EVALSHA", self.hash, self._keys, *arguments)
+
+    def places(self, arguments: Sequence[Any]) -> Sequence[bytes]:
+        """Return the keys among its arguments."""
+        return arguments[: self._keys]
 
     def run(self, client: Client, *arguments: Any) -> Any:
         """Run the script with its keys and arguments."""
@@ -142,15 +148,19 @@ return 1
 """Gives a lease back, and stores a failure of its load for a second."""
 
 TELL = Script(
-    "if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('SET', KEYS[1], '') redis.call('DEL', KEYS[1]) end return 1",
+    "if redis.call('SET', KEYS[1], '', 'NX') then redis.call('DEL', KEYS[1]) end return 1",
     1,
 )
 """Makes the server announce a write of an absent key."""
 
 LOCK = Script(
     """
-if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return {0, redis.call('PTTL', KEYS[1])} end
-return {redis.call('INCR', KEYS[2]), 0}
+local left = redis.call('PTTL', KEYS[1])
+if left ~= -2 then return {0, left} end
+local number = redis.pcall('INCR', KEYS[2])
+if type(number) ~= 'number' then return redis.error_reply('WRONGTYPE ' .. number.err) end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return {number, 0}
 """,
     2,
 )
@@ -175,6 +185,7 @@ local now = t[1] * 1000000 + t[2]
 local limit, period, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local step = period / limit
 local tat = tonumber(redis.call('GET', KEYS[1]) or now)
+if not tat then return redis.error_reply('WRONGTYPE not the time of a limiter') end
 if tat < now or tat > now + 2 * period then tat = now end
 local new = tat + step * cost
 if new - now > period + 0.5 then

@@ -1,0 +1,150 @@
+"""Data of other programs in the places of a cache. Errors name the place, and functions compute."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from news import hear
+from waiting import until
+
+from flexcache_rs.remote import RemoteValueError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Make = "Callable[..., Any]"
+
+pytestmark = pytest.mark.in_turn("engine", "lane")
+
+NONCE, TAG, FORMAT = "test#:{}e", "test#:{tag}t", "test#:{}"
+
+FOREIGN: dict[str, Callable[[Any, str], Any]] = {
+    "list": lambda raw, place: raw.rpush(place, "theirs"),
+    "empty": lambda raw, place: raw.set(place, b""),
+    "short": lambda raw, place: raw.set(place, b"theirs"),
+    "long": lambda raw, place: raw.set(place, b"theirs" * 100_000),
+}
+
+
+@pytest.fixture(params=FOREIGN)
+def store_foreign(request: pytest.FixtureRequest, raw: Any) -> Callable[[str], None]:
+    """A function that stores something of another program in a place."""
+
+    def store(place: str) -> None:
+        raw.delete(place)
+        FOREIGN[request.param](raw, place)
+
+    return store
+
+
+def names(place: str, call: Callable[[], Any]) -> bool:
+    """Return True if a call raises an error that names a place in a message of reasonable length."""
+    with pytest.raises(RemoteValueError) as raised:
+        call()
+    message = str(raised.value)
+    return repr(place) in message and len(message) < 600
+
+
+@pytest.mark.parametrize("is_awaited", [False, True])
+def test_a_foreign_nonce_of_the_namespace(make: Make, store_foreign: Any, is_awaited: bool) -> None:
+    cache = make()
+    cache["key"] = 1
+    hear(cache)
+    store_foreign(NONCE)
+    hear(cache)
+    calls: list[Callable[[], Any]] = [
+        *(lambda: cache.get("other"), lambda: cache.put("key", 2), lambda: cache.add("new", 2)),
+        *(lambda: cache.incr("number"), lambda: cache.set_many({"key": 2}), lambda: cache.fresh("key")),
+    ]
+    if is_awaited:
+        calls = [
+            *(lambda: asyncio.run(cache.aget("other")), lambda: asyncio.run(cache.aput("key", 2))),
+            *(lambda: asyncio.run(cache.aadd("new", 2)), lambda: asyncio.run(cache.aincr("number"))),
+            *(lambda: asyncio.run(cache.aset_many({"key": 2})), lambda: asyncio.run(cache.afresh("key"))),
+        ]
+    for call in calls:
+        assert names(NONCE, call)
+    assert cache.get_or_set("computed", lambda: 3) == 3
+    cache.clear()
+    cache["key"] = 4
+    until(lambda: make().get("key") == 4)
+
+
+def test_a_foreign_nonce_of_a_tag(make: Make, store_foreign: Any) -> None:
+    cache = make()
+    cache.put("key", 1, tags=["tag"])
+    cache["untagged"] = 1
+    store_foreign(TAG)
+    hear(cache)
+    assert names(TAG, lambda: cache.put("key", 2, tags=["tag"]))
+    assert cache["untagged"] == 1
+    assert cache.get_or_set("computed", lambda: 3, tags=["tag"]) == 3
+    cache.evict_tag("tag")
+    cache.put("key", 4, tags=["tag"])
+    until(lambda: make().get("key") == 4)
+
+
+def test_one_invalid_reply_is_forgotten(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong nonce that was sent once fails one call, and is not used for others."""
+    cache = make()
+    cache["key"] = 1
+    cache.clear()
+    real = cache._client.execute_many
+
+    def once(commands: Any) -> Any:
+        monkeypatch.setattr(cache._client, "execute_many", real)
+        return [7] * len(commands)
+
+    monkeypatch.setattr(cache._client, "execute_many", once)
+    with pytest.raises(RemoteValueError):
+        cache._store.nonces.ensured(["", "t" + "new"])
+    cache.put("key", 2)
+    assert make().get("key") == 2
+
+
+def test_a_foreign_format(make: Make, store_foreign: Any) -> None:
+    store_foreign(FORMAT)
+    with pytest.raises(ValueError, match=r"test#:|written as") as raised:
+        make().get("key")
+    assert len(str(raised.value)) < 600
+
+
+def test_a_foreign_lease(make: Make, store_foreign: Any) -> None:
+    """A function computes, although nothing can tell others of it."""
+    cache = make()
+    store_foreign("test#:{key}l")
+    assert cache.get_or_set("key", lambda: 3) == 3
+
+
+def test_a_lease_that_another_program_replaces(
+    make: Make, store_foreign: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = make()
+
+    def compute() -> int:
+        store_foreign("test#:{key}l")
+        return 3
+
+    assert cache.get_or_set("key", compute) == 3
+    assert not caplog.records
+
+
+def test_a_foreign_limiter(make: Make, store_foreign: Any, request: pytest.FixtureRequest) -> None:
+    cache = make()
+    store_foreign("test#:{name}r")
+    store_foreign("test#:{name}w")
+    limiter = cache.limiter("name", 5)
+    assert names("test#:{name}r", limiter.hit)
+    window = cache.limiter("name", 5, algorithm="sliding_window")
+    assert names("test#:{name}w", window.hit)
+
+
+def test_a_lock_whose_number_is_foreign_is_not_taken(make: Make, raw: Any, store_foreign: Any) -> None:
+    cache = make()
+    store_foreign("test#:{name}n")
+    assert names("test#:{name}n", lambda: cache.lock("name").acquire(timeout=0))
+    assert not raw.exists("test#:{name}k")
+    raw.delete("test#:{name}n")
+    assert cache.lock("name").acquire(timeout=0)
