@@ -13,11 +13,11 @@ use flexcache_core::{Limits, OutOfMemory};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyFloat};
 
 use crate::py::memory::any_policy::PolicyName;
 use crate::py::memory::core_errors::{out_of_memory, try_with_capacity};
-use crate::py::object::running_python::check_signals;
+use crate::py::object::running_python;
 
 /// How often progress is reported, and Ctrl-C noticed.
 const REPORT: Duration = Duration::from_millis(100);
@@ -179,52 +179,46 @@ pub(crate) fn replay_trace(
     let distinct = keys.iter().max().map_or(0, |&most| most as usize + 1);
     let trace = Trace { keys: &keys, weights: weights.as_deref(), distinct, seed };
     let total = (keys.len() * passes.len()).max(1);
-    let report = report.clone().unbind();
     let (next, done, stop) = (AtomicUsize::new(0), AtomicU64::new(0), AtomicBool::new(false));
-    py.detach(|| {
-        let (sender, rows) = mpsc::channel();
-        thread::scope(|scope| {
-            for _ in 0..threads.clamp(1, passes.len().max(1)) {
-                let (sender, trace, passes) = (sender.clone(), &trace, &passes);
-                let (next, done, stop) = (&next, &done, &stop);
-                scope.spawn(move || {
-                    while let Some(pass) = passes.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let mut go_on = |more: usize| {
-                            done.fetch_add(more as u64, Ordering::Relaxed);
-                            !stop.load(Ordering::Relaxed)
-                        };
-                        let Some(rows) = trace.run(pass, &mut go_on).transpose() else { return };
-                        if sender.send(rows).is_err() {
-                            return;
-                        }
+    let (sender, rows) = mpsc::channel();
+    thread::scope(|scope| {
+        for _ in 0..threads.clamp(1, passes.len().max(1)) {
+            let (sender, trace, passes) = (sender.clone(), &trace, &passes);
+            let (next, done, stop) = (&next, &done, &stop);
+            scope.spawn(move || {
+                while let Some(pass) = passes.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let mut go_on = |more: usize| {
+                        done.fetch_add(more as u64, Ordering::Relaxed);
+                        !stop.load(Ordering::Relaxed)
+                    };
+                    let Some(rows) = trace.run(pass, &mut go_on).transpose() else { return };
+                    if sender.send(rows).is_err() {
+                        return;
                     }
-                });
+                }
+            });
+        }
+        drop(sender);
+        let mut all = Vec::new();
+        loop {
+            let received = running_python::detached(py, || rows.recv_timeout(REPORT));
+            #[expect(clippy::cast_precision_loss, reason = "for a bar")]
+            let part = done.load(Ordering::Relaxed) as f64 / total as f64;
+            let told = running_python::call(report, [PyFloat::new(py, part).as_any()]);
+            if let Err(error) = told.and_then(|_| running_python::check_signals(py)) {
+                stop.store(true, Ordering::Relaxed);
+                return Err(error);
             }
-            drop(sender);
-            let mut all = Vec::new();
-            loop {
-                let received = rows.recv_timeout(REPORT);
-                #[expect(clippy::cast_precision_loss, reason = "for a bar")]
-                let part = done.load(Ordering::Relaxed) as f64 / total as f64;
-                let told = Python::attach(|py| {
-                    report.call1(py, (part,))?;
-                    check_signals(py)
-                });
-                if let Err(error) = told {
+            match received {
+                Ok(Ok(rows)) => all.extend(rows),
+                Ok(Err(error)) => {
                     stop.store(true, Ordering::Relaxed);
-                    return Err(error);
+                    return Err(out_of_memory(error));
                 }
-                match received {
-                    Ok(Ok(rows)) => all.extend(rows),
-                    Ok(Err(error)) => {
-                        stop.store(true, Ordering::Relaxed);
-                        return Err(out_of_memory(error));
-                    }
-                    Err(mpsc::RecvTimeoutError::Timeout) => {}
-                    Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(all),
-                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(all),
             }
-        })
+        }
     })
 }
 

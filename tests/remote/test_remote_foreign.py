@@ -131,6 +131,20 @@ def test_a_lease_that_another_program_replaces(
     assert not caplog.records
 
 
+def test_a_foreign_nonce_of_a_function(make: Make, raw: Any, store_foreign: Any) -> None:
+    """The function computes, and its later results are found again."""
+    calls: list[int] = []
+    function = make().memoize(name="function")(calls.append)
+    function(1)
+    (place,) = [place.decode() for place in raw.keys() if b"flexcache_rs memoize" in place]
+    store_foreign(place)
+    others = [make().memoize(name="function")(function.__wrapped__) for _ in range(2)]
+    for each in others:
+        each(1)
+        each(1)
+    assert calls == [1, 1]
+
+
 def test_a_foreign_limiter(make: Make, store_foreign: Any, request: pytest.FixtureRequest) -> None:
     cache = make()
     store_foreign("test#:{name}r")

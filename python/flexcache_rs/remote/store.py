@@ -118,6 +118,12 @@ class RemoteStore(Reads):
         except RemoteError as error:
             self.swallow(error)
             return False
+        except RemoteValueError:
+            if not self._lenient:
+                raise
+            # What is there is no value of this cache, and counts as absent where results are computed.
+            self.put(key, value, seconds, tags)
+            return True
 
     def _add(self, key: Any, value: Any, seconds: float | None, tags: Sequence[str]) -> bool:
         place = self.keys.value(key)
