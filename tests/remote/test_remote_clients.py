@@ -116,6 +116,9 @@ def test_the_rights_that_the_documentation_names_are_enough(make: Make, server: 
     assert cache.compare_and_set("o", 3, 4)
     assert cache.add("p", 5)
     assert cache.pop("p") == 5
+    # A key that is being computed has only a lease.
+    raw.set("test#:{computed}l", b"L" + bytes(16))
+    assert not cache.delete("computed")
     with cache.lock("l"):
         assert cache.limiter("r", 1).hit().allowed
         assert cache.limiter("r", 1, algorithm="sliding_window").hit().allowed
