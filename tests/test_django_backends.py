@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import importlib.util
 import inspect
 import itertools
@@ -10,6 +11,8 @@ import os
 import re
 import threading
 import warnings
+from datetime import timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -204,6 +207,55 @@ def test_a_move_that_fails_leaves_the_value_where_it_is(backend: Any, monkeypatc
 def test_options_of_django_have_no_effect(backend: Any) -> None:
     backend.set_many({f"key{number}": number for number in range(2 * OF_DJANGO["MAX_ENTRIES"])})
     assert len(backend.get_many([f"key{number}" for number in range(20)])) == 20
+
+
+KINDS = ["disk", "diskcache_rs", "shared", "remote"]
+OUTSIDE = {"disk": "directory", "diskcache_rs": "directory", "shared": "name", "remote": "client"}
+"""The argument of the cache that each backend has from LOCATION."""
+OPTION = {"disk": "size_limit", "diskcache_rs": "max_size", "shared": "max_bytes", "remote": "l1_ttl"}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "shared" or hasattr(shared, "DjangoCache")])
+def test_settings_with_wrong_names(kind: str, tmp_path: Path) -> None:
+    """Each raises an exception, which suggests the right one, instead of having no effect."""
+    make = importlib.import_module(f"flexcache_rs.{kind}").DjangoCache
+    option = OPTION[kind]
+    for params, meant in (
+        ({"TIEMOUT": 5}, "'TIEMOUT'; did you mean 'TIMEOUT'?"),
+        ({"KEY_PREFX": "x"}, "'KEY_PREFX'; did you mean 'KEY_PREFIX'?"),
+        ({"MAX_ENTRIES": 5}, "'MAX_ENTRIES'; did you mean 'MAX_ENTRIES' in OPTIONS?"),
+        ({option: 5}, f"'{option}'; did you mean '{option}' in OPTIONS?"),
+        ({option.upper(): 5}, f"'{option.upper()}'; did you mean '{option}' in OPTIONS?"),
+        ({"OPTIONS": {OUTSIDE[kind]: "x"}}, f"'{OUTSIDE[kind]}'; did you mean 'LOCATION' beside OPTIONS?"),
+    ):
+        with pytest.raises(TypeError, match=re.escape(meant)):
+            make(f"unix://{tmp_path}/none" if kind == "remote" else str(tmp_path / "cache"), params)
+
+
+def test_timeouts_of_all_kinds(backend: Any) -> None:
+    """All backends accept and refuse the same. A refused timeout changes nothing."""
+    for seconds in (timedelta(hours=1), 3600.5, Decimal(3600), float("inf"), None):
+        for store in (backend.set, backend.add):
+            backend.delete("key")
+            store("key", seconds, seconds)
+            assert backend.get("key") == seconds
+        assert backend.touch("key", seconds)
+        assert backend.get_or_set("key", "other", seconds) == seconds
+    backend.set("key", "value")
+    for wrong in (True, "60", b"60", object(), float("nan")):
+        for call in (
+            lambda wrong=wrong: backend.set("key", "other", wrong),
+            lambda wrong=wrong: backend.add("new", "other", wrong),
+            lambda wrong=wrong: backend.touch("key", wrong),
+            lambda wrong=wrong: backend.set_many({"key": "other"}, wrong),
+            lambda wrong=wrong: backend.get_or_set("new", "other", wrong),
+        ):
+            with pytest.raises((TypeError, ValueError), match=r"^(timeout|ttl) must be "):
+                call()
+        assert backend.get_many(["key", "new"]) == {"key": "value"}
+    for over in (timedelta(0), timedelta(-1), 0, -1, -0.5, float("-inf")):
+        backend.set("key", "value", over)
+        assert backend.get("key") is None
 
 
 CALLS_WITH_A_KEY: list[Callable[[Any, str], object]] = [

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import sys
-from typing import TYPE_CHECKING, TextIO
 
 from flexcache_rs import __version__
-from flexcache_rs import _demo_command as demo
-from flexcache_rs import _sessions_command as sessions
-from flexcache_rs import _shared_command as shared
-from flexcache_rs.disk import command as disk
-from flexcache_rs.replay import command as replay
+from flexcache_rs._terminal import OutputError, complain
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
+    from typing import TextIO
 
 INTERRUPTED = 130
 """The exit status of a program that Ctrl-C ended, by convention."""
@@ -46,19 +43,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 output.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
+    except OutputError as error:
+        return _without_output(output, error.__cause__)
     except OSError as error:
-        if output is not None:
-            # Keep the interpreter from flushing it again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
-        if isinstance(error, BrokenPipeError):
-            # The reader of the output has stopped reading.
-            return 0
-        print(f"flexcache: standard output: {error.strerror or error}", file=sys.stderr)
+        if error.filename is None:
+            return _without_output(output, error)
+        complain(f"flexcache: {os.fsdecode(error.filename)}: {error.strerror}")
         return 1
 
 
+def _without_output(output: TextIO | None, error: BaseException | None) -> int:
+    """Return the exit status after standard output could not be written."""
+    if output is not None:
+        # Keep the interpreter from flushing it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+    if isinstance(error, BrokenPipeError):
+        # The reader of the output has stopped reading.
+        return 0
+    complain(f"flexcache: standard output: {getattr(error, 'strerror', None) or error}")
+    return 1
+
+
 def _run(arguments: Sequence[str] | None) -> int:
-    parser = argparse.ArgumentParser(
+    # Import them here, where Ctrl-C is awaited, because it takes time.
+    from flexcache_rs import _demo_command as demo
+    from flexcache_rs import _sessions_command as sessions
+    from flexcache_rs import _shared_command as shared
+    from flexcache_rs._command_group import Parser
+    from flexcache_rs.disk import command as disk
+    from flexcache_rs.replay import command as replay
+
+    parser: argparse.ArgumentParser = Parser(
         prog="flexcache",
         description="Tools for caches in memory, on disk and between processes, and for sessions.",
         allow_abbrev=False,

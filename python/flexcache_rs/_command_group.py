@@ -1,11 +1,22 @@
-"""Commands that are groups of actions."""
+"""The parser of the command line, and commands that are groups of actions."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import argparse
+import re
+from typing import NoReturn
 
-if TYPE_CHECKING:
-    import argparse
+from flexcache_rs._terminal import printable_lines
+
+_CREDENTIALS = re.compile(r"//[^\s/@'\"]*@")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors show neither control characters nor the user and password of a URL."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the message, and exit with 2."""
+        super().error(printable_lines(_CREDENTIALS.sub("//...@", message)))
 
 
 def add_group(

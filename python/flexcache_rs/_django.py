@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
@@ -10,16 +11,49 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 from flexcache_rs._suggest import suggesting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
 
 OF_DJANGO = frozenset(("MAX_ENTRIES", "CULL_FREQUENCY"))
 """Options that Django passes to every backend. The backends here have no use for them: their own options limit them."""
 
 
-def options_of(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a backend's settings, without those that Django passes to every backend."""
-    return {name: value for name, value in params.get("OPTIONS", {}).items() if name not in OF_DJANGO}
+_OF_ALL_BACKENDS = ("BACKEND", "LOCATION", "TIMEOUT", "OPTIONS", "KEY_PREFIX", "VERSION", "KEY_FUNCTION")
+
+_IN_LOWER_CASE = ("timeout", "max_entries", "cull_frequency")
+"""Names that Django also accepts in lower case."""
+
+
+def options_of(
+    params: Mapping[str, Any], options: Collection[str], beside: Mapping[str, str], *, ignores_others: bool = True
+) -> dict[str, Any]:
+    """Return the options of a backend's settings, without those that Django passes to every backend.
+
+    Args:
+        params: The settings.
+        options: The names of the backend's options.
+        beside: The names of its settings beside `OPTIONS`, by the names of the arguments that they become.
+        ignores_others: Whether other names that are like none of these are ignored, as by Django itself.
+
+    Raises:
+        TypeError: A name is misspelt, or is on the wrong side of `OPTIONS`.
+    """
+    known = {*beside.values(), *_OF_ALL_BACKENDS}
+    for name in params:
+        if name in known or name in _IN_LOWER_CASE:
+            continue
+        if name.lower() in options or name in OF_DJANGO:
+            option = name if name in OF_DJANGO else name.lower()
+            raise TypeError(f"no such setting of the backend: {name!r}; did you mean {option!r} in OPTIONS?")
+        near = difflib.get_close_matches(name.upper(), known, 1, 0.8)
+        if near:
+            raise TypeError(f"no such setting of the backend: {name!r}; did you mean {near[0]!r}?")
+        if not ignores_others:
+            raise TypeError(f"no such setting of the backend: {name!r}")
+    given = {name: value for name, value in params.get("OPTIONS", {}).items() if name not in OF_DJANGO}
+    for name in given.keys() & beside.keys():
+        raise TypeError(f"no such option: {name!r}; did you mean {beside[name]!r} beside OPTIONS?")
+    return given
 
 
 async def _awaited(call: Callable[..., Any], *arguments: Any) -> Any:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flexcache_rs._command_group import add_group
+from flexcache_rs._terminal import complain, printable, tell
 
 if TYPE_CHECKING:
     import argparse
@@ -74,36 +74,36 @@ def _with_session(options: argparse.Namespace) -> int:
     try:
         url = parse_url(options.url, SCHEMES)
         if url.scheme == "memory":
-            print("flexcache sessions: the data of memory:// exists in one process only", file=sys.stderr)
+            complain("flexcache sessions: the data of memory:// exists in one process only")
             return 1
         if url.scheme in ("disk", "sqlite"):
             database = Path(url.place) / "sessions.db" if url.scheme == "disk" else Path(url.place)
             if not database.is_file():
-                print(f"flexcache sessions: there is no database {database}", file=sys.stderr)
+                complain(f"flexcache sessions: there is no database {database}")
                 return 1
         with connect(options.url, namespace=options.namespace) as session:
             status: int = options.step(options, session)
             return status
     except (SessionError, ValueError, NotImplementedError, ImportError, OSError) as error:
-        print(f"flexcache sessions: {error}", file=sys.stderr)
+        complain(f"flexcache sessions: {error}")
         return 1
 
 
 def _keys(options: argparse.Namespace, session: Session) -> int:
     for key in session.keys(options.match):
-        print(key)
+        tell(printable(key))
     return 0
 
 
 def _absent(key: str) -> int:
-    print(f"flexcache sessions: there is no key {key!r}", file=sys.stderr)
+    complain(f"flexcache sessions: there is no key {key!r}")
     return 1
 
 
 def _get(options: argparse.Namespace, session: Session) -> int:
     if not session.exists(options.key):
         return _absent(options.key)
-    print(repr(session.get(options.key)))
+    tell(repr(session.get(options.key)))
     return 0
 
 
@@ -112,12 +112,12 @@ def _ttl(options: argparse.Namespace, session: Session) -> int:
         left = session.ttl(options.key)
     except KeyError:
         return _absent(options.key)
-    print("never expires" if left is None else f"{left:.3f}")
+    tell("never expires" if left is None else f"{left:.3f}")
     return 0
 
 
 def _purge(_options: argparse.Namespace, session: Session) -> int:
-    print(f"{session.purge(2**62)} keys removed")
+    tell(f"{session.purge(2**62)} keys removed")
     return 0
 
 
@@ -125,13 +125,16 @@ def _migrate(options: argparse.Namespace) -> int:
     from flexcache_rs.pycache.migrate import migrate
     from flexcache_rs.sessions import SessionError
 
+    if "://" in options.file:
+        complain("flexcache sessions: FILE must be the name of a file, not a URL")
+        return 1
     try:
         done = migrate(options.file, options.to, allow=options.allow, skip_unreadable=options.skip_unreadable)
     except (SessionError, ValueError, OSError) as error:
-        print(f"flexcache sessions: {error}", file=sys.stderr)
+        complain(f"flexcache sessions: {error}")
         return 1
     kept = "" if done.backup is None else f"; the old database is {done.backup}"
-    print(f"{done.keys} keys migrated, {done.expired} had expired, {len(done.skipped)} skipped{kept}")
+    tell(f"{done.keys} keys migrated, {done.expired} had expired, {len(done.skipped)} skipped{kept}")
     for key, why in done.skipped.items():
-        print(f"skipped {key!r}: {why}", file=sys.stderr)
+        complain(f"skipped {key!r}: {why}")
     return 0

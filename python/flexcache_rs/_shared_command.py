@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._command_group import add_group
 from flexcache_rs._shared_files import directory, files, name_of, processes_of, remove_left
-from flexcache_rs._terminal import bytes_shown
+from flexcache_rs._terminal import bytes_shown, complain, printable, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,7 +67,7 @@ def _where_there_is_one(
         try:
             import flexcache_rs.shared as shared
         except ImportError as error:
-            print(f"flexcache shared: {error}", file=sys.stderr)
+            complain(f"flexcache shared: {error}")
             return 1
         del shared
         return run(options)
@@ -129,29 +128,29 @@ def _reason(error: OSError) -> str:
 def _list(options: argparse.Namespace) -> int:
     found = list(_described())
     if options.json:
-        print(json.dumps(found, indent=1))
+        tell(json.dumps(found, indent=1))
         return 0
     for content in found:
         processes = ", ".join(map(str, content["processes"])) or "none"
         if "error" in content:
-            print(f"{content['name']}: {content['error']}")
+            tell(printable(f"{content['name']}: {content['error']}"))
             continue
         sums = content["stats"]
         full = sums["live_bytes"] / sums["capacity"]
-        print(
-            f"{content['name']}: {sums['entries']} entries, {full:.0%} of {bytes_shown(sums['bytes'])}, "
+        tell(
+            f"{printable(content['name'])}: {sums['entries']} entries, {full:.0%} of {bytes_shown(sums['bytes'])}, "
             f"processes: {processes}"
         )
     if not found:
-        print(f"no caches in {directory()}")
+        tell(f"no caches in {directory()}")
     return 0
 
 
 def _path_of(name: str) -> Path | None:
     """Return the file of a name. A missing file is an error, because opening it would create it."""
     paths = [Path(name)] if "/" in name else [path for path in files() if name_of(path) == name]
-    if not paths or not paths[0].exists():
-        print(f"flexcache shared: there is no cache {name!r}; see `flexcache shared list`", file=sys.stderr)
+    if not paths or not paths[0].name or not paths[0].exists():
+        complain(f"flexcache shared: there is no cache {name!r}; see `flexcache shared list`")
         return None
     return paths[0]
 
@@ -165,7 +164,7 @@ def _with_file(name: str, use: Callable[[Path], None]) -> int:
         use(path)
     except OSError as error:
         why = error.strerror or str(error)
-        print(f"flexcache shared: {why if str(path) in why else f'{path}: {why}'}", file=sys.stderr)
+        complain(f"flexcache shared: {why if str(path) in why else f'{path}: {why}'}")
         return 1
     return 0
 
@@ -188,11 +187,11 @@ def _stats(options: argparse.Namespace) -> int:
         return status
     (sums,) = found
     if options.json:
-        print(json.dumps(sums, indent=1))
+        tell(json.dumps(sums, indent=1))
     else:
         width = max(map(len, sums))
         for name, value in sums.items():
-            print(f"{name:<{width}}  {value}")
+            tell(f"{name:<{width}}  {value}")
     return 0
 
 
@@ -200,7 +199,7 @@ def _clear(options: argparse.Namespace) -> int:
     removed: list[int] = []
     status = _with_cache(options.name, lambda cache: removed.append(cache.clear()))
     for count in removed:
-        print(f"{count} entries removed")
+        tell(f"{count} entries removed")
     return status
 
 

@@ -24,31 +24,19 @@ _MISSING: Any = object()
 
 _OPTIONS = ("max_bytes", "expected_item", "max_item", "lock_timeout", "resize", "create", "serializer")
 
-_OF_ALL_BACKENDS = ("BACKEND", "LOCATION", "TIMEOUT", "OPTIONS", "KEY_PREFIX", "VERSION", "KEY_FUNCTION")
 
-
-def _checked_options(params: dict[str, Any]) -> dict[str, Any]:
-    """The options of the `SharedCache`.
+def _options(params: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of the `SharedCache`.
 
     Raises:
         TypeError: A name is misspelt, or belongs in `OPTIONS`.
     """
-    for name in params:
-        # Django also accepts these in lower case.
-        if name in (*_OF_ALL_BACKENDS, "timeout", "max_entries", "cull_frequency"):
-            continue
-        meant = f"{name.lower()!r} in OPTIONS" if name.lower() in _OPTIONS else _near(name.upper(), _OF_ALL_BACKENDS)
-        raise TypeError(f"no such setting of the backend: {name!r}" + (f"; did you mean {meant}?" if meant else ""))
-    options = options_of(params)
+    options = options_of(params, _OPTIONS, {"name": "LOCATION"}, ignores_others=False)
     for name in options:
         if name not in _OPTIONS:
-            meant = _near(name.lower(), _OPTIONS)
-            raise TypeError(f"no such option: {name!r}" + (f"; did you mean {meant}?" if meant else ""))
+            near = difflib.get_close_matches(name.lower(), _OPTIONS, 1, 0.7)
+            raise TypeError(f"no such option: {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
     return options
-
-
-def _near(name: str, names: tuple[str, ...]) -> str | None:
-    return next((repr(near) for near in difflib.get_close_matches(name, names, 1, 0.7)), None)
 
 
 @suggesting
@@ -62,7 +50,7 @@ class DjangoCache(Backend):
 
     def __init__(self, location: str, params: dict[str, Any]) -> None:
         super().__init__(params)
-        options = _checked_options(params)
+        options = _options(params)
         if not location:
             message = "LOCATION must be the name or the path of a cache in shared memory"
             raise ValueError(message)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flexcache_rs._shared_files import files, name_of, processes_of
-from flexcache_rs._terminal import bytes_shown, on_terminal
+from flexcache_rs._terminal import bytes_shown, on_terminal, printable
 from flexcache_rs.shared import SharedCache
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class _Watched(NamedTuple):
 
 def _paths(name: str | None) -> list[Path]:
     if name is not None and "/" in name:
-        return [path for path in (Path(name),) if path.exists()]
+        return [path for path in (Path(name),) if path.name and path.exists()]
     return [path for path in files() if name is None or name == name_of(path)]
 
 
@@ -90,13 +90,13 @@ def _as_table(found: list[dict[str, Any]]) -> str:
     lines = [f"{'name':<24} {'entries':>10} {'full':>5} {'of':>9} {rates}  processes"]
     for content in found:
         if "error" in content:
-            lines.append(f"{content['name']:<24} {content['error']}")
+            lines.append(f"{printable(content['name']):<24} {printable(content['error'])}")
             continue
         sums = content["stats"]
         known = content.get("per_second")
         shown = [f"{known[name]:>10.0f}" if known else f"{'-':>10}" for name in _RATES]
         lines.append(
-            f"{content['name']:<24} {sums['entries']:>10} {sums['live_bytes'] / sums['capacity']:>5.0%} "
+            f"{printable(content['name']):<24} {sums['entries']:>10} {sums['live_bytes'] / sums['capacity']:>5.0%} "
             f"{bytes_shown(sums['bytes']):>9} {' '.join(shown)}  {len(content['processes'])}"
         )
     return "\n".join(lines if found else ["no caches"])

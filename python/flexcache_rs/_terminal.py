@@ -1,18 +1,54 @@
-"""The output of commands on a terminal: colours, sizes and progress bars."""
+"""The output of commands: lines, colours, sizes and progress bars."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from time import monotonic
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TextIO
 
 BAR = 30
 BEFORE_BAR = 0.5
 """Seconds of work before the bar appears."""
+
+
+class OutputError(Exception):
+    """Standard output cannot be written. The cause is the OSError."""
+
+
+def printable(text: str) -> str:
+    """Escape characters of data that could control a terminal or break a line, as `repr` does."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def printable_lines(text: str) -> str:
+    """The same for text that may have several lines."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def tell(text: str) -> None:
+    """Print lines on standard output, with control characters escaped.
+
+    Raises:
+        OutputError: They cannot be written. An OSError would look like one of the command's work.
+    """
+    try:
+        # sys.stdout is None if it is closed, which print() accepts.
+        print(printable_lines(text))
+    except OSError as error:
+        raise OutputError from error
+
+
+def complain(text: str) -> None:
+    """Print lines on standard error, with control characters escaped, unless it is closed or cannot be written."""
+    # With file=None, print() would write to standard output, which may be an export.
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            print(printable_lines(text), file=sys.stderr, flush=True)
 
 
 def on_terminal(stream: TextIO | None) -> bool:

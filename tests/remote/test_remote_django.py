@@ -165,3 +165,26 @@ def test_a_fork_while_a_cache_is_made(backend: Any, server: Server) -> None:
     ended.set()
     thread.join()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_prefix_is_no_pattern(server: Server) -> None:
+    """Whatever characters it has, all keys of its own are found, and none of other prefixes."""
+    from flexcache_rs.remote import DjangoCache, djangocache
+
+    def made(prefix: str) -> Any:
+        return DjangoCache(
+            f"unix://{server.path}", {"KEY_PREFIX": prefix, "OPTIONS": {"timeout": 10.0, "namespace": "patterns"}}
+        )
+
+    prefixes = ["a*b", "axb", "[x]", "x", "a?", "ab", "\\", "[!x]"]
+    for prefix in prefixes:
+        made(prefix).set_many({"user:1": prefix, "user:2": prefix, "other": prefix})
+    for prefix in prefixes:
+        backend = made(prefix)
+        assert sorted(backend.keys("user:*")) == ["user:1", "user:2"]
+        assert sorted(backend.keys("*")) == ["other", "user:1", "user:2"]
+        assert backend.delete_pattern("user:?") == 2
+        assert backend.get_many(["user:1", "other"]) == {"other": prefix}
+    for cache in djangocache._CACHES.values():
+        cache.close()
+    djangocache._CACHES.clear()

@@ -104,7 +104,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 def test_what_a_name_holds_is_not_sent_to_the_terminal() -> None:
     """Neither what it would obey nor what cannot be encoded."""
-    with pytest.raises(TraceError, match=r"^absent\?\[31m\?: "):
+    with pytest.raises(TraceError, match=r"^absent\\x1b\[31m\\udcff: "):
         read("absent\x1b[31m\udcff")
 
 

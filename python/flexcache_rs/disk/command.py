@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import errno
 import json
+import math
 import sqlite3
 import sys
 import time
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from flexcache_rs import __version__
 from flexcache_rs._command_group import add_group
-from flexcache_rs._terminal import Progress, bytes_shown
+from flexcache_rs._terminal import Progress, bytes_shown, complain, printable, tell
+from flexcache_rs.disk.format import MOST_SHARDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -76,7 +78,10 @@ def add_to(
     migrate.add_argument("directory", type=Path, metavar="DIR")
     _add_shards(migrate, "the source's")
     migrate.add_argument(
-        "--size-limit", type=_at_least(1), metavar="BYTES", help="default: that of the source, or enough for its data"
+        "--size-limit",
+        type=_from_to(1, 2**63 - 1),
+        metavar="BYTES",
+        help="default: that of the source, or enough for its data",
     )
     migrate.add_argument("--dry-run", action="store_true", help="read everything, write nothing")
     migrate.add_argument("--trust", action="store_true", help="load pickled keys of any class, which can run code")
@@ -87,20 +92,20 @@ def add_to(
 def _add_shards(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument(
         "--shards",
-        type=_at_least(0),
+        type=_from_to(0, MOST_SHARDS),
         metavar="N",
         help=f"for FanoutCache(shards=N); 0 for a Cache (default: {default})",
     )
 
 
-def _at_least(least: int) -> Callable[[str], int]:
+def _from_to(least: int, most: int) -> Callable[[str], int]:
     def convert(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = least - 1
-        if value < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least {least}")
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text!r:.60} is not an integer from {least} to {most}")
         return value
 
     return convert
@@ -121,13 +126,7 @@ def _guarded(run: Callable[[argparse.Namespace], int], options: argparse.Namespa
     except RuntimeError as error:
         # The directory is open in this process.
         text = str(error)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        if error.filename is None:
-            raise
-        text = f"{error.filename}: {error.strerror}"
-    print(f"flexcache: {text}", file=sys.stderr)
+    complain(f"flexcache: {text}")
     return 1
 
 
@@ -172,13 +171,13 @@ def _check_one(options: argparse.Namespace, folder: Path, inside: list[Path]) ->
         cache._connect(str(folder.absolute()), 60.0)  # noqa: SLF001
         findings: list[tuple[str, str]] = cache._check(fix, False)  # noqa: SLF001
     except Timeout:
-        print(f"{folder}: not checked: the write lock was not acquired within a minute")
+        tell(f"{folder}: not checked: the write lock was not acquired within a minute")
         return 1
     except sqlite3.OperationalError as error:
-        print(f"{folder}: not checked: {error}")
+        tell(f"{folder}: not checked: {error}")
         return 1
     except sqlite3.DatabaseError as error:
-        print(f"{folder}: damaged: {error}\n{DAMAGED.format(folder)}")
+        tell(f"{folder}: damaged: {error}\n{DAMAGED.format(folder)}")
         return 1
     finally:
         cache.close()
@@ -187,23 +186,38 @@ def _check_one(options: argparse.Namespace, folder: Path, inside: list[Path]) ->
     for kind, text in findings:
         mended = _MENDED.get(kind) if fix else None
         left += mended is None
-        print(f"{folder}: {kind.replace('_', ' ')}: {text}{f' ({mended})' if mended else ''}")
+        tell(printable(f"{folder}: {kind.replace('_', ' ')}: {text}{f' ({mended})' if mended else ''}"))
     if any(kind == "damaged" for kind, _ in findings):
-        print(DAMAGED.format(folder))
+        tell(DAMAGED.format(folder))
     if options.fix and left and inside:
-        print(f"{folder}: not repaired: there are other caches inside this one")
+        tell(f"{folder}: not repaired: there are other caches inside this one")
     if not findings:
-        print(f"{folder}: ok")
+        tell(f"{folder}: ok")
     return left
 
 
 # stats ----------------------------------------------------------------------------------------------------------------
 
+# SQLite stores anything in any column, so whatever is no number of a kind is left out.
 _VALUES = """
 SELECT mode, filename IS NOT NULL AS in_file, COUNT(*), SUM(bytes), MAX(bytes) FROM (
-  SELECT mode, filename, CASE WHEN filename IS NOT NULL THEN size ELSE LENGTH(CAST(value AS BLOB)) END AS bytes
+  SELECT
+    CASE WHEN TYPEOF(mode) = 'integer' THEN mode ELSE -1 END AS mode,
+    filename,
+    CASE
+      WHEN filename IS NULL THEN LENGTH(CAST(value AS BLOB)) WHEN TYPEOF(size) = 'integer' THEN size
+    END AS bytes
   FROM Cache
 ) GROUP BY mode, in_file
+"""
+_MOMENTS = """
+SELECT
+  COUNT(*),
+  SUM(TYPEOF(expire_time) IN ('integer', 'real') AND expire_time <= :now),
+  MIN(CASE WHEN TYPEOF(store_time) IN ('integer', 'real') THEN store_time END),
+  MAX(CASE WHEN TYPEOF(store_time) IN ('integer', 'real') THEN store_time END),
+  MIN(CASE WHEN TYPEOF(expire_time) IN ('integer', 'real') AND expire_time > :now THEN expire_time END)
+FROM Cache
 """
 _MODES = {1: "as it is", 2: "bytes", 3: "text", 4: "pickle"}
 _TAGS = 10
@@ -215,15 +229,17 @@ def _stats(options: argparse.Namespace) -> int:
     described = [_described(found) for found in find(options.directory)]
     if options.json:
         document = {"flexcache_rs": __version__, "directory": str(options.directory.absolute()), "caches": described}
-        print(json.dumps(document, indent=1))
+        tell(json.dumps(document, indent=1))
     else:
-        print("\n\n".join("\n".join(_lines(content)) for content in described))
+        tell("\n\n".join("\n".join(_lines(content)) for content in described))
     return 0
 
 
 def _stored_as(mode: int) -> str:
     from flexcache_rs.disk.format import COMPRESSED
 
+    if mode < 0:
+        return "damaged"
     compressed = COMPRESSED.get(mode & ~15)
     return _MODES.get(mode & 15, str(mode)) + (f", {compressed}" if compressed else "")
 
@@ -245,16 +261,13 @@ def _described(found: Found) -> dict[str, Any]:
         with reading(folder / DBNAME) as connection:
             recorded = settings(connection)
             first = first or recorded
-            ((entries, expired, first_stored, last_stored),) = connection.execute(
-                "SELECT COUNT(*), SUM(expire_time <= ?), MIN(store_time), MAX(store_time) FROM Cache", (now,)
-            )
-            ((soonest,),) = connection.execute("SELECT MIN(expire_time) FROM Cache WHERE expire_time > ?", (now,))
+            ((entries, expired, *found_moments),) = connection.execute(_MOMENTS, {"now": now})
             of_shard = recorded | {"entries": entries, "expired": expired, "volume": volume(connection)}
             for name in sums:
                 value = of_shard.get(name)
-                sums[name] += value if isinstance(value, int | float) else 0
-            for moments, moment in ((oldest, first_stored), (newest, last_stored), (next_expiry, soonest)):
-                if moment is not None:
+                sums[name] += value if isinstance(value, int | float) and math.isfinite(value) else 0
+            for moments, moment in zip((oldest, newest, next_expiry), found_moments, strict=True):
+                if moment is not None and math.isfinite(moment):
                     moments.append(moment)
             for mode, in_file, count, size, largest in connection.execute(_VALUES):
                 sum_of = values.setdefault((_stored_as(mode), bool(in_file)), [0, 0, 0])
@@ -266,7 +279,7 @@ def _described(found: Found) -> dict[str, Any]:
         "name": found.name,
         "shards": found.shards,
         **sums,
-        "eviction_policy": first.get("eviction_policy"),
+        "eviction_policy": _as_json(first.get("eviction_policy")),
         "statistics": bool(first.get("statistics")),
         "oldest": min(oldest, default=None),
         "newest": max(newest, default=None),
@@ -278,11 +291,18 @@ def _described(found: Found) -> dict[str, Any]:
         "tags": len(tags),
         "most_used_tags": {tag.hex() if isinstance(tag, bytes) else str(tag): count for tag, count in most},
         "settings": {
-            key: value.hex() if isinstance(value, bytes) else value
+            key: _as_json(value)
             for key, value in first.items()
             if key not in METADATA and key not in ("statistics", "eviction_policy", "size_limit")
         },
     }
+
+
+def _as_json(value: Any) -> Any:
+    """Return a value of SQLite in a form that JSON has: bytes in hexadecimal, and null for infinity."""
+    if isinstance(value, bytes):
+        return value.hex()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _moment(seconds: float | None) -> str:
@@ -304,7 +324,7 @@ def _lines(content: dict[str, Any]) -> Iterator[str]:
         ("entries", f"{content['entries']:,}"),
         ("expired", f"{content['expired']:,} of them, not yet removed"),
         ("volume", f"{bytes_shown(content['volume'])} of {bytes_shown(content['size_limit'])} ({part:.0%})"),
-        ("policy", str(content["eviction_policy"])),
+        ("policy", printable(str(content["eviction_policy"]))),
         ("hits", f"{content['hits']:,}{hits}{counted}"),
         ("misses", f"{content['misses']:,}"),
         ("oldest", _moment(content["oldest"])),
@@ -316,7 +336,7 @@ def _lines(content: dict[str, Any]) -> Iterator[str]:
         mean = value["bytes"] / value["count"]
         sizes = f"{bytes_shown(value['bytes'])}, mean {bytes_shown(mean)}, largest {bytes_shown(value['largest'])}"
         rows.append(("values", f"{value['count']:,} {stored}: {sizes}"))
-    shown = ", ".join(f"{tag} ({count:,})" for tag, count in content["most_used_tags"].items())
+    shown = ", ".join(f"{printable(tag)} ({count:,})" for tag, count in content["most_used_tags"].items())
     more = ", …" if content["tags"] > _TAGS else ""
     rows.append(("tags", f"{content['tags']:,}{': ' if shown else ''}{shown}{more}"))
     for label, text in rows:
@@ -416,7 +436,7 @@ def _warn_of_limits(directory: Path) -> None:
 
 
 def _say(text: str) -> None:
-    print(f"flexcache: {text}", file=sys.stderr)
+    complain(f"flexcache: {text}")
 
 
 # migrate --------------------------------------------------------------------------------------------------------------
@@ -445,10 +465,10 @@ def _migrate(options: argparse.Namespace) -> int:
 
 
 def _print_summary(summary: Summary, *, dry_run: bool) -> None:
-    print(f"{summary.source}: {summary.total:,} entries{' (dry run: nothing was written)' if dry_run else ''}")
-    print(f"  migrated  {summary.migrated:,}")
-    print(f"  skipped   {summary.skipped:,}")
-    print(f"  errors    {summary.errors:,}")
-    print(f"  seconds   {summary.seconds:.1f}")
+    tell(f"{summary.source}: {summary.total:,} entries{' (dry run: nothing was written)' if dry_run else ''}")
+    tell(f"  migrated  {summary.migrated:,}")
+    tell(f"  skipped   {summary.skipped:,}")
+    tell(f"  errors    {summary.errors:,}")
+    tell(f"  seconds   {summary.seconds:.1f}")
     for reason, count in sorted(summary.reasons.items()):
         _say(f"left out: {reason}: {count:,}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
-from flexcache_rs._django import OF_DJANGO, Backend, options_of
+from flexcache_rs._django import Backend, options_of
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.checks import expiry, ignored
 from flexcache_rs.disk.constants import ENOVAL
@@ -30,33 +30,10 @@ if TYPE_CHECKING:
 __all__ = ["DjangoCache"]
 
 
-_PARAMETERS = ("SHARDS", "DATABASE_TIMEOUT")
-"""Names beside `OPTIONS` in the settings that only this backend has."""
+_BESIDE = {"directory": "LOCATION", "shards": "SHARDS", "timeout": "DATABASE_TIMEOUT"}
+"""Settings beside `OPTIONS`, by the arguments of `FanoutCache`."""
 
-_OF_ALL_BACKENDS = ("BACKEND", "LOCATION", "TIMEOUT", "OPTIONS", "KEY_PREFIX", "VERSION", "KEY_FUNCTION")
-
-_SETTINGS = frozenset(DEFAULT_SETTINGS) | set(PARAMETERS)
-
-
-def _refuse_misplaced(params: dict[str, Any]) -> None:
-    """Refuse names that are misspelt or belong in `OPTIONS`. Django itself passes any name on.
-
-    Raises:
-        TypeError: There is such a name.
-    """
-    known = (*_PARAMETERS, *_OF_ALL_BACKENDS)
-    for name in params:
-        # Django also accepts these in lower case.
-        if name in known or name in ("timeout", "max_entries", "cull_frequency"):
-            continue
-        if name.lower() in _SETTINGS or name in OF_DJANGO:
-            option = name if name in OF_DJANGO else name.lower()
-            raise TypeError(f"no such setting of the backend: {name!r}; did you mean {option!r} in OPTIONS?")
-        import difflib
-
-        near = difflib.get_close_matches(name.upper(), known, 1, 0.8)
-        if near:
-            raise TypeError(f"no such setting of the backend: {name!r}; did you mean {near[0]!r}?")
+_OPTIONS = frozenset(DEFAULT_SETTINGS) | set(PARAMETERS)
 
 
 @suggesting
@@ -70,10 +47,10 @@ class DjangoCache(Backend):
 
     def __init__(self, directory: str, params: dict[str, Any]) -> None:
         super().__init__(params)
-        _refuse_misplaced(params)
+        options = options_of(params, _OPTIONS, _BESIDE)
         shards = params.get("SHARDS", 8)
         timeout = params.get("DATABASE_TIMEOUT", 0.010)
-        self._cache = FanoutCache(directory, shards, timeout, **options_of(params))
+        self._cache = FanoutCache(directory, shards, timeout, **options)
 
     @property
     def directory(self) -> str:

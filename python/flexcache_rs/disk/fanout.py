@@ -24,7 +24,7 @@ from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.disk.core import PARAMETERS, Cache, Disk, Timeout
 from flexcache_rs.disk.deque_index import Deque, Index
 from flexcache_rs.disk.directory import path_of, prepare_directory
-from flexcache_rs.disk.format import DEFAULT_SETTINGS
+from flexcache_rs.disk.format import DEFAULT_SETTINGS, MOST_SHARDS
 from flexcache_rs.disk.mixins import CacheMixin
 from flexcache_rs.disk.overridden import OF_FANOUT, follow_overrides
 
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
     from flexcache_rs.disk.serializers import Serializer
 
     _Part = TypeVar("_Part", Cache, Deque, Index)
-
-MOST_SHARDS = 1000
-"""The names of their directories have three digits."""
 
 _FIRST_IN_QUEUE = 500_000_000_000_000
 """The key of the first value pushed into an empty queue."""

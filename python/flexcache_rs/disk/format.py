@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
 DBNAME = "cache.db"
 
+MOST_SHARDS = 1000
+"""The largest number of shards of a directory. The names of their directories have three digits."""
+
 MODE_NONE = 0
 MODE_RAW = 1
 MODE_BINARY = 2

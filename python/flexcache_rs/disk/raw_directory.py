@@ -27,10 +27,11 @@ from flexcache_rs.disk.format import (
     MODE_BINARY,
     MODE_RAW,
     MODE_TEXT,
+    MODES,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from typing_extensions import Self
 
@@ -241,6 +242,9 @@ class Reader:
         if row[0] is None:
             # The key was NaN, which no library finds again.
             return
+        if not _is_sound(row):
+            self.missing += 1
+            return
         if row[5] is not None and row[5] <= self.now:
             self.expired += 1
             return
@@ -278,6 +282,18 @@ class Reader:
                     return
                 row = again
         self.missing += 1
+
+
+def _is_sound(row: Sequence[Any]) -> bool:
+    """Whether a row has numbers where it must. SQLite itself stores anything in any column."""
+    _, _, mode, _, _, expire_time, _, store_time, access_time, access_count = row
+    moments = (expire_time, store_time, access_time)
+    return (
+        type(mode) is int
+        and mode in MODES
+        and type(access_count) is int
+        and all(moment is None or isinstance(moment, (int, float)) for moment in moments)
+    )
 
 
 def _is_text(name: Any) -> bool:

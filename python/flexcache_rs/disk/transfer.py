@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from flexcache_rs import __version__
-from flexcache_rs.disk.format import DBNAME, METADATA, MODES
+from flexcache_rs.disk.format import DBNAME, METADATA, MODES, MOST_SHARDS
 from flexcache_rs.disk.raw_directory import (
     KINDS,
     Datum,
@@ -181,7 +181,7 @@ class Importer:
             self._number = number
             try:
                 content = json.loads(text)
-            except ValueError:
+            except (ValueError, RecursionError):
                 content = None
             if not isinstance(content, dict):
                 self._fail("not a JSON object" if number > 1 else "not a JSON object: is this an export?")
@@ -217,7 +217,9 @@ class Importer:
     def _cache(self, content: dict[str, Any]) -> Found:
         """Return the cache for the following entries. Creates it if it does not exist."""
         name, shards, given = content["cache"], content.get("shards"), content.get("settings", {})
-        if not isinstance(given, dict) or not (shards is None or (isinstance(shards, int) and 0 < shards <= 1000)):
+        if not isinstance(given, dict) or not (
+            shards is None or (isinstance(shards, int) and 0 < shards <= MOST_SHARDS)
+        ):
             self._fail("a cache with wrong shards or settings")
         if name == "":
             there, shards, folders = self._own(shards)

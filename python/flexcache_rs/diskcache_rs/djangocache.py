@@ -10,10 +10,14 @@ from typing import Any
 
 from flexcache_rs._django import Backend, options_of
 from flexcache_rs._suggest import suggesting
+from flexcache_rs.disk.core import PARAMETERS
 from flexcache_rs.disk.djangocache import DjangoCache as DjangoCacheOfDisk
+from flexcache_rs.disk.format import DEFAULT_SETTINGS
 from flexcache_rs.diskcache_rs.cache import Cache
 
 __all__ = ["DjangoCache"]
+
+_OPTIONS = frozenset(DEFAULT_SETTINGS) | set(PARAMETERS) | {"max_size", "max_entries", "count_limit"}
 
 
 @suggesting
@@ -27,7 +31,7 @@ class DjangoCache(DjangoCacheOfDisk):
 
     def __init__(self, location: str, params: dict[str, Any]) -> None:
         super(DjangoCacheOfDisk, self).__init__(params)
-        self._cache: Any = Cache(location, **options_of(params))
+        self._cache: Any = Cache(location, **options_of(params, _OPTIONS, {"directory": "LOCATION"}))
 
     # Django's warnings about keys, which python-diskcache does without.
     _key = Backend._key

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import functools
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from flexcache_rs.remote.locks import RemoteLimiter, RemoteLock
 
 __all__ = ["DjangoCache"]
+
+_OPTIONS = frozenset(inspect.signature(RemoteCache).parameters)
 
 _CACHES: dict[str, RemoteCache] = {}
 
@@ -53,13 +56,13 @@ class DjangoCache(Backend):
         params: The settings of the backend.
 
     Raises:
-        TypeError: `OPTIONS` has a name that is no argument of `RemoteCache`.
+        TypeError: A setting is misspelt, or `OPTIONS` has a name that is no argument of `RemoteCache`.
         RemoteError: As `RemoteCache`.
     """
 
     def __init__(self, server: str, params: dict[str, Any]) -> None:
         super().__init__(params)
-        self._options = options_of(params)
+        self._options = options_of(params, _OPTIONS, {"client": "LOCATION"})
         self._server = server
 
     @functools.cached_property
@@ -67,9 +70,10 @@ class DjangoCache(Backend):
         """The `RemoteCache`, for calls that Django does not have."""
         return _shared(self._server, self._options)
 
-    def _seconds(self, timeout: Any) -> float:
+    def _seconds(self, timeout: Any) -> Any:
+        """Return the time to live for a timeout of Django: None means for ever."""
         seconds = self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout
-        return float("inf") if seconds is None else float(seconds)
+        return float("inf") if seconds is None else seconds
 
     def add(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         """Store a value only if there is none. Returns True if it was stored."""
@@ -176,10 +180,10 @@ class DjangoCache(Backend):
     def iter_keys(self, search: str, version: int | None = None) -> Iterator[str]:
         """Iterate over the keys that match a pattern such as `"user:*"`. O(keys of the database)."""
         start = self.make_key("", version)
-        pattern = start + search
-        fixed = pattern[: next((at for at, sign in enumerate(pattern) if sign in "*?["), len(pattern))]
-        for name in self.cache.scan(fixed):
-            if fnmatch.fnmatchcase(name, pattern):
+        fixed = search[: next((at for at, sign in enumerate(search) if sign in "*?["), len(search))]
+        # The prefix of the settings is no pattern, whatever characters it has.
+        for name in self.cache.scan(start + fixed):
+            if isinstance(name, str) and fnmatch.fnmatchcase(name[len(start) :], search):
                 yield name[len(start) :]
 
     def keys(self, search: str, version: int | None = None) -> list[str]:

@@ -19,6 +19,8 @@ import inspect
 import socket
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs._urls import UNREADABLE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -67,10 +69,7 @@ def _of_url(url: str) -> Any:
             if str(error).startswith("Invalid value for"):
                 raise
             # Do not show the original message, which repeats a part of the URL, possibly of the password.
-            message = (
-                "the URL cannot be read: is everything in its user and password percent-encoded, and its port a number?"
-            )
-            raise ValueError(message) from None
+            raise ValueError(UNREADABLE) from None
     message = "a URL needs the package redis or valkey: pip install 'flexcache-rs[remote]'"
     raise ImportError(message)
 

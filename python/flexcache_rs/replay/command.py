@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flexcache_rs._terminal import Progress, wants_colour
+from flexcache_rs._terminal import Progress, complain, tell, wants_colour
 from flexcache_rs.replay import plot, report
 from flexcache_rs.replay.simulate import LARGEST_SEED, MOST_THREADS, OPTIMUM, POLICIES, Policy, Result, compare
 from flexcache_rs.replay.trace import (
@@ -172,7 +172,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         _run(options)
     except (_UnusableError, TraceError) as fault:
-        print(f"flexcache: {fault}", file=sys.stderr)
+        complain(f"flexcache: {fault}")
         return 1
     return 0
 
@@ -193,9 +193,9 @@ def _run(options: argparse.Namespace) -> None:
     replayed: list[tuple[Trace, Sequence[Result]]] = []
     for trace in _traces(options):
         for complaint in trace.complaints:
-            print(f"flexcache: skipped: {complaint}", file=sys.stderr)
+            complain(f"flexcache: skipped: {complaint}")
         if trace.skipped:
-            print(f"flexcache: {trace.name}: {trace.skipped:,} malformed lines skipped", file=sys.stderr)
+            complain(f"flexcache: {trace.name}: {trace.skipped:,} malformed lines skipped")
         results = _replay(trace, options)
         trace.forget()
         if not options.json:
@@ -204,7 +204,7 @@ def _run(options: argparse.Namespace) -> None:
             _print(trace, results, by_size=options.by_size)
         replayed.append((trace, results))
     if options.json:
-        print(report.as_json(replayed))
+        tell(report.as_json(replayed))
     if options.plot is not None:
         try:
             plot.draw(replayed, options.plot)

@@ -16,6 +16,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from flexcache_rs import _core
+from flexcache_rs._terminal import printable
 
 GZIP = b"\x1f\x8b"
 ZSTD = b"\x28\xb5\x2f\xfd"
@@ -121,7 +122,7 @@ def read(path: str, *, skip_malformed: bool = False, form: Format = Format()) ->
     Raises:
         TraceError: where the file cannot be read, a line is malformed, or nothing is in it.
     """
-    name = "standard input" if path == "-" else _printable(Path(path).name)
+    name = "standard input" if path == "-" else printable(Path(path).name)
     trace = Trace(name)
     try:
         with open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
@@ -136,18 +137,13 @@ def read(path: str, *, skip_malformed: bool = False, form: Format = Format()) ->
         raise (error if text.startswith(name) else TraceError(f"{name}, {text}")) from None
     except MemoryError as error:
         # A small compressed file can expand a thousandfold.
-        raise TraceError(f"{_printable(path)}: there is not enough memory for what it holds") from error
+        raise TraceError(f"{printable(path)}: there is not enough memory for what it holds") from error
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise TraceError(f"{_printable(path)}: {reason}") from error
+        raise TraceError(f"{printable(path)}: {reason}") from error
     if not trace.keys:
-        raise TraceError(f"{_printable(path)}: there is no access in it")
+        raise TraceError(f"{printable(path)}: there is no access in it")
     return trace
-
-
-def _printable(text: str) -> str:
-    """Escape a file name, which may contain control characters for a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _unzipped(file: io.BufferedReader) -> io.BufferedIOBase:

@@ -11,9 +11,9 @@ import math
 import re
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote
 
-from flexcache_rs import _arguments
+from flexcache_rs import _arguments, _urls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -198,12 +198,12 @@ def parse_url(url: object, schemes: Iterable[str]) -> Url:
 
     Raises:
         TypeError: It is not a str.
-        ValueError: Its scheme is unknown.
+        ValueError: Its scheme is unknown, or it cannot be read.
         NotImplementedError: Its backend does not exist yet.
     """
     if not isinstance(url, str):
         raise TypeError(f"url must be a str, not {type(url).__name__}")
-    parts = urlsplit(url)
+    parts = _urls.split(url)
     known = list(schemes)
     if parts.scheme in _LATER:
         raise NotImplementedError(
@@ -212,10 +212,11 @@ def parse_url(url: object, schemes: Iterable[str]) -> Url:
     if parts.scheme not in known:
         near = difflib.get_close_matches(parts.scheme, known, 1)
         hint = f"; did you mean {near[0]}://?" if near else ""
-        shown = f"{parts.scheme}://" if parts.scheme else repr(url)
+        # Before an @ there may be a password.
+        shown = f"{parts.scheme}://" if parts.scheme else "what was given" if "@" in url else repr(url)
         raise ValueError(f"url must begin with one of {', '.join(f'{name}://' for name in known)}, not {shown}{hint}")
     options: dict[str, str] = {}
-    for name, value in parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)):
+    for name, value in _urls.options_of(parts.query):
         if name in options:
             raise ValueError(f"url has the option {name} twice")
         options[name] = value

@@ -9,8 +9,9 @@ import os
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlencode, urlsplit
+from urllib.parse import unquote, urlencode
 
+from flexcache_rs import _urls
 from flexcache_rs._core import MemoryKeys, SessionCodec
 from flexcache_rs._threads import ForkSafeRLock
 from flexcache_rs.sessions._arguments import MISSING, Url, check_options, int_option, one_of, parse_url, seconds
@@ -232,7 +233,7 @@ _TLS_OF_MYSQL = ("ssl_ca", "ssl_cert", "ssl_key", "ssl_key_password", "ssl_verif
 
 def _mysql(url: Url, options: dict[str, Any], terms: Terms) -> Backend:
     check_options(options, ("unix_socket", "max_connections", *_TLS_OF_MYSQL), url.scheme)
-    parts = urlsplit(url.text)
+    parts = _urls.split(url.text, with_port=True)
     database = unquote(parts.path).strip("/")
     if not database:
         raise ValueError(f"url must name a database, as {url.scheme}://user:password@host/database")

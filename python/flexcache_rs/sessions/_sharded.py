@@ -7,8 +7,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlunsplit
 
+from flexcache_rs import _urls
 from flexcache_rs.sessions._errors import ClosedError, CrossShardError, ShardError
 from flexcache_rs.sessions._waiting import waiting
 
@@ -32,7 +33,7 @@ def urls_of(url: object) -> dict[str, str] | None:
     elif isinstance(url, (list, tuple)):
         pairs = [(name_of(one), one) for one in url]
     elif isinstance(url, str) and url.startswith("shards:"):
-        options = parse_qsl(urlsplit(url).query, keep_blank_values=True)
+        options = _urls.options_of(_urls.split(url).query)
         wrong = [name for name, _ in options if name != "to"]
         if wrong:
             raise ValueError(f"shards:// has no option {wrong[0]!r} (it has to)")
@@ -57,7 +58,7 @@ def name_of(url: object) -> str:
     """Return the name of a shard, which is hashed with keys: its URL without user, password and TLS options."""
     if not isinstance(url, str):
         raise TypeError(f"url of a shard must be a str, not {type(url).__name__}")
-    parts = urlsplit(url)
+    parts = _urls.split(url)
     plain = {name: value for name, value in parse_qsl(parts.query) if name in ("db", "unix_socket")}
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, urlencode(plain), ""))
 

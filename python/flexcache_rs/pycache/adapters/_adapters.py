@@ -9,9 +9,10 @@ import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 from weakref import WeakValueDictionary
 
+from flexcache_rs import _urls
 from flexcache_rs._suggest import suggesting
 from flexcache_rs._threads import ForkSafeRLock
 from flexcache_rs.pycache.migrate import tables_of
@@ -193,7 +194,7 @@ class _OnServer(Adapter):
         if not isinstance(connection_uri, str):
             message = f"connection_uri must be a str, not {type(connection_uri).__name__}"
             raise TypeError(message)
-        if urlsplit(connection_uri).scheme not in self._schemes:
+        if _urls.split(connection_uri).scheme not in self._schemes:
             allowed = " or ".join(f"{scheme}://" for scheme in self._schemes)
             # Do not show the connection_uri, because it may contain a password.
             message = f"the connection_uri of {type(self).__name__} must begin with {allowed}"

@@ -1,0 +1,73 @@
+"""The command line reads directories whose rows have values of kinds that the format does not have.
+
+SQLite stores a value of any kind in any column, whatever program wrote it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from commands import flexcache, program
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILLED = """
+from flexcache_rs.disk import Cache
+with Cache(sys.argv[1], disk_min_file_size=1000) as cache:
+    for number in range(3):
+        cache.set(number, number, expire=1000, tag="tag")
+    cache["long"] = b"x" * 2000
+"""
+EDIT = """
+import sqlite3
+connection = sqlite3.connect(sys.argv[1] + "/cache.db")
+connection.execute(sys.argv[2])
+connection.commit()
+"""
+DAMAGE = {
+    "store_time": "UPDATE Cache SET store_time = 'abc' WHERE key = 1",
+    "expire_time": "UPDATE Cache SET expire_time = 'abc' WHERE key = 1",
+    "access_time": "UPDATE Cache SET access_time = X'ff' WHERE key = 1",
+    "access_count": "UPDATE Cache SET access_count = 'abc' WHERE key = 1",
+    "mode": "UPDATE Cache SET mode = 'abc' WHERE key = 1",
+    "mode of another format": "UPDATE Cache SET mode = 9223372036854775807 WHERE key = 1",
+    "size": "UPDATE Cache SET size = 'abc' WHERE key = 'long'",
+    "infinite times": "UPDATE Cache SET store_time = -9e999, expire_time = 9e999",
+    "infinite settings": "UPDATE Settings SET value = 9e999 WHERE key IN ('count', 'size', 'size_limit', 'hits')",
+    "bytes in settings": "UPDATE Settings SET value = X'1b5b' WHERE key = 'eviction_policy'",
+    "tag": "UPDATE Cache SET tag = CAST(X'1b5b33316d0a' AS TEXT)",
+}
+UNREADABLE = {"store_time", "expire_time", "access_time", "access_count", "mode", "mode of another format"}
+
+
+def no_constant(name: str) -> Any:
+    raise AssertionError(f"JSON has no {name}")
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_rows_of_other_kinds(damage: str, tmp_path: Path) -> None:
+    """Statistics are JSON, nothing controls the terminal, and an export can be imported."""
+    directory, file = tmp_path / "cache", tmp_path / "export"
+    program(FILLED, directory)
+    program(EDIT, directory, DAMAGE[damage])
+    (cache,) = json.loads(flexcache("stats", directory, "--json").stdout, parse_constant=no_constant)["caches"]
+    assert cache["entries"] == 4
+    shown = flexcache("stats", directory).stdout
+    assert all(char.isprintable() or char == "\n" for char in shown)
+    written = 3 if damage in UNREADABLE else 4
+    assert flexcache("export", directory, file).stderr.startswith(f"flexcache: {written} entries exported")
+    assert flexcache("import", tmp_path / "new", file).stderr.startswith(f"flexcache: {written} entries imported")
+
+
+def test_an_export_that_nests_without_end(tmp_path: Path) -> None:
+    file = tmp_path / "export"
+    file.write_bytes(b"[" * 200_000)
+    assert "not a JSON object" in flexcache("import", tmp_path / "new", file, status=1).stderr
+
+
+@pytest.mark.parametrize("option", [("--shards", 1001), ("--shards", 10**30)])
+def test_more_shards_than_a_directory_has(option: tuple[str, int], tmp_path: Path) -> None:
+    assert "from 0 to 1000" in flexcache("import", tmp_path / "new", "-", *option, status=2).stderr
