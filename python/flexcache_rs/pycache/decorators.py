@@ -5,23 +5,22 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 from contextlib import suppress
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from flexcache_rs._core import _canonical_key
+from flexcache_rs._arguments import check_callable, described
+from flexcache_rs.pycache._call_keys import keys_of
 from flexcache_rs.pycache.adapters import Adapter, InMemory
 from flexcache_rs.pycache.datatypes import Datatype
-from flexcache_rs.sessions._arguments import short
+from flexcache_rs.sessions._arguments import number, seconds
 from flexcache_rs.sessions._errors import another
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import timedelta
 
 __all__ = ["cache", "rate_limit"]
-
-_numbers = itertools.count()
 
 
 def _checked(adapter: Adapter | None) -> Adapter:
@@ -33,19 +32,20 @@ def _checked(adapter: Adapter | None) -> Adapter:
     return adapter
 
 
-def _keys(prefix: str, function: Callable[..., Any], adapter: Adapter) -> Callable[..., str]:
-    """Return a function that makes the keys of a function's calls.
+def _lives(ttl: Any) -> float | None:
+    """Return the time to live in seconds, and None for ever: 0 and less, as in PyCache.
 
-    If the adapter is in memory, functions of the same name have different keys.
+    Raises:
+        TypeError: It is no duration.
+        ValueError: It is NaN, or too long.
     """
-    name = f"{prefix}:{function.__module__}.{function.__qualname__}"
-    if isinstance(adapter, InMemory):
-        name += f":{next(_numbers)}"
-    return lambda *args, **kwargs: short(_canonical_key((name, args, tuple(sorted(kwargs.items())))))
+    if not isinstance(ttl, bool) and isinstance(ttl, (int, float)) and ttl <= 0:
+        return None
+    return seconds("ttl", ttl)
 
 
 def cache(
-    ttl: float = -1, adapter: Adapter | None = None, return_type: type[Datatype] | None = None
+    ttl: float | timedelta = -1, adapter: Adapter | None = None, return_type: type[Datatype] | None = None
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator that keeps the results of a function.
 
@@ -53,21 +53,25 @@ def cache(
     results too. Every call returns the same, including the one that computes.
 
     Args:
-        ttl: The time to live in seconds. -1 means for ever.
+        ttl: The time to live, in seconds or as a timedelta. -1 means for ever.
         adapter: The adapter of the results. The default is a separate store in memory.
         return_type: The datatype of the results, such as `String`.
+
+    Raises:
+        TypeError: An argument is of another type.
+        ValueError: `ttl` is NaN, or too long.
     """
     place = _checked(adapter)
     if return_type is not None and not (inspect.isclass(return_type) and issubclass(return_type, Datatype)):
         message = "return_type must be a subclass of Datatype"
         raise TypeError(message)
-    lives = ttl if ttl > 0 else None
+    lives = _lives(ttl)
 
     def stored(result: Any) -> Any:
         return result if return_type is None else return_type(result).value
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        key_of = _keys("cache_result", function, place)
+        key_of = keys_of("cache_result", function, place)
         if inspect.iscoroutinefunction(function):
 
             @wraps(function)
@@ -96,9 +100,22 @@ def _refusal(exception: BaseException | type[BaseException], retry_after: float 
     return raised
 
 
+def _check_limit(limit: Any, get_key: Any, exception: Any) -> None:
+    if number("limit", limit) != limit:
+        message = "limit must be a number of calls, not NaN"
+        raise ValueError(message)
+    if get_key is not None:
+        check_callable("get_key", get_key)
+    if not isinstance(exception, BaseException) and not (
+        isinstance(exception, type) and issubclass(exception, BaseException)
+    ):
+        message = f"exception must be an exception or a class of exceptions, not {described(exception)}"
+        raise TypeError(message)
+
+
 def rate_limit(
-    limit: int = -1,
-    ttl: float = -1,
+    limit: float = -1,
+    ttl: float | timedelta = -1,
     get_key: Callable[[], str] | None = None,
     exception: BaseException | type[BaseException] = Exception("Rate limit exceeded"),  # noqa: B008
     adapter: Adapter | None = None,
@@ -109,17 +126,23 @@ def rate_limit(
 
     Args:
         limit: The number of calls. -1 means no limit.
-        ttl: The time to live in seconds. -1 means for ever.
+        ttl: The length of a window, in seconds or as a timedelta. -1 means for ever.
         get_key: A function that returns the key under which calls are counted together. By default, these are
             the calls of the function with equal arguments.
-        exception: The exception for refused calls. Each raises a new one like it, with `retry_after` in seconds.
+        exception: The exception for refused calls. Each raises a new one like it, with `retry_after` in seconds. A
+            class is called with a text.
         adapter: The place where the calls are counted; by default memory.
+
+    Raises:
+        TypeError: An argument is of another type.
+        ValueError: A number is NaN, or `ttl` is too long.
     """
     place = _checked(adapter)
-    lives = ttl if ttl > 0 else None
+    _check_limit(limit, get_key, exception)
+    lives = _lives(ttl)
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        default = _keys("rate_limit", function, place)
+        default = keys_of("rate_limit", function, place)
 
         def key_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
             return default(*args, **kwargs) if get_key is None else "rate_limit:" + str(get_key())

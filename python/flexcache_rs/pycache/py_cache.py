@@ -140,7 +140,7 @@ class PyCache(PyCacheSession):
 
     Args:
         adapter: The adapter that stores the data.
-        ttl_interval: The number of seconds between two removals of expired keys. None removes none.
+        ttl_interval: The number of seconds between two removals of expired keys. -1 removes none.
     """
 
     def __init__(self, adapter: Adapter, ttl_interval: float = -1) -> None:

@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+import math
+from decimal import Decimal
 from string import Formatter
 from typing import Any
 
@@ -64,11 +66,11 @@ class SQL(_Text):
 
     _message = "SQL statement must be a string"
 
-    def format(self, *_: Composable, **parts: Composable) -> Composed:
+    def format(self, *by_place: Composable, **parts: Composable) -> Composed:
         """Put parts in the places of their names.
 
         Raises:
-            TypeError: A place has a number, a format or a conversion.
+            TypeError: A place has no name, a number, a format or a conversion, or a part has no name.
             KeyError: A part is missing.
         """
         composed: list[Composable] = []
@@ -78,12 +80,15 @@ class SQL(_Text):
                 raise TypeError(message)
             if before:
                 composed.append(SQL(before))
-            if not name:
+            if name is None:
                 continue
-            if name.isdigit():
+            if not name or name.isdigit():
                 message = "Format placeholder can't be string"
                 raise TypeError(message)
             composed.append(parts[name])
+        if by_place:
+            message = "each part needs the name of its place"
+            raise TypeError(message)
         return Composed(composed)
 
 
@@ -105,14 +110,46 @@ class Literal(Composable):
         self._value = value
 
     def to_string(self) -> str:
-        """Return it quoted."""
+        """Return it quoted: numbers and lists of numbers as they are, bytes in hexadecimal, and all else as text.
+
+        Raises:
+            ValueError: The value is infinite or NaN.
+        """
         if self._value is None:
             return "NULL"
         if isinstance(self._value, bool):
             return "1" if self._value else "0"
-        if isinstance(self._value, str):
-            return "'" + self._value.replace("'", "''") + "'"
-        return str(self._value)
+        if isinstance(self._value, (bytes, bytearray, memoryview)):
+            return f"X'{bytes(self._value).hex()}'"
+        text = _number(self._value)
+        if text is not None:
+            return text
+        if type(self._value) is list and all(type(item) in (int, float) for item in self._value):
+            return str(self._value)
+        return _quoted(self._value if isinstance(self._value, str) else str(self._value))
+
+
+def _number(value: Any) -> str | None:
+    """Return a number as SQL writes it, and None for other values.
+
+    Raises:
+        ValueError: It is infinite or NaN.
+    """
+    if isinstance(value, int):
+        return int.__repr__(value)
+    if not isinstance(value, (float, Decimal)):
+        return None
+    if not math.isfinite(value):
+        message = f"SQL has no literal for {value!r}"
+        raise ValueError(message)
+    return float.__repr__(value) if isinstance(value, float) else str(value)
+
+
+def _quoted(text: str) -> str:
+    if "\\" in text or "\0" in text:
+        # MySQL takes a backslash for the beginning of an escape, and SQLite ends a statement at a NUL.
+        return f"CAST(X'{text.encode().hex()}' AS CHAR)"
+    return "'" + text.replace("'", "''") + "'"
 
 
 @suggesting
