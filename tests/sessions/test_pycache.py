@@ -482,6 +482,8 @@ def test_snapshots_have_the_data(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="snapshot_config"):
         InMemory(snapshot=True, snapshot_config={})  # type: ignore[arg-type]
     assert SnapshotConfig(dir="d", auto=False).options()["snapshot_after"] == 0
+    with pytest.raises(TypeError, match="interval_hours must be an int or a float, not str"):
+        SnapshotConfig(interval_hours="1").options()  # type: ignore[arg-type]
 
 
 PROCESS = """

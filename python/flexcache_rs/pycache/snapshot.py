@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 from flexcache_rs._core import MemoryKeys
 from flexcache_rs.pycache._cells import loaded
+from flexcache_rs.sessions._arguments import number
 from flexcache_rs.sessions._backends import MemoryBackend
 from flexcache_rs.sessions._snapshots import MemoryPlace, read_file
 from flexcache_rs.sessions._terms import Terms
@@ -38,7 +39,7 @@ class SnapshotConfig:
         """The same as options of `flexcache_rs.sessions.connect`."""
         return {
             "snapshot": self.dir,
-            "snapshot_every": self.interval_hours * 3600 if self.auto else 0,
+            "snapshot_every": number("interval_hours", self.interval_hours) * 3600 if self.auto else 0,
             "snapshot_after": self.min_changes if self.auto else 0,
             "keep": self.max_snapshots,
         }

@@ -116,7 +116,11 @@ class Client:
             connection.disconnect()
             if self._leave_unnamed(error, was_named):
                 return self._connected(note, timeout)
-            _raise_as(self.translated(error), error)
+            failure = self.translated(error)
+            if isinstance(failure, (ValueError, RecursionError)):
+                # The package could not parse a reply, or encode the name of the host.
+                failure = RemoteConnectionError(f"no connection to the server: {error}")
+            _raise_as(failure, error)
         return connection
 
     def watched(self, connection: Any, period: float) -> AbstractContextManager[object]:  # noqa: ARG002
