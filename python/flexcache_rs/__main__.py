@@ -11,7 +11,6 @@ from flexcache_rs._terminal import OutputError, complain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
     from typing import TextIO
 
@@ -44,16 +43,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except OutputError as error:
-        return _without_output(output, error.__cause__)
+        return _without_output(error.__cause__)
     except OSError as error:
         if error.filename is None:
-            return _without_output(output, error)
+            return _without_output(error)
         complain(f"flexcache: {os.fsdecode(error.filename)}: {error.strerror}")
         return 1
 
 
-def _without_output(output: TextIO | None, error: BaseException | None) -> int:
+def _without_output(error: BaseException | None) -> int:
     """Return the exit status after standard output could not be written."""
+    output: TextIO | None = sys.stdout
     if output is not None:
         # Keep the interpreter from flushing it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
@@ -69,15 +69,11 @@ def _run(arguments: Sequence[str] | None) -> int:
     from flexcache_rs import _demo_command as demo
     from flexcache_rs import _sessions_command as sessions
     from flexcache_rs import _shared_command as shared
-    from flexcache_rs._command_group import Parser
+    from flexcache_rs._command_group import program
     from flexcache_rs.disk import command as disk
     from flexcache_rs.replay import command as replay
 
-    parser: argparse.ArgumentParser = Parser(
-        prog="flexcache",
-        description="Tools for caches in memory, on disk and between processes, and for sessions.",
-        allow_abbrev=False,
-    )
+    parser = program("flexcache", "Tools for caches in memory, on disk and between processes, and for sessions.")
     parser.add_argument("--version", action="version", version=f"flexcache-rs {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     demo.add_to(commands)

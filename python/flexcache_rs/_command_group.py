@@ -19,6 +19,11 @@ class Parser(argparse.ArgumentParser):
         super().error(printable_lines(_CREDENTIALS.sub("//...@", message)))
 
 
+def program(name: str, description: str) -> argparse.ArgumentParser:
+    """Return the parser of a program."""
+    return Parser(prog=name, description=description, allow_abbrev=False)
+
+
 def add_group(
     commands: argparse._SubParsersAction[argparse.ArgumentParser],  # pyright: ignore[reportPrivateUsage]
     name: str,

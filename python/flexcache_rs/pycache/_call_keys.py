@@ -46,7 +46,7 @@ def keys_of(prefix: str, function: Callable[..., Any], adapter: Adapter) -> Call
 
 def _part(value: Any) -> Any:
     """Return something that can be part of a key: the parts of a container, and a text for the object that it is."""
-    kind = type(value)
+    kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
     if kind in (list, tuple, deque):
         return (kind.__name__, *map(_part, value))
     if kind is dict:

@@ -107,7 +107,7 @@ class Literal(Composable):
     """A value."""
 
     def __init__(self, value: Any) -> None:
-        self._value = value
+        self._value: Any = value
 
     def to_string(self) -> str:
         """Return it quoted: numbers and lists of numbers as they are, bytes in hexadecimal, and all else as text.
@@ -119,14 +119,19 @@ class Literal(Composable):
             return "NULL"
         if isinstance(self._value, bool):
             return "1" if self._value else "0"
-        if isinstance(self._value, (bytes, bytearray, memoryview)):
-            return f"X'{bytes(self._value).hex()}'"
-        text = _number(self._value)
-        if text is not None:
-            return text
-        if type(self._value) is list and all(type(item) in (int, float) for item in self._value):
-            return str(self._value)
-        return _quoted(self._value if isinstance(self._value, str) else str(self._value))
+        plain = _bytes(self._value) or _number(self._value) or _numbers(self._value)
+        return plain or _quoted(self._value if isinstance(self._value, str) else str(self._value))
+
+
+def _bytes(value: Any) -> str | None:
+    """Return bytes in hexadecimal, and None for other values."""
+    return f"X'{bytes(value).hex()}'" if isinstance(value, (bytes, bytearray, memoryview)) else None  # pyright: ignore[reportUnknownArgumentType]
+
+
+def _numbers(value: Any) -> str | None:
+    """Return a list of numbers as Python writes it, and None for other values."""
+    items: Any = value if type(value) is list else [None]  # pyright: ignore[reportUnknownVariableType]
+    return str(items) if all(type(item) in (int, float) for item in items) else None
 
 
 def _number(value: Any) -> str | None:

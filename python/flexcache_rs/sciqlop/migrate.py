@@ -14,9 +14,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flexcache_rs import disk
+from flexcache_rs import _terminal, disk
 from flexcache_rs._suggest import suggesting
-from flexcache_rs._terminal import complain
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.disk.format import DBNAME
 from flexcache_rs.sciqlop.indexes import FanoutIndex, Index
@@ -83,7 +82,7 @@ class _OfDiskcache(_Entries):
                 try:
                     value, expires, tag = cache.get(key, ENOVAL, expire_time=True, tag=True)
                 except Exception as error:  # noqa: BLE001  # Whatever its class raises.
-                    complain(f"  {key!r} cannot be read: {error}")
+                    _terminal.complain(f"  {key!r} cannot be read: {error}")
                     yield key, ENOVAL, None, None
                     continue
                 if value is not ENOVAL:
@@ -115,10 +114,10 @@ class _OfOthers(_Entries):
                 simple, value = self._source.decode(item.load())
                 value = value if simple else pickle.loads(value)
             except UnreadableError as error:
-                complain(f"  {item.key!r} cannot be read: {error}")
+                _terminal.complain(f"  {item.key!r} cannot be read: {error}")
                 yield item.key, ENOVAL, None, None
             except Exception as error:  # noqa: BLE001  # Whatever its class raises.
-                complain(f"  {item.key!r} cannot be loaded: {error}")
+                _terminal.complain(f"  {item.key!r} cannot be loaded: {error}")
                 yield item.key, ENOVAL, None, None
             else:
                 yield key, value, None if item.expire_time is None else item.expire_time - time.time(), item.tag
@@ -197,7 +196,7 @@ def migrate(
                 if drop:
                     entries.remove(key)
             except Exception as error:  # noqa: BLE001  # It is counted and named.
-                complain(f"  {key!r} cannot be stored: {error}")
+                _terminal.complain(f"  {key!r} cannot be stored: {error}")
                 counts["errors"] += 1
             else:
                 counts["migrated"] += 1
