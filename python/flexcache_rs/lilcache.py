@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._arguments import described, whole_number
+from flexcache_rs._naming import naming
 from flexcache_rs._seconds import seconds_in
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.shared import SharedCache
@@ -133,8 +134,10 @@ def snapshot(path: str | os.PathLike[str]) -> int:
 
     The file appears under its name when it is complete, and replaces an earlier one. It has a checksum. Entries that
     are written during the call may or may not be in it. Entries expire when they would have without it, by the
-    system's wall clock. Values are pickles: only load files that nobody else can
-    write.
+    system's wall clock. Values are pickles: only load files that nobody else can write.
+
+    Raises:
+        OSError: The file cannot be written. An earlier one stays as it is.
     """
     if not isinstance(path, (str, os.PathLike)):  # pyright: ignore[reportUnnecessaryIsInstance]
         message = f"path must be a str or a path, not {described(path)}"
@@ -151,7 +154,7 @@ def snapshot(path: str | os.PathLike[str]) -> int:
     place = Path(path)
     if place.is_dir():
         raise IsADirectoryError(errno.EISDIR, "path must be that of a file, and is a directory", str(place))
-    with tempfile.NamedTemporaryFile(dir=place.parent, prefix=f".{place.name}-", delete=False) as file:
+    with naming(place), tempfile.NamedTemporaryFile(dir=place.parent, prefix=f".{place.name}-", delete=False) as file:
         try:
             file.write(_MAGIC + hashlib.sha256(body).digest() + body)
             file.flush()

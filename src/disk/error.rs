@@ -117,8 +117,56 @@ impl fmt::Display for OutOfMemory {
 
 impl std::error::Error for OutOfMemory {}
 
+/// Adds the system's reason to SQLite's message if that does not say it: "disk I/O error" may be a limit of the process
+/// or a broken disk. A quota or a limit that stops a write is a full disk, as `ENOSPC` is for SQLite. Runs right after
+/// the failure, when `errno` is still that of the call that failed, as SQLite's own `sqlite3_system_errno` does.
+#[cfg(unix)]
+fn with_reason(error: rusqlite::Error) -> rusqlite::Error {
+    let reason = io::Error::last_os_error();
+    let Some(number) = reason.raw_os_error().filter(|number| REASONS.contains(number)) else { return error };
+    match error {
+        rusqlite::Error::SqliteFailure(failure, Some(message))
+            if matches!(failure.extended_code & 0xff, ffi::SQLITE_IOERR | ffi::SQLITE_CANTOPEN) =>
+        {
+            let is_full = failure.extended_code == ffi::SQLITE_IOERR_WRITE
+                && [libc::EDQUOT, libc::EFBIG].contains(&number);
+            let (failure, message) = if is_full {
+                (ffi::Error::new(ffi::SQLITE_FULL), "database or disk is full".to_owned())
+            } else {
+                (failure, message)
+            };
+            let reason = reason.to_string();
+            let reason = reason.split(" (os error").next().unwrap_or_default();
+            rusqlite::Error::SqliteFailure(failure, Some(format!("{message} ({reason})")))
+        }
+        error => error,
+    }
+}
+
+#[cfg(not(unix))]
+fn with_reason(error: rusqlite::Error) -> rusqlite::Error {
+    error
+}
+
+/// What the system may have against opening or writing a file. SQLite causes other error numbers itself, when it looks
+/// for files and locks.
+#[cfg(unix)]
+const REASONS: [i32; 10] = [
+    libc::ENOSPC,
+    libc::EDQUOT,
+    libc::EFBIG,
+    libc::EMFILE,
+    libc::ENFILE,
+    libc::ENOMEM,
+    libc::EROFS,
+    libc::EACCES,
+    libc::EIO,
+    libc::ESTALE,
+];
+
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
+        let error = with_reason(error);
         if let rusqlite::Error::FromSqlConversionFailure(_, _, source) = &error
             && source.is::<OutOfMemory>()
         {

@@ -110,7 +110,10 @@ pub fn create(directory: &Path, name: &str) -> Result<File> {
 pub fn write(directory: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     match write_once(directory, name, bytes) {
         // The space of removed files is freed now.
-        Err(Error::File { source, .. }) if source.kind() == ErrorKind::StorageFull && finish_removals() => {
+        Err(Error::File { source, .. })
+            if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+                && finish_removals() =>
+        {
             write_once(directory, name, bytes)
         }
         done => done,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::eviction_rules::Rules;
 use crate::lookup::Lookup;
 use crate::row::{Entry, Key, OwnedKey};
@@ -83,7 +83,7 @@ impl DiskStore {
         })
     }
 
-    /// The live entry of a key.
+    /// The live entry of a key. If the rules make reads write and the disk is full, the read is not recorded.
     ///
     /// # Errors
     ///
@@ -106,8 +106,13 @@ impl DiskStore {
                 touch_by_policy(connection, fragment, entry.rowid, now)?;
             }
             Ok(found)
-        })?;
-        Ok(written.result)
+        });
+        match written {
+            Err(error) if self.is_without_room(&error) => {
+                self.read(patience, |connection| find(connection, key, now))
+            }
+            written => Ok(written?.result),
+        }
     }
 
     /// The live entry of a key whose file was gone, if the key has been written again since. Does not count
@@ -136,12 +141,21 @@ impl DiskStore {
         if !rules.statistics || self.is_read_only() {
             return Ok(());
         }
-        self.write(patience, |connection, effects| {
+        let written = self.write(patience, |connection, effects| {
             effects.several(connection)?;
             execute(connection, "UPDATE Settings SET value = value - 1 WHERE key = 'hits'")?;
             execute(connection, "UPDATE Settings SET value = value + 1 WHERE key = 'misses'")
-        })
-        .map(|written| written.result)
+        });
+        match written {
+            Err(error) if self.is_without_room(&error) => Ok(()),
+            written => written.map(|written| written.result),
+        }
+    }
+
+    /// Whether the disk was too full to record a read. It can be read all the same, unless it is part of a transaction,
+    /// which may be lost.
+    fn is_without_room(&self, error: &Error) -> bool {
+        error.is_disk_full() && !self.in_transaction()
     }
 
     /// Whether a key has a live entry. Does not count as an access.
@@ -253,7 +267,7 @@ impl DiskStore {
         if self.is_read_only() {
             return self.peek_row_only(last, now, patience).map(|result| Written { result, commit: None });
         }
-        self.write(patience, |connection, effects| {
+        let written = self.write(patience, |connection, effects| {
             loop {
                 let mut select = connection.prepare_cached(sql)?;
                 let found = select
@@ -269,7 +283,13 @@ impl DiskStore {
                     found => return Ok(found),
                 }
             }
-        })
+        });
+        match written {
+            Err(error) if self.is_without_room(&error) => {
+                self.peek_row_only(last, now, patience).map(|result| Written { result, commit: None })
+            }
+            written => written,
+        }
     }
 
     /// [`DiskStore::peek_row`] for a directory in which nothing can be deleted.

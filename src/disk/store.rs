@@ -347,6 +347,10 @@ impl DiskStore {
             };
             self.after(checkout, &unneeded);
         }
+        if done.as_ref().is_err_and(Error::is_disk_full) {
+            // Only the caller can repeat the transaction, which then finds room if there is any.
+            let _ = self.make_room(patience);
+        }
         done.map(Some)
     }
 

@@ -45,6 +45,13 @@ pub enum Error {
     Overflow,
     /// There is not enough memory for a copy of the value.
     OutOfMemory,
+    /// The process has not enough memory, or addresses, to map the segment.
+    NotMapped {
+        /// The segment.
+        path: PathBuf,
+        /// Its bytes.
+        needed: u64,
+    },
     /// Damage was found in the stripe twice in one call. The stripe was reset.
     Damaged,
     /// The segment was replaced or removed while the call was running, and every attempt to open its
@@ -168,6 +175,12 @@ impl fmt::Display for Error {
             Self::NotANumber => write!(f, "the value is not an integer"),
             Self::Overflow => write!(f, "the sum does not fit 64 bits"),
             Self::OutOfMemory => write!(f, "there is not enough memory for a copy of the value"),
+            Self::NotMapped { path, needed } => write!(
+                f,
+                "{}: the process cannot map the {needed} bytes of the cache; a smaller max_bytes, or a higher limit \
+                 of its address space (ulimit -v)",
+                path.display()
+            ),
             Self::Damaged => write!(f, "this part of the cache was damaged, and was emptied"),
             Self::Retired => write!(f, "the cache was replaced again and again while it was opened"),
             Self::File { path, source } => write!(f, "{}: {source}", path.display()),

@@ -243,7 +243,8 @@ fn look(
     }
     let words =
         usize::try_from(size / 8).map_err(|_| Error::Unsupported("the cache needs a 64-bit system"))?;
-    let mapping = Mapping::new(&file, words).map_err(|error| Error::file(&path(), error))?;
+    let mapping =
+        Mapping::new(&file, words).map_err(|error| not_allocated(directory, path(), size, error))?;
     let read = |word: usize| mapping.words()[word].load(Relaxed);
     if read(header::MAGIC) != MAGIC {
         return remains("it does not begin as one");
@@ -460,6 +461,7 @@ fn no_space(directory: &Directory, path: PathBuf, needed: u64) -> Error {
 fn not_allocated(directory: &Directory, path: PathBuf, needed: u64, error: Errno) -> Error {
     match error {
         Errno::NOSPC | Errno::DQUOT => no_space(directory, path, needed),
+        Errno::NOMEM => Error::NotMapped { path, needed },
         error => Error::file(&path, error),
     }
 }

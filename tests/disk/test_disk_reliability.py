@@ -13,18 +13,19 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from drivers import NEEDS_THEIRS, PROGRAMS, THEIRS
 from scale import scaled
 from waiting import until
 
+from flexcache_rs import FlexCache
 from flexcache_rs.disk import Cache, Disk, FanoutCache
-from flexcache_rs.sessions import sync
+from flexcache_rs.sessions import Unavailable, sync
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SECONDS = os.environ.get("FLEXCACHE_SECONDS", "2")
 """How long many writers are at work."""
@@ -184,6 +185,33 @@ def test_a_full_disk(small_disk: Path) -> None:
     cache.close()
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [{"statistics": 1}, {"eviction_policy": "least-recently-used"}, {"eviction_policy": "least-frequently-used"}],
+)
+def test_reads_that_write_on_a_full_disk(small_disk: Path, settings: dict[str, Any]) -> None:
+    """They return what is stored. Hits and accesses are recorded when there is room again."""
+    cache = Cache(small_disk / "cache", size_limit=10**9, **settings)
+    cache.set("file", b"f" * 50_000)
+    cache.set("expired", 1, expire=1e-9)
+    stored, error = fill(cache, 900)
+    assert isinstance(error, sqlite3.OperationalError)
+    for number in range(stored):
+        assert cache[900, number] == b"f" * 900
+    assert cache["file"] == b"f" * 50_000
+    assert cache.get("absent") is cache.get("expired") is None
+    assert cache.peekitem(last=False) == ("file", b"f" * 50_000)
+    with pytest.raises(sqlite3.OperationalError, match="full"), cache.transact():
+        cache.set_many(dict.fromkeys(range(20), b"n" * 900))
+    next((small_disk / "cache").rglob("*.val")).unlink()
+    assert cache.get("file") is None
+    cache.close()
+    subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
+    before = cache.stats()
+    assert cache[900, 0] == b"f" * 900
+    assert cache.stats() == (before[0] + 1, before[1])
+
+
 def occupy(place: Path) -> None:
     """Another program takes all the room that is left."""
     with pytest.raises(OSError, match="No space"), place.open("wb", buffering=0) as ballast:
@@ -191,7 +219,7 @@ def occupy(place: Path) -> None:
             ballast.write(b"b" * 512)
 
 
-@pytest.mark.parametrize("way", ["delete", "pop", "clear", "set"])
+@pytest.mark.parametrize("way", ["delete", "pop", "clear", "set", "delete in front", "pop in front", "put in front"])
 def test_a_disk_that_others_have_filled(small_disk: Path, way: str) -> None:
     """The log is written back, which makes room in it, so entries can still be deleted and replaced."""
     cache = Cache(small_disk / "cache", size_limit=10**9)
@@ -203,15 +231,38 @@ def test_a_disk_that_others_have_filled(small_disk: Path, way: str) -> None:
     if way == "clear":
         assert cache.clear() == 200
     else:
-        change = {"delete": cache.delete, "pop": cache.pop, "set": lambda number: cache.set(number, b"s" * 1000)}[way]
+        front = FlexCache(max_items=10, store=cache)
+        change: Callable[[int], object] = {
+            "delete": cache.delete,
+            "pop": cache.pop,
+            "set": lambda number: cache.set(number, b"s" * 1000),
+            "delete in front": front.delete,
+            "pop in front": front.pop,
+            "put in front": lambda number: front.put(number, b"s" * 1000) is None,
+        }[way]
         assert all(change(number) for number in range(100))
-    assert len(cache) == {"delete": 100, "pop": 100, "clear": 0, "set": 200}[way]
+    assert len(cache) == {"delete": 100, "pop": 100, "clear": 0, "set": 200, "put": 200}[way.split()[0]]
     assert cache.check() == []
     cache.close()
 
 
-def test_a_session_on_a_disk_that_others_have_filled(small_disk: Path) -> None:
-    """Keys can be deleted."""
+def test_a_transaction_on_a_disk_that_others_have_filled(small_disk: Path) -> None:
+    """Only the caller can repeat it, so the log is written back for that."""
+    cache = Cache(small_disk / "cache", size_limit=10**9)
+    cache.set_many(dict.fromkeys(range(200), b"v" * 1000))
+    cache.close()
+    for number in range(10):
+        cache[number] = b"n" * 1000
+    occupy(small_disk / "ballast")
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        cache.delete_many([1, 2])
+    assert cache.delete_many([1, 2]) == 2
+    cache.close()
+
+
+@pytest.mark.parametrize("way", ["delete", "batch", "transaction"])
+def test_a_session_on_a_disk_that_others_have_filled(small_disk: Path, way: str) -> None:
+    """Keys can be deleted and replaced. A transaction has to be repeated."""
     url = f"disk://{small_disk / 'sessions'}"
     with sync.connect(url) as session, session.transaction():
         for number in range(200):
@@ -220,7 +271,18 @@ def test_a_session_on_a_disk_that_others_have_filled(small_disk: Path) -> None:
         for number in range(150, 200):
             session.delete(str(number))
         occupy(small_disk / "ballast")
-        assert all(session.delete(str(number)) for number in range(100))
+        if way == "delete":
+            assert all(session.delete(str(number)) for number in range(100))
+        elif way == "batch":
+            with session.batch() as batch:
+                deleted = [batch.delete(str(number)) for number in range(10)]
+            assert [pending.result() for pending in deleted] == [1] * 10
+        else:
+            with pytest.raises(Unavailable, match="full"), session.transaction():
+                session.delete("1")
+            with session.transaction():
+                session.delete("1")
+            assert session.get("1") is None
         assert session.get("100") == b"v" * 1000
 
 

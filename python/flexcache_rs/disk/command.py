@@ -356,7 +356,7 @@ def _standard(stream: TextIO | None, name: str) -> IO[bytes]:
 @contextlib.contextmanager
 def _output(name: str) -> Generator[IO[bytes]]:
     """Open a file that appears only when it is complete, or standard output."""
-    from flexcache_rs.disk.raw_directory import naming
+    from flexcache_rs._naming import naming
 
     if name == "-":
         yield _standard(sys.stdout, "standard output")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._core import disk_open_value, disk_remove_value
+from flexcache_rs._naming import naming
 from flexcache_rs.disk.core import Cache, Disk
 from flexcache_rs.disk.format import (
     COMPRESSED,
@@ -53,17 +54,6 @@ TIMEOUT = 60.0
 
 class UnusableError(Exception):
     """An error whose message becomes a line on standard error."""
-
-
-@contextlib.contextmanager
-def naming(path: Path) -> Generator[None]:
-    """Add the path to errors of writing, which lack it."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None:
-            error.filename = str(path)
-        raise
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+from flexcache_rs._naming import naming
 from flexcache_rs._suggest import suggesting
 from flexcache_rs._threads import AutoResetEvent, ForkSafeRLock, start
 from flexcache_rs.sessions._errors import Unavailable, UnsupportedError
@@ -210,7 +211,7 @@ class Snapshots:
             path = directory / f"{number:09d}-{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}{_SUFFIX}"
             handle, name = tempfile.mkstemp(".tmp", dir=directory)
             try:
-                with os.fdopen(handle, "wb") as file:
+                with naming(path), os.fdopen(handle, "wb") as file:
                     write_file(file, blocks, count)
                     file.flush()
                     os.fsync(file.fileno())

@@ -271,6 +271,11 @@ impl SessionStore {
         }
         checkout.leave();
         checkout.end_turn();
+        drop(checkout);
+        if committed.as_ref().is_err_and(Error::is_disk_full) {
+            // Only the caller can repeat the transaction, which then finds room if there is any.
+            let _ = self.make_room(patience);
+        }
         Ok(committed?)
     }
 

@@ -120,8 +120,24 @@ impl DiskCache {
     }
 
     /// Works on the store without the GIL, and waits for other writers: up to the timeout, or
-    /// until a signal if `retry`.
+    /// until a signal if `retry`. A call that finds the disk full is repeated if there is room after all.
     pub(super) fn wait<R: Send>(
+        &self,
+        py: Python<'_>,
+        retry: bool,
+        call: impl Fn(&DiskStore, Duration) -> Result<R, Error> + Send + Sync,
+    ) -> PyResult<R> {
+        self.wait_once(py, retry, |store, patience| match call(store, patience) {
+            // In a transaction, the block has to be repeated.
+            Err(error) if error.is_disk_full() && !store.in_transaction() && store.make_room(patience) => {
+                call(store, patience)
+            }
+            done => done,
+        })
+    }
+
+    /// As `wait`, for a call that must not be repeated on a full disk.
+    fn wait_once<R: Send>(
         &self,
         py: Python<'_>,
         retry: bool,
@@ -177,14 +193,7 @@ impl DiskCache {
         retry: bool,
         call: impl Fn(&DiskStore, Duration) -> Result<Written<R>, Error> + Send + Sync,
     ) -> PyResult<R> {
-        let written = self.wait(py, retry, |store, patience| match call(store, patience) {
-            // In a transaction, the block has to be repeated.
-            Err(error) if error.is_disk_full() && !store.in_transaction() && store.make_room(patience) => {
-                call(store, patience)
-            }
-            done => done,
-        });
-        Ok(written?.result)
+        Ok(self.wait(py, retry, call)?.result)
     }
 
     /// Whether the directory can be read but not written.
@@ -309,7 +318,7 @@ impl DiskCache {
         if !commit {
             return self.wait(py, false, |store, _| store.rollback()).map(|()| None);
         }
-        let committed = self.wait(py, retry, DiskStore::commit);
+        let committed = self.wait_once(py, retry, DiskStore::commit);
         if committed.is_err() && self.is_in_transaction(py)? {
             self.wait(py, false, |store, _| store.rollback())?;
         }

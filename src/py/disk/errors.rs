@@ -60,7 +60,7 @@ fn sqlite(py: Python<'_>, error: &Error, directory: Option<&Path>) -> PyErr {
     if let Some(directory) = directory {
         explain(&mut message, extended, &directory.join(DATABASE).display().to_string());
     }
-    let raised = py.import("sqlite3").and_then(|module| module.getattr(class)?.call1((message,)));
+    let raised = py.import("sqlite3").and_then(|module| module.getattr(class)?.call1((&message,)));
     match raised {
         Ok(exception) => {
             if let Some(code) = extended {
@@ -69,7 +69,13 @@ fn sqlite(py: Python<'_>, error: &Error, directory: Option<&Path>) -> PyErr {
             }
             PyErr::from_value(exception)
         }
-        Err(error) => error,
+        // If the module cannot be imported, perhaps because there is no descriptor for its file, nobody can catch its
+        // classes.
+        Err(error) => {
+            let raised = PyRuntimeError::new_err(message);
+            raised.set_cause(py, Some(error));
+            raised
+        }
     }
 }
 

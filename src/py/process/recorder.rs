@@ -65,7 +65,7 @@ fn cannot_create(py: Python<'_>, path: &Path, error: std::io::Error) -> PyErr {
     let Some(number) = error.raw_os_error() else { return error.into() };
     let message = py.import("os").and_then(|os| os.call_method1("strerror", (number,)));
     match message.and_then(|message| message.extract::<String>()) {
-        Ok(message) => PyOSError::new_err((number, message, path.to_path_buf())),
+        Ok(message) => PyOSError::new_err((number, message, path.as_os_str().to_owned())),
         Err(_) => error.into(),
     }
 }

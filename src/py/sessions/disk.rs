@@ -189,7 +189,15 @@ impl DiskSession {
         let store = self.store(py);
         let replies = py.detach(|| {
             if writes {
-                return store.apply_writes(&self.namespace, &ops, now, Duration::ZERO);
+                let apply = || store.apply_writes(&self.namespace, &ops, now, Duration::ZERO);
+                return match apply() {
+                    Err(SessionError::Disk(error))
+                        if error.is_disk_full() && store.make_room(Duration::ZERO) =>
+                    {
+                        apply()
+                    }
+                    done => done,
+                };
             }
             Ok(ops.iter().map(|op| store.apply(&self.namespace, op, now, self.timeout)).collect())
         });

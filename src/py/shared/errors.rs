@@ -32,7 +32,9 @@ pub(super) fn raised(py: Python<'_>, error: Error) -> PyErr {
         // Only if the interpreter ends; otherwise the exception of the signal handler is raised.
         Error::Interrupted => PyKeyboardInterrupt::new_err(message),
         Error::Overflow => PyOverflowError::new_err(message),
-        Error::OutOfMemory | Error::MemoryLimit { .. } => PyMemoryError::new_err(message),
+        Error::OutOfMemory | Error::NotMapped { .. } | Error::MemoryLimit { .. } => {
+            PyMemoryError::new_err(message)
+        }
         Error::NoSpace { path, .. } => PyOSError::new_err((NO_SPACE, message, path.into_os_string())),
         Error::NotOurs { .. } => PyPermissionError::new_err(message),
         Error::File { path, source } => match source.raw_os_error() {
