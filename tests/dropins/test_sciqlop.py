@@ -8,11 +8,21 @@ import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flexcache_rs import disk
-from flexcache_rs.sciqlop import Cache, FanoutCache, FanoutIndex, Index, Lock, PickleOOBSerializer, migrate
+from flexcache_rs.sciqlop import (
+    Cache,
+    FanoutCache,
+    FanoutIndex,
+    Index,
+    Lock,
+    MsgspecSerializer,
+    PickleOOBSerializer,
+    migrate,
+)
 from flexcache_rs.sciqlop import serializers as of_sciqlop
 
 KINDS = (Cache, FanoutCache, Index, FanoutIndex)
@@ -156,6 +166,26 @@ def test_directories_of_the_other_library_are_copied(tmp_path: Path) -> None:
     assert cache.get(7, expire_time=True)[0] == "seven"
     with pytest.raises(ValueError, match="drop"):
         migrate.migrate(tmp_path / "old", tmp_path / "other", drop=True)
+
+
+@pytest.mark.parametrize("serializer", [PickleOOBSerializer, MsgspecSerializer])
+@pytest.mark.parametrize("shards", [{}, {"shard_count": 2}])
+def test_directories_of_these_classes_are_copied(
+    tmp_path: Path, serializer: type[PickleOOBSerializer | MsgspecSerializer], shards: dict[str, int]
+) -> None:
+    """A source of these classes is read with the serializer that it was made with.
+
+    Programs that look for a file `cache.db` take such a directory for one of python-diskcache, and copy it.
+    """
+    kind: Any = FanoutCache if shards else Cache
+    with kind(tmp_path / "old", serializer=serializer(), **shards) as old:
+        old.set("a", [1, "one"], tag="letters")
+        old.set(("b", 2), "x" * 100_000)
+    result = migrate.migrate(tmp_path / "old", tmp_path / "new")
+    assert (result["migrated"], result["skipped"], result["errors"]) == (2, 0, 0)
+    with kind(tmp_path / "new", **shards) as new:
+        assert new.get("a", tag=True) == ([1, "one"], "letters")
+        assert new["b", 2] == "x" * 100_000
 
 
 @pytest.mark.parametrize("arguments", [["--type", "index"], ["--drop"], ["--shards", "2"]])

@@ -1,8 +1,8 @@
 """Copies the directories of other libraries for the classes with SciQLop-cache's names.
 
 `python -m flexcache_rs.sciqlop.migrate SOURCE DIR`, with `--drop`, `--shards` and `--type`. A source may be
-python-diskcache's, SciQLop-cache's own or diskcache_rs's. For a directory of python-diskcache there is no need to:
-these classes use it as it is.
+python-diskcache's, SciQLop-cache's own or diskcache_rs's, or one of these classes with any serializer. For a directory
+of python-diskcache there is no need to: these classes use it as it is.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flexcache_rs import _terminal, disk
+from flexcache_rs import _terminal
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.disk.format import DBNAME
+from flexcache_rs.sciqlop.directory import Shard
 from flexcache_rs.sciqlop.indexes import FanoutIndex, Index
 from flexcache_rs.sciqlop.stores import Cache, FanoutCache
 
@@ -71,9 +72,10 @@ class _Entries:
 
 class _OfDiskcache(_Entries):
     def __init__(self, directory: Path) -> None:
-        folders = [] if (directory / DBNAME).is_file() else sorted(directory.glob(f"[0-9][0-9][0-9]/{DBNAME}"))
-        self.shards = len(folders) or None
-        self._caches = [disk.Cache(folder.parent) for folder in folders] or [disk.Cache(directory)]
+        databases = [] if (directory / DBNAME).is_file() else sorted(directory.glob(f"[0-9][0-9][0-9]/{DBNAME}"))
+        self.shards = len(databases) or None
+        # The source may be a directory of these classes, which has its own serializer.
+        self._caches = [Shard(database.parent) for database in databases] or [Shard(directory)]
 
     def __iter__(self) -> Iterator[tuple[Any, Any, float | None, Any]]:
         for cache in self._caches:
@@ -153,9 +155,10 @@ def migrate(
     directories that nobody else writes.
 
     Args:
-        src_path: The directory of python-diskcache, SciQLop-cache or diskcache_rs.
+        src_path: The directory of python-diskcache, SciQLop-cache, diskcache_rs or these classes.
         dst_path: The new one.
-        drop: Whether each entry is removed from the source when it is copied. For python-diskcache's only.
+        drop: Whether each entry is removed from the source when it is copied. Only for a source of python-diskcache or
+            of these classes.
         shard_count: How many databases the new one has; None is as the source, which may have a single one.
         store_type: "cache", or "index": without times to live and tags.
 
