@@ -64,6 +64,11 @@ def test_a_store_in_memory_takes_any_text() -> None:
         InMemory(1)  # type: ignore[arg-type]
 
 
+def test_a_cache_that_was_not_entered() -> None:
+    with pytest.raises(RuntimeError, match="async with cache"):
+        asyncio.run(PyCache(InMemory()).get("key"))
+
+
 def test_values(adapter: Adapter, capsys: pytest.CaptureFixture[str]) -> None:
     values: dict[str, Datatype] = {
         "text": String("007"),

@@ -134,6 +134,16 @@ class PyCacheSession:
             yield self
 
 
+class _NotEntered:
+    """Stands for the session of a `PyCache` until its `async with` block begins."""
+
+    def __get__(self, instance: PyCache | None, owner: type) -> Any:
+        if instance is None:
+            return self
+        message = "enter the cache first: `async with cache:` or `async with cache.session() as session:`"
+        raise RuntimeError(message)
+
+
 @suggesting
 class PyCache(PyCacheSession):
     """A cache over an adapter.
@@ -142,6 +152,8 @@ class PyCache(PyCacheSession):
         adapter: The adapter that stores the data.
         ttl_interval: The number of seconds between two removals of expired keys. -1 removes none.
     """
+
+    _session: Any = _NotEntered()
 
     def __init__(self, adapter: Adapter, ttl_interval: float = -1) -> None:
         if not isinstance(adapter, Adapter):
