@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from waiting import until
@@ -14,8 +15,7 @@ def hear(cache: Any) -> None:
     been sent. At the second one the server has read it, and the third one comes after the reply.
     """
     for _ in range(3):
-        while not _is_next_heard(cache._store):
-            pass
+        until(functools.partial(_is_next_heard, cache._store))
 
 
 def _is_next_heard(store: Any) -> bool:

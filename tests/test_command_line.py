@@ -85,6 +85,8 @@ def test_no_message_controls_a_terminal(arguments: tuple[str, ...], capsys: pyte
         ("sessions", "keys", "user:secret@host"),
         ("sessions", "keys", "redis://user:\u2100secret@host/0"),
         ("sessions", "keys", "mysql://user:secret/more@host/data"),
+        ("mysql://user:more/secret@host/data",),
+        ("sessions", "keys", "disk:///none", "mysql://user:'\"secret@host/data"),
         ("sessions", "keys", "redis://host/0?secret"),
         ("sessions", "migrate", "redis://user:secret@host/0"),
     ],

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from flexcache_rs._terminal import printable_lines
 
-_CREDENTIALS = re.compile(r"//[^\s/@'\"]*@")
+_CREDENTIALS = re.compile(r"//\S*@")
 
 
 class Parser(argparse.ArgumentParser):

@@ -185,7 +185,7 @@ class Names:
         """Return the random part of the keys, which clear() replaces. A counter could start again and repeat."""
         if self.place is None:
             return self._local
-        for _ in range(100):
+        for _ in range(10):
             # peek(), because this must not count as a lookup.
             nonce = cache.peek(self.place)
             if isinstance(nonce, str):

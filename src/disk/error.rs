@@ -151,7 +151,7 @@ fn with_reason(error: rusqlite::Error) -> rusqlite::Error {
 /// What the system may have against opening or writing a file. SQLite causes other error numbers itself, when it looks
 /// for files and locks.
 #[cfg(unix)]
-const REASONS: [i32; 10] = [
+const REASONS: [i32; 9] = [
     libc::ENOSPC,
     libc::EDQUOT,
     libc::EFBIG,
@@ -159,7 +159,6 @@ const REASONS: [i32; 10] = [
     libc::ENFILE,
     libc::ENOMEM,
     libc::EROFS,
-    libc::EACCES,
     libc::EIO,
     libc::ESTALE,
 ];

@@ -21,7 +21,7 @@ from scale import scaled
 from waiting import until
 
 from flexcache_rs import FlexCache
-from flexcache_rs.disk import Cache, Disk, FanoutCache
+from flexcache_rs.disk import BoundedSemaphore, Cache, Disk, FanoutCache, RLock
 from flexcache_rs.sessions import Unavailable, sync
 
 if TYPE_CHECKING:
@@ -257,6 +257,27 @@ def test_a_transaction_on_a_disk_that_others_have_filled(small_disk: Path) -> No
     with pytest.raises(sqlite3.OperationalError, match="full"):
         cache.delete_many([1, 2])
     assert cache.delete_many([1, 2]) == 2
+    cache.close()
+
+
+@pytest.mark.parametrize("kind", [RLock, BoundedSemaphore])
+def test_locks_on_a_disk_that_others_have_filled(small_disk: Path, kind: Any) -> None:
+    """A `with` block that ends releases its lock, which nobody would do later."""
+    cache = Cache(small_disk / "cache", size_limit=10**9)
+    cache.set_many(dict.fromkeys(range(200), b"v" * 1000))
+    cache.close()
+    lock = kind(cache, "lock")
+    for number in range(5):
+        cache[number] = b"n" * 1000
+    with lock:
+        occupy(small_disk / "ballast")
+    for _ in range(100):
+        with lock:
+            pass
+    before = cache["lock"]
+    with lock:
+        assert cache["lock"] != before
+    assert cache["lock"] == before
     cache.close()
 
 

@@ -9,7 +9,7 @@ import pytest
 from news import hear
 from waiting import until
 
-from flexcache_rs.remote import RemoteValueError
+from flexcache_rs.remote import RemoteError, RemoteValueError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,6 +145,27 @@ def test_a_foreign_nonce_of_a_function(make: Make, raw: Any, store_foreign: Any)
     assert calls == [1, 1]
 
 
+@pytest.mark.parametrize("on_error", ["raise", "miss"])
+def test_functions_compute_with_a_foreign_nonce_of_the_namespace(make: Make, store_foreign: Any, on_error: str) -> None:
+    cache = make(on_error=on_error)
+    calls: list[int] = []
+    function = cache.memoize(name="function", ttl=60)(calls.append)
+
+    @cache.memoize(name="awaited", ttl=60)
+    async def awaited(number: int) -> None:
+        calls.append(number)
+
+    function(1)
+    store_foreign(NONCE)
+    hear(cache)
+    function(2)
+    asyncio.run(awaited(3))
+    make(on_error=on_error).memoize(name="new")(calls.append)(4)
+    function.clear()
+    assert calls == [1, 2, 3, 4]
+    assert names(NONCE, lambda: cache.put("key", 1))
+
+
 def test_a_foreign_limiter(make: Make, store_foreign: Any, request: pytest.FixtureRequest) -> None:
     cache = make()
     store_foreign("test#:{name}r")
@@ -162,3 +183,22 @@ def test_a_lock_whose_number_is_foreign_is_not_taken(make: Make, raw: Any, store
     assert not raw.exists("test#:{name}k")
     raw.delete("test#:{name}n")
     assert cache.lock("name").acquire(timeout=0)
+
+
+def test_a_lock_that_another_program_replaces_can_be_acquired_again(make: Make, raw: Any) -> None:
+    lock = make().lock("name")
+    assert lock.acquire(timeout=0)
+    raw.delete("test#:{name}k")
+    raw.rpush("test#:{name}k", "theirs")
+    assert names("test#:{name}k", lock.renew)
+    assert names("test#:{name}k", lock.release)
+    raw.delete("test#:{name}k")
+    assert lock.acquire(timeout=0)
+    assert lock.release()
+
+
+def test_a_lock_without_the_right_to_count_is_an_error_of_the_server(make: Make, server: Any, raw: Any) -> None:
+    raw.execute_command("ACL", "SETUSER", "few", "on", ">secret", "~*", "&*", "+@all", "-incr")
+    with pytest.raises(RemoteError, match="refused a command"):
+        make(server.client(username="few", password="secret")).lock("name").acquire(timeout=0)
+    assert not raw.exists("test#:{name}k")

@@ -14,7 +14,7 @@ from flexcache_rs._lock_block import LockBlock
 from flexcache_rs._seconds import seconds_in
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.remote import scripts
-from flexcache_rs.remote.errors import RemoteError
+from flexcache_rs.remote.errors import RemoteError, RemoteValueError
 from flexcache_rs.remote.options import positive
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class RemoteLock(LockBlock):
 
     def _give_back(self, attempt: _Attempt) -> None:
         """Release the lock if an attempt may have acquired it. If that fails, the lock becomes free after `ttl`."""
-        with contextlib.suppress(RemoteError):
+        with contextlib.suppress(RemoteError, RemoteValueError):
             self._store.run(scripts.UNLOCK, self._places[0], attempt.token)
 
     def _try(self) -> float:
@@ -93,7 +93,7 @@ class RemoteLock(LockBlock):
             held = self._ask(attempt)
             if not held:
                 self._token, self.fence = attempt.token, attempt.fence
-        except RemoteError:
+        except (RemoteError, RemoteValueError):
             raise
         except BaseException:
             # A signal handler may raise after the server has granted the lock.
@@ -109,7 +109,7 @@ class RemoteLock(LockBlock):
             held = await to_thread(self._ask, attempt)
             if not held:
                 self._token, self.fence = attempt.token, attempt.fence
-        except RemoteError:
+        except (RemoteError, RemoteValueError):
             raise
         except BaseException as error:
             self._token = self.fence = None
@@ -146,6 +146,7 @@ class RemoteLock(LockBlock):
             RuntimeError: This object already holds the lock.
             RemoteError: The server cannot be reached. If the command was sent, the lock may be held until `ttl` is
                 over.
+            RemoteValueError: Another program has replaced the number of the lock.
         """
         self._refuse_twice()
         end, pause = _end(self._timeout if timeout == -1 else timeout), _SHORTEST
@@ -170,7 +171,12 @@ class RemoteLock(LockBlock):
         return True
 
     def renew(self) -> bool:
-        """Extend the lock to `ttl` seconds from now. Returns False if the lock was lost."""
+        """Extend the lock to `ttl` seconds from now. Returns False if the lock was lost.
+
+        Raises:
+            RemoteError: The server cannot be reached.
+            RemoteValueError: Another program has replaced the lock.
+        """
         self._forget_after_fork()
         if self._token is None:
             return False
@@ -187,6 +193,7 @@ class RemoteLock(LockBlock):
 
         Raises:
             RemoteError: The server cannot be reached. The lock becomes free when `ttl` is over.
+            RemoteValueError: Another program has replaced the lock.
         """
         self._forget_after_fork()
         token = self._token
@@ -194,7 +201,7 @@ class RemoteLock(LockBlock):
             return False
         try:
             was_held = bool(self._store.run(scripts.UNLOCK, self._places[0], token))
-        except RemoteError:
+        except (RemoteError, RemoteValueError):
             self._token = self.fence = None
             raise
         # Only after the reply of the server: if a signal handler raises before, release() can be called again.
@@ -257,6 +264,7 @@ class RemoteLimiter:
             TypeError: `uses` is not an int.
             ValueError: `uses` is larger than the limit.
             RemoteError: The server cannot be reached. If the command was sent, the uses may have been counted.
+            RemoteValueError: Another program has replaced the state of the limiter.
         """
         if isinstance(uses, bool) or not isinstance(uses, int):  # pyright: ignore[reportUnnecessaryIsInstance]
             message = f"uses must be an int, not {uses!r}; what is limited is the name that limiter() takes"

@@ -112,8 +112,10 @@ class Nonces:
         nonce = reply if type(reply) is bytes and len(reply) == NONCE_BYTES else None
         if nonce is None:
             self._known.pop(tag, None)
-            if self._seen.pop(tag, None) is not None:
+            if tag in self._seen:
+                # Invalidate copies first, as below.
                 self._tracker.start_generation()
+                self._seen.pop(tag, None)
             if reply is None:
                 return None
             if isinstance(reply, RemoteError) and not is_of_another_type(reply):
@@ -158,7 +160,9 @@ class Nonces:
                 place = self.place(tag)
                 commands += (("SET", place, os.urandom(NONCE_BYTES), "NX"), ("GET", place))
             replies = self._client.execute_many(commands)
-            for tag, stamp, reply in zip(missing, stamps, replies[1::2], strict=True):
+            for tag, stamp, written, reply in zip(missing, stamps, replies[::2], replies[1::2], strict=True):
+                if reply is None and isinstance(written, Exception):
+                    raise written
                 nonces[tag] = self.learn(tag, reply, stamp)
         return {tag: nonce or b"" for tag, nonce in nonces.items()}
 

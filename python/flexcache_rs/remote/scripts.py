@@ -158,7 +158,10 @@ LOCK = Script(
 local left = redis.call('PTTL', KEYS[1])
 if left ~= -2 then return {0, left} end
 local number = redis.pcall('INCR', KEYS[2])
-if type(number) ~= 'number' then return redis.error_reply('WRONGTYPE ' .. number.err) end
+if type(number) ~= 'number' then
+  local is_foreign = string.find(number.err, 'not an integer') or string.find(number.err, 'overflow')
+  return is_foreign and redis.error_reply('WRONGTYPE ' .. number.err) or number
+end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return {number, 0}
 """,

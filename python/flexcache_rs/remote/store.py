@@ -86,10 +86,10 @@ class RemoteStore(Reads):
         deadline = self.deadline(self.jittered(seconds))
         return self.values.write(value, deadline, *nonces), deadline
 
-    def swallow(self, error: RemoteError) -> None:
-        """Raise an error, unless an unavailable server counts as empty."""
+    def swallow(self, error: RemoteError | RemoteValueError) -> None:
+        """Raise an error, unless an unavailable server counts as empty, or results are stored."""
         self.counts.failed_writes += 1
-        if self.on_error == "raise" and not self._is_lenient():
+        if not self._is_lenient() and (self.on_error == "raise" or isinstance(error, RemoteValueError)):
             raise error
 
     @staticmethod
@@ -99,17 +99,22 @@ class RemoteStore(Reads):
 
     def put(self, key: Any, value: Any, seconds: float | None, tags: Sequence[str]) -> None:
         """Store or replace an entry."""
+        self._put(key, value, seconds, tags)
+
+    def _put(self, key: Any, value: Any, seconds: float | None, tags: Sequence[str]) -> bool:
+        """Store or replace an entry. Returns True if the server has it."""
         place = self.keys.value(key)
         try:
             command = self.set_command(place, *self.encoded(value, seconds, self.nonces_for(tags)))
             with self.writing(place):
                 self.client.execute(*command)
-        except RemoteError as error:
+        except (RemoteError, RemoteValueError) as error:
             # The write may have happened. The last read value is older, so forget it.
             self.remember(place, None)
             self.swallow(error)
-            return
+            return False
         self.remember(place, (value, None, ()))
+        return True
 
     def add(self, key: Any, value: Any, seconds: float | None, tags: Sequence[str]) -> bool:
         """Store an entry if the key has none. Returns True if it was stored."""
@@ -118,12 +123,10 @@ class RemoteStore(Reads):
         except RemoteError as error:
             self.swallow(error)
             return False
-        except RemoteValueError:
-            if not self._lenient:
-                raise
+        except RemoteValueError as error:
+            self.swallow(error)
             # What is there is no value of this cache, and counts as absent where results are computed.
-            self.put(key, value, seconds, tags)
-            return True
+            return self._put(key, value, seconds, tags)
 
     def _add(self, key: Any, value: Any, seconds: float | None, tags: Sequence[str]) -> bool:
         place = self.keys.value(key)
@@ -249,7 +252,7 @@ class RemoteStore(Reads):
                 commands.append(self.set_command(place, *self.encoded(value, seconds, nonces)))
             for start in range(0, len(commands), BATCH):
                 self._write_batch(places[start : start + BATCH], commands[start : start + BATCH])
-        except RemoteError as error:
+        except (RemoteError, RemoteValueError) as error:
             for place in places:
                 self.remember(place, None)
             self.swallow(error)

@@ -33,7 +33,7 @@ def urls_of(url: object) -> dict[str, str] | None:
     elif isinstance(url, (list, tuple)):
         pairs = [(name_of(one), one) for one in url]
     elif isinstance(url, str) and url.startswith("shards:"):
-        options = _urls.options_of(_urls.split(url).query)
+        options = parse_qsl(_urls.split(url).query, keep_blank_values=True)
         wrong = [name for name, _ in options if name != "to"]
         if wrong:
             raise ValueError(f"shards:// has no option {wrong[0]!r} (it has to)")

@@ -137,7 +137,7 @@ impl DiskCache {
     }
 
     /// As `wait`, for a call that must not be repeated on a full disk.
-    fn wait_once<R: Send>(
+    pub(super) fn wait_once<R: Send>(
         &self,
         py: Python<'_>,
         retry: bool,
@@ -285,12 +285,17 @@ impl DiskCache {
         Ok(self.store(py)?.get().is_some_and(DiskStore::in_transaction))
     }
 
-    /// Runs a step in a transaction of this thread. An exception undoes it.
-    pub(super) fn in_transaction<R>(
-        &self,
-        py: Python<'_>,
-        step: impl FnOnce() -> PyResult<R>,
-    ) -> PyResult<R> {
+    /// Runs a step in a transaction of this thread. An exception undoes it. If the disk was full, the step is repeated
+    /// once, because the failed commit has made room if there is any.
+    pub(super) fn in_transaction<R>(&self, py: Python<'_>, step: impl Fn() -> PyResult<R>) -> PyResult<R> {
+        let is_inner = self.is_in_transaction(py)?;
+        match self.try_transaction(py, &step) {
+            Err(error) if !is_inner && errors::is_disk_full(py, &error) => self.try_transaction(py, &step),
+            done => done,
+        }
+    }
+
+    fn try_transaction<R>(&self, py: Python<'_>, step: impl Fn() -> PyResult<R>) -> PyResult<R> {
         self.begin(py, true)?;
         let done = step().and_then(|result| self.end(py, true, true).map(|_| result));
         if done.is_err() {

@@ -9,7 +9,8 @@ use super::cache::DiskCache;
 impl DiskCache {
     /// What `check` found: kind, text, path.
     fn _check(&self, py: Python<'_>, fix: bool, retry: bool) -> PyResult<Vec<(&'static str, String)>> {
-        let found = self.wait(py, retry, |store, patience| store.check(fix, patience))?;
+        // A second check would not find what the first one has mended.
+        let found = self.wait_once(py, retry, |store, patience| store.check(fix, patience))?;
         Ok(found.iter().map(described).collect())
     }
 }

@@ -194,7 +194,7 @@ impl DiskCache {
         &self,
         py: Python<'_>,
         key: Key<'_>,
-        is_right: impl FnOnce(&Entry) -> bool,
+        is_right: impl Fn(&Entry) -> bool,
     ) -> PyResult<bool> {
         self.in_transaction(py, || {
             let (now, rules) = (now(py)?, self.rules(py)?);

@@ -7,6 +7,7 @@ use pyo3::exceptions::{
     PyException, PyMemoryError, PyOSError, PyOverflowError, PyPermissionError, PyRuntimeError, PyTypeError,
     PyValueError,
 };
+use pyo3::intern;
 use pyo3::prelude::*;
 
 pyo3::create_exception!(
@@ -71,12 +72,24 @@ fn sqlite(py: Python<'_>, error: &Error, directory: Option<&Path>) -> PyErr {
         }
         // If the module cannot be imported, perhaps because there is no descriptor for its file, nobody can catch its
         // classes.
-        Err(error) => {
+        Err(error) if error.is_instance_of::<PyException>(py) => {
             let raised = PyRuntimeError::new_err(message);
             raised.set_cause(py, Some(error));
             raised
         }
+        // A signal handler has raised.
+        Err(error) => error,
     }
+}
+
+/// The code of SQLite for a full disk.
+const SQLITE_FULL: i32 = 13;
+
+/// Whether an exception of `raised` says that the disk is full.
+#[cold]
+pub(super) fn is_disk_full(py: Python<'_>, error: &PyErr) -> bool {
+    let code = error.value(py).getattr(intern!(py, "sqlite_errorcode"));
+    code.and_then(|code| code.extract::<i32>()).is_ok_and(|code| code & 0xff == SQLITE_FULL)
 }
 
 /// Adds to an exception the key whose value cannot be read, which a disk object of the user does not know.

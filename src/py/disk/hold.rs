@@ -326,7 +326,7 @@ impl Made {
                     if depth != 0 && holder.as_ref() != Some(&me) {
                         return Ok(None);
                     }
-                    let value = (me, depth + 1).into_pyobject(py)?.into_any();
+                    let value = (me.clone(), depth + 1).into_pyobject(py)?.into_any();
                     self.store(key, &value, None, false)
                 })
             }
