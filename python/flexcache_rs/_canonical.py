@@ -100,7 +100,13 @@ def _name(kind: type) -> tuple[str, str] | None:
     """Return module and qualified name of a class, or None if another process would not find the class by them."""
     module: Any = kind.__module__
     name = kind.__qualname__
-    return (module, name) if isinstance(module, str) and "<" not in name else None
+    if not isinstance(module, str):
+        return None
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    # Classes that a function makes may all have one name.
+    return (module, name) if found is kind else None
 
 
 def _kind_of(value: object) -> type:
@@ -129,7 +135,8 @@ def describe(value: Any) -> tuple[Any, ...]:
     import pickle
 
     try:
-        return ("pickle", pickle.dumps(value, _PROTOCOL))
+        # The pickle of an object may be that of another type.
+        return ("pickle", *(_name(kind) or ()), pickle.dumps(value, _PROTOCOL))
     except MemoryError:
         raise
     except Exception as error:

@@ -10,7 +10,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._arguments import check_callable, described
-from flexcache_rs.pycache._call_keys import keys_of
+from flexcache_rs.pycache._call_keys import counters_of, keys_of
 from flexcache_rs.pycache.adapters import Adapter, InMemory
 from flexcache_rs.pycache.datatypes import Datatype
 from flexcache_rs.sessions._arguments import number, seconds
@@ -51,6 +51,10 @@ def cache(
 
     If several callers ask for the same result at the same time, one of them computes. None and other false values are
     results too. Every call returns the same, including the one that computes.
+
+    Calls are the same if their arguments have equal content at the time of the call. An argument that cannot be pickled
+    counts as itself in its process, and its results are not found again after its end. Give a `ttl`, since they stay
+    in the adapter. A call raises `TypeError` if an argument contains itself, or can be neither pickled nor hashed.
 
     Args:
         ttl: The time to live, in seconds or as a timedelta. -1 means for ever.
@@ -142,7 +146,7 @@ def rate_limit(
     lives = _lives(ttl)
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        default = keys_of("rate_limit", function, place)
+        default = counters_of("rate_limit", function, place)
 
         def key_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
             return default(*args, **kwargs) if get_key is None else "rate_limit:" + str(get_key())

@@ -9,7 +9,9 @@
 
 from __future__ import annotations
 
-import math
+import cmath
+import numbers
+from collections import deque
 from decimal import Decimal
 from string import Formatter
 from typing import Any
@@ -113,8 +115,9 @@ class Literal(Composable):
         """Return it quoted: numbers and lists of numbers as they are, bytes in hexadecimal, and all else as text.
 
         Raises:
-            ValueError: The value is infinite or NaN.
+            ValueError: The value, or one in a list, tuple, set or dict, is infinite or NaN.
         """
+        _check_finite(self._value)
         if self._value is None:
             return "NULL"
         if isinstance(self._value, bool):
@@ -135,19 +138,40 @@ def _numbers(value: Any) -> str | None:
 
 
 def _number(value: Any) -> str | None:
-    """Return a number as SQL writes it, and None for other values.
-
-    Raises:
-        ValueError: It is infinite or NaN.
-    """
+    """Return a number as SQL writes it, and None for other values."""
     if isinstance(value, int):
         return int.__repr__(value)
-    if not isinstance(value, (float, Decimal)):
-        return None
-    if not math.isfinite(value):
-        message = f"SQL has no literal for {value!r}"
-        raise ValueError(message)
-    return float.__repr__(value) if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return float.__repr__(value)
+    return str(value) if isinstance(value, Decimal) else None
+
+
+def _check_finite(value: Any) -> None:
+    """Check a value and, if it is a container, the values in it.
+
+    Raises:
+        ValueError: One is infinite or NaN.
+    """
+    left: list[Any] = [value]
+    seen: dict[int, Any] = {}
+    while left:
+        each = left.pop()
+        if not _is_finite(each):
+            message = f"SQL has no literal for {each!r}"
+            raise ValueError(message)
+        if isinstance(each, (list, tuple, set, frozenset, deque, dict)) and id(each) not in seen:  # pyright: ignore[reportUnknownArgumentType]
+            seen[id(each)] = each  # pyright: ignore[reportUnknownArgumentType]
+            left += each  # pyright: ignore[reportUnknownArgumentType]
+            left += each.values() if isinstance(each, dict) else ()  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, Decimal):
+        return value.is_finite()
+    if isinstance(value, numbers.Complex) and not isinstance(value, numbers.Rational):
+        # Also numbers of NumPy that are no floats.
+        return cmath.isfinite(complex(value))
+    return True
 
 
 def _quoted(text: str) -> str:
