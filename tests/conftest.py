@@ -39,6 +39,7 @@ EVERY_PYTHON = (
         "stores",
         "test_sessions_calls.py",
         "test_disk_awaited.py",
+        "test_disk_full.py",
         "test_disk_reliability.py",
     ),
 )

@@ -26,7 +26,7 @@ GARBLED = {
 
 @contextlib.contextmanager
 def answering(reply: bytes) -> Iterator[int]:
-    """Run a server that sends the same to whoever asks. Yields its port."""
+    """Run a server that sends the same bytes to every client. Yields its port."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def answer() -> None:
