@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import threading
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from waiting import MANY
 
-from flexcache_rs import diskcache_rs, sessions
+from flexcache_rs import _threads, diskcache_rs, sessions
 from flexcache_rs._threads import ForkSafeRLock
 from flexcache_rs.pycache import adapters
 from flexcache_rs.pycache.adapters import _adapters
@@ -97,6 +98,30 @@ def test_a_lock_with_a_plain_class_stays_locked(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("test_forked_locks.PATIENCE", 1)
     lock = threading.RLock()
     assert in_child_of_two(lock, lambda: take(lock)) == -signal.SIGALRM
+
+
+def test_a_lock_that_is_gone_is_forgotten() -> None:
+    """A child looks at the locks that there are, not at all that there have been."""
+    lock = ForkSafeRLock()
+    (known,) = (reference for reference in list(_threads._LOCKS) if reference() is lock)
+    del lock
+    gc.collect()
+    assert known not in _threads._LOCKS
+
+
+def test_a_child_frees_its_locks_while_others_are_collected() -> None:
+    """The garbage collector may run at any time."""
+
+    def free() -> None:
+        locks = [ForkSafeRLock()]
+        collecting: Any = locks.clear
+        # There is a lock before it, and one after it.
+        _threads._LOCKS[collecting] = None
+        locks.append(ForkSafeRLock())
+        _threads._free_locks()
+        assert not locks
+
+    assert in_child(free) == 0
 
 
 def awaited(session: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from flexcache_rs import _threads
 from flexcache_rs._threads import AutoResetEvent, SingleThread, start
 from tests.waiting import MANY, until
 
@@ -52,6 +53,28 @@ def test_the_work_of_many_threads_is_done() -> None:
     for each in adding:
         each.join(MANY)
     until(lambda: len(done) == 2_000)
+
+
+def test_callers_start_threads_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts: list[bool] = []
+    thread = SingleThread("work", list, lambda: True)
+    starting: Any = thread._starting
+    monkeypatch.setattr(_threads, "start", lambda _: starts.append(starting._is_owned()))
+    thread.ensure()
+    assert starts == [True]
+
+    class Meanwhile:
+        """The lock of a caller that waits until the thread of another one works."""
+
+        def __enter__(self) -> None:
+            thread._permit.pop()
+
+        def __exit__(self, *_: object) -> None: ...
+
+    waited: Any = Meanwhile()
+    thread._starting = waited
+    thread.ensure()
+    assert starts == [True]
 
 
 def test_a_second_thread_does_no_work() -> None:

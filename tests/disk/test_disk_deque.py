@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from interrupting import INTERRUPTS, points
 import flexcache_rs.disk as diskcache
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 STEPS = [0, 1, -1, 2, 7, -9]
@@ -41,6 +43,39 @@ def test_an_interrupted_maxlen_is_not_exceeded(tmp_path: Path, how: str) -> None
             stored.maxlen = None
             stored.clear()
             stored.extend("abcd")
+
+
+def test_a_new_maxlen_holds_as_soon_as_others_can_append(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with diskcache.Deque("abcd", str(tmp_path)) as stored:
+        transact = stored.cache.transact
+
+        @contextlib.contextmanager
+        def then_append(retry: bool) -> Iterator[None]:
+            monkeypatch.undo()
+            with transact(retry):
+                yield
+            # As another thread may, which has waited for the end of the transaction.
+            stored.append("e")
+
+        monkeypatch.setattr(stored.cache, "transact", then_append)
+        stored.maxlen = 2
+        assert list(stored) == ["d", "e"]
+
+
+def test_a_maxlen_whose_commit_fails_is_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with diskcache.Deque("abcd", str(tmp_path), maxlen=10) as stored:
+        transact = stored.cache.transact
+
+        @contextlib.contextmanager
+        def then_fail(retry: bool) -> Iterator[None]:
+            with transact(retry):
+                yield
+                raise diskcache.Timeout
+
+        monkeypatch.setattr(stored.cache, "transact", then_fail)
+        with pytest.raises(diskcache.Timeout):
+            stored.maxlen = 2
+        assert (stored.maxlen, list(stored)) == (10, list("abcd"))
 
 
 @pytest.mark.parametrize("values", ["", "a", "abc"])

@@ -66,6 +66,28 @@ def test_an_import_before_and_after(tmp_path: Path, first: str) -> None:
     assert run(BEFORE + first + OPEN + REFUSED, tmp_path) == "refused"
 
 
+def test_finders_that_were_replaced_by_a_tuple(tmp_path: Path) -> None:
+    """No finder can wait for the import of `sqlite3` then, so the hook is added at once."""
+    replaced = "import sys\nsys.meta_path = tuple(sys.meta_path)\n"
+    assert run(replaced + OPEN + REFUSED, tmp_path) == "refused"
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["imported before", "imported after"])
+def test_a_program_that_refuses_audit_hooks(tmp_path: Path, first: bool) -> None:
+    """Nothing is refused then, and its exception reaches neither the import of `sqlite3` nor the cache."""
+    refusing = """
+import sys
+def refuse(event, arguments):
+    if event == "sys.addaudithook":
+        raise ValueError("no hooks")
+sys.addaudithook(refuse)
+"""
+    imported = "import sqlite3\n"
+    done = "sqlite3.connect(database).close()\nassert cache['a'] == 1\nprint('done')\n"
+    parts = (imported, OPEN) if first else (OPEN, imported)
+    assert run(refusing + "".join(parts) + done, tmp_path) == "done"
+
+
 def test_a_program_without_sqlite3(tmp_path: Path) -> None:
     """The program gets no audit hook, whatever it does with its caches."""
     program = f"""{BEFORE}{OPEN}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 import subprocess
 import sys
+import weakref
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,32 @@ def test_a_directory_of_the_other_library_is_refused(kind: type, tmp_path: Path)
 def test_arguments_that_make_no_sense_are_named(options: dict[str, object], message: str, tmp_path: Path) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         Cache(tmp_path, **options)
+
+
+def test_stores_are_closed_at_exit(tmp_path: Path) -> None:
+    """Also if closing one of them opens another one."""
+    program = """
+import sys
+from flexcache_rs.sciqlop import Cache
+class Told(Cache):
+    def close(self):
+        print("closed", flush=True)
+        more.append(Cache(sys.argv[1] + f"/more-{len(more)}"))
+        super().close()
+more = []
+stores = [Told(sys.argv[1] + f"/{number}") for number in range(3)]
+"""
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout.split(), done.stderr) == (["closed"] * 3, "")
+
+
+def test_a_store_that_is_not_used_any_more_is_not_kept_until_the_exit(tmp_path: Path) -> None:
+    store = Cache(tmp_path)
+    gone = weakref.ref(store)
+    del store
+    gc.collect()
+    assert gone() is None
 
 
 def test_a_limit_is_recorded_and_can_be_changed(tmp_path: Path) -> None:

@@ -476,6 +476,20 @@ def test_a_coroutine_is_not_kept() -> None:
     assert "key" not in cache
 
 
+def test_a_factory_that_cannot_be_called() -> None:
+    """It is refused before a computation begins, which others might wait for."""
+    cache: FlexCache[str, int] = FlexCache()
+    wrong: Any = 3
+    with pytest.raises(TypeError, match="factory must be callable"):
+        cache.get_or_set("key", wrong)
+
+    async def ask() -> None:
+        with pytest.raises(TypeError, match="factory must be callable"):
+            await cache.aget_or_set("key", wrong)
+
+    asyncio.run(ask())
+
+
 def test_a_result_that_is_not_shared_is_that_of_the_task_that_computed_it() -> None:
     """The task does not compute again for ever; each other one computes once for itself."""
     cache: FlexCache[str, int] = FlexCache()

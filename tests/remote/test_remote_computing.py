@@ -17,7 +17,7 @@ from news import hear
 from own_server import Server
 from waiting import until
 
-from flexcache_rs import FlexCache, LoadFailedElsewhere
+from flexcache_rs import FlexCache, LoadFailedElsewhere, _core
 from flexcache_rs.remote import RemoteCache, RemoteTimeoutError
 from flexcache_rs.remote.leases import Lease, Leases
 from flexcache_rs.remote.locks import RemoteLock
@@ -194,6 +194,36 @@ def test_a_tag_that_is_known_only_afterwards(make: Make) -> None:
     assert [tagged(1), tagged(2), tagged(2)] == [1, 2, 2]
     # At once, or when the eviction has been heard of.
     until(lambda: tagged(1) == 1 and calls.count(1) == 2)
+
+
+@pytest.mark.parametrize("when", ["never", "before", "in the middle"])
+def test_a_tag_that_is_evicted_before_it_is_known(make: Make, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    """A result with such a tag is not stored. A cluster evicts a tag in two steps, between which a result may come."""
+    one, other = make(), make()
+    execute = other._client.execute
+    stored: list[bool] = []
+
+    def compute(load: Any) -> None:
+        load.lease(one._near, lambda: None, None)
+
+        def store() -> None:
+            stored.append(load.store(one._near, 1, None, ["tag"]))
+
+        def in_order(commands: Any) -> None:
+            first, second = commands
+            execute(*first)
+            store()
+            execute(*second)
+
+        if when == "in the middle":
+            monkeypatch.setattr(other._client, "in_order", in_order)
+        if when != "never":
+            other.evict_tag("tag")
+        if when != "in the middle":
+            store()
+
+    _core._load(one._near, "key", compute)
+    assert (stored, other.fresh("key")) == (([True], 1) if when == "never" else ([False], None))
 
 
 def test_a_failure_is_told_to_those_who_wait(make: Make) -> None:

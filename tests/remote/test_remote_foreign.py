@@ -86,6 +86,15 @@ def test_a_foreign_nonce_of_a_tag(make: Make, store_foreign: Any) -> None:
     until(lambda: make().get("key") == 4)
 
 
+def test_a_value_that_was_left_out_is_not_remembered_as_absent(make: Make, raw: Any) -> None:
+    cache = make(negative_ttl=60)
+    raw.set(cache._store.keys.value("key"), b"theirs")
+    hear(cache)
+    assert cache.get_many(["key"]) == {}
+    with pytest.raises(RemoteValueError, match="no value of this cache"):
+        cache.get("key")
+
+
 def test_one_invalid_reply_is_forgotten(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong nonce that was sent once fails one call, and is not used for others."""
     cache = make()

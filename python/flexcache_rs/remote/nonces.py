@@ -94,13 +94,11 @@ class Nonces:
         place = self.place(tag)
         if len(self._places) >= _MOST and place not in self._places:
             self.forget()
-        while True:
-            # Register the place before the nonce is read, so that no replacement is missed.
-            self._places[place] = tag
-            stamp = self._tracker.stamp(place)
-            if place in self._places:
-                # If another thread forgets the place after this, it also invalidates this stamp.
-                return stamp
+        # First the stamp: if another thread forgets the place after it was registered, it also invalidates the stamp.
+        stamp = self._tracker.stamp(place)
+        # Register the place before the nonce is read, so that no replacement is missed.
+        self._places[place] = tag
+        return stamp
 
     def learn(self, tag: str, reply: Any, stamp: int) -> bytes | None:
         """Note the server's reply to reading a nonce. Returns the nonce, or None if there is none.
@@ -165,9 +163,3 @@ class Nonces:
                     raise written
                 nonces[tag] = self.learn(tag, reply, stamp)
         return {tag: nonce or b"" for tag, nonce in nonces.items()}
-
-    def replaced(self, tag: str) -> None:
-        """Note that a nonce may have been replaced."""
-        self._known.pop(tag, None)
-        self._tracker.invalidate([self.place(tag)])
-        self._tracker.start_generation()

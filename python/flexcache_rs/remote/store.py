@@ -329,17 +329,17 @@ class RemoteStore(Reads):
         """Invalidate all values by a new nonce of the namespace. Expiry or `purge` frees their memory."""
         with self.writing(self.keys.epoch):
             self.client.execute("SET", self.keys.epoch, os.urandom(8))
-        self.nonces.replaced(NAMESPACE)
+        self.tracker.start_generation()
         if self.last is not None:
             self.last.clear()
 
     def evict_tag(self, tag: str) -> int:
         """Invalidate all values with a tag. Their number is not known."""
         place = self.keys.tag(tag)
-        with self.writing(place, self.keys.evictions):
+        with self.writing(place):
             # Set `evictions` first, which loads compare that do not know their tags yet.
             self.client.in_order([("SET", self.keys.evictions, os.urandom(8)), ("SET", place, os.urandom(8))])
-        self.nonces.replaced(MARK + tag)
+        self.tracker.start_generation()
         return 0
 
     def incr(self, key: Any, by: int, initial: int | None, seconds: float | None) -> int:
