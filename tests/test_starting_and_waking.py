@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -34,6 +35,20 @@ def test_what_prevents_a_start_is_raised() -> None:
     start(thread)
     with pytest.raises(RuntimeError, match="started once"):
         start(thread)
+
+
+def test_a_start_inside_the_lock_of_threads_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new thread waits for the lock, which the caller releases later: a signal handler has interrupted it there."""
+
+    class Waiting(SimpleQueue[Any]):
+        def get(self, block: bool = True, timeout: float | None = None) -> Any:
+            pytest.fail("it waits")
+
+    monkeypatch.setattr(_threads, "SimpleQueue", Waiting)
+    ran = threading.Event()
+    with threading._active_limbo_lock:  # type: ignore[attr-defined]
+        start(threading.Thread(target=ran.set))
+    assert ran.wait(MANY)
 
 
 @pytest.mark.every_python

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import os
 import pkgutil
@@ -317,6 +318,39 @@ def test_a_write_whose_outcome_is_unknown(make: Make, server: Server) -> None:
             return None
 
     until(lambda: value() == 2)
+
+
+OUTCOMES: dict[str, Callable[[Any], object]] = {
+    "put": lambda cache: cache.put("key", 2),
+    "set_many": lambda cache: cache.set_many({"key": 2}),
+    "incr": lambda cache: cache.incr("key"),
+    "compare_and_set": lambda cache: cache.compare_and_set("key", 1, 2),
+    "delete": lambda cache: cache.delete("key"),
+    "pop": lambda cache: cache.pop("key"),
+}
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_a_value_that_may_have_been_replaced_is_not_the_last(
+    make: Make, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The server makes the write, and its reply is lost."""
+    cache = make(on_error="stale")
+    cache["key"] = 1
+    hear(cache)
+    client = cache._client
+
+    def losing(call: Callable[..., Any], *arguments: Any) -> Any:
+        reply = call(*arguments)
+        if {"SET", "EVAL", "EVALSHA", "MULTI"}.isdisjoint(str(arguments).split("'")):
+            return reply
+        raise RemoteConnectionError("lost")
+
+    monkeypatch.setattr(client, "execute", functools.partial(losing, client.execute))
+    monkeypatch.setattr(client, "execute_many", functools.partial(losing, client.execute_many))
+    with contextlib.suppress(RemoteError):
+        OUTCOMES[name](cache)
+    assert (cache.stats().is_breaker_open, cache.get("key")) == (True, None)
 
 
 @pytest.mark.parametrize("on_error", ["miss", "stale"])

@@ -12,6 +12,7 @@ import pytest
 from gates import PATIENCE, Gate, stopped_at
 from store_kinds import Complete, Kind, UserKind
 
+from flexcache_rs import _core
 from flexcache_rs.disk import Cache, PickleSerializer
 
 if TYPE_CHECKING:
@@ -105,6 +106,23 @@ def test_a_write_of_another_process_outlives_a_computation(kind: Kind, store: An
     computed_beside(cache, lambda: other.ask("put", "a", "new"))
     assert cache.get("a") == "new"
     assert other.ask("read", "a") == ("new", "new")
+
+
+@pytest.mark.needs(shared=True)
+@pytest.mark.parametrize("is_evicted", [False, True])
+def test_a_result_whose_tag_was_not_known_before(kind: Kind, store: Any, is_evicted: bool) -> None:
+    """It is stored, unless the tag was evicted since the computation began."""
+    cache, second = kind.front(store), kind.front(store)
+    stored: list[bool] = []
+
+    def compute(load: Any) -> None:
+        load.lease(cache, lambda: None, None)
+        if is_evicted:
+            second.evict_tag("t")
+        stored.append(load.store(cache, "computed", None, ["t"]))
+
+    _core._load(cache, "a", compute)
+    assert (stored, kind.front(store).get("a")) == ([not is_evicted], None if is_evicted else "computed")
 
 
 class Hesitant(Complete):
