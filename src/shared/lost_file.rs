@@ -268,3 +268,38 @@ fn call_previous(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+    use crate::mapping::Mapping;
+
+    #[test]
+    fn a_range_whose_mapping_has_ended_is_used_again() {
+        let word = AtomicU64::new(0);
+        let before = ranges().count();
+        for _ in 0..1000 {
+            assert!(Range::watch(&raw const word, 8).expect("a handler").unwatch());
+            assert!(Range::of((&raw const word).addr()).is_none());
+        }
+        // Other tests may add some.
+        assert!(ranges().count() < before + 1000);
+    }
+
+    #[test]
+    fn a_lost_mapping_never_ends() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = File::create_new(directory.path().join("file")).expect("a new name");
+        file.set_len(4096).expect("there is room");
+        let truncated = file.try_clone().expect("a file");
+        let mapping = Mapping::new(&file.into(), 512).expect("it is that long");
+        let address = mapping.words().as_ptr().addr();
+        truncated.set_len(0).expect("ours");
+        // The access goes on, in other memory.
+        assert_eq!((mapping.words()[header::RETIRED].load(Relaxed), mapping.is_lost()), (1, true));
+        drop(mapping);
+        assert!(Range::of(address).is_some());
+    }
+}

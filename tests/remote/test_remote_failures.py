@@ -327,6 +327,7 @@ OUTCOMES: dict[str, Callable[[Any], object]] = {
     "compare_and_set": lambda cache: cache.compare_and_set("key", 1, 2),
     "delete": lambda cache: cache.delete("key"),
     "pop": lambda cache: cache.pop("key"),
+    "clear": lambda cache: cache.clear(),
 }
 
 

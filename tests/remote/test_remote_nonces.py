@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from flexcache_rs.remote import RemoteError
-from flexcache_rs.remote.listener import Listener, Terms, _Asked
 from flexcache_rs.remote.nonces import NAMESPACE, Nonces
-from flexcache_rs.remote.resp import Push
 from flexcache_rs.remote.values import NONCE_BYTES
 
 if TYPE_CHECKING:
@@ -97,32 +94,6 @@ def test_a_nonce_that_is_watched_while_all_are_forgotten() -> None:
     tracker.at_stamp.append(nonces.forget)
     stamp = nonces.watch(NAMESPACE)
     assert nonces.heard([Places.epoch]) == [Places.epoch] or stamp < tracker.generations
-
-
-def test_copies_are_served_after_a_nonce_that_was_written_is_known() -> None:
-    """The server's answers to earlier questions say nothing about it."""
-    believed: list[int] = []
-    sent: list[bytes] = []
-    looked: list[bytes] = []
-    tracker: Any = SimpleNamespace(
-        **dict.fromkeys(("doubt", "start_generation"), lambda: None),
-        believe_until=believed.append,
-        invalidate=len,
-        stamp=len,
-        now=lambda: 0,
-    )
-    nonces: Any = SimpleNamespace(heard=list, looked_at=lambda place, reply, stamp: looked.append(reply))
-    breaker: Any = SimpleNamespace(close=lambda moment: None)
-    client: Any = None
-    listener = Listener(client, Terms("name", [b""], 1.0, tracker, breaker, nonces, True, lambda: None))
-    sock: Any = SimpleNamespace(settimeout=lambda seconds: None, sendall=sent.append)
-    asked = _Asked()
-    asked.questions += (("role", 7), ("time", None))
-    for reply in (Push([b"invalidate", [b"place"]]), {b"role": b"master"}, [1, 0]):
-        listener._take(reply, asked, sock)
-    assert (len(sent), believed, looked) == (1, [], [])
-    listener._take(NEW, asked, sock)
-    assert (believed, looked) == ([1_000_000_007], [NEW])
 
 
 def test_a_nonce_that_the_server_refuses_to_create() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import math
 import os
 import signal
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from session_places import BACKENDS, advance, mariadb_server, redis_server, rows, set_clock_back
+from waiting import MANY
 
 from flexcache_rs import CircularLoadError
-from flexcache_rs.sessions import RateLimitExceeded
+from flexcache_rs.sessions import ClosedError, RateLimitExceeded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -200,6 +202,61 @@ def test_those_who_wait_get_the_failure_or_a_value_of_their_own(session: Session
         await awaited.aclose()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("awaits", [False, True])
+def test_a_session_that_is_closed_gives_back_all_its_leases(place: Place, awaits: bool) -> None:
+    """Others need not wait for its computations, which cannot store their results any more."""
+    begun = [threading.Event() for _ in range(3)]
+
+    async def closed() -> None:
+        awaited = place.awaited()
+
+        async def compute(number: int) -> None:
+            begun[number].set()
+            await asyncio.sleep(1000)
+
+        tasks = [
+            asyncio.ensure_future(awaited.get_or_set(str(number), functools.partial(compute, number)))
+            for number in range(3)
+        ]
+        for each in begun:
+            while not each.is_set():
+                await asyncio.sleep(0)
+        await awaited.aclose()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+    def close() -> None:
+        session, ends = place.sync(), threading.Event()
+
+        def compute(number: int) -> None:
+            begun[number].set()
+            assert ends.wait(MANY)
+
+        def get(number: int) -> None:
+            with contextlib.suppress(ClosedError):
+                session.get_or_set(str(number), lambda: compute(number))
+
+        threads = [threading.Thread(target=get, args=(number,)) for number in range(3)]
+        for thread in threads:
+            thread.start()
+        try:
+            assert all(each.wait(MANY) for each in begun)
+            session.close()
+        finally:
+            ends.set()
+            for thread in threads:
+                thread.join()
+
+    if awaits:
+        asyncio.run(closed())
+    else:
+        close()
+    for number in range(3):
+        lease = place.open[0]._codec.call("lease", f"load:{number}", b"t" * 16, 1)
+        assert place.open[0]._backend.run(lease) is None
 
 
 def test_a_factory_that_waits_for_itself(session: Session) -> None:

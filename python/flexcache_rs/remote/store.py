@@ -327,11 +327,14 @@ class RemoteStore(Reads):
 
     def clear(self) -> None:
         """Invalidate all values by a new nonce of the namespace. Expiry or `purge` frees their memory."""
-        with self.writing(self.keys.epoch):
-            self.client.execute("SET", self.keys.epoch, os.urandom(8))
-        self.tracker.start_generation()
-        if self.last is not None:
-            self.last.clear()
+        try:
+            with self.writing(self.keys.epoch):
+                self.client.execute("SET", self.keys.epoch, os.urandom(8))
+        finally:
+            # Also if this fails: the server may have cleared them.
+            self.tracker.start_generation()
+            if self.last is not None:
+                self.last.clear()
 
     def evict_tag(self, tag: str) -> int:
         """Invalidate all values with a tag. Their number is not known."""

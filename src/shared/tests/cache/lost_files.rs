@@ -1,13 +1,16 @@
 //! Another program truncates the file of an open cache: calls fail with an error or go to a new file, return nothing that was
 //! not stored, and no signal ends the process.
 
+use std::ffi::{c_int, c_void};
 use std::fs::{self, File};
-use std::mem::zeroed;
+use std::mem::{transmute, zeroed};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::ptr;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+use libc::siginfo_t;
 
 use flexcache_shared::{Error, Location, Patience, SharedCache, Version};
 
@@ -218,13 +221,18 @@ fn readers_and_writers_survive() {
     }
 }
 
-extern "C" fn previous(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+extern "C" fn previous(_: c_int, info: *mut siginfo_t, _: *mut c_void) {
     // SAFETY: the kernel passes what it knows of the signal.
-    let text = if unsafe { (*info).si_addr() }.addr() == MAPPED.load(Relaxed) {
-        "peer: called\n"
-    } else {
-        "peer: odd\n"
-    };
+    called(unsafe { (*info).si_addr() }.addr() == MAPPED.load(Relaxed))
+}
+
+extern "C" fn plain(signal: c_int) {
+    called(signal == libc::SIGBUS)
+}
+
+/// Tells of the call of a handler, and ends the process.
+fn called(as_expected: bool) -> ! {
+    let text = if as_expected { "peer: called\n" } else { "peer: odd\n" };
     // SAFETY: both are allowed in a handler.
     unsafe {
         libc::write(1, text.as_ptr().cast(), text.len());
@@ -232,25 +240,59 @@ extern "C" fn previous(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc:
     }
 }
 
-static MAPPED: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+/// Calls the handler that it has replaced, as the handlers of many programs do.
+extern "C" fn wrapping(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    // SAFETY: it was the handler, with this type.
+    let wrapped = unsafe { transmute::<usize, extern "C" fn(_, _, _)>(WRAPPED.load(Relaxed)) };
+    wrapped(signal, info, context);
+}
 
-/// Opens a cache, survives the loss of its file, and then loses another mapping. Whether a handler was there before: 0 no, 1
-/// yes.
-pub(crate) fn bus_error(path: &Path, has_previous: u32, say: fn(&str)) {
+static MAPPED: AtomicUsize = AtomicUsize::new(0);
+static WRAPPED: AtomicUsize = AtomicUsize::new(0);
+
+/// What the signal does before a cache is opened.
+const DEFAULT: u32 = 0;
+const CALLS_WITH_INFO: u32 = 1;
+const CALLS: u32 = 2;
+const IS_IGNORED: u32 = 3;
+/// It does the default, and later another handler replaces ours and calls it.
+const IS_WRAPPED: u32 = 4;
+
+/// Sets what the signal does. Returns what it did.
+fn set_action(handler: usize, flags: c_int) -> usize {
     // SAFETY: numbers and pointers, for which zero is valid.
-    let mut action: libc::sigaction = unsafe { zeroed() };
-    if has_previous == 1 {
-        action.sa_sigaction = previous as extern "C" fn(_, _, _) as usize;
-        action.sa_flags = libc::SA_SIGINFO;
-    }
+    let (mut action, mut before): (libc::sigaction, libc::sigaction) = unsafe { (zeroed(), zeroed()) };
+    (action.sa_sigaction, action.sa_flags) = (handler, flags);
     // SAFETY: the handler may be called at any time.
-    let code = unsafe { libc::sigaction(libc::SIGBUS, &raw const action, ptr::null_mut()) };
+    let code = unsafe { libc::sigaction(libc::SIGBUS, &raw const action, &raw mut before) };
     assert_eq!(code, 0);
+    before.sa_sigaction
+}
+
+/// Opens a cache, survives the loss of its file, and then loses another mapping, or sends itself the signal first.
+pub(crate) fn bus_error(path: &Path, before: u32, sends: bool, say: fn(&str)) {
+    match before {
+        CALLS_WITH_INFO => set_action(previous as extern "C" fn(_, _, _) as usize, libc::SA_SIGINFO),
+        CALLS => set_action(plain as extern "C" fn(_) as usize, 0),
+        IS_IGNORED => set_action(libc::SIG_IGN, 0),
+        _ => set_action(libc::SIG_DFL, 0),
+    };
     let cache = open(path, &small());
+    if before == IS_WRAPPED {
+        let ours = set_action(wrapping as extern "C" fn(_, _, _) as usize, libc::SA_SIGINFO);
+        WRAPPED.store(ours, Relaxed);
+    }
+    // The handler is there already.
+    let _second = open(&path.with_extension("second"), &small());
     put(&cache, b"k", b"v");
     truncate(path, 0);
     let lost = cache.put(key(b"k"), &entry(b"v"), Patience::Wait);
     say(if matches!(lost, Err(Error::Truncated { .. })) { "told" } else { "not told" });
+    if sends {
+        // SAFETY: no memory is involved.
+        unsafe { libc::raise(libc::SIGBUS) };
+        say("the signal was ignored");
+    }
     let file =
         File::options().read(true).write(true).create(true).truncate(true).open(path.with_extension("other"));
     let file = file.expect("a directory");
@@ -266,14 +308,33 @@ pub(crate) fn bus_error(path: &Path, has_previous: u32, say: fn(&str)) {
     say("the access went on");
 }
 
+/// What a process says after its cache has lost its file, and the signal that ends it.
+fn after_loss(before: u32, sends: bool) -> (Vec<String>, Option<i32>) {
+    let directory = directory();
+    let mut peer = Peer::silent(&path_in(&directory), &format!("bus-error {before} {}", u32::from(sends)));
+    assert_eq!(peer.answer(), "told");
+    let mut answers = vec![peer.answer()];
+    while answers.last().is_some_and(|last| last.starts_with("the")) {
+        answers.push(peer.answer());
+    }
+    (answers, peer.end())
+}
+
 #[test]
 fn other_mappings_get_what_the_signal_did_before() {
-    let directory = directory();
-    let mut peer = Peer::silent(&path_in(&directory), "bus-error 1");
-    assert_eq!((peer.answer(), peer.answer(), peer.end()), ("told".into(), "called".into(), None));
-    let mut peer = Peer::silent(&directory.path().join("second"), "bus-error 0");
-    assert_eq!(
-        (peer.answer(), peer.answer(), peer.end()),
-        ("told".into(), "dead".into(), Some(libc::SIGBUS))
-    );
+    let called = (vec!["called".to_owned()], None);
+    let dead = (vec!["dead".to_owned()], Some(libc::SIGBUS));
+    assert_eq!(after_loss(CALLS_WITH_INFO, false), called);
+    assert_eq!(after_loss(CALLS, false), called);
+    for before in [DEFAULT, IS_IGNORED, IS_WRAPPED] {
+        assert_eq!(after_loss(before, false), dead, "{before}");
+    }
+}
+
+#[test]
+fn a_signal_that_a_program_sends_does_what_it_did_before() {
+    assert_eq!(after_loss(CALLS, true), (vec!["called".to_owned()], None));
+    assert_eq!(after_loss(DEFAULT, true), (vec!["dead".to_owned()], Some(libc::SIGBUS)));
+    let ignored = vec!["the signal was ignored".to_owned(), "dead".to_owned()];
+    assert_eq!(after_loss(IS_IGNORED, true), (ignored, Some(libc::SIGBUS)));
 }

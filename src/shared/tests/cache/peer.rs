@@ -134,7 +134,7 @@ fn peer() {
         return say(&opened.err().map_or_else(|| "opened".into(), |error| error.to_string()));
     }
     if first == Some("bus-error") {
-        return crate::lost_files::bus_error(path, numbers[0], say);
+        return crate::lost_files::bus_error(path, numbers[0], numbers[1] == 1, say);
     }
     let cache = open(path, &small());
     say("ready");
