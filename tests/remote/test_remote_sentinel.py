@@ -126,6 +126,40 @@ def test_a_call_after_the_end_leaves_no_connection(make: Any) -> None:
     assert all(connection._sock is None for pool in pools for connection in pool._available_connections)
 
 
+def client_that_asks(make: Any, discover: Callable[[Any, str], tuple[str, int]]) -> Any:
+    """Return a client of its own, which no other thread uses, with another function that asks Sentinel."""
+    used = make()._client
+    client = type(used)(used._given, 2.0, "test")
+    kind = type(client._sentinel)
+    client._sentinel.__class__ = type(kind.__name__, (kind,), {"discover_master": discover})
+    return client
+
+
+def test_an_interrupted_question_leaves_no_connection_in_use(make: Any) -> None:
+    """A signal handler raises while a connection to Sentinel is in use. The pool must not count it for ever."""
+
+    def interrupted(sentinel: Any, _: str) -> tuple[str, int]:
+        sentinel.sentinels[0].connection_pool.get_connection()
+        raise KeyboardInterrupt
+
+    client = client_that_asks(make, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        client._ask()
+    assert not client._sentinel.sentinels[0].connection_pool._in_use_connections
+
+
+def test_the_order_of_sentinels_is_not_changed_under_other_threads(make: Any) -> None:
+    """The package puts the one that has replied first, in several steps."""
+
+    def discover(sentinel: Any, _: str) -> tuple[str, int]:
+        sentinel.sentinels.clear()
+        return "host", 1
+
+    client = client_that_asks(make, discover)
+    before = list(client._sentinel.sentinels)
+    assert (client._ask(), client._sentinel.sentinels) == (("host", 1), before)
+
+
 def test_a_sentinel_that_does_not_answer(make: Any, sentinel: OwnSentinel) -> None:
     """Without news from any Sentinel, the primary stays the same."""
     cache, other = make(timeout=BRIEF), make(timeout=BRIEF)

@@ -94,6 +94,23 @@ fn a_write_during_the_computation_wins() {
 }
 
 #[test]
+fn a_lease_of_a_removed_file_is_none_of_its_successor() {
+    let (cache, _directory) = new(&small());
+    let old = got(&cache, b"k");
+    assert!(cache.unlink().expect("it is there"));
+    let current = got(&cache, b"k");
+    assert_eq!(old.words(), current.words(), "only the files differ");
+    let condition = Condition { lease: Some(&old), ..Condition::default() };
+    let put = cache.put_if(key(b"k"), &entry(b"old"), &condition, Patience::Wait).expect("a call");
+    assert_eq!(put.result, Put::Refused);
+    assert!(!fill(&cache, b"k", &old, b"old"));
+    assert!(!cache.renew(key(b"k"), &old, LONG, Patience::Wait).expect("a call"));
+    assert!(!cache.release(key(b"k"), &old, Patience::Wait).expect("a call"));
+    assert!(!cache.has_lease(key(b"k"), &old, Patience::Wait).expect("a call"));
+    assert!(fill(&cache, b"k", &current, b"new"));
+}
+
+#[test]
 fn a_late_owner_is_replaced_and_may_store_until_then() {
     let (cache, _directory) = new(&small());
     let short = |name| match cache

@@ -293,3 +293,16 @@ fn a_hit_is_never_older_than_a_write_that_has_returned() {
         }
     });
 }
+
+#[test]
+fn a_stamp_of_a_removed_file_is_not_current_in_its_successor() {
+    let (cache, _directory) = new(&small());
+    let stamp = cache.stamp_of(key(b"k"), Patience::Wait).expect("a call").expect("nobody writes");
+    let bits = cache.bits(&stamp).expect("few files");
+    assert!(cache.is_current(&stamp) && cache.is_current_in_bits(bits));
+    assert!(cache.unlink().expect("it is there"));
+    assert!(!cache.is_current(&stamp) && !cache.is_current_in_bits(bits));
+    // All versions of the new file are those that the old one had.
+    assert_eq!(get(&cache, b"k"), None);
+    assert!(!cache.is_current(&stamp) && !cache.is_current_in_bits(bits));
+}
