@@ -19,7 +19,7 @@ from loops import connected
 from own_cluster import OwnSentinel
 from waiting import BRIEF, stop, until
 
-from flexcache_rs.remote import RemoteCache, RemoteError
+from flexcache_rs.remote import RemoteCache, RemoteConnectionError, RemoteError
 from flexcache_rs.remote.aio import Awaited
 
 if TYPE_CHECKING:
@@ -158,6 +158,28 @@ def test_the_order_of_sentinels_is_not_changed_under_other_threads(make: Any) ->
     client = client_that_asks(make, discover)
     before = list(client._sentinel.sentinels)
     assert (client._ask(), client._sentinel.sentinels) == (("host", 1), before)
+
+
+def nowhere(_: Any, __: str) -> tuple[str, int]:
+    return "127.0.0.1", 1
+
+
+@pytest.mark.parametrize("kind", ["ReadOnlyError", "ConnectionError"])
+def test_after_an_error_of_the_primary_sentinel_is_asked(make: Any, kind: str) -> None:
+    client = client_that_asks(make, nowhere)
+    client._is_known = True
+    error = getattr(client.exceptions, kind)("gone")
+    assert (type(client.translated(error)), client._is_known) == (RemoteConnectionError, False)
+
+
+def test_connections_in_use_end_when_the_primary_changes(make: Any) -> None:
+    """A call to the old primary fails, instead of succeeding there."""
+    client = client_that_asks(make, nowhere)
+    client._move(make()._client._address)
+    borrowed = client._get()
+    assert borrowed.connection._sock is not None
+    client._move(client._ask())
+    assert borrowed.connection._sock is None
 
 
 def test_a_sentinel_that_does_not_answer(make: Any, sentinel: OwnSentinel) -> None:

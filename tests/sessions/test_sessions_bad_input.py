@@ -36,6 +36,7 @@ URLS: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     (["memory://a", "memory://a"], {}, ValueError, "two shards are memory://a"),
     ([], {}, ValueError, "at least one shard"),
     ("shards://?too=memory://a", {}, ValueError, "shards:// has no option 'too'"),
+    ("shards://?to=memory://a&to=", {}, ValueError, "valkey+unix://, not ''"),
     (["memory://a", 7], {}, TypeError, "must be a str, not int"),
     (["memory://a", "shards://?to=memory://b"], {}, ValueError, "must not consist of shards"),
     ("memory://?max_itmes=3", {}, ValueError, "did you mean 'max_items'"),
