@@ -20,7 +20,7 @@ from waiting import until
 from flexcache_rs import FlexCache, LoadFailedElsewhere, _core
 from flexcache_rs.remote import RemoteCache, RemoteTimeoutError
 from flexcache_rs.remote.leases import Lease, Leases
-from flexcache_rs.remote.locks import RemoteLock, _Attempt
+from flexcache_rs.remote.locks import RemoteLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -356,38 +356,6 @@ def test_a_lock_excludes_others(make: Make) -> None:
 
     asyncio.run(main())
     assert other.release()
-
-
-def test_a_forked_child_does_not_hold_the_lock_of_its_parent(make: Make) -> None:
-    cache, other = make(), make()
-    lock = cache.lock("name")
-    assert lock.acquire()
-    # As in a child, whose process is another one.
-    lock._process -= 1
-    assert (lock.renew(), lock.fence) == (False, None)
-    lock._process -= 1
-    assert not lock.acquire(timeout=0)
-    assert not lock.release()
-    assert not other.lock("name").acquire(timeout=0)
-
-
-def test_the_caller_or_its_thread_gives_a_lock_back(make: Make) -> None:
-    """A caller that is cancelled gives it back if it sees the number of the holder. Otherwise the thread must do it."""
-    lock = make().lock("name")
-    seen: list[int] = []
-
-    class Cancelled(_Attempt):
-        @property
-        def is_abandoned(self) -> bool:
-            # As if the caller were cancelled just after the thread has looked.
-            seen.append(self.fence)
-            return False
-
-        @is_abandoned.setter
-        def is_abandoned(self, _: bool) -> None: ...
-
-    assert lock._ask(Cancelled()) == 0
-    assert seen == [1]
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
