@@ -79,7 +79,7 @@ def use(place):
             cache.delete(key)
         for number in range(20):
             cache[user, number] = b"v" * 50_000
-        found = cache.get_or_set("computed", lambda: user)
+        found = cache.memoize(name="computed")(lambda: user)()
         with cache.lock("one at a time"):
             cache["mine"] = user
         return [len(cache), found, cache["mine"], cache.check()]
