@@ -177,3 +177,16 @@ def test_places_that_are_no_cache(action: str, name: str, capsys: pytest.Capture
     assert shown.out == ""
     assert name in shown.err
     assert "standard output" not in shown.err
+
+
+def test_an_error_with_a_message_of_its_own_is_not_about_the_output(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The system gives an error of the output a number, and the package raises some exceptions without one."""
+
+    def fail(directory: Path) -> None:
+        raise OSError(f"{directory}: it cannot hold a cache")
+
+    monkeypatch.setattr("flexcache_rs.disk.raw_directory.find", fail)
+    assert main(["disk", "stats", "place"]) == 1
+    assert capsys.readouterr().err == "flexcache: place: it cannot hold a cache\n"

@@ -106,7 +106,8 @@ def test_programs(program: str, output: str, tmp_path: Path) -> None:
         pytest.skip(f"needs {', '.join(absent)}")
     file = tmp_path / "program.py"
     file.write_text(own_names(program), "utf-8")
-    command = [sys.executable, str(file)]
+    # Each line appears at once, as on a terminal, since programs that it runs write to the same output.
+    command = [sys.executable, "-u", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, cwd=tmp_path)
     assert (done.stdout, done.returncode) == (output, 0), done.stderr
 

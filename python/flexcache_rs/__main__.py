@@ -45,6 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OutputError as error:
         return _without_output(error.__cause__)
     except OSError as error:
+        if error.errno is None:
+            # The system did not raise it, so it says all by itself.
+            complain(f"flexcache: {error}")
+            return 1
         if error.filename is None:
             return _without_output(error)
         complain(f"flexcache: {os.fsdecode(error.filename)}: {error.strerror}")

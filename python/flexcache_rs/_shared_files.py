@@ -24,7 +24,7 @@ def files() -> list[Path]:
     from flexcache_rs._core import SharedSegment
 
     place = directory()
-    if not place.is_dir():
+    if not os.path.lexists(place):
         return []
     SharedSegment._remove_left()
     return sorted(path for path in place.iterdir() if path.is_file())

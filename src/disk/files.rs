@@ -253,24 +253,38 @@ pub fn size(directory: &Path, name: &str) -> Result<Option<u64>> {
     }
 }
 
-/// Whether, by the permissions, users other than the owner and its group can write the directory or its
-/// database.
+/// The users, other than this one and root, who can write a directory or its database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherWriters {
+    /// Everybody, by the permissions.
+    Everybody,
+    /// The user of this number, who owns the directory.
+    Owner(u32),
+}
+
+/// Who else can write a directory or its database, apart from members of its group.
 #[must_use]
-pub fn others_can_write(directory: &Path) -> bool {
+pub fn other_writers(directory: &Path) -> Option<OtherWriters> {
     #[cfg(unix)]
     {
-        use std::os::unix::fs::PermissionsExt;
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
+        const ROOT: u32 = 0;
         const WRITE_BY_OTHERS: u32 = 0o002;
-        let may = |path: &Path| {
-            fs::metadata(path).is_ok_and(|data| data.permissions().mode() & WRITE_BY_OTHERS != 0)
-        };
-        may(directory) || may(&directory.join(crate::directory::DATABASE))
+        let this = rustix::process::geteuid().as_raw();
+        let data = fs::metadata(directory).ok()?;
+        let may = |data: &fs::Metadata| data.permissions().mode() & WRITE_BY_OTHERS != 0;
+        if may(&data) || fs::metadata(directory.join(crate::directory::DATABASE)).is_ok_and(|data| may(&data))
+        {
+            return Some(OtherWriters::Everybody);
+        }
+        // The owner of the database may be any member of the group.
+        (![ROOT, this].contains(&data.uid())).then_some(OtherWriters::Owner(data.uid()))
     }
     #[cfg(not(unix))]
     {
         let _ = directory;
-        false
+        None
     }
 }
 

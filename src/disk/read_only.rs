@@ -6,7 +6,7 @@
 //! database is opened as one that nobody changes (`immutable`), and this module finds out whether somebody
 //! has changed it: each read checks the file before and afterwards.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use crate::connection::PooledConnection;
@@ -39,6 +39,7 @@ impl Access {
 
 #[cfg(unix)]
 mod system {
+    use std::io;
     use std::path::Path;
 
     use rustix::fs::{Access, AtFlags, CWD, accessat};
@@ -49,15 +50,26 @@ mod system {
         let is_refused = |error| matches!(error, Errno::ACCESS | Errno::PERM | Errno::ROFS);
         !accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS).is_err_and(is_refused)
     }
+
+    /// The error for a file that must not be read. A file that is not there has none.
+    pub(super) fn refusal_to_read(path: &Path) -> Option<io::Error> {
+        let refused = accessat(CWD, path, Access::READ_OK, AtFlags::EACCESS).err()?;
+        (refused == Errno::ACCESS).then(|| refused.into())
+    }
 }
 
 #[cfg(not(unix))]
 mod system {
+    use std::io;
     use std::path::Path;
 
     /// A file that is not there can be written.
     pub(super) fn can_write(path: &Path) -> bool {
         !path.metadata().is_ok_and(|data| data.permissions().readonly() && data.is_file())
+    }
+
+    pub(super) fn refusal_to_read(_: &Path) -> Option<io::Error> {
+        None
     }
 }
 
@@ -66,6 +78,20 @@ pub(crate) const ACCESS: [Access; 3] = [Access::Write, Access::ReadBesideWrite, 
 
 /// The value of `DiskStore::access` before the first check.
 pub(crate) const UNKNOWN: u8 = u8::MAX;
+
+/// The error for a database that could not be opened. SQLite does not say that a file of it must not be read.
+pub(crate) fn not_opened(database: &Path, error: Error) -> Error {
+    if !error.needs_to_write() {
+        return error;
+    }
+    let files = ["", "-wal", "-shm"].map(|end| {
+        let mut path = database.as_os_str().to_owned();
+        path.push(end);
+        PathBuf::from(path)
+    });
+    let refused = |path: PathBuf| system::refusal_to_read(&path).map(|source| Error::File { path, source });
+    files.into_iter().find_map(refused).unwrap_or(error)
+}
 
 /// Opens a database that cannot be written.
 ///
@@ -80,10 +106,11 @@ pub(crate) fn open<C: Default>(
     if !database.exists() {
         return Err(Error::ReadOnly { directory: directory.to_owned(), why: " and has no cache in it" });
     }
-    let connection = PooledConnection::open_existing(database)?;
+    let connection =
+        PooledConnection::open_existing(database).map_err(|error| not_opened(database, error))?;
     let failed = match connection.query_row("SELECT COUNT(*) FROM sqlite_master", [], |_| Ok(())) {
         Ok(()) => return Ok(connection),
-        Err(error) => Error::from(error),
+        Err(error) => not_opened(database, error.into()),
     };
     if access != Access::Read || !failed.needs_to_write() {
         return Err(failed);
@@ -138,7 +165,7 @@ impl DiskStore {
     /// [`Error::ReadOnly`].
     pub fn require_writable(&self) -> Result<()> {
         if self.is_read_only() && self.look_at_access() != Access::Write {
-            return Err(Error::ReadOnly { directory: self.directory.clone(), why: "" });
+            return Err(self.refused());
         }
         Ok(())
     }
@@ -146,8 +173,17 @@ impl DiskStore {
     /// Checks again whether the directory can be written, after SQLite could not.
     pub(crate) fn explained(&self, error: Error) -> Error {
         if error.needs_to_write() && self.look_at_access() != Access::Write {
-            return Error::ReadOnly { directory: self.directory.clone(), why: "" };
+            return self.refused();
         }
         error
+    }
+
+    /// The error for a write to a directory that cannot be written.
+    fn refused(&self) -> Error {
+        let why = match self.access() {
+            Access::ReadBesideWrite => ": its file cache.db is another user's, or without write permission",
+            _ => "",
+        };
+        Error::ReadOnly { directory: self.directory.clone(), why }
     }
 }

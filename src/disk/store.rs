@@ -132,7 +132,7 @@ impl DiskStore {
         let connection = if is_read_only {
             read_only::open(&self.directory, &self.database, access)?
         } else {
-            Link::open(&self.database)?
+            Link::open(&self.database).map_err(|error| read_only::not_opened(&self.database, error))?
         };
         self.file.opened(connection.file());
         // `TransactionEffects` keeps the counters.

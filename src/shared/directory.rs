@@ -49,6 +49,8 @@ impl Directory {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         match rustix::fs::mkdir(path, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => {}
+            // What is missing is the directory above, such as /dev/shm.
+            Err(error @ Errno::NOENT) => return Err(Error::file(path.parent().unwrap_or(path), error)),
             Err(error) => return Err(Error::file(path, error)),
         }
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;

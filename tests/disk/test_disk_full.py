@@ -229,7 +229,7 @@ def test_a_read_only_directory(small_disk: Path) -> None:
         assert cache["row"] == 2
         assert len(cache) == 2
         cache.close()
-        with pytest.raises(OSError, match=r"'.*new' does not exist and cannot be made: Read-only"):
+        with pytest.raises(OSError, match=r"does not exist and cannot be made: Read-only.*new'"):
             Cache(seen / "new")
     finally:
         subprocess.run(["umount", "--lazy", str(seen)], check=True)

@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -379,3 +380,48 @@ def test_a_session_whose_directory_is_removed_says_so(tmp_path: Path, how: str) 
             until(lambda: not is_refused())
             assert other.get("a") == 2
         loop.run_until_complete(awaited.aclose())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are others there")
+@pytest.mark.parametrize("url", ["disk://{}/new", "sqlite:///{}/new/file.db", "memory://?snapshot={}/new"])
+def test_a_new_directory_is_private(tmp_path: Path, url: str) -> None:
+    """Other users cannot read the data in it, whatever the umask says."""
+    umask = os.umask(0)
+    try:
+        with now.connect(url.format(tmp_path)) as session:
+            session.set("key", "secret")
+    finally:
+        os.umask(umask)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(not hasattr(os, "setuid"), reason="permissions are others there")
+def test_a_database_that_must_not_be_read_is_named(tmp_path: Path) -> None:
+    """SQLite says only that it cannot open it. Root, who may read everything, becomes another user."""
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name, "place")
+        place.mkdir()
+        with now.connect(f"disk://{place}") as session:
+            session.set("key", "secret")
+        for path in (place.parent, place):
+            path.chmod(0o755)
+        (place / "sessions.db").chmod(0o600 if os.getuid() == 0 else 0)
+        done = subprocess.run(
+            [sys.executable, "-c", OTHER_USER, place, tmp_path], capture_output=True, text=True, timeout=60, check=True
+        )
+    assert done.stdout == f"{place}/sessions.db: Permission denied (os error 13)\n"
+
+
+OTHER_USER = """
+import os, sys
+from flexcache_rs.sessions import Unavailable
+from flexcache_rs.sessions.sync import connect
+# The first time imports what the calls need.
+connect(f"disk://{sys.argv[2]}/other").close()
+if os.getuid() == 0:
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+try:
+    connect(f"disk://{sys.argv[1]}")
+except Unavailable as error:
+    print(error)
+"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import mmap
 import os
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from waiting import MANY
 
-from flexcache_rs import FlexCache
+from flexcache_rs import FlexCache, _shared_files
 from flexcache_rs.__main__ import main
 from flexcache_rs._shared_files import directory
 from flexcache_rs._shared_locks import SharedLock
@@ -289,6 +290,29 @@ def test_a_file_elsewhere_is_not_removed(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["shared", "unlink", str(file)]) == 1
     assert str(file) in capsys.readouterr().err
     assert file.exists()
+
+
+@pytest.mark.parametrize("what", ["file", "directory"])
+def test_what_other_users_may_use_is_refused(tmp_path: Path, what: str) -> None:
+    """The exception has a number and names the file or directory, as those of the system do."""
+    path = tmp_path / "cache"
+    with SharedCache(path, max_bytes=1 << 20):
+        pass
+    loose = path if what == "file" else tmp_path
+    loose.chmod(0o777)
+    with pytest.raises(PermissionError, match="its mode 777 lets other users in") as raised:
+        SharedCache(path)
+    assert (raised.value.errno, raised.value.filename) == (errno.EACCES, str(loose))
+
+
+def test_a_file_in_place_of_the_directory_is_not_called_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another user may have put it there."""
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(_shared_files, "directory", lambda: tmp_path / "file")
+    assert main(["shared", "list"]) == 1
+    assert str(tmp_path / "file") in capsys.readouterr().err
 
 
 def test_what_cannot_be_opened_is_listed_and_removed(capsys: pytest.CaptureFixture[str]) -> None:

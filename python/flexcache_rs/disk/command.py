@@ -7,9 +7,11 @@ import contextlib
 import errno
 import json
 import math
+import secrets
 import sqlite3
 import sys
 import time
+import warnings
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -168,7 +170,10 @@ def _check_one(options: argparse.Namespace, folder: Path, inside: list[Path]) ->
     # Bypass the constructor, so that the settings of the directory stay as they are.
     cache = Cache.__new__(Cache)
     try:
-        cache._connect(str(folder.absolute()), 60.0)  # noqa: SLF001
+        with warnings.catch_warnings():
+            # The check loads no pickle, so it does not matter who can write them.
+            warnings.simplefilter("ignore")
+            cache._connect(str(folder.absolute()), 60.0)  # noqa: SLF001
         findings: list[tuple[str, str]] = cache._check(fix, False)  # noqa: SLF001
     except Timeout:
         tell(f"{folder}: not checked: the write lock was not acquired within a minute")
@@ -367,9 +372,10 @@ def _output(name: str) -> Generator[IO[bytes]]:
         with naming(path), path.open("wb") as file:
             yield file
         return
-    unfinished = path.with_name(path.name + ".unfinished")
+    # A new file: in a directory that everybody can write, another user's link might have any name that can be guessed.
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}.unfinished")
     try:
-        with naming(path), unfinished.open("wb") as file:
+        with naming(path), unfinished.open("xb") as file:
             yield file
         unfinished.replace(path)
     finally:

@@ -116,12 +116,12 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
             `DEFAULT_SETTINGS` has all of them with their defaults.
 
     Raises:
-        OSError: The directory cannot be created.
+        OSError: The directory cannot be created, or a file of it must not be read. The exception names it.
         TypeError: A setting is unknown, or an argument has a wrong type.
         ValueError: An argument is invalid, `disk` is no subclass of `Disk`, `compression` is unknown, `serializer` is
             given with `JSONDisk`, or the directory was created with another serializer or compression.
         KeyError: The eviction policy is unknown.
-        UserWarning: A warning: other users can write to the directory.
+        UserWarning: A warning: other users can write to the directory, or it belongs to one.
         NetworkFilesystemWarning: A warning: the directory is on a network file system.
         RuntimeError: The database is open in this process through another SQLite library.
         sqlite3.DatabaseError: The database is damaged, or the file is no database.

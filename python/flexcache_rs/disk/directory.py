@@ -43,11 +43,11 @@ def prepare_directory(directory: str | os.PathLike[str] | None) -> str:
             if error.errno == errno.EEXIST:
                 # Another process may have made it in the meantime.
                 if not os.path.isdir(expanded):  # noqa: PTH112
-                    message = f"the cache directory {expanded!r} is a file"
-                    raise NotADirectoryError(errno.ENOTDIR, message) from error
+                    message = "the cache directory is a file"
+                    raise NotADirectoryError(errno.ENOTDIR, message, expanded) from error
             else:
-                message = f"the cache directory {expanded!r} does not exist and cannot be made: {error.strerror}"
-                raise OSError(error.errno, message) from error
+                message = f"the cache directory does not exist and cannot be made: {error.strerror}"
+                raise OSError(error.errno, message, expanded) from error
     return expanded
 
 

@@ -7,6 +7,7 @@ because two copies of SQLite in one process do not see each other's locks.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -120,6 +121,9 @@ def _shards(directory: Path) -> list[Path]:
 
 def connect(database: Path, *, write: bool = False) -> sqlite3.Connection:
     """Open a database. Without `write` it is neither created nor changed."""
+    if database.exists() and not os.access(database, os.R_OK):
+        # SQLite would not give the reason.
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(database))
     uri = database.absolute().as_uri()
     if write:
         connection = sqlite3.connect(f"{uri}?mode=rw", uri=True, timeout=TIMEOUT, isolation_level=None)

@@ -59,7 +59,7 @@ class DiskBackend:
     fast = None
 
     def __init__(self, database: Path, terms: Terms) -> None:
-        database.parent.mkdir(parents=True, exist_ok=True)
+        database.parent.mkdir(0o700, parents=True, exist_ok=True)
         self.codec = SessionCodec(terms.serializer, MISSING)
         self._timeout = terms.timeout
         self._database = database

@@ -143,7 +143,7 @@ class Snapshots:
         self._ends = AutoResetEvent()
         self._ends.set_at_end_of(place)
         self._lock_file: BinaryIO | None = None
-        options.directory.mkdir(parents=True, exist_ok=True)
+        options.directory.mkdir(0o700, parents=True, exist_ok=True)
         self._place = str(options.directory.resolve())
         self._saved = 0
         self._thread: threading.Thread | None = None

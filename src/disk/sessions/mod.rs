@@ -26,6 +26,7 @@ use crate::error::{Error, Result};
 use crate::log_upkeep::LogUpkeep;
 use crate::patience::Patience;
 use crate::pool::{Checkout, Pool};
+use crate::read_only::not_opened;
 use crate::sql::{execute, roll_back};
 use crate::thread_end::OnThreadEnd;
 use crate::version::Version;
@@ -116,7 +117,7 @@ impl SessionStore {
     }
 
     fn connect(&self) -> Result<Link> {
-        let connection = Link::open(&self.database)?;
+        let connection = Link::open(&self.database).map_err(|error| not_opened(&self.database, error))?;
         self.file.opened(connection.file());
         set_safety(&connection)?;
         let _patience = Patience::of(PATIENCE_TO_OPEN);

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use flexcache_core::tracker::Tracker;
 use flexcache_core::{Clock, Nanos};
+use flexcache_disk::files::OtherWriters;
 use flexcache_disk::{
     Commit, CommitObserver, DiskStore, Error, PATIENCE_TO_OPEN, Policy, Rules, TransactionId, Written, files,
 };
@@ -380,10 +381,14 @@ impl DiskCache {
             _ if timeout <= 0.0 => Duration::ZERO,
             _ => Duration::try_from_secs_f64(timeout).unwrap_or(Duration::MAX),
         };
-        if files::others_can_write(&directory) {
+        if let Some(writers) = files::other_writers(&directory) {
+            let (who, remedy) = match writers {
+                OtherWriters::Everybody => ("can be written by other users".to_owned(), ": chmod o-w"),
+                OtherWriters::Owner(user) => (format!("belongs to user {user}"), ""),
+            };
             let message = format!(
-                "the cache directory {} can be written by other users, who can change its values, and run code in this \
-                 process where values are pickles: chmod o-w",
+                "the cache directory {} {who}, who can change its values, and run code in this process where values \
+                 are pickles{remedy}",
                 directory.display()
             );
             let message = CString::new(message)?;

@@ -107,6 +107,9 @@ impl DiskSession {
             SessionError::Disk(Error::HeldByThisThread) => {
                 of_sessions(py, "SessionError", format!("{}: {database}", Error::HeldByThisThread))
             }
+            SessionError::Disk(error @ Error::File { .. }) => {
+                of_sessions(py, "Unavailable", error.to_string())
+            }
             SessionError::Disk(error) => of_sessions(py, "Unavailable", format!("{database}: {error}")),
         }
     }

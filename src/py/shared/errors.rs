@@ -12,6 +12,9 @@ use pyo3::prelude::*;
 /// `ENOSPC`, the same on all of Linux.
 const NO_SPACE: i32 = 28;
 
+/// `EACCES`, as above.
+const NO_PERMISSION: i32 = 13;
+
 /// The exception for an error of the crate.
 #[cold]
 pub(super) fn raised(py: Python<'_>, error: Error) -> PyErr {
@@ -36,7 +39,9 @@ pub(super) fn raised(py: Python<'_>, error: Error) -> PyErr {
             PyMemoryError::new_err(message)
         }
         Error::NoSpace { path, .. } => PyOSError::new_err((NO_SPACE, message, path.into_os_string())),
-        Error::NotOurs { .. } => PyPermissionError::new_err(message),
+        Error::NotOurs { path, what } => {
+            PyPermissionError::new_err((NO_PERMISSION, what, path.into_os_string()))
+        }
         Error::File { path, source } => match source.raw_os_error() {
             Some(number) => {
                 let message = source.to_string();
