@@ -271,7 +271,12 @@ def memoizing(
 
         wrapper: Any = of_coroutine if inspect.iscoroutinefunction(function) else of_function
 
+        positional = key_of_call is None and not typed and not ignore
+
         def cache_key(*args: Any, **kwargs: Any) -> Any:
+            # The key of most calls, which takes half the time in this form.
+            if positional and not kwargs:
+                return (*base, *args, None)
             if key_of_call is not None:
                 return key_of_call(function, args, kwargs)
             return args_to_key(base, args, kwargs, typed, ignore)

@@ -152,6 +152,11 @@ impl Disk {
             return Ok((datum, true));
         }
         let py = key.py();
+        if self.made().serializer.is_none()
+            && let Some(pickle) = pickled_key::of_tuple(key, self.pickle_protocol.load(Ordering::Relaxed))
+        {
+            return Ok((Datum::Blob(bytes_object(py, &pickle)?), false));
+        }
         let dumped = self.dumps(py, key, true)?;
         if self.made().serializer.is_some() {
             return Ok((Datum::Blob(dumped), false));
