@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import pytest
-from hypothesis import core, settings
+from hypothesis import HealthCheck, core, settings
 from own_server import LEFT_OUT, LEFT_OUT_ENGINES
 from scale import REQUIRED, SCALE, SEED
 from specimens import EVERY_POLICY, POLICIES
@@ -59,8 +59,8 @@ def temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Give hypothesis the seed that the header shows, and let Ctrl-C interrupt programs that tests start."""
     core.global_force_seed = SEED
-    # No deadline, because an example may take long on a busy machine.
-    settings.register_profile("flexcache_rs", deadline=None)
+    # On a busy machine an example, and the making of its input, may take long.
+    settings.register_profile("flexcache_rs", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("flexcache_rs")
     # A shell lets background processes ignore Ctrl-C, and child processes would inherit this.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -124,9 +124,9 @@ def test_hooks_run_when_the_turn_is_over(make_cache: MakeCache, leave: str) -> N
     def listener(other: int) -> Callable[[Any, Any, str], None]:
         def listen(key: Any, _value: Any, _reason: str) -> None:
             if key == "first":
-                both.wait(5)
+                both.wait(60)
                 caches[other].get("x")
-                both.wait(5)
+                both.wait(60)
 
         return listen
 
@@ -146,7 +146,7 @@ def test_hooks_run_when_the_turn_is_over(make_cache: MakeCache, leave: str) -> N
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(5)
+        thread.join(60)
     assert not any(thread.is_alive() for thread in threads), "each waits for the other"
     assert [cache.stats().hook_errors for cache in caches] == [0, 0]
 
@@ -157,7 +157,7 @@ def test_a_hook_may_wait_for_another_thread(make_cache: MakeCache) -> None:
     def listener(*_: Any) -> None:
         thread = threading.Thread(target=cache.get, args=("b",), daemon=True)
         thread.start()
-        thread.join(5)
+        thread.join(60)
         ended.append(not thread.is_alive())
 
     ended: list[bool] = []
@@ -183,7 +183,7 @@ def test_copies_while_another_thread_writes(make_cache: MakeCache) -> None:
     cache["a"], cache["b"] = 1, 2
     writer = threading.Thread(target=cache.put, args=("c", 3), daemon=True)
     other = cache.copy()
-    writer.join(10)
+    writer.join(60)
     assert "c" in cache
     assert set(other.eviction_policy.order) == set(other)
     other["d"] = 4
@@ -255,5 +255,5 @@ def test_the_caller_sees_what_stopped_the_policy(make_cache: MakeCache, error: t
     policy.stopping = False
     done = threading.Thread(target=cache.put, args=("b", 2), daemon=True)
     done.start()
-    done.join(10)
+    done.join(60)
     assert list(cache) == ["b"]

@@ -395,4 +395,4 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=scaled(1000), stateful_step_count=50, deadline=None)
+TestMachine.settings = settings(max_examples=scaled(1000), stateful_step_count=50)

@@ -477,7 +477,7 @@ STEPS = st.lists(
 
 @pytest.mark.parametrize("name", EVERY_POLICY, ids=str)
 @given(steps=STEPS)
-@settings(max_examples=scaled(1000), deadline=None)
+@settings(max_examples=scaled(1000))
 def test_it_agrees_with_a_model(name: Any, steps: list[Any]) -> None:
     """The model is a dict of the tags of present entries."""
     cache: FlexCache[Any, Any] = FlexCache(name if isinstance(name, str) else name())

@@ -52,7 +52,7 @@ def test_a_transaction_that_spilled_survives_an_exit(tmp_path: Path, count: int,
 
 
 @needs_fork
-@pytest.mark.timeout(60 + 2 * KILLS)
+@pytest.mark.timeout(300 + 2 * KILLS)
 def test_kills_in_transactions_that_spill(tmp_path: Path) -> None:
     """No call that returned is lost, and nothing is damaged. Some of the kills did hit a transaction."""
     seed = random.randrange(10**6)

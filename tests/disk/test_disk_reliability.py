@@ -92,7 +92,7 @@ def test_forks_beside_other_threads(tmp_path: Path, way: str) -> None:
     assert run("disk_fork_hooks.py", tmp_path, way) == "done\n"
 
 
-@pytest.mark.timeout(120 + 3 * float(SECONDS))
+@pytest.mark.timeout(300 + 3 * float(SECONDS))
 @pytest.mark.parametrize("kind", ["cache", "fanout"])
 def test_many_writers(tmp_path: Path, kind: str) -> None:
     """Eight processes with eight threads each write. Every completed write is accounted for."""

@@ -175,7 +175,6 @@ def spoil(directory: Path, options: dict[str, Any], name: object) -> None:
 
 
 @needs_links
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", DISKS)
 @pytest.mark.parametrize("make", NAMES)
 def test_names_that_lead_outside(tmp_path: Path, secret: Path, kind: str, make: Callable[[Path, Path], object]) -> None:
@@ -189,7 +188,6 @@ def test_names_that_lead_outside(tmp_path: Path, secret: Path, kind: str, make: 
     assert secret.read_bytes() == SECRET
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.in_turn("name", "kind")
 @pytest.mark.parametrize("kind", DISKS)
 @pytest.mark.parametrize("name", FIXED_NAMES, ids=lambda name: repr(name)[:20])

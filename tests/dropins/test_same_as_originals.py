@@ -102,7 +102,7 @@ def runs_of_lru_cache(decorate: Any, program: list[Any]) -> list[Any]:
 
 
 @given(st.lists(CALLS, max_size=30), st.sampled_from([None, 0, 1, 2, 5, True, -1]), st.booleans())
-@settings(max_examples=scaled(2000), deadline=None)
+@settings(max_examples=scaled(2000))
 def test_lru_cache(program: list[Any], most: int | None, typed: bool) -> None:
     ours_, theirs = (
         runs_of_lru_cache(of.lru_cache(maxsize=most, typed=typed), program) for of in (flexcache_rs, functools)
@@ -186,7 +186,7 @@ def test_cachetools(name: str, weighs: bool, computes: bool) -> None:
         return lambda _: kind(most, **options)
 
     @given(st.lists(STEPS, max_size=30), st.sampled_from([0, 1, 2, 5]))
-    @settings(max_examples=scaled(600), deadline=None)
+    @settings(max_examples=scaled(600))
     def compare(program: list[Any], most: int) -> None:
         ours_, theirs = (runs_of_cachetools(maker(of, most), program, name) for of in (ours, originals))
         assert ours_ == theirs

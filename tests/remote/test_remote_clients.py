@@ -156,13 +156,14 @@ print(listening())
     assert run.stdout.split() == ["1", "1", "0"], run.stderr
 
 
-def test_a_cache_that_is_never_closed(server: Server) -> None:
+def test_a_cache_that_is_never_closed(server: Server, lane: str) -> None:
+    """The last functions that run at the end of the process may use it."""
     program = f"""
-import redis
+import atexit, redis
+atexit.register(lambda: print(cache["key"]))
 from flexcache_rs.remote import RemoteCache
-cache = RemoteCache(redis.Redis(unix_socket_path={server.path!r}), "test")
+cache = RemoteCache(redis.Redis(unix_socket_path={server.path!r}), "test", lane={lane!r})
 cache["key"] = 1
-print(cache["key"])
 """
     run = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60)
     assert (run.stdout, run.stderr) == ("1\n", "")

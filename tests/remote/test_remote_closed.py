@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from waiting import until
 
+from flexcache_rs.remote import RemoteCache
 from flexcache_rs.remote.client import Client
 from flexcache_rs.remote.loop_connections import LoopConnection
 
 if TYPE_CHECKING:
-    pass
+    from own_server import Server
 
 Make = "Callable[..., Any]"
 LANES = ("client", "direct")
@@ -145,3 +146,15 @@ def test_an_event_loop_that_was_closed(make: Make) -> None:
         assert connection()._sock is not None
     gc.collect()
     assert connection() is None
+
+
+def test_a_cache_that_was_dropped(server: Server, raw: Any) -> None:
+    """It closes its connections. The order in which the collector finalizes them and their sockets does not matter."""
+    cache = RemoteCache(server.client(), "test", lane="client")
+    cache["key"] = 1
+    kept = cache._client._connections.open()
+    assert kept
+    del cache
+    gc.collect()
+    assert [connection._sock for connection in kept] == [None] * len(kept)
+    until(lambda: none_is_left(raw))

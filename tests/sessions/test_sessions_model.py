@@ -367,7 +367,6 @@ def test_random_calls(backend: str) -> None:
             # A call of a server takes a hundred times as long.
             max_examples=scaled(100 if backend in SERVERS else 500, 5),
             stateful_step_count=40,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )

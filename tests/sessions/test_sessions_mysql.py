@@ -186,7 +186,7 @@ def test_a_write_whose_connection_is_lost_is_not_made_again(url: str, session: n
         until(is_a_lock_awaited)
         server.execute(f"KILL {server.execute(waits)[0][0][0]}")
         # One that was made again would wait for the lock.
-        writing.join(10)
+        writing.join(60)
         cursor.execute("COMMIT")
     writing.join()
     assert [type(error) for error in raised] == [Unavailable]

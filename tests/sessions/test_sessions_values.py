@@ -201,7 +201,7 @@ PLAIN = st.recursive(
 )
 
 
-@settings(max_examples=scaled(2000), deadline=None)
+@settings(max_examples=scaled(2000))
 @given(PLAIN)
 def test_any_plain_value_comes_back(value: Any) -> None:
     found = CODEC.decode(CODEC.encode(value))
@@ -215,13 +215,13 @@ HASHABLE = st.recursive(
 )
 
 
-@settings(max_examples=scaled(3000), deadline=None)
+@settings(max_examples=scaled(3000))
 @given(HASHABLE, HASHABLE)
 def test_members_have_one_form_if_they_are_equal(left: Any, right: Any) -> None:
     assert (CODEC.encode(left, is_member=True) == CODEC.encode(right, is_member=True)) == (left == right)
 
 
-@settings(max_examples=scaled(3000), deadline=None)
+@settings(max_examples=scaled(3000))
 @given(st.binary() | st.binary().map(lambda payload: b"\xff" + payload))
 def test_no_bytes_do_harm(cell: bytes) -> None:
     with contextlib.suppress(CodecError, ValueError, TypeError, ArithmeticError):

@@ -9,7 +9,7 @@ import pickle
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from store_kinds import Complete, Dictionary, Kind
 
@@ -263,7 +263,6 @@ STEPS = st.tuples(
 )
 
 
-@settings(deadline=None)
 @given(st.sampled_from(["dictionary", "complete", "memory"]), st.integers(0, 3), st.lists(STEPS, max_size=40))
 def test_a_cache_with_absent_keys_is_its_store(behind: str, most: int, steps: list[tuple[str, Any]]) -> None:
     """Whatever happens through it, and through another cache over the store, it says what the store says."""

@@ -470,7 +470,7 @@ for _kind in (kind for kind in KINDS if not kind.in_part):
     _case = type(_name, (StoreMachine,), {"kind": _kind}).TestCase
     _case.kind = _kind
     _case.settings = settings(
-        max_examples=scaled(300), stateful_step_count=40, report_multiple_bugs=False, deadline=None, phases=PHASES
+        max_examples=scaled(300), stateful_step_count=40, report_multiple_bugs=False, phases=PHASES
     )
     globals()[_name] = _case
     del _case

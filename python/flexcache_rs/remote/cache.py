@@ -177,6 +177,9 @@ class RemoteCache(Awaited, LockCalls):
         # Listen as long as anything uses the store, such as a memoized function that outlives the cache object.
         weakref.finalize(self._store.life, listener.stop)
         weakref.finalize(self._store.life, self._store.renewals.stop)
+        # Otherwise the collector may finalize a connection's socket first, which warns that it is not closed. A function
+        # that runs when the process ends may still use the cache.
+        weakref.finalize(self._store.life, self._client.close).atexit = False
         self._start(on_error)
         register_remote(self)
 
