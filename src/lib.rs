@@ -106,6 +106,7 @@ mod _core {
         module.add("_DISK_EVICTION_POLICIES", crate::py::disk::eviction_policies(module.py())?)?;
         module.add("_DISK_PRAGMAS", crate::py::disk::pragmas(module.py())?)?;
         crate::py::process::wall_clock::install(module.py())?;
+        crate::py::disk::install(module.py())?;
         crate::py::memory::fast::install(module.py())?;
         crate::py::memory::near::install(module.py())?;
         crate::py::sessions::fast::install(module.py())?;

@@ -5,6 +5,8 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
+#[cfg(unix)]
+use std::mem::MaybeUninit;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -238,6 +240,27 @@ pub fn read(directory: &Path, name: &str, size: i64) -> Result<Option<Vec<u8>>> 
     // `read_to_end` reports a failed allocation as an error.
     file.read_to_end(&mut content).map_err(|error| Error::file(&directory.join(name), error))?;
     Ok(Some(content))
+}
+
+/// Fills `room` from a file. All of it is initialized afterwards.
+///
+/// # Errors
+///
+/// The file ends before, or cannot be read.
+#[cfg(unix)]
+pub fn read_exactly(file: &File, room: &mut [MaybeUninit<u8>]) -> io::Result<()> {
+    use rustix::io::{Errno, read};
+
+    let mut at = 0;
+    while at < room.len() {
+        match read(file, &mut room[at..]) {
+            Ok(([], _)) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok((bytes, _)) => at += bytes.len(),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// The size of a file in bytes, or `None` if it is not there or not inside the directory.

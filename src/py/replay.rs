@@ -17,6 +17,7 @@ use pyo3::types::{PyBytes, PyFloat};
 
 use crate::py::memory::any_policy::PolicyName;
 use crate::py::memory::core_errors::{out_of_memory, try_with_capacity};
+use crate::py::object::bytes::bytes_object;
 use crate::py::object::running_python;
 
 /// How often progress is reported, and Ctrl-C noticed.
@@ -234,14 +235,8 @@ pub(crate) fn parse_plain<'py>(py: Python<'py>, text: &[u8]) -> PyResult<Option<
     let Some((keys, sizes, distinct)) = py.detach(|| numbered(text)).map_err(out_of_memory)? else {
         return Ok(None);
     };
-    let bytes = |values: &[u8]| {
-        PyBytes::new_with(py, values.len(), |copy| {
-            copy.copy_from_slice(values);
-            Ok(())
-        })
-    };
-    let sizes = if sizes.is_empty() { None } else { Some(bytes(&sizes)?) };
-    Ok(Some((bytes(&keys)?, sizes, distinct)))
+    let sizes = if sizes.is_empty() { None } else { Some(bytes_object(py, &sizes)?) };
+    Ok(Some((bytes_object(py, &keys)?, sizes, distinct)))
 }
 
 /// The values of a buffer.

@@ -9,7 +9,7 @@ import pickletools
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import flexcache_rs
@@ -153,6 +153,14 @@ def test_msgspec(tmp_path: Path) -> None:
 SIMPLE = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.sampled_from(["a", "bb"])
 )
+
+
+class Text(str):
+    """A text with a pickle of its own."""
+
+    __slots__ = ()
+
+
 KEYS = st.recursive(
     SIMPLE,
     lambda inner: (
@@ -166,10 +174,12 @@ KEYS = st.recursive(
 )
 
 
-@given(KEYS, st.sampled_from([2, 4, 5]))
+@given(KEYS.map(lambda key: (key,)) | st.lists(SIMPLE, max_size=20).map(tuple), st.sampled_from([2, 4, 5]))
+@example(("a" * 255, "b" * 256, "é" * 128, 255, 256, 65_535, 65_536, -1, 2**31, -(2**31), -0.0), 5)
+@example(("same", 1, "same"), 5)
+@example((1, Text("a text of another class")), 5)
 def test_keys_are_the_pickles_that_python_optimizes(key: Any, protocol: int) -> None:
     """Keys are equal byte by byte to Python's optimized pickles, because other libraries find them by these bytes."""
-    key = (key,)
     expected = pickletools.optimize(pickle.dumps(key, protocol))
     assert Disk(".", pickle_protocol=protocol).put(key) == (expected, False)
 

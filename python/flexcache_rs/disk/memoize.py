@@ -229,6 +229,27 @@ def refuse_callable(name: object) -> None:
         raise TypeError("name cannot be callable")
 
 
+def _keys_of(
+    function: Callable[..., Any],
+    base: tuple[Any, ...],
+    typed: bool,
+    ignore: Collection[int | str],
+    key_of_call: Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any] | None,
+) -> Callable[..., Any]:
+    """Return the function that makes the keys of calls."""
+    is_plain = key_of_call is None and not typed and not ignore
+
+    def cache_key(*args: Any, **kwargs: Any) -> Any:
+        # The key of most calls, which takes half the time in this form.
+        if is_plain and not kwargs:
+            return (*base, *args, None)
+        if key_of_call is not None:
+            return key_of_call(function, args, kwargs)
+        return args_to_key(base, args, kwargs, typed, ignore)
+
+    return cache_key
+
+
 def memoizing(
     name: str | None,
     typed: bool,
@@ -270,13 +291,7 @@ def memoizing(
         import inspect
 
         wrapper: Any = of_coroutine if inspect.iscoroutinefunction(function) else of_function
-
-        def cache_key(*args: Any, **kwargs: Any) -> Any:
-            if key_of_call is not None:
-                return key_of_call(function, args, kwargs)
-            return args_to_key(base, args, kwargs, typed, ignore)
-
-        wrapper.__cache_key__ = cache_key
+        wrapper.__cache_key__ = _keys_of(function, base, typed, ignore, key_of_call)
         return wrapper
 
     return decorate  # type: ignore[return-value]

@@ -1,8 +1,7 @@
 //! `Disk`: converts keys and values to what the table and the files store, and back.
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -12,9 +11,10 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyString};
 
-use super::datum::{Datum, bytes_object, integer, text_object, to_object};
-use super::value_files::file_object;
+use super::datum::{Datum, integer, text_object, to_object};
+use super::value_files::{file_object, read_all};
 use super::{errors, pickled_key};
+use crate::py::object::bytes::bytes_object;
 use crate::py::object::running_python;
 
 /// The bytes that `read=True` copies at a time.
@@ -152,6 +152,11 @@ impl Disk {
             return Ok((datum, true));
         }
         let py = key.py();
+        if self.made().serializer.is_none()
+            && let Some(pickle) = pickled_key::of_tuple(key, self.pickle_protocol.load(Ordering::Relaxed))
+        {
+            return Ok((Datum::Blob(bytes_object(py, &pickle)?), false));
+        }
         let dumped = self.dumps(py, key, true)?;
         if self.made().serializer.is_some() {
             return Ok((Datum::Blob(dumped), false));
@@ -373,28 +378,6 @@ impl Disk {
             _ => content,
         }))
     }
-}
-
-/// Reads a file of a known length.
-fn read_all<'py>(
-    py: Python<'py>,
-    mut file: File,
-    path: &Path,
-    length: u64,
-    text: bool,
-) -> PyResult<Bound<'py, PyAny>> {
-    let failed = |source| errors::raised(py, Error::file(path, source));
-    if text {
-        let mut content = String::new();
-        py.detach(|| file.read_to_string(&mut content)).map_err(failed)?;
-        return Ok(text_object(py, content.as_bytes())?.into_any());
-    }
-    let length =
-        usize::try_from(length).map_err(|_| PyValueError::new_err("the file does not fit memory"))?;
-    // Reads directly into the bytes object.
-    let bytes =
-        PyBytes::new_with(py, length, |buffer| py.detach(|| file.read_exact(buffer)).map_err(failed))?;
-    Ok(bytes.into_any())
 }
 
 #[pymethods]

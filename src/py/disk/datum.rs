@@ -6,6 +6,8 @@ use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString};
 
+use crate::py::object::bytes::bytes_object;
+
 /// A value for a table, still in Python's memory: strings and bytes are not copied.
 #[derive(Debug)]
 pub(super) enum Datum<'py> {
@@ -154,14 +156,6 @@ pub(super) fn to_object<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'
         Value::Real(number) => PyFloat::new(py, *number).into_any(),
         Value::Text(text) => text_object(py, text.as_bytes())?.into_any(),
         Value::Blob(bytes) => bytes_object(py, bytes)?.into_any(),
-    })
-}
-
-/// Bytes as an object; `MemoryError` if there is no memory, where `PyBytes::new` panics.
-pub(super) fn bytes_object<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
-    PyBytes::new_with(py, bytes.len(), |buffer| {
-        buffer.copy_from_slice(bytes);
-        Ok(())
     })
 }
 

@@ -7,8 +7,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::datum::bytes_object;
 use super::errors;
+use crate::py::object::bytes::bytes_object;
 
 /// The content of a block of LZ4, whose length is in front of it, as four bytes.
 #[pyfunction]

@@ -1,7 +1,10 @@
-//! A native `pickletools.optimize` for the most common pickles of keys.
+//! A native `pickletools.optimize` for the most common pickles of keys, and the pickle of a plain tuple.
 //!
 //! A key is found by its bytes, which must be those of python-diskcache: a pickle without the memo opcodes of
 //! objects that are not referred to again. Python's own function takes longer than all the rest of a lookup.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyFloat, PyInt, PyString, PyTuple};
 
 /// The opcodes that matter, by name.
 mod opcode {
@@ -15,6 +18,9 @@ mod opcode {
 
 /// Longer pickles may have several frames.
 const MOST: usize = 1 << 16;
+
+/// Longer tuples are left to Python.
+const MOST_ITEMS: usize = 16;
 
 /// Shorter bodies have no frame.
 const LEAST_FRAME: usize = 4;
@@ -141,12 +147,73 @@ pub(super) fn optimize(pickle: &[u8]) -> Option<Vec<u8>> {
             }
         }
     }
-    let mut optimized = Vec::with_capacity(body.len() + 11);
-    optimized.extend_from_slice(&pickle[..2]);
+    Some(framed(pickle[1], &body))
+}
+
+fn framed(protocol: u8, body: &[u8]) -> Vec<u8> {
+    let mut pickle = Vec::with_capacity(body.len() + 11);
+    pickle.extend([opcode::PROTO, protocol]);
     if body.len() >= LEAST_FRAME {
-        optimized.push(opcode::FRAME);
-        optimized.extend((body.len() as u64).to_le_bytes());
+        pickle.push(opcode::FRAME);
+        pickle.extend((body.len() as u64).to_le_bytes());
     }
-    optimized.extend(body);
-    Some(optimized)
+    pickle.extend_from_slice(body);
+    pickle
+}
+
+/// The optimized pickle of a short tuple of text, numbers and None, which the key of a call is. `None` if
+/// Python has to do it.
+pub(super) fn of_tuple(key: &Bound<'_, PyAny>, protocol: i64) -> Option<Vec<u8>> {
+    let protocol = u8::try_from(protocol).ok().filter(|protocol| matches!(protocol, 4 | 5))?;
+    let items = key.cast_exact::<PyTuple>().ok()?.as_slice();
+    if items.is_empty() || items.len() > MOST_ITEMS {
+        return None;
+    }
+    let mut body = Vec::with_capacity(64);
+    if items.len() > 3 {
+        body.push(b'(');
+    }
+    for (place, item) in items.iter().enumerate() {
+        append_plain(&mut body, item, &items[..place])?;
+    }
+    body.extend([[0x85, 0x86, 0x87].get(items.len() - 1).copied().unwrap_or(b't'), opcode::STOP]);
+    (body.len() <= MOST).then(|| framed(protocol, &body))
+}
+
+/// Appends the pickle of text, a number or None that comes after other items of a tuple.
+fn append_plain(body: &mut Vec<u8>, item: &Bound<'_, PyAny>, before: &[Bound<'_, PyAny>]) -> Option<()> {
+    if item.is_none() {
+        body.push(b'N');
+    } else if let Ok(truth) = item.cast_exact::<PyBool>() {
+        body.push(if truth.is_true() { 0x88 } else { 0x89 });
+    } else if let Ok(number) = item.cast_exact::<PyInt>() {
+        let number: i32 = number.extract().ok()?;
+        match (u8::try_from(number), u16::try_from(number)) {
+            (Ok(byte), _) => body.extend([b'K', byte]),
+            (_, Ok(short)) => {
+                body.push(b'M');
+                body.extend(short.to_le_bytes());
+            }
+            _ => {
+                body.push(b'J');
+                body.extend(number.to_le_bytes());
+            }
+        }
+    } else if let Ok(number) = item.cast_exact::<PyFloat>() {
+        body.push(b'G');
+        body.extend(number.value().to_be_bytes());
+    } else {
+        // A text that is there twice is a reference the second time.
+        let text =
+            item.cast_exact::<PyString>().ok().filter(|_| !before.iter().any(|other| other.is(item)))?;
+        let bytes = text.to_str().ok()?.as_bytes();
+        if let Ok(length) = u8::try_from(bytes.len()) {
+            body.extend([0x8c, length]);
+        } else {
+            body.push(b'X');
+            body.extend(u32::try_from(bytes.len()).ok()?.to_le_bytes());
+        }
+        body.extend_from_slice(bytes);
+    }
+    Some(())
 }

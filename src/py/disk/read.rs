@@ -1,17 +1,10 @@
 //! Calls that look up a key.
 
-#![expect(
-    clippy::too_many_arguments,
-    clippy::fn_params_excessive_bools,
-    reason = "the signatures are python-diskcache's"
-)]
-
 use flexcache_disk::{Entry, Key};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::arguments::WithDetails;
 use super::cache::DiskCache;
 use super::codec::native;
 use super::errors;
@@ -89,45 +82,6 @@ impl DiskCache {
 
 #[pymethods]
 impl DiskCache {
-    /// Return the value of a key. It writes only with `statistics`, or if the policy evicts by use.
-    ///
-    /// Args:
-    ///     key: The key.
-    ///     default: The result if there is no live value.
-    ///     read: Whether to return an open file if the value is stored in a file of bytes.
-    ///     expire_time: Whether to return (value, time of expiry in seconds since the epoch).
-    ///     tag: Whether to return (value, tag). With `expire_time`, the result has all three.
-    ///     retry: Whether to wait for other writers for longer than `timeout`.
-    ///
-    /// Raises:
-    ///     Timeout: The write lock was not acquired within `timeout` seconds, and this read needed it.
-    ///
-    /// >>> from flexcache_rs.disk import Cache
-    /// >>> cache = Cache()
-    /// >>> cache["answer"] = 42
-    /// >>> cache.get("answer"), cache.get("question", "what?"), cache.get("answer", expire_time=True)
-    /// (42, 'what?', (42, None))
-    #[pyo3(signature = (key, default=None, read=false, expire_time=false, tag=false, retry=false, **unknown),
-        text_signature = "($self, /, key, default=None, read=False, expire_time=False, tag=False, retry=False)")]
-    fn get<'py>(
-        &self,
-        py: Python<'py>,
-        key: &Bound<'py, PyAny>,
-        default: Option<Bound<'py, PyAny>>,
-        #[pyo3(from_py_with = truth)] read: bool,
-        #[pyo3(from_py_with = truth)] expire_time: bool,
-        #[pyo3(from_py_with = truth)] tag: bool,
-        #[pyo3(from_py_with = truth)] retry: bool,
-        unknown: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        did_you_mean::refuse("get", unknown, &["key", "default", "read", "expire_time", "tag", "retry"])?;
-        let wanted = WithDetails { expire_time, tag };
-        match self.find(key, read, expire_time || tag, retry)? {
-            Some((value, entry)) => wanted.shape(value, Some(&entry)),
-            None => wanted.shape(default.unwrap_or_else(|| py.None().into_bound(py)), None),
-        }
-    }
-
     fn __getitem__<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         match self.find(key, false, false, true)? {
             Some((value, _)) => Ok(value),

@@ -10,11 +10,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyInt, PyTuple};
 
 use super::cache::DiskCache;
-use crate::py::object::argument::truth;
-use crate::py::object::did_you_mean;
-
-/// The arguments of `get`.
-const GET: [&str; 6] = ["key", "default", "read", "expire_time", "tag", "retry"];
 
 /// The databases among which a cache divides its keys, and how often its values were found.
 #[pyclass(frozen, subclass, weakref, module = "flexcache_rs._core")]
@@ -73,6 +68,17 @@ impl DiskShards {
         };
         call(shard.get(), Key { datum: datum.borrow()?, raw })
     }
+
+    /// The value of a key. Counts the look.
+    pub(super) fn find<'py>(
+        slf: &Bound<'py, Self>,
+        key: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = slf.py();
+        let found = Self::on_shard(slf, key, |shard, key| shard.find_encoded(py, key, false, false, false))?;
+        slf.get().count(found.is_some());
+        Ok(found.map(|(value, _)| value))
+    }
 }
 
 #[pymethods]
@@ -97,48 +103,6 @@ impl DiskShards {
     /// From now on a read raises what the class raises where it has no `_shards`.
     fn _close_reads(&self) {
         self.is_closed.store(true, Ordering::Relaxed);
-    }
-
-    /// Return the value of a key.
-    ///
-    /// Args:
-    ///     key: The key.
-    ///     default: The result if there is no value.
-    ///     read: Must be False, because files are not returned.
-    ///     expire_time: Whether to also return the time of expiry in seconds since 1970.
-    ///     tag: Whether to also return the tag.
-    ///     retry: Accepted without effect.
-    ///
-    /// Returns:
-    ///     The value, or a tuple of the value and the requested data.
-    #[pyo3(signature = (key, default=None, read=false, expire_time=false, tag=false, retry=false, **unknown),
-        text_signature = "($self, /, key, default=None, read=False, expire_time=False, tag=False, retry=False)")]
-    #[expect(
-        clippy::too_many_arguments,
-        clippy::fn_params_excessive_bools,
-        reason = "the signature is SciQLop-cache's"
-    )]
-    fn get<'py>(
-        slf: &Bound<'py, Self>,
-        key: &Bound<'py, PyAny>,
-        default: Option<Bound<'py, PyAny>>,
-        #[pyo3(from_py_with = truth)] read: bool,
-        #[pyo3(from_py_with = truth)] expire_time: bool,
-        #[pyo3(from_py_with = truth)] tag: bool,
-        #[pyo3(from_py_with = truth)] retry: bool,
-        unknown: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let _ = retry;
-        let py = slf.py();
-        did_you_mean::refuse("get", unknown, &GET)?;
-        let default = default.unwrap_or_else(|| py.None().into_bound(py));
-        if read || expire_time || tag {
-            let wanted = (key, default, read, expire_time, tag);
-            return slf.call_method1(intern!(py, "_get_with"), wanted);
-        }
-        let found = Self::on_shard(slf, key, |shard, key| shard.find_encoded(py, key, false, false, false))?;
-        slf.get().count(found.is_some());
-        Ok(found.map_or(default, |(value, _)| value))
     }
 
     fn __contains__(slf: &Bound<'_, Self>, key: &Bound<'_, PyAny>) -> PyResult<bool> {

@@ -1,17 +1,24 @@
-//! Files of values: opening and removing them.
+//! Files of values: opening, reading and removing them.
 
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use flexcache_disk::files;
+use flexcache_disk::{Error, files};
 #[cfg(unix)]
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+#[cfg(not(unix))]
+use pyo3::types::PyBytes;
 #[cfg(unix)]
 use pyo3::types::{IntoPyDict, PyCFunction, PyDict, PyTuple};
 
+use super::datum::text_object;
 use super::errors;
+#[cfg(unix)]
+use crate::py::object::bytes::filled;
 use crate::py::object::running_python;
 use crate::py::process::at_exit::AtExit;
 #[cfg(unix)]
@@ -41,6 +48,32 @@ pub(super) fn finish_at_exit(py: Python<'_>) {
         py.detach(files::finish_removals);
         Ok(())
     });
+}
+
+/// Reads a file of a known length.
+pub(super) fn read_all<'py>(
+    py: Python<'py>,
+    mut file: File,
+    path: &Path,
+    length: u64,
+    text: bool,
+) -> PyResult<Bound<'py, PyAny>> {
+    let failed = |source| errors::raised(py, Error::file(path, source));
+    if text {
+        let mut content = String::new();
+        py.detach(|| file.read_to_string(&mut content)).map_err(failed)?;
+        return Ok(text_object(py, content.as_bytes())?.into_any());
+    }
+    let length =
+        usize::try_from(length).map_err(|_| PyValueError::new_err("the file does not fit memory"))?;
+    // Reads directly into the bytes object.
+    #[cfg(unix)]
+    // SAFETY: the call returns `Ok` when every byte has been read.
+    let bytes =
+        unsafe { filled(py, length, |room| py.detach(|| files::read_exactly(&file, room)).map_err(failed)) };
+    #[cfg(not(unix))]
+    let bytes = PyBytes::new_with(py, length, |buffer| py.detach(|| file.read_exact(buffer)).map_err(failed));
+    Ok(bytes?.into_any())
 }
 
 /// Opens a value's file: a file object of the mode "rb", or None where a row's name does not lead to a regular file inside

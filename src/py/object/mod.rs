@@ -2,6 +2,7 @@
 
 pub(crate) mod argument;
 pub(crate) mod block;
+pub(crate) mod bytes;
 pub(crate) mod canonical_key;
 pub(crate) mod did_you_mean;
 pub(crate) mod duration;

@@ -3,17 +3,14 @@
 use flexcache_remote::Value;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyList};
+use pyo3::types::{PyBool, PyDict, PyList};
 
+use crate::py::object::bytes::bytes_object;
 use crate::py::object::fallible;
 
-/// Bytes as an object; a `MemoryError` if there is no memory.
+/// Bytes as an object; `MemoryError` if there is no memory.
 pub(super) fn bytes<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    let made = PyBytes::new_with(py, bytes.len(), |buffer| {
-        buffer.copy_from_slice(bytes);
-        Ok(())
-    })?;
-    Ok(made.into_any())
+    Ok(bytes_object(py, bytes)?.into_any())
 }
 
 pub(super) fn list<'py>(

@@ -6,7 +6,8 @@ use pyo3::types::{PyBool, PyDict, PyFloat};
 
 use super::key::{damaged, long_of_bytes, text};
 use super::known_keys;
-use super::value::{DEEPEST, bytes_object, kind};
+use super::value::{DEEPEST, kind};
+use crate::py::object::bytes::bytes_object;
 
 /// Makes the object of a kind and all of its bytes.
 ///
@@ -96,7 +97,7 @@ impl<'a> Decoder<'a> {
             }
             kind::BYTES => {
                 let bytes = self.sized()?;
-                self.noted(bytes_object(py, bytes))
+                self.noted(bytes_object(py, bytes).map(Bound::into_any))
             }
             kind::LONG => {
                 let bytes = self.sized()?;

@@ -6,11 +6,12 @@ use std::mem::MaybeUninit;
 use flexcache_shared::kind::INTEGER;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyFloat, PyString};
+use pyo3::types::{PyBool, PyFloat, PyString};
 
 use super::key::{long_of_bytes, text};
-use super::value::{Serializer, bytes_object, kind};
+use super::value::{Serializer, kind};
 use super::{container, errors};
+use crate::py::object::bytes::{bytes_object, filled};
 
 /// A value that was copied out of the segment and is not decoded yet.
 #[derive(Clone, PartialEq, Eq)]
@@ -66,7 +67,7 @@ pub(super) fn object_of<'py>(
                 .map_err(|error| errors::of_pickle(py, error, &serializer.path));
         }
         kind::TEXT | kind::ASCII => text(py, bytes),
-        kind::BYTES => bytes_object(py, bytes),
+        kind::BYTES => bytes_object(py, bytes).map(Bound::into_any),
         kind::LONG => long_of_bytes(py, bytes),
         kind => container::make_whole(py, kind, bytes),
     };
@@ -125,13 +126,13 @@ fn bytes_where_they_lie<'py>(
     py: Python<'py>,
     value: flexcache_shared::Value<'_>,
 ) -> Option<Bound<'py, PyAny>> {
-    let made = PyBytes::new_with(py, value.len(), |to| {
-        // SAFETY: bytes that are initialized may be taken for such that need not be, and only bytes that are initialized
-        // are written.
-        let to = unsafe { &mut *(std::ptr::from_mut(to) as *mut [MaybeUninit<u8>]) };
-        value.copy_to(to);
-        Ok(())
-    });
+    // SAFETY: the value has as many bytes, and all are copied.
+    let made = unsafe {
+        filled(py, value.len(), |room| {
+            value.copy_to(room);
+            Ok(())
+        })
+    };
     Some(made.ok()?.into_any())
 }
 

@@ -9,6 +9,8 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString, PyTuple};
 
+use crate::py::object::bytes::bytes_object;
+
 /// Kinds of keys. They are part of the layout.
 mod kind {
     pub(super) const NONE: u8 = 0;
@@ -195,10 +197,7 @@ pub(super) fn bytes_of_long(int: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
 pub(super) fn long_of_bytes<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     let options = pyo3::types::PyDict::new(py);
     options.set_item("signed", true)?;
-    let bytes = PyBytes::new_with(py, bytes.len(), |to| {
-        to.copy_from_slice(bytes);
-        Ok(())
-    })?;
+    let bytes = bytes_object(py, bytes)?;
     py.get_type::<PyInt>().call_method("from_bytes", (bytes, "little"), Some(&options))
 }
 

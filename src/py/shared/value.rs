@@ -12,6 +12,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
 use super::key::{Encoded, ascii, bytes_of_long};
+use crate::py::object::bytes::bytes_object;
 use crate::py::object::running_python;
 
 /// Kinds of values. They are part of the layout.
@@ -85,16 +86,8 @@ impl Serializer {
                 .bind(py)
                 .clone(),
         };
-        running_python::call(&loads, [&bytes_object(py, bytes)?])
+        running_python::call(&loads, [bytes_object(py, bytes)?.as_any()])
     }
-}
-
-pub(super) fn bytes_object<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    let object = PyBytes::new_with(py, bytes.len(), |to| {
-        to.copy_from_slice(bytes);
-        Ok(())
-    })?;
-    Ok(object.into_any())
 }
 
 /// The kind and the bytes of a value that is bytes, or a str of ASCII.
