@@ -175,11 +175,9 @@ class RemoteCache(Awaited, LockCalls):
         listener = listener_of(self._client, terms)
         self._listener = listener
         # Listen as long as anything uses the store, such as a memoized function that outlives the cache object.
-        weakref.finalize(self._store.life, listener.stop)
-        weakref.finalize(self._store.life, self._store.renewals.stop)
-        # Otherwise the collector may finalize a connection's socket first, which warns that it is not closed. A function
-        # that runs when the process ends may still use the cache.
-        weakref.finalize(self._store.life, self._client.close).atexit = False
+        # The collector might finalize a socket before its connection. At exit, functions may still use the cache.
+        for end, at_exit in ((listener.stop, True), (self._store.renewals.stop, True), (self._client.close, False)):
+            weakref.finalize(self._store.life, end).atexit = at_exit
         self._start(on_error)
         register_remote(self)
 
