@@ -28,6 +28,7 @@ import contextlib, io, json, os, sys, warnings
 import flexcache_rs.disk
 from flexcache_rs.__main__ import main
 from flexcache_rs.disk import Cache
+from flexcache_rs.sessions.sync import connect
 user, directory, *rest = sys.argv[1:]
 warnings.simplefilter("ignore")
 
@@ -82,7 +83,9 @@ def use(place):
         found = cache.memoize(name="computed")(lambda: user)()
         with cache.lock("one at a time"):
             cache["mine"] = user
-        return [len(cache), found, cache["mine"], cache.check()]
+        with connect(f"disk://{place}") as session:
+            session.list("users").push(user)
+            return [len(cache), found, cache["mine"], session.list("users").range(), cache.check()]
 
 # The first time imports what the calls need.
 use(rest[0])
@@ -172,15 +175,17 @@ def test_a_directory_that_belongs_to_another_user(place: Path, kind: type[Cache 
         kind(place).close()
 
 
-def test_users_of_a_group_share_a_cache(place: Path) -> None:
+def test_users_of_a_group_share_a_directory(place: Path) -> None:
     """Each reads, replaces and removes what the other has written, as the page on disk caches says."""
     if os.getuid() != 0:
         pytest.skip("only root may become two users")
     os.chown(place, 0, 65534)
     place.chmod(0o2770)  # What `install -d -m 2770 -g GROUP` does.
+    users: list[str] = []
     for user in (65533, 65532, 65533):
-        count, computed, mine, findings = python(SHARE, place, place.parent / str(user), user=user)
-        assert (count, computed, mine, findings) == (22, str(user), str(user), [])
+        users.append(str(user))
+        found = python(SHARE, place, place.parent / str(user), user=user)
+        assert found == [22, str(user), str(user), users, []]
 
 
 def test_an_export_follows_no_link_of_another_user(place: Path) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from session_places import SERVERS, redis_server
+from waiting import until
 
 from flexcache_rs.sessions import ConflictError, SessionError, UnsupportedError, connect
 from flexcache_rs.sessions import sync as now
@@ -294,3 +297,65 @@ def test_without_a_right_nobody_waits_for_a_lease_that_is_over(redis_url: str, r
             assert time.monotonic() - begun < 20
     finally:
         raw.execute_command("ACL", "DELUSER", "few")
+
+
+def test_the_rights_that_the_documentation_names_are_enough(raw: Any, redis_url: str) -> None:
+    page = Path(__file__).parents[2] / "docs" / "sessions.md"
+    (block,) = re.findall(r"```text\n(ACL SETUSER app .*?)```", page.read_text("utf-8"), re.DOTALL)
+    raw.execute_command("ACL", "LOG", "RESET")
+    raw.execute_command(*block.split())
+    if tuple(map(int, raw.info("server")["redis_version"].split(".")))[:2] >= (7, 2):
+        raw.execute_command("ACL", "SETUSER", "app", "+client|setinfo")
+    url = f"{redis_url}?username=app&password=secret"
+    try:
+        with now.connect(url, namespace="shop") as session:
+            use(session, raw)
+        with now.connect(url, namespace="other") as other, pytest.raises(SessionError, match="permission"):
+            other.get("key")
+        # Only what the other session asked for was denied.
+        assert [str(each["object"]) for each in raw.acl_log()] == ["sessions:other#version"]
+    finally:
+        raw.execute_command("ACL", "DELUSER", "app")
+
+
+def use(session: now.Session, raw: Any) -> None:
+    """Use every kind of value and call."""
+    session.set("text", "a", ttl=60)
+    assert (session.get("text"), session.expire("text", 30), session.persist("text")) == ("a", True, True)
+    assert (session.incr("n"), session.rename("n", "m"), session.kind("m"), session.pop("m")) == (1, True, "scalar", 1)
+    assert session.set("text", "b", if_present=True)
+    assert session.get_or_set("computed", lambda: 2) == 2
+    assert session.list("list").push(1, 2) == session.list("list").len() == 2
+    with ThreadPoolExecutor(1) as threads:
+        # A call that waits listens to a channel.
+        waiting = threads.submit(session.list("waited").wait_pop, 60)
+        until(lambda: raw.pubsub_numsub("sessions:shop#wakes")[0][1])
+        session.list("waited").push("came")
+        assert waiting.result() == "came"
+    session.queue("queue").push("job")
+    job = session.queue("queue").reserve()
+    assert job is not None
+    assert job.ack()
+    session.map("map").update({"a": 1, "b": 2})
+    session.set_of("set").add(1, 2)
+    session.sorted("sorted").add({"a": 1.0})
+    session.stream("stream").add({"a": 1})
+    assert session.stream("stream").read(after="0-0")
+    session.bits("bits").set(7)
+    session.bloom("bloom").add("a")
+    assert session.limiter("limit", 2, 60).hit()
+    assert session.limiter("window", 2, 60, algorithm="sliding_window").hit()
+    with session.lock("lock"):
+        assert not session.lock("lock").acquire(timeout=0)
+    keys = list(session.keys())
+    with session.transaction() as transaction:
+        for key in keys:
+            transaction.get(key)
+        transaction.list("list").push(3)
+        transaction.map("map").set("c", 3)
+    with session.batch() as batch:
+        batch.set("x", 1)
+        batch.delete("x")
+    assert session.count() == len(list(session.keys()))
+    session.purge()
+    session.clear()
