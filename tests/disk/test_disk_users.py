@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "setuid"), reason="users and mod
 # Root may read and write everything, so a program of root's becomes another user. It imports everything before, because
 # that user may not be able to read the package.
 BEGIN = """
-import contextlib, io, json, os, sys, warnings
+import contextlib, io, json, os, pickle, sys, warnings
 import flexcache_rs.disk
 from flexcache_rs.__main__ import main
 from flexcache_rs.disk import Cache
