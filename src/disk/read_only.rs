@@ -103,27 +103,29 @@ pub(crate) fn open<C: Default>(
     database: &Path,
     access: Access,
 ) -> Result<PooledConnection<C>> {
-    if !database.exists() {
+    if !database.try_exists().map_err(|error| Error::file(database, error))? {
         return Err(Error::ReadOnly { directory: directory.to_owned(), why: " and has no cache in it" });
     }
-    let connection =
-        PooledConnection::open_existing(database).map_err(|error| not_opened(database, error))?;
+    let connection = PooledConnection::open_existing(database)?;
     let failed = match connection.query_row("SELECT COUNT(*) FROM sqlite_master", [], |_| Ok(())) {
         Ok(()) => return Ok(connection),
-        Err(error) => not_opened(database, error.into()),
+        Err(error) => Error::from(error),
     };
     if access != Access::Read || !failed.needs_to_write() {
         return Err(failed);
     }
     drop(connection);
-    match Unchanged::now(database) {
-        Some(unchanged) => PooledConnection::open_unchanged(database, unchanged),
-        None => Err(Error::ReadOnly {
+    if let Some(unchanged) = Unchanged::now(database) {
+        return PooledConnection::open_unchanged(database, unchanged);
+    }
+    Err(match not_opened(database, failed) {
+        refused @ Error::File { .. } => refused,
+        _ => Error::ReadOnly {
             directory: directory.to_owned(),
             why: " and not be read without: its log cache.db-wal was not written back, and the file cache.db-shm that \
                   this takes is missing. Open the cache once where it can be written",
-        }),
-    }
+        },
+    })
 }
 
 impl DiskStore {
@@ -181,7 +183,7 @@ impl DiskStore {
     /// The error for a write to a directory that cannot be written.
     fn refused(&self) -> Error {
         let why = match self.access() {
-            Access::ReadBesideWrite => ": its file cache.db is another user's, or without write permission",
+            Access::ReadBesideWrite => ": its file cache.db cannot be written",
             _ => "",
         };
         Error::ReadOnly { directory: self.directory.clone(), why }

@@ -127,12 +127,17 @@ impl DiskStore {
     }
 
     pub(crate) fn connect(&self) -> Result<Link> {
+        // The log and its index are opened by the first statement.
+        self.connected().map_err(|error| read_only::not_opened(&self.database, error))
+    }
+
+    fn connected(&self) -> Result<Link> {
         let access = self.access();
         let is_read_only = access != Access::Write;
         let connection = if is_read_only {
             read_only::open(&self.directory, &self.database, access)?
         } else {
-            Link::open(&self.database).map_err(|error| read_only::not_opened(&self.database, error))?
+            Link::open(&self.database)?
         };
         self.file.opened(connection.file());
         // `TransactionEffects` keeps the counters.

@@ -133,20 +133,22 @@ def test_a_file_that_must_not_be_read_is_named(place: Path, name: str) -> None:
     assert said == [errno.EACCES, str(place / name), os.strerror(errno.EACCES)]
 
 
+@pytest.mark.parametrize("name", ["cache.db", "cache.db-wal", "cache.db-shm"])
 @pytest.mark.parametrize("command", ["check", "stats", "export"])
-def test_commands_name_what_they_must_not_read(place: Path, command: str) -> None:
+def test_commands_name_what_they_must_not_read(place: Path, command: str, name: str) -> None:
     """They print one line, and leave no file."""
-    with Cache(place) as cache:
-        cache["a"] = 1
-    (place / "cache.db").chmod(0o600 if os.getuid() == 0 else 0)
     out = place.parent / "out"
     out.mkdir()
     out.chmod(0o777)
     rest = [out / "file", "--no-progress"] if command == "export" else []
-    status, said = python(COMMAND, place, "disk", command, place, *rest)
+    with Cache(place) as cache:
+        cache["a"] = 1
+        (place / name).chmod(0o600 if os.getuid() == 0 else 0)
+        status, said = python(COMMAND, place, "disk", command, place, *rest)
+        (place / name).chmod(0o644)
     (out / "file").unlink(missing_ok=True)
     assert status == 1
-    assert "cache.db: Permission denied" in said
+    assert f"{name}: Permission denied" in said
     assert "\n" not in said.rstrip("\n")
     assert "damaged" not in said
     assert list(out.iterdir()) == []
@@ -161,6 +163,30 @@ def test_a_database_without_permission_to_write_in_a_directory_with_it(place: Pa
     a, directory, why = python(WRITE, place)
     assert (a, directory) == (1, str(place))
     assert "cache.db" in why
+
+
+def test_an_index_that_must_not_be_read_and_is_not_needed(place: Path) -> None:
+    """Without a log, a directory that nobody can write is read as it is."""
+    with Cache(place) as cache:
+        cache["a"] = 1
+    (place / "cache.db-shm").touch(mode=0o600 if os.getuid() == 0 else 0)
+    (place / "cache.db").chmod(0o444)
+    place.chmod(0o555)
+    try:
+        assert python(OPEN, place, place.parent / "warm") == 1
+    finally:
+        place.chmod(0o755)
+
+
+def test_a_directory_that_must_not_be_searched(place: Path) -> None:
+    with Cache(place) as cache:
+        cache["a"] = 1
+    place.chmod(0o700 if os.getuid() == 0 else 0)
+    try:
+        found = python(OPEN, place, place.parent / "warm")
+    finally:
+        place.chmod(0o755)
+    assert found == [errno.EACCES, str(place / "cache.db"), os.strerror(errno.EACCES)]
 
 
 @pytest.mark.parametrize("kind", [Cache, FanoutCache])

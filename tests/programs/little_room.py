@@ -9,6 +9,7 @@ import os
 import resource
 import sqlite3
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,15 +73,19 @@ def length() -> None:
 
 
 def addresses() -> None:
-    """Leave no addresses for a cache of 64 MiB."""
-    with SharedCache(place / "shared", max_bytes=1 << 20) as cache:
-        cache["key"] = 1
+    """Leave no addresses for a cache of 64 MiB, and for a key of 64 MiB."""
+    cache, text = Cache(place / "cache"), "a" * (64 << 20)
+    with SharedCache(place / "shared", max_bytes=1 << 20) as shared:
+        shared["key"] = 1
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + (32 << 20)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     attempt(lambda: SharedCache(place / "large", max_bytes=64 << 20))
-    with SharedCache(place / "shared", max_bytes=1 << 20) as cache:
-        assert cache["key"] == 1
+    with SharedCache(place / "shared", max_bytes=1 << 20) as shared:
+        assert shared["key"] == 1
+    with suppress(MemoryError):
+        cache.get((text, 1))
+        raise AssertionError
 
 
 place.chmod(0o700)

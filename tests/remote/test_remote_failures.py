@@ -328,6 +328,7 @@ OUTCOMES: dict[str, Callable[[Any], object]] = {
     "delete": lambda cache: cache.delete("key"),
     "pop": lambda cache: cache.pop("key"),
     "clear": lambda cache: cache.clear(),
+    "evict_tag": lambda cache: cache.evict_tag("t"),
 }
 
 
@@ -336,8 +337,9 @@ def test_a_value_that_may_have_been_replaced_is_not_the_last(
     make: Make, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """The server makes the write, and its reply is lost."""
-    cache = make(on_error="stale")
-    cache["key"] = 1
+    # The listener does not close the breaker meanwhile.
+    cache = make(on_error="stale", max_staleness=60)
+    cache.put("key", 1, tags=["t"])
     hear(cache)
     client = cache._client
 
@@ -352,6 +354,15 @@ def test_a_value_that_may_have_been_replaced_is_not_the_last(
     with contextlib.suppress(RemoteError):
         OUTCOMES[name](cache)
     assert (cache.stats().is_breaker_open, cache.get("key")) == (True, None)
+
+
+@pytest.mark.parametrize("call", ["clear", "evict_tag"])
+def test_what_this_process_has_evicted_is_not_the_last(make: Make, server: Server, call: str) -> None:
+    cache = make(on_error="stale", timeout=BRIEF, max_staleness=STALENESS)
+    cache.put("key", 1, tags=["t"])
+    OUTCOMES[call](cache)
+    server.kill()
+    assert cache.get("key") is None
 
 
 @pytest.mark.parametrize("on_error", ["miss", "stale"])

@@ -396,20 +396,21 @@ def test_a_new_directory_is_private(tmp_path: Path, url: str) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "setuid"), reason="permissions are others there")
-def test_a_database_that_must_not_be_read_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["sessions.db", "sessions.db-wal", "sessions.db-shm"])
+def test_a_file_that_must_not_be_read_is_named(tmp_path: Path, name: str) -> None:
     """SQLite says only that it cannot open it. Root, who may read everything, becomes another user."""
-    with tempfile.TemporaryDirectory() as name:
-        place = Path(name, "place")
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder, "place")
         place.mkdir()
         with now.connect(f"disk://{place}") as session:
             session.set("key", "secret")
-        for path in (place.parent, place):
-            path.chmod(0o755)
-        (place / "sessions.db").chmod(0o600 if os.getuid() == 0 else 0)
-        done = subprocess.run(
-            [sys.executable, "-c", OTHER_USER, place, tmp_path], capture_output=True, text=True, timeout=60, check=True
-        )
-    assert done.stdout == f"{place}/sessions.db: Permission denied (os error 13)\n"
+            for path in (place.parent, place):
+                path.chmod(0o755)
+            (place / name).chmod(0o600 if os.getuid() == 0 else 0)
+            command = [sys.executable, "-c", OTHER_USER, place, tmp_path]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+            (place / name).chmod(0o600)
+    assert done.stdout == f"{place}/{name}: Permission denied (os error 13)\n"
 
 
 OTHER_USER = """

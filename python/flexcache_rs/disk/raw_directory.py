@@ -121,9 +121,19 @@ def _shards(directory: Path) -> list[Path]:
 
 def connect(database: Path, *, write: bool = False) -> sqlite3.Connection:
     """Open a database. Without `write` it is neither created nor changed."""
-    if database.exists() and not os.access(database, os.R_OK):
-        # SQLite would not give the reason.
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(database))
+    try:
+        return _connect(database, write)
+    except sqlite3.OperationalError as error:
+        # SQLite does not say which file must not be read.
+        for path in (database.with_name(database.name + end) for end in ("", "-wal", "-shm")):
+            with contextlib.suppress(FileNotFoundError):
+                path.stat()
+                if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path)) from error
+        raise
+
+
+def _connect(database: Path, write: bool) -> sqlite3.Connection:
     uri = database.absolute().as_uri()
     if write:
         connection = sqlite3.connect(f"{uri}?mode=rw", uri=True, timeout=TIMEOUT, isolation_level=None)

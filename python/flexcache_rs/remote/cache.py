@@ -176,7 +176,7 @@ class RemoteCache(Awaited, LockCalls):
         self._listener = listener
         # Listen as long as anything uses the store, such as a memoized function that outlives the cache object.
         # The collector might finalize a socket before its connection. At exit, functions may still use the cache.
-        for end, at_exit in ((listener.stop, True), (self._store.renewals.stop, True), (self._client.close, False)):
+        for end, at_exit in ((listener.stop, True), (self._store.renewals.stop, True), (self._client.drop, False)):
             weakref.finalize(self._store.life, end).atexit = at_exit
         self._start(on_error)
         register_remote(self)

@@ -296,6 +296,10 @@ class Client:
 
     def close(self) -> None:
         """Close all connections. A call that outlasts this, or comes later, has one of its own and closes it."""
+        self.drop()
+
+    def drop(self) -> None:
+        """The same as `close`, for the garbage collector: it takes no lock that the interrupted thread may have."""
         # First: a connection that comes back is either among those that are returned here, or sees this.
         self._is_closed = True
         self._connections.shut_down()

@@ -252,11 +252,11 @@ class ClusterClient(Client):
         """Return the clients of all servers that have keys."""
         return [self.node(address) for address in self.primaries()]
 
-    def close(self) -> None:
-        """Close all connections."""
-        super().close()
+    def drop(self) -> None:
+        """Close all connections. See `Client`."""
+        super().drop()
         for node in list(self._nodes.values()):
-            node.close()
+            node.drop()
 
 
 def _blocks(commands: Sequence[Sequence[Any]]) -> list[range]:

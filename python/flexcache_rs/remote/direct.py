@@ -89,7 +89,7 @@ class DirectClient(Client):
         self._native.renew()
         super().renew()
 
-    def close(self) -> None:
-        """Close all connections."""
+    def drop(self) -> None:
+        """Close all connections. See `Client`."""
         self._native.close()
-        super().close()
+        super().drop()

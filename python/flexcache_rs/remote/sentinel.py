@@ -136,6 +136,7 @@ class SentinelClient(Client):
     def close(self) -> None:
         """Close all connections."""
         super().close()
+        # Not in `drop`, because the packages' pools have locks.
         self._disconnect_sentinels()
 
     def _disconnect_sentinels(self) -> None:

@@ -6,6 +6,7 @@ Every read takes its stamp before it sends its command, and every write invalida
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from itertools import repeat
@@ -19,7 +20,7 @@ from flexcache_rs.remote.reads import Reads
 from flexcache_rs.remote.values import HEAD_BYTES, MOST_HEAD, is_int, unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     from flexcache_rs._core import PushTracker
     from flexcache_rs.remote.breaker import Breaker
@@ -327,23 +328,28 @@ class RemoteStore(Reads):
 
     def clear(self) -> None:
         """Invalidate all values by a new nonce of the namespace. Expiry or `purge` frees their memory."""
-        try:
-            with self.writing(self.keys.epoch):
-                self.client.execute("SET", self.keys.epoch, os.urandom(8))
-        finally:
-            # Also if this fails: the server may have cleared them.
-            self.tracker.start_generation()
-            if self.last is not None:
-                self.last.clear()
+        with self._replacing(self.keys.epoch):
+            self.client.execute("SET", self.keys.epoch, os.urandom(8))
 
     def evict_tag(self, tag: str) -> int:
         """Invalidate all values with a tag. Their number is not known."""
         place = self.keys.tag(tag)
-        with self.writing(place):
+        with self._replacing(place):
             # Set `evictions` first, which loads compare that do not know their tags yet.
             self.client.in_order([("SET", self.keys.evictions, os.urandom(8)), ("SET", place, os.urandom(8))])
-        self.tracker.start_generation()
         return 0
+
+    @contextlib.contextmanager
+    def _replacing(self, nonce: bytes) -> Generator[None]:
+        """Invalidate copies of all keys, and forget the last values, around a write of a nonce."""
+        try:
+            with self.writing(nonce):
+                yield
+        finally:
+            # Also if this fails: the server may have the new nonce.
+            self.tracker.start_generation()
+            if self.last is not None:
+                self.last.clear()
 
     def incr(self, key: Any, by: int, initial: int | None, seconds: float | None) -> int:
         """Add to an int. Raises KeyError if the key is absent and there is no initial value."""

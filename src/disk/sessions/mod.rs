@@ -117,7 +117,12 @@ impl SessionStore {
     }
 
     fn connect(&self) -> Result<Link> {
-        let connection = Link::open(&self.database).map_err(|error| not_opened(&self.database, error))?;
+        // The log and its index are opened by the first statement.
+        self.connected().map_err(|error| not_opened(&self.database, error))
+    }
+
+    fn connected(&self) -> Result<Link> {
+        let connection = Link::open(&self.database)?;
         self.file.opened(connection.file());
         set_safety(&connection)?;
         let _patience = Patience::of(PATIENCE_TO_OPEN);

@@ -206,7 +206,8 @@ fn append_plain(body: &mut Vec<u8>, item: &Bound<'_, PyAny>, before: &[Bound<'_,
         // A text that is there twice is a reference the second time.
         let text =
             item.cast_exact::<PyString>().ok().filter(|_| !before.iter().any(|other| other.is(item)))?;
-        let bytes = text.to_str().ok()?.as_bytes();
+        // A long text is not copied first.
+        let bytes = text.to_str().ok().filter(|text| text.len() <= MOST)?.as_bytes();
         if let Ok(length) = u8::try_from(bytes.len()) {
             body.extend([0x8c, length]);
         } else {

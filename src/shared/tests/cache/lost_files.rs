@@ -216,8 +216,13 @@ fn readers_and_writers_survive() {
         peers.iter_mut().for_each(Peer::kill);
         // The last file was removed, or is a new one. If it was replaced between the look at its length and its removal, the
         // new one was removed, and no other cache finds it.
-        put(&cache, b"k", b"v");
-        assert_eq!(get(&cache, b"k").as_deref(), Some(&b"v"[..]));
+        match cache.put(key(b"k"), &entry(b"v"), Patience::Wait) {
+            Ok(_) => assert_eq!(get(&cache, b"k").as_deref(), Some(&b"v"[..])),
+            // The list of locks in which the system looks up what a killed thread held may have led through lost memory. A
+            // lock whose holder had not put its name there stays locked then.
+            Err(Error::Timeout { holder: None, .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
     }
 }
 
