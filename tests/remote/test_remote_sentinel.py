@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -180,6 +183,28 @@ def test_connections_in_use_end_when_the_primary_changes(make: Any) -> None:
     assert borrowed.connection._sock is not None
     client._move(client._ask())
     assert borrowed.connection._sock is None
+
+
+def test_a_dropped_cache_waits_for_no_lock_of_a_pool(sentinel: OwnSentinel) -> None:
+    """The garbage collector may drop it in a thread that has such a lock, which it would wait for."""
+    cache = RemoteCache(CLIENTS["redis"](sentinel.port), "test", timeout=2.0, max_staleness=STALENESS)
+    cache["key"] = 1
+    pool = cache._client._sentinel.sentinels[0].connection_pool
+    kept = cache._client._connections.open()
+    held, dropped = threading.Event(), threading.Event()
+
+    def hold() -> bool:
+        with pool._lock:
+            held.set()
+            return dropped.wait(60)
+
+    with ThreadPoolExecutor(1) as threads:
+        holding = threads.submit(hold)
+        held.wait(60)
+        del cache
+        until(lambda: (gc.collect(), [connection._sock for connection in kept])[1] == [None] * len(kept))
+        dropped.set()
+        assert holding.result()
 
 
 def test_a_sentinel_that_does_not_answer(make: Any, sentinel: OwnSentinel) -> None:
