@@ -40,6 +40,7 @@ finally:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the modes and limits are Unix's")
+@pytest.mark.filterwarnings("ignore:the cache directory .* belongs to user 65534")
 @pytest.mark.parametrize("way", ["the journal cannot be deleted", "the log cannot grow"])
 def test_a_commit_that_fails_at_its_end(way: str) -> None:
     """The commit raises. After that, the entries and their files belong to one state."""
