@@ -99,6 +99,7 @@ class StoreMachine(RuleBasedStateMachine):
         if self.kind.shared:
             OTHER.release()
         self.kind.close(self.store)
+        store_remote.close_all()
         shutil.rmtree(self.directory)
 
     # What the model says.
