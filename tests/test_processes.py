@@ -27,7 +27,7 @@ def run(name: str, *arguments: str, timeout: float = 100) -> subprocess.Complete
 def test_fork_under_load(shards: str) -> None:
     """None of twenty children hangs, although they are forked while threads are in the middle of calls."""
     try:
-        done = run("fork_under_load.py", shards, timeout=100)
+        done = run("fork_under_load.py", shards, timeout=50)
     except subprocess.TimeoutExpired:
         if FREE_THREADED_3_13:
             pytest.xfail("a child of free-threaded 3.13 may find a dict locked by a thread that it does not have")
