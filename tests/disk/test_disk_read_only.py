@@ -7,12 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from other_users import printed, readable_directory
 
 from flexcache_rs.disk import Cache, FanoutCache
 
@@ -93,24 +93,18 @@ print(json.dumps([out, counts, warned]))
 
 def python(program: str, *arguments: object, mounted: bool = False) -> Any:
     """Return what a program printed, as JSON. Root's program may see the directory through a read-only mount."""
-    command = [sys.executable, "-c", BEGIN + textwrap.dedent(program), *map(str, arguments)]
+    command: list[object] = [sys.executable, "-c", BEGIN + textwrap.dedent(program), *arguments]
     if mounted:
         mount = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@" mounted'
-        command = ["unshare", "-m", "sh", "-c", mount, str(arguments[0]), *command]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout)
+        command = ["unshare", "-m", "sh", "-c", mount, arguments[0], *command]
+    return printed(*command)
 
 
 @pytest.fixture
 def place() -> Iterator[Path]:
     """A directory that every user may read."""
-    path = Path(tempfile.mkdtemp())
-    path.chmod(0o755)
-    yield path / "cache"
-    for sub in (path / "cache", *(path / "cache").glob("**/")):
-        sub.chmod(0o755)
-    shutil.rmtree(path)
+    with readable_directory() as path:
+        yield path / "cache"
 
 
 def fill(place: Path, kind: str, **settings: Any) -> Any:

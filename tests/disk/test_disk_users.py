@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from other_users import printed, readable_directory
 
 from flexcache_rs.disk import Cache, FanoutCache
 
@@ -98,20 +96,15 @@ print(json.dumps(use(directory)))
 
 def python(program: str, *arguments: object, user: int = 65534) -> Any:
     """Return what a program of another user printed, as JSON. If this is not root, the user is this one."""
-    command = [sys.executable, "-c", BEGIN + program, str(user), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout)
+    return printed(sys.executable, "-c", BEGIN + program, user, *arguments)
 
 
 @pytest.fixture
 def place() -> Iterator[Path]:
     """A directory that every user may read, for a cache in it."""
-    path = Path(tempfile.mkdtemp())
-    path.chmod(0o755)
-    (path / "cache").mkdir(mode=0o755)
-    yield path / "cache"
-    shutil.rmtree(path)
+    with readable_directory() as path:
+        (path / "cache").mkdir(mode=0o755)
+        yield path / "cache"
 
 
 @pytest.mark.parametrize("name", ["cache.db", "cache.db-wal", "cache.db-shm"])
@@ -122,7 +115,7 @@ def test_a_file_that_must_not_be_read_is_named(place: Path, name: str) -> None:
         for path in place.iterdir():
             path.chmod(0o444)
         (place / name).chmod(0)
-        # Nobody can write the directory, so the log is not made anew.
+        # Nobody can write to the directory, so SQLite cannot create the log again.
         place.chmod(0o555)
         try:
             said = python(OPEN, place, place.parent / "warm")
