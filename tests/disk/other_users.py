@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 
 def printed(*command: object) -> Any:
@@ -22,7 +22,7 @@ def printed(*command: object) -> Any:
 
 
 @contextlib.contextmanager
-def readable_directory() -> Iterator[Path]:
+def readable_directory() -> Generator[Path]:
     """A temporary directory that every user may read, which pytest's are not."""
     path = Path(tempfile.mkdtemp())
     path.chmod(0o755)
