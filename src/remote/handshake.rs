@@ -80,7 +80,7 @@ pub(crate) fn open(settings: &Settings) -> Result<(Stream, Decoder), Error> {
     let until = Instant::now() + settings.timeout;
     let failed = |error: std::io::Error| {
         let kind = if is_timeout(&error) { Kind::TimedOut } else { Kind::Lost };
-        Error::not_sent(kind, format!("no connection to the server: {error}"))
+        Error::not_sent(kind, format!("no connection to the server at {}: {error}", settings.address))
     };
     let stream = Stream::open(&settings.address, until).map_err(failed)?;
     let mut decoder = Decoder::new();

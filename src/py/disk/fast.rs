@@ -64,15 +64,27 @@ Returns:
     The value, or a tuple of the value and the requested data.
 ";
 
-/// A flag, which is false if it is not given.
-///
-/// # Safety
-///
-/// `argument` must be null or an object that outlives the call.
-#[inline]
-unsafe fn flag(py: Python<'_>, argument: *mut ffi::PyObject) -> PyResult<bool> {
-    // SAFETY: the caller's promise.
-    unsafe { given(py, argument) }.map_or(Ok(false), |flag| truth(&flag))
+/// The flags of both calls, each of which is false if it is not given.
+struct Flags {
+    read: bool,
+    wanted: WithDetails,
+    retry: bool,
+}
+
+impl Flags {
+    /// The flags of these arguments: `read`, `expire_time`, `tag`, `retry`.
+    ///
+    /// # Safety
+    ///
+    /// Each must be null or an object that outlives the call.
+    #[inline]
+    unsafe fn of(py: Python<'_>, arguments: [*mut ffi::PyObject; 4]) -> PyResult<Self> {
+        // SAFETY: the caller's promise.
+        let flag = |argument| unsafe { given(py, argument) }.map_or(Ok(false), |flag| truth(&flag));
+        let [read, expire_time, tag, retry] = arguments;
+        let (read, retry) = (flag(read)?, flag(retry)?);
+        Ok(Self { read, wanted: WithDetails { expire_time: flag(expire_time)?, tag: flag(tag)? }, retry })
+    }
 }
 
 /// Runs a call whose result is a new reference.
@@ -97,8 +109,7 @@ unsafe extern "C" fn get(
         called(|py| {
             let [key, default, read, expire_time, tag, retry] = GET.bind(py, args, count, keywords)?;
             let cache = object(py, this).cast_unchecked::<DiskCache>().get();
-            let (read, retry) = (flag(py, read)?, flag(py, retry)?);
-            let wanted = WithDetails { expire_time: flag(py, expire_time)?, tag: flag(py, tag)? };
+            let Flags { read, wanted, retry } = Flags::of(py, [read, expire_time, tag, retry])?;
             let has_details = wanted.expire_time || wanted.tag;
             let found = cache.find(&object(py, key), read, has_details, retry)?;
             let (value, entry) = found.unzip();
@@ -122,12 +133,11 @@ unsafe extern "C" fn get_of_shards(
         called(|py| {
             let [key, default, read, expire_time, tag, retry] = GET.bind(py, args, count, keywords)?;
             let shards = object(py, this).cast_unchecked::<DiskShards>();
-            let [read, expire_time, tag, _] =
-                [flag(py, read)?, flag(py, expire_time)?, flag(py, tag)?, flag(py, retry)?];
+            let Flags { read, wanted, retry: _ } = Flags::of(py, [read, expire_time, tag, retry])?;
             let key = object(py, key);
-            if read || expire_time || tag {
+            if read || wanted.expire_time || wanted.tag {
                 let default = Bound::from_owned_ptr(py, or_default(py, None, default));
-                let wanted = (key, default, read, expire_time, tag);
+                let wanted = (key, default, read, wanted.expire_time, wanted.tag);
                 return Ok(shards.call_method1(intern!(py, "_get_with"), wanted)?.into_ptr());
             }
             let found = DiskShards::find(&shards, &key)?;
