@@ -54,15 +54,17 @@ types: $(installed) $(tools) ## Type checks, and the stubs against the built mod
 	MYPYPATH=python $(run) -m mypy.stubtest flexcache_rs flexcache --mypy-config-file pyproject.toml --allowlist tests/typing/stubtest-allowlist.txt; \
 	others=$$?; wait $$pyright && exit $$others
 
+published := -p flexcache-core -p flexcache-containers -p flexcache-disk -p flexcache-remote -p flexcache-shared
+other_lock := flexcache-shared/stall-points,flexcache-shared/strict,flexcache-shared/owner-lock
 faults := cargo test --profile ci --locked -p flexcache-disk --features fault-injection --test faults
 
-# The failing files take one core for as long as all others together.
+# The failing files take one core for as long as all others together. What the crates depend on is compiled once for the
+# same packages, whatever their features.
 test-rust: ## The tests of the crates: the core's and the shared one's also with a recount after every operation, the shared one's also with the other lock, the disk's also with failing files
 	$(faults) --no-run
 	$(faults) >target/faults.log 2>&1 & faults=$$!; \
-	cargo test --profile ci --locked -p flexcache-core -p flexcache-containers -p flexcache-disk -p flexcache-remote && \
-	cargo test --profile ci --locked -p flexcache-shared --features stall-points && \
-	cargo test --profile ci --locked -p flexcache-shared --features strict,owner-lock,stall-points --test cache && \
+	cargo test --profile ci --locked $(published) --features flexcache-shared/stall-points && \
+	cargo test --profile ci --locked $(published) --features $(other_lock) --test cache && \
 	cargo test --profile ci --locked -p flexcache-core --features strict --lib --tests; others=$$?; \
 	wait $$faults; failed=$$?; cat target/faults.log; exit $$((others | failed))
 	@touch target/.rust-tested
@@ -73,11 +75,10 @@ test-python: $(installed) $(tools) ## The package's tests, with PYTHON; PYTEST h
 test-controls: $(installed) $(tools) ## Each rule of the seam switched off: a test of it must fail. Part of test-python
 	$(run) -m pytest tests/stores/test_negative_controls.py
 
-published := -p flexcache-core -p flexcache-containers -p flexcache-disk -p flexcache-remote -p flexcache-shared
-
-crates: ## The crates as they would be published: documentation without warnings, and packages that build by themselves
+crates: ## The crates as they would be published: documentation without warnings, and packages that build by themselves; and the benchmarks of the core
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked $(published)
 	cargo package --locked --allow-dirty $(published)
+	cargo check --locked --all-targets --manifest-path benches/core/Cargo.toml
 
 # What the pages are made of is text; the package need not be built. The variable silences an advertisement.
 docs: $(VENV)/.docs ## The site, in target/site: README, docs, and the reference from docstrings and stubs
@@ -127,7 +128,7 @@ bench-dropins: $(released) ## The drop-ins beside the originals alone
 	$(run) -m benches.peers.dropins --output docs/benchmarks $(BENCH)
 
 bench-core: ## The core's own speed
-	cargo bench -p flexcache-core
+	cargo bench --locked --manifest-path benches/core/Cargo.toml
 
 fuzz: ## Compare random operations on the core with a model for SECONDS, under AddressSanitizer
 	mkdir -p fuzz/corpus fuzz/artifacts

@@ -17,7 +17,7 @@ import pytest
 from waiting import MANY, until
 
 from flexcache_rs import _core
-from flexcache_rs.remote import RemoteCache, RemoteError
+from flexcache_rs.remote import RemoteCache, RemoteConnectionError, RemoteError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,6 +72,18 @@ def test_clients_that_the_lane_cannot_serve(client: str, why: str) -> None:
 def test_lanes_that_are_none() -> None:
     with pytest.raises(ValueError, match="lane must be 'client', 'direct' or None, not 'fast'"):
         RemoteCache("redis://localhost", "test", lane="fast")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("url", "address"), [("unix:///no/server.sock", "/no/server.sock"), ("redis://127.0.0.1:1", "127.0.0.1:1")]
+)
+def test_an_error_names_the_address(url: str, address: str) -> None:
+    pytest.importorskip("redis")
+    with (
+        RemoteCache(url, "test", lane="direct", timeout=30.0, on_error="raise") as cache,
+        pytest.raises(RemoteConnectionError, match=f"no connection to the server at {address}: "),
+    ):
+        cache.fresh("key")
 
 
 def test_urls(server: Server, make: Make, raw: Any) -> None:

@@ -1,5 +1,5 @@
 //! What the tuner costs: `auto` beside the same structure in one fixed configuration, and LRU.
-//! `cargo bench -p flexcache-core --features untuned --bench tuning`.
+//! `cargo run --release --manifest-path benches/core/Cargo.toml`.
 //!
 //! `window` and `ghosts` are `auto` on its smallest window alone, by frequency, and on its last configuration, with ghosts.
 //! Each round measures each of them once, in turns; the medians of the times, in nanoseconds, and of the ratios within

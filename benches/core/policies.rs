@@ -1,4 +1,4 @@
-//! The core's own speed, without Python: `cargo bench -p flexcache-core`.
+//! The core's own speed, without Python: `make bench-core`.
 
 use std::convert::Infallible;
 use std::hint::black_box;
