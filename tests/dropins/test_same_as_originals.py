@@ -6,6 +6,7 @@ import functools
 import random
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import signature
 from typing import Any
 
 import pytest
@@ -114,7 +115,7 @@ STEPS = st.one_of(
     st.tuples(st.sampled_from(["get", "item", "in", "pop", "delete", "setdefault"]), HASHABLE),
     st.tuples(st.just("set"), HASHABLE, st.integers(0, 4)),
     st.tuples(st.sampled_from(["popitem", "clear", "list", "expire"])),
-    st.tuples(st.just("tick"), st.integers(1, 3)),
+    st.tuples(st.just("tick"), st.integers(-4, 4)),
 )
 
 
@@ -209,3 +210,59 @@ def test_messages_of_popitem_on_an_empty_cache(name: str, overridden: str) -> No
         return caught.value.args
 
     assert arguments(ours) == arguments(import_module("cachetools"))
+
+
+@pytest.mark.parametrize("name", ["TTLCache", "TLRUCache"])
+@pytest.mark.parametrize("overrides", [False, True])
+def test_a_timer_that_goes_back(name: str, overrides: bool) -> None:
+    """Programs test with clocks that they set, and time.time() may go back."""
+    if may_skip("cachetools", find_spec("cachetools")):
+        pytest.skip("cachetools is not installed")
+
+    def run(of: Any, numbers: random.Random) -> list[str]:
+        clock, kind, base = Clock(), getattr(of, name), getattr(of, name)
+        if overrides:
+            kind = type("Own", (base,), {"popitem": lambda self: base.popitem(self)})
+        first: Any = 3 if name == "TTLCache" else lambda _key, _value, now: now + 3
+        cache, told = kind(3, first, timer=clock), []
+        for _ in range(12):
+            clock.tick(numbers.randint(-4, 3))
+            key = numbers.randrange(5)
+            if numbers.random() < 0.3:
+                told.append(outcome(cache.__delitem__, key))
+            else:
+                cache[key] = len(told)
+            told.append(repr((cache, len(cache), list(cache))))
+        return told
+
+    for seed in range(300):
+        assert run(ours, random.Random(seed)) == run(import_module("cachetools"), random.Random(seed)), seed
+
+
+@pytest.mark.parametrize("name", ["Cache", "FIFOCache", "LFUCache", "LRUCache", "RRCache", "TTLCache", "TLRUCache"])
+def test_what_programs_ask_of_a_class(name: str) -> None:
+    """The parameters that inspect.signature shows, the public names, and what `repr` and a named base class do."""
+    if may_skip("cachetools", find_spec("cachetools")):
+        pytest.skip("cachetools is not installed")
+    options: Any = {"TTLCache": {"ttl": 3}, "TLRUCache": {"ttu": lambda _key, _value, now: now + 3}}.get(name, {})
+
+    def answers(of: Any) -> list[Any]:
+        kind = getattr(of, name)
+        told: list[Any] = [[(one.name, one.default) for one in signature(kind).parameters.values()]]
+
+        class Own(kind):  # type: ignore[misc]
+            @property
+            def currsize(self) -> int:
+                return 77
+
+            def stats(self) -> int:
+                return 1
+
+        for made in (kind(3, **options), Own(3, **options)):
+            made.name = "mine"
+            made.update(a=1, b=2, c=3)
+            told += [made.get("a"), [one for one in dir(made) if not one.startswith("_")], repr(made)]
+            told += [of.Cache.popitem(made), repr(made)]
+        return told
+
+    assert answers(ours) == answers(import_module("cachetools"))

@@ -14,7 +14,7 @@ import random
 from collections.abc import MutableMapping
 from collections.abc import Sequence as _Sequence
 
-from flexcache_rs._absent import hide
+from flexcache_rs._absent import hide, present_names
 from flexcache_rs._arguments import check_callable, described
 from flexcache_rs._core import FlexCache, _show_once
 from flexcache_rs._suggest import _VAR_KEYWORD, _VAR_POSITIONAL, suggesting
@@ -45,8 +45,29 @@ def _shown_entries(cache: FlexCache) -> str:
     return repr(dict(FlexCache.entries(cache)))
 
 
+class _Allocated(FlexCache):
+    """Creates the native part of a cache.
+
+    `inspect.signature` shows the first `__new__` or `__init__` that it finds, which is therefore `Cache.__init__`.
+    """
+
+    _policy = "listed"
+    # Whether `get`, `pop` and `setdefault` call in Python what a user's subclass overrides.
+    _composes = False
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Create the cache. `__init__` sets its size."""
+        # In most cases the size is known here, so that memory can be allocated for it.
+        size = args[0] if args else kwargs.get("maxsize")
+        most = size if type(size) is int and 0 < size < _LEAST_UNLIMITED else 0
+        cache = FlexCache.__new__(cls, cls._policy, max_items=most)
+        if cls._composes:
+            FlexCache._compose_in_python(cache, True)
+        return cache
+
+
 @suggesting
-class Cache(FlexCache):
+class Cache(_Allocated):
     """A mapping of limited size, which is the base of the others. If it is full, the oldest entry is evicted.
 
     Args:
@@ -68,22 +89,11 @@ class Cache(FlexCache):
     LRUCache({'a': 1, 'c': 3}, maxsize=2, currsize=2)
     """
 
-    _policy = "listed"
     _evicts_in_python = False
-    # Whether a user's subclass overrides operators, and whether `get`, `pop` and `setdefault` call these in Python.
-    _overrides = _composes = False
+    # Whether a user's subclass overrides operators.
+    _overrides = False
     # None before the first call of `__init__`.
     __maxsize: Any = None
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Create the cache. `__init__` sets its size."""
-        # In most cases the size is known here, so that memory can be allocated for it.
-        size = args[0] if args else kwargs.get("maxsize")
-        most = size if type(size) is int and 0 < size < _LEAST_UNLIMITED else 0
-        cache = FlexCache.__new__(cls, cls._policy, max_items=most)
-        if cls._composes:
-            FlexCache._compose_in_python(cache, True)
-        return cache
 
     def __init__(self, maxsize: float, getsizeof: Callable[[Any], float] | None = None) -> None:
         try:
@@ -187,8 +197,11 @@ class Cache(FlexCache):
     def __repr__(self) -> str:
         # A cache that contains itself is shown as "{...}", like a dict.
         entries = _show_once(self, _shown_entries)
-        return f"{type(self).__name__}({entries}, maxsize={self.__maxsize!r}, currsize={self.currsize!r})"
+        # As in cachetools, the size is not that of a subclass that overrides `currsize`.
+        size = _length(self) if self.__sizes is None else self.__total
+        return f"{type(self).__name__}({entries}, maxsize={self.__maxsize!r}, currsize={size!r})"
 
+    __dir__ = present_names
     __eq__ = MutableMapping.__eq__
     __hash__ = None
     __reversed__ = None
@@ -236,28 +249,15 @@ class Cache(FlexCache):
         return default
 
     def popitem(self) -> tuple[Any, Any]:
-        """Remove and return the key and value that would be evicted next."""
-        if self._evicts_in_python:
-            return self._plain_popitem()
+        """Remove and return the key and value that were stored first."""
+        if self._evicts_in_python or self._policy != Cache._policy:
+            return MutableMapping.popitem(self)
         try:
             key, value = _popitem(self)
         except KeyError:
-            # Cache itself has the mapping's popitem, which has no message.
-            named = () if self._policy == Cache._policy else (f"{type(self).__name__} is empty",)
-            raise KeyError(*named) from None
+            raise KeyError from None
         if self.__sizes is not None:
             self.__total -= self.__sizes.pop(key, 0)
-        return key, value
-
-    def _plain_popitem(self) -> tuple[Any, Any]:
-        if self._policy == Cache._policy:
-            return MutableMapping.popitem(self)
-        try:
-            key = FlexCache._next_victim(self)
-        except KeyError:
-            raise KeyError(f"{type(self).__name__} is empty") from None
-        value = _peek(self, key)
-        del self[key]
         return key, value
 
     def clear(self) -> None:
@@ -448,13 +448,38 @@ def _made_again(class_: type[Cache], maxsize: float, state: Any = None) -> Cache
 MutableMapping.register(Cache)
 
 
-class FIFOCache(Cache):
+class _Evicting(Cache):
+    """The common base of the caches that do not always evict the oldest entry."""
+
+    def popitem(self) -> tuple[Any, Any]:
+        """Remove and return the key and value that would be evicted next."""
+        if self._evicts_in_python:
+            return self._plain_popitem()
+        try:
+            key, value = _popitem(self)
+        except KeyError:
+            raise KeyError(f"{type(self).__name__} is empty") from None
+        if self._Cache__sizes is not None:
+            self._Cache__total -= self._Cache__sizes.pop(key, 0)
+        return key, value
+
+    def _plain_popitem(self) -> tuple[Any, Any]:
+        try:
+            key = FlexCache._next_victim(self)
+        except KeyError:
+            raise KeyError(f"{type(self).__name__} is empty") from None
+        value = _peek(self, key)
+        del self[key]
+        return key, value
+
+
+class FIFOCache(_Evicting):
     """A cache that evicts entries in the order in which they were stored. Storing another value renews an entry."""
 
     _policy = "listed-fifo"
 
 
-class LFUCache(Cache):
+class LFUCache(_Evicting):
     """A cache that evicts the least often used entry.
 
     Among equals, it evicts the one that has been so for the longest time.
@@ -463,7 +488,7 @@ class LFUCache(Cache):
     _policy = "listed-lfu"
 
 
-class LRUCache(Cache):
+class LRUCache(_Evicting):
     """A cache that evicts the least recently used entry."""
 
     _policy = "listed-lru"

@@ -21,6 +21,7 @@ from flexcache_rs.cachetools.caches import (
     _ABSENT,
     Cache,
     _contains,
+    _Evicting,
     _get,
     _is_ours,
     _length,
@@ -35,6 +36,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
+
+
+_ALWAYS: Any = ...
+"""Stands for a time that has always come, because the timer has gone back. Copies and pickles are the same object."""
 
 
 class _Timer(StandingTime):
@@ -68,7 +73,7 @@ class _Timer(StandingTime):
 
 
 @suggesting
-class _TimedCache(Cache):
+class _TimedCache(_Evicting):
     """The common base of `TTLCache` and `TLRUCache`."""
 
     _policy = "listed-lru"
@@ -208,10 +213,13 @@ class TTLCache(_TimedCache):
                 raise TypeError(f"ttl must be a number of seconds, not {described(ttl)}") from None
         _TimedCache.__init__(self, maxsize, timer, getsizeof)
         self.__ttl = ttl
-        # The time of expiry of each key, the earliest first.
+        # The time of expiry of each key, in the order in which the values were stored. If the timer does not go back,
+        # the earliest is the first. As in cachetools, an entry does not expire before those in front of it.
         self.__ends: OrderedDict[Any, Any] = OrderedDict()
-        # A time that is not later than the earliest of them.
+        # A time that is not later than the earliest of them, or `_ALWAYS`. None if there are none.
         self.__next: Any = None
+        # The time that was added last, set before `next`.
+        self.__last: Any = None
 
     @property
     def ttl(self) -> Any:
@@ -256,10 +264,14 @@ class TTLCache(_TimedCache):
         if self._simple:
             now = timer._now if timer._depth else timer._clock()
             end = now + self.__ttl
-            if self.__next is not None and not now < self.__next:
+            earliest = self.__next
+            if earliest is not None and (earliest is _ALWAYS or not now < earliest):
                 self.expire(now)
             if self.__next is None:
-                self.__next = end
+                self.__last = self.__next = end
+            elif end < self.__last:
+                self.__next = _ALWAYS
+            self.__last = end
             if key in ends:
                 ends.move_to_end(key)
             elif len(ends) + 1 > self._Cache__maxsize:
@@ -277,7 +289,10 @@ class TTLCache(_TimedCache):
             cache_setitem(self, key, value)
         # Set `next` first. If a signal interrupts here, the end must not be recorded without it.
         if self.__next is None:
-            self.__next = end
+            self.__last = self.__next = end
+        elif end < self.__last:
+            self.__next = _ALWAYS
+        self.__last = end
         ends[key] = end
         ends.move_to_end(key)
 
@@ -309,14 +324,16 @@ class TTLCache(_TimedCache):
         """Remove the entries that have expired at a time or now, and return their keys and values."""
         if time is None:
             time = self._timer()
-        if self.__next is None or time < self.__next:
+        earliest = self.__next
+        if earliest is None or (earliest is not _ALWAYS and time < earliest):
             return []
         ends, expired = self.__ends, []
         while ends:
             key = next(iter(ends))
             end = ends[key]
             if time < end:
-                self.__next = end
+                if earliest is not _ALWAYS:
+                    self.__next = end
                 return expired
             del ends[key]
             entry = self._remove_expired(key)
@@ -333,7 +350,7 @@ class TTLCache(_TimedCache):
                 self.expire(now)
                 return self._plain_popitem()
         self.expire(timer._now if timer._depth else timer._clock())
-        key, value = Cache.popitem(self)
+        key, value = _Evicting.popitem(self)
         self.__ends.pop(key, None)
         return key, value
 
@@ -505,7 +522,7 @@ class TLRUCache(_TimedCache):
                 self.expire(now)
                 return self._plain_popitem()
         self.expire(timer._now if timer._depth else timer._clock())
-        key, value = Cache.popitem(self)
+        key, value = _Evicting.popitem(self)
         self.__ends.pop(key, None)
         return key, value
 
