@@ -17,6 +17,9 @@ from scale import may_skip, scaled
 import flexcache_rs
 from flexcache_rs import cachetools as ours
 
+ORDERED = ["LFUCache", "LRUCache", "TTLCache", "TLRUCache"]
+"""The classes in which a lookup is a use of the entry."""
+
 
 class Hostile:
     """A key that raises where it is hashed or compared, or lies there."""
@@ -266,3 +269,58 @@ def test_what_programs_ask_of_a_class(name: str) -> None:
         return told
 
     assert answers(ours) == answers(import_module("cachetools"))
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        *((name, how) for name in (*ORDERED, "Cache", "FIFOCache", "RRCache") for how in ("named base", "own get")),
+        # In the other classes, `__getitem__` takes no other function.
+        *((name, how) for name in ORDERED for how in ("passed on", "named", "other function")),
+    ],
+)
+def test_which_lookups_count_as_a_use(name: str, how: str) -> None:
+    """`Cache.__getitem__` does not, by which programs look at an entry without renewing it, drain3 for example."""
+    if may_skip("cachetools", find_spec("cachetools")):
+        pytest.skip("cachetools is not installed")
+    options: Any = {"TTLCache": {"ttl": 3}, "TLRUCache": {"ttu": lambda _key, _value, now: now + 3}}.get(name, {})
+    if name == "RRCache":
+        options = {"choice": min}
+
+    def left(of: Any) -> list[Any]:
+        kind = getattr(of, name)
+
+        class Looking(kind):  # type: ignore[misc]
+            def __missing__(self, key: Any) -> None:
+                return None
+
+            def get(self, key: Any, default: Any = None) -> Any:
+                return of.Cache.__getitem__(self, key)
+
+        Cache = of.Cache  # noqa: N806  # As programs call it.
+
+        class Passing(kind):  # type: ignore[misc]
+            def __getitem__(self, key: Any, cache_getitem: Any = Cache.__getitem__) -> Any:
+                return super().__getitem__(key, cache_getitem)
+
+        class Naming(kind):  # type: ignore[misc]
+            def __getitem__(self, key: Any) -> Any:
+                return super().__getitem__(key, Cache.__getitem__)
+
+        class Other(kind):  # type: ignore[misc]
+            def __getitem__(self, key: Any) -> Any:
+                return super().__getitem__(key, cache_getitem=lambda _cache, key: key)
+
+        made: Any = {"named base": kind, "own get": Looking, "passed on": Passing, "named": Naming}.get(how, Other)
+        cache = made(2, **options)
+        cache["a"], cache["b"] = 1, 2
+        if how == "named base":
+            told = [of.Cache.__getitem__(cache, "a"), outcome(of.Cache.__getitem__, cache, "x")]
+        elif how == "own get":
+            told = [cache.get("a"), cache.get("x"), cache["x"]]
+        else:
+            told = [outcome(cache.__getitem__, key) for key in ("a", "a", "x")]
+        cache["c"] = 3
+        return [told, list(cache)]
+
+    assert left(ours) == left(import_module("cachetools"))

@@ -201,6 +201,12 @@ class Cache(_Allocated):
         size = _length(self) if self.__sizes is None else self.__total
         return f"{type(self).__name__}({entries}, maxsize={self.__maxsize!r}, currsize={size!r})"
 
+    def __getitem__(self, key: Any) -> Any:
+        # The other classes have FlexCache's own, which counts as a use. Programs call this one to look at a value that
+        # they do not use, as in `Cache.__getitem__(cache, key)`.
+        value = _peek(self, key, _ABSENT)
+        return self.__missing__(key) if value is _ABSENT else value
+
     __dir__ = present_names
     __eq__ = MutableMapping.__eq__
     __hash__ = None
@@ -357,11 +363,15 @@ def _overridden(cls: type, names: tuple[str, ...]) -> tuple[type, set[str]]:
     return base, {name for name in names if getattr(cls, name) not in (getattr(base, name), _REPLACED.get(name))}
 
 
+# What programs that override a method pass on.
+_peek_item = Cache.__getitem__
+
+
 class _Reads:
     __slots__ = ()
 
-    def __getitem__(self, key: Any, cache_getitem: Callable[[Any, Any], Any] = _get_item) -> Any:
-        return super().__getitem__(key) if cache_getitem is _get_item else self._get_through(key, cache_getitem)
+    def __getitem__(self, key: Any, cache_getitem: Callable[[Any, Any], Any] = _peek_item) -> Any:
+        return super().__getitem__(key) if cache_getitem is _peek_item else self._get_through(key, cache_getitem)
 
 
 class _Writes:
@@ -389,15 +399,20 @@ _REPLACED = {name: vars(kind)[name] for name, kind in _REPLACEABLE.items()}
 
 
 def _takes_more(method: Any, name: str) -> bool:
-    """Whether an overriding method takes an argument `cache_getitem` or the like, and so may pass it on."""
+    """Whether an overriding method takes or names an argument `cache_getitem` or the like, and so may pass it on.
+
+    It may also name `Cache`, of whose methods one is passed by position.
+    """
     if name not in _REPLACED:
         return False
-    code = getattr(method, "__code__", None)
-    least = _REPLACED[name].__code__.co_argcount
+    code, replaced = getattr(method, "__code__", None), _REPLACED[name].__code__
+    argument = replaced.co_varnames[replaced.co_argcount - 1]
     return (
         code is None
-        or code.co_argcount + code.co_kwonlyargcount >= least
+        or code.co_argcount + code.co_kwonlyargcount >= replaced.co_argcount
         or bool(code.co_flags & (_VAR_POSITIONAL | _VAR_KEYWORD))
+        or "Cache" in (*code.co_names, *code.co_freevars)
+        or any(argument in names for names in code.co_consts if type(names) is tuple)
     )
 
 
@@ -449,7 +464,15 @@ MutableMapping.register(Cache)
 
 
 class _Evicting(Cache):
-    """The common base of the caches that do not always evict the oldest entry."""
+    """The common base of the caches with an order of eviction of their own."""
+
+    __getitem__ = _get_item
+
+    def _get_through(self, key: Any, cache_getitem: Callable[[Any, Any], Any]) -> Any:
+        value = cache_getitem(self, key)
+        # It is a use of the entry, also if the other function does not look into the cache.
+        _get(self, key)
+        return value
 
     def popitem(self) -> tuple[Any, Any]:
         """Remove and return the key and value that would be evicted next."""
@@ -528,6 +551,8 @@ class RRCache(Cache):
     """
 
     _policy = "listed-random"
+
+    __getitem__ = _get_item
 
     def __init__(
         self,

@@ -20,7 +20,6 @@ from flexcache_rs._suggest import suggesting
 from flexcache_rs.cachetools.caches import (
     _ABSENT,
     Cache,
-    _contains,
     _Evicting,
     _get,
     _is_ours,
@@ -140,8 +139,11 @@ class _TimedCache(_Evicting):
     _plain_get, _plain_pop, _plain_setdefault = get, pop, setdefault
 
     def _get_through(self, key: Any, cache_getitem: Callable[[Any, Any], Any]) -> Any:
-        # An expired entry is still in the FlexCache.
-        return self.__missing__(key) if _contains(self, key) and not self._is_live(key) else cache_getitem(self, key)
+        # It is a use of the entry, also if the other function does not look into the cache.
+        if _get(self, key, _ABSENT) is not _ABSENT and not self._is_live(key):
+            # An expired entry is still in the FlexCache.
+            return self.__missing__(key)
+        return cache_getitem(self, key)
 
     def _delete_through(self, key: Any, cache_delitem: Callable[[Any, Any], Any]) -> None:
         live = self._is_live(key)
