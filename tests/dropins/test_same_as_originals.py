@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import random
 from importlib import import_module
@@ -324,3 +325,28 @@ def test_which_lookups_count_as_a_use(name: str, how: str) -> None:
         return [told, list(cache)]
 
     assert left(ours) == left(import_module("cachetools"))
+
+
+@pytest.mark.parametrize("name", ["Cache", "FIFOCache", "LFUCache", "LRUCache", "RRCache", "TTLCache", "TLRUCache"])
+@pytest.mark.parametrize("weighs", [False, True])
+def test_programs_assign_the_size(name: str, weighs: bool) -> None:
+    """cachetools has no call for it, so programs assign to a private attribute, wsinfer for example."""
+    if may_skip("cachetools", find_spec("cachetools")):
+        pytest.skip("cachetools is not installed")
+    options: Any = {"TTLCache": {"ttl": 9}, "TLRUCache": {"ttu": lambda _key, _value, now: now + 9}}.get(name, {})
+    options |= {"choice": min} if name == "RRCache" else {}
+    options |= {"getsizeof": lambda value: value} if weighs else {}
+
+    def run(of: Any, numbers: random.Random) -> list[str]:
+        cache, told = getattr(of, name)(3, **options), []
+        for step in range(15):
+            if numbers.random() < 0.3:
+                cache._Cache__maxsize = numbers.randrange(7)
+            if numbers.random() < 0.2:
+                cache = numbers.choice([copy.copy, copy.deepcopy])(cache)
+            told.append(outcome(cache.__setitem__, step, numbers.randrange(3)))
+            told.append(repr((cache, len(cache), list(cache), cache.maxsize, cache._Cache__maxsize, cache.currsize)))
+        return told
+
+    for seed in range(100):
+        assert run(ours, random.Random(seed)) == run(import_module("cachetools"), random.Random(seed)), seed

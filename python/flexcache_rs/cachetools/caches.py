@@ -1,4 +1,4 @@
-"""cachetools' classes on FlexCache: `Cache`, `FIFOCache`, `LFUCache`, `LRUCache` and `RRCache`.
+"""cachetools' classes on FlexCache: `Cache`, `FIFOCache`, `LFUCache` and `LRUCache`.
 
 Lookups and writes are FlexCache's own, natively, as long as nothing has to run in Python: `getsizeof`, a
 `choice`, or what a subclass overrides. Then `_store_item` and `_remove_item` are called instead.
@@ -10,9 +10,7 @@ Lookups and writes are FlexCache's own, natively, as long as nothing has to run 
 
 from __future__ import annotations
 
-import random
 from collections.abc import MutableMapping
-from collections.abc import Sequence as _Sequence
 
 from flexcache_rs._absent import hide, present_names
 from flexcache_rs._arguments import check_callable, described
@@ -21,7 +19,7 @@ from flexcache_rs._suggest import _VAR_KEYWORD, _VAR_POSITIONAL, suggesting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable
     from typing import Any
 
 _ABSENT: Any = object()
@@ -32,10 +30,6 @@ _delete, _pop, _popitem = FlexCache.delete, FlexCache.pop, FlexCache.popitem
 _contains, _length = FlexCache.__contains__, FlexCache.__len__
 _get_item, _set_item, _delete_item = FlexCache.__getitem__, FlexCache.__setitem__, FlexCache.__delitem__
 _limit_of = FlexCache.max_items.__get__
-_key_at, _popitem_at = FlexCache._key_at, FlexCache._popitem_at
-
-# The default `choice` of `RRCache`, and a function that draws an index with the same random numbers.
-_choose, _place_below = random.choice, random.randrange
 
 _LEAST_UNLIMITED = 2**63
 """A size from which on a cache has no limit."""
@@ -93,7 +87,7 @@ class Cache(_Allocated):
     # Whether a user's subclass overrides operators.
     _overrides = False
     # None before the first call of `__init__`.
-    __maxsize: Any = None
+    __limit: Any = None
 
     def __init__(self, maxsize: float, getsizeof: Callable[[Any], float] | None = None) -> None:
         try:
@@ -105,11 +99,10 @@ class Cache(_Allocated):
         if getsizeof is not None:
             check_callable("getsizeof", getsizeof)
             self.getsizeof = getsizeof
-        if self.__maxsize is not None:
+        if self.__limit is not None:
             # Called again, for example because `__new__` of a subclass returns the same object again.
-            FlexCache._store_in_python(self, False)
             FlexCache.clear(self)
-        self.__maxsize = maxsize
+        self.__limit = maxsize
         self.__sizes: dict[Any, float] | None = None if self.getsizeof is Cache.getsizeof else {}
         self.__total: float = 0
         self._set_limit()
@@ -128,17 +121,18 @@ class Cache(_Allocated):
 
     def _set_limit(self) -> None:
         """Let the native code store entries and enforce the limit, or Python code if necessary."""
-        size = self.__maxsize
+        size = self.__limit
         natively = self.__sizes is None and not self._evicts_in_python and isinstance(size, (int, float)) and size >= 1
-        if not natively:
-            FlexCache._store_in_python(self, True)
+        # If there are already more entries, they stay until another one is stored.
+        natively = natively and _length(self) <= size
+        FlexCache._store_in_python(self, not natively)
         limit = int(size) if natively and size < _LEAST_UNLIMITED else 0
         if _limit_of(self) != limit:
             FlexCache.resize(self, max_items=limit)
 
     def _store_item(self, key: Any, value: Any) -> None:
         """Store an entry. Calls `popitem` first until the entry fits."""
-        sizes, most = self.__sizes, self.__maxsize
+        sizes, most = self.__sizes, self.__limit
         if sizes is None:
             if most < 1:
                 raise ValueError("value too large")
@@ -199,7 +193,7 @@ class Cache(_Allocated):
         entries = _show_once(self, _shown_entries)
         # As in cachetools, the size is not that of a subclass that overrides `currsize`.
         size = _length(self) if self.__sizes is None else self.__total
-        return f"{type(self).__name__}({entries}, maxsize={self.__maxsize!r}, currsize={size!r})"
+        return f"{type(self).__name__}({entries}, maxsize={self.__limit!r}, currsize={size!r})"
 
     def __getitem__(self, key: Any) -> Any:
         # The other classes have FlexCache's own, which counts as a use. Programs call this one to look at a value that
@@ -276,7 +270,17 @@ class Cache(_Allocated):
     @property
     def maxsize(self) -> float:
         """The largest size of the cache."""
-        return self.__maxsize
+        return self.__limit
+
+    @property
+    def __maxsize(self) -> float:
+        return self.__limit
+
+    @__maxsize.setter
+    def __maxsize(self, maxsize: float) -> None:
+        # cachetools has no call that changes the size, so programs assign to `_Cache__maxsize`.
+        self.__limit = maxsize
+        self._set_limit()
 
     @property
     def currsize(self) -> float:
@@ -297,7 +301,7 @@ class Cache(_Allocated):
 
     def __copy__(self) -> Any:
         # A shallow copy: attributes are shared, but the entries of the cache are its own.
-        copy = Cache.__new__(type(self), self.__maxsize)
+        copy = Cache.__new__(type(self), self.__limit)
         Cache.__setstate__(copy, self._state())
         return copy
 
@@ -306,12 +310,12 @@ class Cache(_Allocated):
         getstate, setstate = getattr(class_, "__getstate__", None), class_.__setstate__
         base = _base_of(class_)
         if getstate is getattr(base, "__getstate__", None) and setstate is base.__setstate__:
-            return _made_again, (class_, self.__maxsize), state
+            return _made_again, (class_, self.__limit), state
         # The subclass decides about its attributes, for example to leave out a lock. Entries are no attributes here.
         attributes, *entries = state
         ours = {name: value for name, value in attributes.items() if name.startswith(_OWN_ATTRIBUTES)}
         kept = attributes if getstate is getattr(base, "__getstate__", None) else self.__getstate__()
-        return _made_again, (class_, self.__maxsize, (ours, *entries)), kept
+        return _made_again, (class_, self.__limit, (ours, *entries)), kept
 
     def __reduce_ex__(self, _protocol: Any) -> Any:
         return self.__reduce__()
@@ -327,11 +331,8 @@ class Cache(_Allocated):
         FlexCache.set_many(self, entries)
         for key, uses in victims:
             FlexCache._restore_use(self, key, uses)
-        FlexCache._choose_in_python(self, self._policy == RRCache._policy)
-        if not (self.__sizes is None and not self._evicts_in_python and self.__maxsize >= 1):
-            FlexCache._store_in_python(self, True)
-        elif self.__maxsize < _LEAST_UNLIMITED:
-            FlexCache.resize(self, max_items=int(self.__maxsize))
+        FlexCache._choose_in_python(self, self._policy == "listed-random")
+        self._set_limit()
 
     def __or__(self, _other: object) -> Any:
         # FlexCache's operator would return a copy without limits. cachetools has neither `|` nor `|=`.
@@ -515,83 +516,3 @@ class LRUCache(_Evicting):
     """A cache that evicts the least recently used entry."""
 
     _policy = "listed-lru"
-
-
-class _Row(_Sequence):
-    """A sequence of the keys of a cache, from which `choice` draws a random one."""
-
-    __slots__ = ("_cache",)
-
-    def __init__(self, cache: Cache) -> None:
-        self._cache = cache
-
-    def __len__(self) -> int:
-        return _length(self._cache)
-
-    def __getitem__(self, place: Any) -> Any:
-        if type(place) is int and place >= 0:
-            return _key_at(self._cache, place)
-        return list(self)[place]
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(FlexCache._keys_by_rank(self._cache))
-
-    def __repr__(self) -> str:
-        return repr(list(self))
-
-
-@suggesting
-class RRCache(Cache):
-    """A cache that evicts a random entry.
-
-    Args:
-        maxsize: As for `Cache`.
-        choice: A function of a sequence of the keys that returns the key to evict. The default is `random.choice`.
-        getsizeof: As for `Cache`.
-    """
-
-    _policy = "listed-random"
-
-    __getitem__ = _get_item
-
-    def __init__(
-        self,
-        maxsize: float,
-        choice: Callable[[Sequence[Any]], Any] = _choose,
-        getsizeof: Callable[[Any], float] | None = None,
-    ) -> None:
-        check_callable("choice", choice)
-        self.__choice = choice
-        Cache.__init__(self, maxsize, getsizeof)
-        FlexCache._choose_in_python(self, True)
-
-    @property
-    def choice(self) -> Callable[[Sequence[Any]], Any]:
-        """The function that chooses the key to evict."""
-        return self.__choice
-
-    def popitem(self) -> tuple[Any, Any]:
-        """Remove a chosen key, and return the key and its value."""
-        if self._evicts_in_python:
-            return self._plain_popitem()
-        if self.__choice is _choose and self._Cache__sizes is None:
-            while count := _length(self):
-                try:
-                    return _popitem_at(self, _place_below(count))
-                except IndexError:  # noqa: PERF203  # Most loops end after one pass.
-                    # Another thread has removed an entry meanwhile, so draw again.
-                    continue
-        elif _length(self):
-            key = self.__choice(_Row(self))
-            value = _peek(self, key)
-            self._remove_item(key)
-            return key, value
-        raise KeyError(f"{type(self).__name__} is empty") from None
-
-    def _plain_popitem(self) -> tuple[Any, Any]:
-        if not _length(self):
-            raise KeyError(f"{type(self).__name__} is empty") from None
-        key = self.__choice(_Row(self))
-        value = _peek(self, key)
-        del self[key]
-        return key, value

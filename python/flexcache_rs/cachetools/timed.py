@@ -86,8 +86,11 @@ class _TimedCache(_Evicting):
         check_callable("timer", timer)
         Cache.__init__(self, maxsize, getsizeof)
         self._timer = _Timer(timer)
+
+    def _set_limit(self) -> None:
+        Cache._set_limit(self)
         # Whether the fast path applies: all entries have size 1, there is room for one, and no method is overridden.
-        self._simple = self._is_plain and self.getsizeof is Cache.getsizeof and maxsize >= 1
+        self._simple = self._is_plain and self.getsizeof is Cache.getsizeof and self._Cache__limit >= 1
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -276,7 +279,7 @@ class TTLCache(_TimedCache):
             self.__last = end
             if key in ends:
                 ends.move_to_end(key)
-            elif len(ends) + 1 > self._Cache__maxsize:
+            elif len(ends) + 1 > self._Cache__limit:
                 self._make_room()
             _put(self, key, value)
             ends[key] = end
@@ -300,7 +303,7 @@ class TTLCache(_TimedCache):
 
     def _make_room(self) -> None:
         """Evict until one more entry fits."""
-        while _length(self) + 1 > self._Cache__maxsize:
+        while _length(self) + 1 > self._Cache__limit:
             victim, _ = _popitem(self)
             self.__ends.pop(victim, None)
 
@@ -466,7 +469,7 @@ class TLRUCache(_TimedCache):
             if not self._simple or cache_setitem is not _set_item:
                 cache_setitem(self, key, value)
             else:
-                if key not in ends and len(ends) + 1 > self._Cache__maxsize:
+                if key not in ends and len(ends) + 1 > self._Cache__limit:
                     self._make_room()
                 _put(self, key, value)
             self.__number += 1
@@ -476,7 +479,7 @@ class TLRUCache(_TimedCache):
 
     def _make_room(self) -> None:
         """Evict until one more entry fits."""
-        while _length(self) + 1 > self._Cache__maxsize:
+        while _length(self) + 1 > self._Cache__limit:
             victim, _ = _popitem(self)
             self.__ends.pop(victim, None)
 
