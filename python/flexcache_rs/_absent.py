@@ -28,3 +28,9 @@ def hide(class_: type, names: Iterable[str]) -> None:
     """Hide attributes of its base class from a class and its instances."""
     for name in names:
         setattr(class_, name, _Absent(name))
+
+
+def present_names(instance: Any) -> list[str]:
+    """Return the names of an object without those that `hide` has hidden. A class has this function as `__dir__`."""
+    own, kind = vars(instance), type(instance)
+    return [name for name in object.__dir__(instance) if name in own or hasattr(kind, name)]

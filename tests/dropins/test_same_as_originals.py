@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import random
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import signature
 from typing import Any
 
 import pytest
@@ -15,6 +17,9 @@ from scale import may_skip, scaled
 
 import flexcache_rs
 from flexcache_rs import cachetools as ours
+
+ORDERED = ["LFUCache", "LRUCache", "TTLCache", "TLRUCache"]
+"""The classes in which a lookup is a use of the entry."""
 
 
 class Hostile:
@@ -114,7 +119,7 @@ STEPS = st.one_of(
     st.tuples(st.sampled_from(["get", "item", "in", "pop", "delete", "setdefault"]), HASHABLE),
     st.tuples(st.just("set"), HASHABLE, st.integers(0, 4)),
     st.tuples(st.sampled_from(["popitem", "clear", "list", "expire"])),
-    st.tuples(st.just("tick"), st.integers(1, 3)),
+    st.tuples(st.just("tick"), st.integers(-4, 4)),
 )
 
 
@@ -209,3 +214,139 @@ def test_messages_of_popitem_on_an_empty_cache(name: str, overridden: str) -> No
         return caught.value.args
 
     assert arguments(ours) == arguments(import_module("cachetools"))
+
+
+@pytest.mark.parametrize("name", ["TTLCache", "TLRUCache"])
+@pytest.mark.parametrize("overrides", [False, True])
+def test_a_timer_that_goes_back(name: str, overrides: bool) -> None:
+    """Programs test with clocks that they set, and time.time() may go back."""
+    if may_skip("cachetools", find_spec("cachetools")):
+        pytest.skip("cachetools is not installed")
+
+    def run(of: Any, numbers: random.Random) -> list[str]:
+        clock, kind, base = Clock(), getattr(of, name), getattr(of, name)
+        if overrides:
+            kind = type("Own", (base,), {"popitem": lambda self: base.popitem(self)})
+        first: Any = 3 if name == "TTLCache" else lambda _key, _value, now: now + 3
+        cache, told = kind(3, first, timer=clock), []
+        for _ in range(12):
+            clock.tick(numbers.randint(-4, 3))
+            key = numbers.randrange(5)
+            if numbers.random() < 0.3:
+                told.append(outcome(cache.__delitem__, key))
+            else:
+                cache[key] = len(told)
+            told.append(repr((cache, len(cache), list(cache))))
+        return told
+
+    for seed in range(300):
+        assert run(ours, random.Random(seed)) == run(import_module("cachetools"), random.Random(seed)), seed
+
+
+@pytest.mark.parametrize("name", ["Cache", "FIFOCache", "LFUCache", "LRUCache", "RRCache", "TTLCache", "TLRUCache"])
+def test_what_programs_ask_of_a_class(name: str) -> None:
+    """The parameters that inspect.signature shows, the public names, and what `repr` and a named base class do."""
+    if may_skip("cachetools", find_spec("cachetools")):
+        pytest.skip("cachetools is not installed")
+    options: Any = {"TTLCache": {"ttl": 3}, "TLRUCache": {"ttu": lambda _key, _value, now: now + 3}}.get(name, {})
+
+    def answers(of: Any) -> list[Any]:
+        kind = getattr(of, name)
+        told: list[Any] = [[(one.name, one.default) for one in signature(kind).parameters.values()]]
+
+        class Own(kind):  # type: ignore[misc]
+            @property
+            def currsize(self) -> int:
+                return 77
+
+            def stats(self) -> int:
+                return 1
+
+        for made in (kind(3, **options), Own(3, **options)):
+            made.name = "mine"
+            made.update(a=1, b=2, c=3)
+            told += [made.get("a"), [one for one in dir(made) if not one.startswith("_")], repr(made)]
+            told += [of.Cache.popitem(made), repr(made)]
+        return told
+
+    assert answers(ours) == answers(import_module("cachetools"))
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        *((name, how) for name in (*ORDERED, "Cache", "FIFOCache", "RRCache") for how in ("named base", "own get")),
+        # In the other classes, `__getitem__` takes no other function.
+        *((name, how) for name in ORDERED for how in ("passed on", "named", "other function")),
+    ],
+)
+def test_which_lookups_count_as_a_use(name: str, how: str) -> None:
+    """`Cache.__getitem__` does not, by which programs look at an entry without renewing it, drain3 for example."""
+    if may_skip("cachetools", find_spec("cachetools")):
+        pytest.skip("cachetools is not installed")
+    options: Any = {"TTLCache": {"ttl": 3}, "TLRUCache": {"ttu": lambda _key, _value, now: now + 3}}.get(name, {})
+    if name == "RRCache":
+        options = {"choice": min}
+
+    def left(of: Any) -> list[Any]:
+        kind = getattr(of, name)
+
+        class Looking(kind):  # type: ignore[misc]
+            def __missing__(self, key: Any) -> None:
+                return None
+
+            def get(self, key: Any, default: Any = None) -> Any:
+                return of.Cache.__getitem__(self, key)
+
+        Cache = of.Cache  # noqa: N806  # As programs call it.
+
+        class Passing(kind):  # type: ignore[misc]
+            def __getitem__(self, key: Any, cache_getitem: Any = Cache.__getitem__) -> Any:
+                return super().__getitem__(key, cache_getitem)
+
+        class Naming(kind):  # type: ignore[misc]
+            def __getitem__(self, key: Any) -> Any:
+                return super().__getitem__(key, Cache.__getitem__)
+
+        class Other(kind):  # type: ignore[misc]
+            def __getitem__(self, key: Any) -> Any:
+                return super().__getitem__(key, cache_getitem=lambda _cache, key: key)
+
+        made: Any = {"named base": kind, "own get": Looking, "passed on": Passing, "named": Naming}.get(how, Other)
+        cache = made(2, **options)
+        cache["a"], cache["b"] = 1, 2
+        if how == "named base":
+            told = [of.Cache.__getitem__(cache, "a"), outcome(of.Cache.__getitem__, cache, "x")]
+        elif how == "own get":
+            told = [cache.get("a"), cache.get("x"), cache["x"]]
+        else:
+            told = [outcome(cache.__getitem__, key) for key in ("a", "a", "x")]
+        cache["c"] = 3
+        return [told, list(cache)]
+
+    assert left(ours) == left(import_module("cachetools"))
+
+
+@pytest.mark.parametrize("name", ["Cache", "FIFOCache", "LFUCache", "LRUCache", "RRCache", "TTLCache", "TLRUCache"])
+@pytest.mark.parametrize("weighs", [False, True])
+def test_programs_assign_the_size(name: str, weighs: bool) -> None:
+    """cachetools has no call for it, so programs assign to a private attribute, wsinfer for example."""
+    if may_skip("cachetools", find_spec("cachetools")):
+        pytest.skip("cachetools is not installed")
+    options: Any = {"TTLCache": {"ttl": 9}, "TLRUCache": {"ttu": lambda _key, _value, now: now + 9}}.get(name, {})
+    options |= {"choice": min} if name == "RRCache" else {}
+    options |= {"getsizeof": lambda value: value} if weighs else {}
+
+    def run(of: Any, numbers: random.Random) -> list[str]:
+        cache, told = getattr(of, name)(3, **options), []
+        for step in range(15):
+            if numbers.random() < 0.3:
+                cache._Cache__maxsize = numbers.randrange(7)
+            if numbers.random() < 0.2:
+                cache = numbers.choice([copy.copy, copy.deepcopy])(cache)
+            told.append(outcome(cache.__setitem__, step, numbers.randrange(3)))
+            told.append(repr((cache, len(cache), list(cache), cache.maxsize, cache._Cache__maxsize, cache.currsize)))
+        return told
+
+    for seed in range(100):
+        assert run(ours, random.Random(seed)) == run(import_module("cachetools"), random.Random(seed)), seed

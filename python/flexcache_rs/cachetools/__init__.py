@@ -20,8 +20,9 @@ from collections import namedtuple
 from flexcache_rs._first_use import importing
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.cachetools import keys
-from flexcache_rs.cachetools.caches import Cache, FIFOCache, LFUCache, LRUCache, RRCache
+from flexcache_rs.cachetools.caches import Cache, FIFOCache, LFUCache, LRUCache
 from flexcache_rs.cachetools.methods import wrapped_method
+from flexcache_rs.cachetools.random_cache import RRCache
 from flexcache_rs.cachetools.timed import TLRUCache, TTLCache
 from flexcache_rs.cachetools.wrapped import wrapped_function
 

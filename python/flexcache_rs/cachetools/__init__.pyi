@@ -91,7 +91,7 @@ class Cache(MutableMapping[_K, _V]):
     @overload
     def setdefault(self, key: _K, default: _V) -> _V: ...
     def popitem(self) -> tuple[_K, _V]:
-        """Remove and return the key and value that would be evicted next."""
+        """Remove and return the key and value that were stored first."""
     def clear(self) -> None:
         """Remove every entry."""
     @property

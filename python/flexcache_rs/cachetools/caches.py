@@ -1,4 +1,4 @@
-"""cachetools' classes on FlexCache: `Cache`, `FIFOCache`, `LFUCache`, `LRUCache` and `RRCache`.
+"""cachetools' classes on FlexCache: `Cache`, `FIFOCache`, `LFUCache` and `LRUCache`.
 
 Lookups and writes are FlexCache's own, natively, as long as nothing has to run in Python: `getsizeof`, a
 `choice`, or what a subclass overrides. Then `_store_item` and `_remove_item` are called instead.
@@ -10,18 +10,16 @@ Lookups and writes are FlexCache's own, natively, as long as nothing has to run 
 
 from __future__ import annotations
 
-import random
 from collections.abc import MutableMapping
-from collections.abc import Sequence as _Sequence
 
-from flexcache_rs._absent import hide
+from flexcache_rs._absent import hide, present_names
 from flexcache_rs._arguments import check_callable, described
 from flexcache_rs._core import FlexCache, _show_once
 from flexcache_rs._suggest import _VAR_KEYWORD, _VAR_POSITIONAL, suggesting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable
     from typing import Any
 
 _ABSENT: Any = object()
@@ -32,10 +30,6 @@ _delete, _pop, _popitem = FlexCache.delete, FlexCache.pop, FlexCache.popitem
 _contains, _length = FlexCache.__contains__, FlexCache.__len__
 _get_item, _set_item, _delete_item = FlexCache.__getitem__, FlexCache.__setitem__, FlexCache.__delitem__
 _limit_of = FlexCache.max_items.__get__
-_key_at, _popitem_at = FlexCache._key_at, FlexCache._popitem_at
-
-# The default `choice` of `RRCache`, and a function that draws an index with the same random numbers.
-_choose, _place_below = random.choice, random.randrange
 
 _LEAST_UNLIMITED = 2**63
 """A size from which on a cache has no limit."""
@@ -45,8 +39,29 @@ def _shown_entries(cache: FlexCache) -> str:
     return repr(dict(FlexCache.entries(cache)))
 
 
+class _Allocated(FlexCache):
+    """Creates the native part of a cache.
+
+    `inspect.signature` shows the first `__new__` or `__init__` that it finds, which is therefore `Cache.__init__`.
+    """
+
+    _policy = "listed"
+    # Whether `get`, `pop` and `setdefault` call in Python what a user's subclass overrides.
+    _composes = False
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Create the cache. `__init__` sets its size."""
+        # In most cases the size is known here, so that memory can be allocated for it.
+        size = args[0] if args else kwargs.get("maxsize")
+        most = size if type(size) is int and 0 < size < _LEAST_UNLIMITED else 0
+        cache = FlexCache.__new__(cls, cls._policy, max_items=most)
+        if cls._composes:
+            FlexCache._compose_in_python(cache, True)
+        return cache
+
+
 @suggesting
-class Cache(FlexCache):
+class Cache(_Allocated):
     """A mapping of limited size, which is the base of the others. If it is full, the oldest entry is evicted.
 
     Args:
@@ -68,22 +83,11 @@ class Cache(FlexCache):
     LRUCache({'a': 1, 'c': 3}, maxsize=2, currsize=2)
     """
 
-    _policy = "listed"
     _evicts_in_python = False
-    # Whether a user's subclass overrides operators, and whether `get`, `pop` and `setdefault` call these in Python.
-    _overrides = _composes = False
+    # Whether a user's subclass overrides operators.
+    _overrides = False
     # None before the first call of `__init__`.
-    __maxsize: Any = None
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Create the cache. `__init__` sets its size."""
-        # In most cases the size is known here, so that memory can be allocated for it.
-        size = args[0] if args else kwargs.get("maxsize")
-        most = size if type(size) is int and 0 < size < _LEAST_UNLIMITED else 0
-        cache = FlexCache.__new__(cls, cls._policy, max_items=most)
-        if cls._composes:
-            FlexCache._compose_in_python(cache, True)
-        return cache
+    __limit: Any = None
 
     def __init__(self, maxsize: float, getsizeof: Callable[[Any], float] | None = None) -> None:
         try:
@@ -95,11 +99,10 @@ class Cache(FlexCache):
         if getsizeof is not None:
             check_callable("getsizeof", getsizeof)
             self.getsizeof = getsizeof
-        if self.__maxsize is not None:
+        if self.__limit is not None:
             # Called again, for example because `__new__` of a subclass returns the same object again.
-            FlexCache._store_in_python(self, False)
             FlexCache.clear(self)
-        self.__maxsize = maxsize
+        self.__limit = maxsize
         self.__sizes: dict[Any, float] | None = None if self.getsizeof is Cache.getsizeof else {}
         self.__total: float = 0
         self._set_limit()
@@ -118,17 +121,18 @@ class Cache(FlexCache):
 
     def _set_limit(self) -> None:
         """Let the native code store entries and enforce the limit, or Python code if necessary."""
-        size = self.__maxsize
+        size = self.__limit
         natively = self.__sizes is None and not self._evicts_in_python and isinstance(size, (int, float)) and size >= 1
-        if not natively:
-            FlexCache._store_in_python(self, True)
+        # If there are already more entries, they stay until another one is stored.
+        natively = natively and _length(self) <= size
+        FlexCache._store_in_python(self, not natively)
         limit = int(size) if natively and size < _LEAST_UNLIMITED else 0
         if _limit_of(self) != limit:
             FlexCache.resize(self, max_items=limit)
 
     def _store_item(self, key: Any, value: Any) -> None:
         """Store an entry. Calls `popitem` first until the entry fits."""
-        sizes, most = self.__sizes, self.__maxsize
+        sizes, most = self.__sizes, self.__limit
         if sizes is None:
             if most < 1:
                 raise ValueError("value too large")
@@ -187,8 +191,17 @@ class Cache(FlexCache):
     def __repr__(self) -> str:
         # A cache that contains itself is shown as "{...}", like a dict.
         entries = _show_once(self, _shown_entries)
-        return f"{type(self).__name__}({entries}, maxsize={self.__maxsize!r}, currsize={self.currsize!r})"
+        # As in cachetools, the size is not that of a subclass that overrides `currsize`.
+        size = _length(self) if self.__sizes is None else self.__total
+        return f"{type(self).__name__}({entries}, maxsize={self.__limit!r}, currsize={size!r})"
 
+    def __getitem__(self, key: Any) -> Any:
+        # The other classes have FlexCache's own, which counts as a use. Programs call this one to look at a value that
+        # they do not use, as in `Cache.__getitem__(cache, key)`.
+        value = _peek(self, key, _ABSENT)
+        return self.__missing__(key) if value is _ABSENT else value
+
+    __dir__ = present_names
     __eq__ = MutableMapping.__eq__
     __hash__ = None
     __reversed__ = None
@@ -236,28 +249,15 @@ class Cache(FlexCache):
         return default
 
     def popitem(self) -> tuple[Any, Any]:
-        """Remove and return the key and value that would be evicted next."""
-        if self._evicts_in_python:
-            return self._plain_popitem()
+        """Remove and return the key and value that were stored first."""
+        if self._evicts_in_python or self._policy != Cache._policy:
+            return MutableMapping.popitem(self)
         try:
             key, value = _popitem(self)
         except KeyError:
-            # Cache itself has the mapping's popitem, which has no message.
-            named = () if self._policy == Cache._policy else (f"{type(self).__name__} is empty",)
-            raise KeyError(*named) from None
+            raise KeyError from None
         if self.__sizes is not None:
             self.__total -= self.__sizes.pop(key, 0)
-        return key, value
-
-    def _plain_popitem(self) -> tuple[Any, Any]:
-        if self._policy == Cache._policy:
-            return MutableMapping.popitem(self)
-        try:
-            key = FlexCache._next_victim(self)
-        except KeyError:
-            raise KeyError(f"{type(self).__name__} is empty") from None
-        value = _peek(self, key)
-        del self[key]
         return key, value
 
     def clear(self) -> None:
@@ -270,7 +270,17 @@ class Cache(FlexCache):
     @property
     def maxsize(self) -> float:
         """The largest size of the cache."""
-        return self.__maxsize
+        return self.__limit
+
+    @property
+    def __maxsize(self) -> float:
+        return self.__limit
+
+    @__maxsize.setter
+    def __maxsize(self, maxsize: float) -> None:
+        # cachetools has no call that changes the size, so programs assign to `_Cache__maxsize`.
+        self.__limit = maxsize
+        self._set_limit()
 
     @property
     def currsize(self) -> float:
@@ -291,7 +301,7 @@ class Cache(FlexCache):
 
     def __copy__(self) -> Any:
         # A shallow copy: attributes are shared, but the entries of the cache are its own.
-        copy = Cache.__new__(type(self), self.__maxsize)
+        copy = Cache.__new__(type(self), self.__limit)
         Cache.__setstate__(copy, self._state())
         return copy
 
@@ -300,12 +310,12 @@ class Cache(FlexCache):
         getstate, setstate = getattr(class_, "__getstate__", None), class_.__setstate__
         base = _base_of(class_)
         if getstate is getattr(base, "__getstate__", None) and setstate is base.__setstate__:
-            return _made_again, (class_, self.__maxsize), state
+            return _made_again, (class_, self.__limit), state
         # The subclass decides about its attributes, for example to leave out a lock. Entries are no attributes here.
         attributes, *entries = state
         ours = {name: value for name, value in attributes.items() if name.startswith(_OWN_ATTRIBUTES)}
         kept = attributes if getstate is getattr(base, "__getstate__", None) else self.__getstate__()
-        return _made_again, (class_, self.__maxsize, (ours, *entries)), kept
+        return _made_again, (class_, self.__limit, (ours, *entries)), kept
 
     def __reduce_ex__(self, _protocol: Any) -> Any:
         return self.__reduce__()
@@ -321,11 +331,8 @@ class Cache(FlexCache):
         FlexCache.set_many(self, entries)
         for key, uses in victims:
             FlexCache._restore_use(self, key, uses)
-        FlexCache._choose_in_python(self, self._policy == RRCache._policy)
-        if not (self.__sizes is None and not self._evicts_in_python and self.__maxsize >= 1):
-            FlexCache._store_in_python(self, True)
-        elif self.__maxsize < _LEAST_UNLIMITED:
-            FlexCache.resize(self, max_items=int(self.__maxsize))
+        FlexCache._choose_in_python(self, self._policy == "listed-random")
+        self._set_limit()
 
     def __or__(self, _other: object) -> Any:
         # FlexCache's operator would return a copy without limits. cachetools has neither `|` nor `|=`.
@@ -357,11 +364,15 @@ def _overridden(cls: type, names: tuple[str, ...]) -> tuple[type, set[str]]:
     return base, {name for name in names if getattr(cls, name) not in (getattr(base, name), _REPLACED.get(name))}
 
 
+# What programs that override a method pass on.
+_peek_item = Cache.__getitem__
+
+
 class _Reads:
     __slots__ = ()
 
-    def __getitem__(self, key: Any, cache_getitem: Callable[[Any, Any], Any] = _get_item) -> Any:
-        return super().__getitem__(key) if cache_getitem is _get_item else self._get_through(key, cache_getitem)
+    def __getitem__(self, key: Any, cache_getitem: Callable[[Any, Any], Any] = _peek_item) -> Any:
+        return super().__getitem__(key) if cache_getitem is _peek_item else self._get_through(key, cache_getitem)
 
 
 class _Writes:
@@ -389,15 +400,20 @@ _REPLACED = {name: vars(kind)[name] for name, kind in _REPLACEABLE.items()}
 
 
 def _takes_more(method: Any, name: str) -> bool:
-    """Whether an overriding method takes an argument `cache_getitem` or the like, and so may pass it on."""
+    """Whether an overriding method takes or names an argument `cache_getitem` or the like, and so may pass it on.
+
+    It may also name `Cache`, of whose methods one is passed by position.
+    """
     if name not in _REPLACED:
         return False
-    code = getattr(method, "__code__", None)
-    least = _REPLACED[name].__code__.co_argcount
+    code, replaced = getattr(method, "__code__", None), _REPLACED[name].__code__
+    argument = replaced.co_varnames[replaced.co_argcount - 1]
     return (
         code is None
-        or code.co_argcount + code.co_kwonlyargcount >= least
+        or code.co_argcount + code.co_kwonlyargcount >= replaced.co_argcount
         or bool(code.co_flags & (_VAR_POSITIONAL | _VAR_KEYWORD))
+        or "Cache" in (*code.co_names, *code.co_freevars)
+        or any(argument in names for names in code.co_consts if type(names) is tuple)
     )
 
 
@@ -448,13 +464,46 @@ def _made_again(class_: type[Cache], maxsize: float, state: Any = None) -> Cache
 MutableMapping.register(Cache)
 
 
-class FIFOCache(Cache):
+class _Evicting(Cache):
+    """The common base of the caches with an order of eviction of their own."""
+
+    __getitem__ = _get_item
+
+    def _get_through(self, key: Any, cache_getitem: Callable[[Any, Any], Any]) -> Any:
+        value = cache_getitem(self, key)
+        # It is a use of the entry, also if the other function does not look into the cache.
+        _get(self, key)
+        return value
+
+    def popitem(self) -> tuple[Any, Any]:
+        """Remove and return the key and value that would be evicted next."""
+        if self._evicts_in_python:
+            return self._plain_popitem()
+        try:
+            key, value = _popitem(self)
+        except KeyError:
+            raise KeyError(f"{type(self).__name__} is empty") from None
+        if self._Cache__sizes is not None:
+            self._Cache__total -= self._Cache__sizes.pop(key, 0)
+        return key, value
+
+    def _plain_popitem(self) -> tuple[Any, Any]:
+        try:
+            key = FlexCache._next_victim(self)
+        except KeyError:
+            raise KeyError(f"{type(self).__name__} is empty") from None
+        value = _peek(self, key)
+        del self[key]
+        return key, value
+
+
+class FIFOCache(_Evicting):
     """A cache that evicts entries in the order in which they were stored. Storing another value renews an entry."""
 
     _policy = "listed-fifo"
 
 
-class LFUCache(Cache):
+class LFUCache(_Evicting):
     """A cache that evicts the least often used entry.
 
     Among equals, it evicts the one that has been so for the longest time.
@@ -463,85 +512,7 @@ class LFUCache(Cache):
     _policy = "listed-lfu"
 
 
-class LRUCache(Cache):
+class LRUCache(_Evicting):
     """A cache that evicts the least recently used entry."""
 
     _policy = "listed-lru"
-
-
-class _Row(_Sequence):
-    """A sequence of the keys of a cache, from which `choice` draws a random one."""
-
-    __slots__ = ("_cache",)
-
-    def __init__(self, cache: Cache) -> None:
-        self._cache = cache
-
-    def __len__(self) -> int:
-        return _length(self._cache)
-
-    def __getitem__(self, place: Any) -> Any:
-        if type(place) is int and place >= 0:
-            return _key_at(self._cache, place)
-        return list(self)[place]
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(FlexCache._keys_by_rank(self._cache))
-
-    def __repr__(self) -> str:
-        return repr(list(self))
-
-
-@suggesting
-class RRCache(Cache):
-    """A cache that evicts a random entry.
-
-    Args:
-        maxsize: As for `Cache`.
-        choice: A function of a sequence of the keys that returns the key to evict. The default is `random.choice`.
-        getsizeof: As for `Cache`.
-    """
-
-    _policy = "listed-random"
-
-    def __init__(
-        self,
-        maxsize: float,
-        choice: Callable[[Sequence[Any]], Any] = _choose,
-        getsizeof: Callable[[Any], float] | None = None,
-    ) -> None:
-        check_callable("choice", choice)
-        self.__choice = choice
-        Cache.__init__(self, maxsize, getsizeof)
-        FlexCache._choose_in_python(self, True)
-
-    @property
-    def choice(self) -> Callable[[Sequence[Any]], Any]:
-        """The function that chooses the key to evict."""
-        return self.__choice
-
-    def popitem(self) -> tuple[Any, Any]:
-        """Remove a chosen key, and return the key and its value."""
-        if self._evicts_in_python:
-            return self._plain_popitem()
-        if self.__choice is _choose and self._Cache__sizes is None:
-            while count := _length(self):
-                try:
-                    return _popitem_at(self, _place_below(count))
-                except IndexError:  # noqa: PERF203  # Most loops end after one pass.
-                    # Another thread has removed an entry meanwhile, so draw again.
-                    continue
-        elif _length(self):
-            key = self.__choice(_Row(self))
-            value = _peek(self, key)
-            self._remove_item(key)
-            return key, value
-        raise KeyError(f"{type(self).__name__} is empty") from None
-
-    def _plain_popitem(self) -> tuple[Any, Any]:
-        if not _length(self):
-            raise KeyError(f"{type(self).__name__} is empty") from None
-        key = self.__choice(_Row(self))
-        value = _peek(self, key)
-        del self[key]
-        return key, value

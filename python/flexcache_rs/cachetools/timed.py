@@ -20,7 +20,7 @@ from flexcache_rs._suggest import suggesting
 from flexcache_rs.cachetools.caches import (
     _ABSENT,
     Cache,
-    _contains,
+    _Evicting,
     _get,
     _is_ours,
     _length,
@@ -35,6 +35,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
+
+
+_ALWAYS: Any = ...
+"""Stands for a time that has always come, because the timer has gone back. Copies and pickles are the same object."""
 
 
 class _Timer(StandingTime):
@@ -68,7 +72,7 @@ class _Timer(StandingTime):
 
 
 @suggesting
-class _TimedCache(Cache):
+class _TimedCache(_Evicting):
     """The common base of `TTLCache` and `TLRUCache`."""
 
     _policy = "listed-lru"
@@ -82,8 +86,11 @@ class _TimedCache(Cache):
         check_callable("timer", timer)
         Cache.__init__(self, maxsize, getsizeof)
         self._timer = _Timer(timer)
+
+    def _set_limit(self) -> None:
+        Cache._set_limit(self)
         # Whether the fast path applies: all entries have size 1, there is room for one, and no method is overridden.
-        self._simple = self._is_plain and self.getsizeof is Cache.getsizeof and maxsize >= 1
+        self._simple = self._is_plain and self.getsizeof is Cache.getsizeof and self._Cache__limit >= 1
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -135,8 +142,11 @@ class _TimedCache(Cache):
     _plain_get, _plain_pop, _plain_setdefault = get, pop, setdefault
 
     def _get_through(self, key: Any, cache_getitem: Callable[[Any, Any], Any]) -> Any:
-        # An expired entry is still in the FlexCache.
-        return self.__missing__(key) if _contains(self, key) and not self._is_live(key) else cache_getitem(self, key)
+        # It is a use of the entry, also if the other function does not look into the cache.
+        if _get(self, key, _ABSENT) is not _ABSENT and not self._is_live(key):
+            # An expired entry is still in the FlexCache.
+            return self.__missing__(key)
+        return cache_getitem(self, key)
 
     def _delete_through(self, key: Any, cache_delitem: Callable[[Any, Any], Any]) -> None:
         live = self._is_live(key)
@@ -208,10 +218,13 @@ class TTLCache(_TimedCache):
                 raise TypeError(f"ttl must be a number of seconds, not {described(ttl)}") from None
         _TimedCache.__init__(self, maxsize, timer, getsizeof)
         self.__ttl = ttl
-        # The time of expiry of each key, the earliest first.
+        # The time of expiry of each key, in the order in which the values were stored. If the timer does not go back,
+        # the earliest is the first. As in cachetools, an entry does not expire before those in front of it.
         self.__ends: OrderedDict[Any, Any] = OrderedDict()
-        # A time that is not later than the earliest of them.
+        # A time that is not later than the earliest of them, or `_ALWAYS`. None if there are none.
         self.__next: Any = None
+        # The time that was added last, set before `next`.
+        self.__last: Any = None
 
     @property
     def ttl(self) -> Any:
@@ -256,13 +269,17 @@ class TTLCache(_TimedCache):
         if self._simple:
             now = timer._now if timer._depth else timer._clock()
             end = now + self.__ttl
-            if self.__next is not None and not now < self.__next:
+            earliest = self.__next
+            if earliest is not None and (earliest is _ALWAYS or not now < earliest):
                 self.expire(now)
             if self.__next is None:
-                self.__next = end
+                self.__last = self.__next = end
+            elif end < self.__last:
+                self.__next = _ALWAYS
+            self.__last = end
             if key in ends:
                 ends.move_to_end(key)
-            elif len(ends) + 1 > self._Cache__maxsize:
+            elif len(ends) + 1 > self._Cache__limit:
                 self._make_room()
             _put(self, key, value)
             ends[key] = end
@@ -277,13 +294,16 @@ class TTLCache(_TimedCache):
             cache_setitem(self, key, value)
         # Set `next` first. If a signal interrupts here, the end must not be recorded without it.
         if self.__next is None:
-            self.__next = end
+            self.__last = self.__next = end
+        elif end < self.__last:
+            self.__next = _ALWAYS
+        self.__last = end
         ends[key] = end
         ends.move_to_end(key)
 
     def _make_room(self) -> None:
         """Evict until one more entry fits."""
-        while _length(self) + 1 > self._Cache__maxsize:
+        while _length(self) + 1 > self._Cache__limit:
             victim, _ = _popitem(self)
             self.__ends.pop(victim, None)
 
@@ -309,14 +329,16 @@ class TTLCache(_TimedCache):
         """Remove the entries that have expired at a time or now, and return their keys and values."""
         if time is None:
             time = self._timer()
-        if self.__next is None or time < self.__next:
+        earliest = self.__next
+        if earliest is None or (earliest is not _ALWAYS and time < earliest):
             return []
         ends, expired = self.__ends, []
         while ends:
             key = next(iter(ends))
             end = ends[key]
             if time < end:
-                self.__next = end
+                if earliest is not _ALWAYS:
+                    self.__next = end
                 return expired
             del ends[key]
             entry = self._remove_expired(key)
@@ -333,7 +355,7 @@ class TTLCache(_TimedCache):
                 self.expire(now)
                 return self._plain_popitem()
         self.expire(timer._now if timer._depth else timer._clock())
-        key, value = Cache.popitem(self)
+        key, value = _Evicting.popitem(self)
         self.__ends.pop(key, None)
         return key, value
 
@@ -447,7 +469,7 @@ class TLRUCache(_TimedCache):
             if not self._simple or cache_setitem is not _set_item:
                 cache_setitem(self, key, value)
             else:
-                if key not in ends and len(ends) + 1 > self._Cache__maxsize:
+                if key not in ends and len(ends) + 1 > self._Cache__limit:
                     self._make_room()
                 _put(self, key, value)
             self.__number += 1
@@ -457,7 +479,7 @@ class TLRUCache(_TimedCache):
 
     def _make_room(self) -> None:
         """Evict until one more entry fits."""
-        while _length(self) + 1 > self._Cache__maxsize:
+        while _length(self) + 1 > self._Cache__limit:
             victim, _ = _popitem(self)
             self.__ends.pop(victim, None)
 
@@ -505,7 +527,7 @@ class TLRUCache(_TimedCache):
                 self.expire(now)
                 return self._plain_popitem()
         self.expire(timer._now if timer._depth else timer._clock())
-        key, value = Cache.popitem(self)
+        key, value = _Evicting.popitem(self)
         self.__ends.pop(key, None)
         return key, value
 
