@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import select
+import signal
 import socket
 import threading
 from typing import TYPE_CHECKING, Any
@@ -182,6 +183,25 @@ def test_another_server_is_unavailable(greeting: bytes) -> None:
         with now.connect(f"mysql://root@127.0.0.1:{port}/db") as session, pytest.raises(Unavailable):
             session.get("a")
         thread.join()
+
+
+def test_what_a_signal_handler_raises_while_a_session_connects_is_raised() -> None:
+    class Interrupted(Exception):  # noqa: N818
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            port = silent.getsockname()[1]
+            with now.connect(f"mysql://root@127.0.0.1:{port}/db") as session, pytest.raises(Interrupted):
+                signal.setitimer(signal.ITIMER_REAL, 0.05)
+                session.get("a")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
 
 
 def test_connections_are_kept_without_poll(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

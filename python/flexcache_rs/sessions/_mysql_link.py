@@ -28,6 +28,8 @@ commit, and how long it waits for rows and for tables."""
 _LONGEST_WAIT = 31_536_000 - 1
 """A year in seconds. Servers and driver wait no longer."""
 _FILES = ("ssl_ca", "ssl_cert", "ssl_key")
+_DRIVER = ("pymysql", "ssl", "socket", "encodings", "cryptography", "nacl")
+"""The packages whose errors in `connect` mean that there is no connection."""
 _IN_TRANSACTION = 1
 MOST_PACKET = 2**30
 _ROLL_BACK: Statement = ("ROLLBACK", ())
@@ -81,6 +83,8 @@ class Link:
         except (self._errors.MySQLError, MemoryError):
             raise
         except Exception as error:
+            if not _is_of_driver(error):
+                raise
             files = ", ".join(f"{name}={arguments[name]!r}" for name in _FILES if name in arguments)
             where = f" ({files})" if files and isinstance(error, OSError) else ""
             raise Unavailable(f"no connection to the server: {type(error).__name__}: {error}{where}") from error
@@ -156,6 +160,14 @@ class Link:
         """Close the socket without a QUIT command. The server then rolls back."""
         with contextlib.suppress(Exception):
             self._connection._force_close()
+
+
+def _is_of_driver(error: BaseException) -> bool:
+    """Whether the driver, or a module that it uses, raised an error. Otherwise a signal handler did."""
+    trace, name = error.__traceback__, ""
+    while trace is not None:
+        trace, name = trace.tb_next, trace.tb_frame.f_globals.get("__name__", "")
+    return name.partition(".")[0] in _DRIVER
 
 
 def _literal(value: bytes | int | None) -> str:
