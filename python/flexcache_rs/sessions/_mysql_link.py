@@ -166,7 +166,8 @@ def _is_of_driver(error: BaseException) -> bool:
     """Whether the driver, or a module that it uses, raised an error. Otherwise a signal handler did."""
     trace, name = error.__traceback__, ""
     while trace is not None:
-        trace, name = trace.tb_next, trace.tb_frame.f_globals.get("__name__", "")
+        name = trace.tb_frame.f_globals.get("__name__", "")
+        trace = trace.tb_next
     return name.partition(".")[0] in _DRIVER
 
 
