@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
 import pytest
+
+import flexcache_rs
 
 IMPORTED = """
 import sys
@@ -41,3 +45,17 @@ def test_an_import_brings_in_little(module: str, dear: set[str]) -> None:
     imported = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()
     assert "flexcache_rs" in imported
     assert not dear & set(imported)
+
+
+def test_a_zip_file_without_the_extension_module_says_so(tmp_path: Path) -> None:
+    package = Path(flexcache_rs.__file__).parent
+    with zipfile.ZipFile(tmp_path / "application.zip", "w") as archive:
+        for path in package.glob("*.py"):
+            archive.write(path, f"flexcache_rs/{path.name}")
+    program = f"import sys; sys.path.insert(0, {str(tmp_path / 'application.zip')!r}); import flexcache_rs"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", program], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
+    )
+    assert "ModuleNotFoundError: No module named 'flexcache_rs._core': " in done.stderr
+    assert "application.zip" in done.stderr.splitlines()[-1]
+    assert sys.implementation.cache_tag in done.stderr.splitlines()[-1]

@@ -37,6 +37,17 @@ def test_what_prevents_a_start_is_raised() -> None:
         start(thread)
 
 
+def test_green_threads_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """gevent and eventlet replace the function by their own, which is written in Python."""
+
+    def start_new_thread(*_: object) -> None:
+        pytest.fail("it starts a green thread")
+
+    monkeypatch.setattr(_threads, "start_new_thread", start_new_thread)
+    with pytest.raises(RuntimeError, match="needs a thread of the system"):
+        start(threading.Thread())
+
+
 def test_a_start_inside_the_lock_of_threads_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """The new thread waits for the lock, which the caller releases later: a signal handler has interrupted it there."""
 

@@ -10,6 +10,7 @@
 ['a', 'c']
 """
 
+from flexcache_rs import _before_core
 from flexcache_rs._core import (
     CacheStats,
     CircularLoadError,
@@ -81,4 +82,4 @@ _MODULES = {
 if not TYPE_CHECKING:
     __getattr__ = importing(__name__, _MODULES)
 
-del importing
+del _before_core, importing

@@ -12,6 +12,7 @@ import weakref
 from _thread import TIMEOUT_MAX, RLock, start_new_thread
 from collections import deque
 from queue import Empty, SimpleQueue
+from types import BuiltinFunctionType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,8 +82,15 @@ def start(thread: Thread) -> None:
     """Start a thread. If a signal handler raises meanwhile, the thread may have been started.
 
     Raises:
-        RuntimeError: No thread can be started.
+        RuntimeError: No thread can be started, or gevent or eventlet has replaced the threads.
     """
+    if not isinstance(start_new_thread, BuiltinFunctionType):
+        # The work waits in native code. As a green thread it would halt all others, and itself if it waits for them.
+        message = (
+            f"{thread.name} needs a thread of the system, but {start_new_thread.__module__} has replaced "
+            "Python's threads by green ones"
+        )
+        raise RuntimeError(message)
     begun: SimpleQueue[BaseException | None] = SimpleQueue()
 
     def begin() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -153,6 +154,20 @@ def test_they_are_taken_after_changes(tmp_path: Path) -> None:
             threading.Event().wait(0.01)
         before = files(tmp_path)
     assert files(tmp_path) == before, "nothing has changed since"
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EPERM])
+def test_a_lock_that_the_system_refuses_is_not_that_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """For example in a network file system without locks."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    with pytest.raises(Unavailable, match=f"lock cannot be locked: .*{os.strerror(number)}"):
+        connect("memory://", snapshot=tmp_path)
 
 
 def test_a_directory_belongs_to_one_store(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The backend on a MySQL or MariaDB server: connections, retries and transactions."""
+"""The backend on a MySQL or MariaDB server: retries and transactions."""
 
 # pyright: basic
 
@@ -6,10 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
-import math
 import os
-import select
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
@@ -26,16 +23,17 @@ from flexcache_rs.sessions._errors import (
     TimedOut,
     Unavailable,
 )
+from flexcache_rs.sessions._mysql_link import MOST_PACKET, Link, driver_module, is_late, text_of, whole_seconds
 from flexcache_rs.sessions._sql import Plans
 from flexcache_rs.sessions._sql_schema import TABLES, UPGRADES, VERSION
-from flexcache_rs.sessions._sql_statements import Alone, Last, Result
+from flexcache_rs.sessions._sql_statements import Alone, Last
 from flexcache_rs.sessions._taking import taken
 from flexcache_rs.sessions._waiting import Pauses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from flexcache_rs.sessions._sql_statements import Plan, Statement
+    from flexcache_rs.sessions._sql_statements import Plan, Result, Statement
     from flexcache_rs.sessions._taking import Undo
     from flexcache_rs.sessions._terms import Terms
 
@@ -50,135 +48,10 @@ _BEGIN_SERIALIZABLE: list[Statement] = [
     ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", ()),
     ("START TRANSACTION", ()),
 ]
-_SETTINGS = (
-    "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00', "
-    "innodb_lock_wait_timeout = %s"
-)
 _COMMIT: Statement = ("COMMIT", ())
-_ROLL_BACK: Statement = ("ROLLBACK", ())
-_IN_TRANSACTION = 1
 _GARBAGE_PER_WRITE = 10
 _GARBAGE_PER_ELEMENT = 2
 _OWED_AT_MOST = 500
-_MOST_PACKET = 2**30
-_LOST = frozenset((1053, 1152, 1158, 1159, 1160, 1161, 1184, 1927, 4031))
-"""Server errors that end the connection: a shutdown, a killed connection, a network failure."""
-
-
-def _driver() -> Any:
-    try:
-        return importlib.import_module("pymysql")
-    except ImportError:
-        raise ImportError('mysql:// needs the package PyMySQL: pip install "flexcache-rs[mysql]"') from None
-
-
-class Link:
-    """A connection. After an error that leaves its state unknown it is closed, and not used again."""
-
-    def __init__(self, driver: Any, arguments: dict[str, Any], timeout: float) -> None:
-        self._errors = driver.err
-        self._poll: Any = None
-        try:
-            self._connection = driver.connect(**arguments)
-            self.is_whole = True
-            wait = max(1, math.ceil(timeout))
-            # Override the server's settings, so that it stores exactly the sent values or refuses them.
-            packet = self.send(
-                [
-                    ("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", ()),
-                    (_SETTINGS, (wait,)),
-                    ("SELECT @@max_allowed_packet", ()),
-                ]
-            )
-            self.most = int(packet[-1].rows[0][0])
-        except self._errors.MySQLError as error:
-            kind = TimedOut if _is_late(error) else Unavailable
-            raise kind(f"no connection to the server: {_text(error)}") from error
-
-    @property
-    def in_transaction(self) -> bool:
-        """Whether a transaction is open on the connection."""
-        return bool(self._connection.server_status & _IN_TRANSACTION)
-
-    def send(self, statements: Sequence[Statement]) -> list[Result]:
-        """Send statements in one round trip, and return the result of each.
-
-        Raises:
-            MySQLError: A statement failed. Those after it were not run.
-            ValueError: The statements are longer than the server's limit.
-        """
-        if not statements:
-            return []
-        data = ";".join([sql % tuple(map(_literal, values)) if values else sql for sql, values in statements]).encode()
-        if len(data) >= getattr(self, "most", _MOST_PACKET):
-            raise ValueError(
-                f"the values have {len(data)} bytes, more than the server's max_allowed_packet, {self.most}"
-            )
-        self.is_whole = False
-        try:
-            # Read results directly, because a cursor would copy each one again.
-            connection, results = self._connection, []
-            connection.query(data)
-            while True:
-                found = connection._result
-                results.append(Result(found.rows or (), found.affected_rows, found.insert_id or 0))
-                if not found.has_next:
-                    break
-                connection.next_result()
-        except self._errors.MySQLError as error:
-            # An error that the server itself reported leaves the connection usable.
-            self.is_whole = not self.is_lost(error)
-            raise
-        self.is_whole = True
-        return results
-
-    def is_lost(self, error: Any) -> bool:
-        """Whether an error means that the connection is lost."""
-        code = error.args[0] if error.args else 0
-        return (
-            isinstance(error, self._errors.InterfaceError)
-            or not isinstance(code, int)
-            or code == 0
-            or 2000 <= code < 3000
-            or code in _LOST
-        )
-
-    def is_quiet(self) -> bool:
-        """Whether the connection has received nothing unexpected, such as its end."""
-        try:
-            if self._poll is None:
-                self._poll = select.poll()
-                self._poll.register(self._connection._sock, select.POLLIN)
-            return not self._poll.poll(0)
-        except (OSError, TypeError, ValueError):
-            return False
-
-    def roll_back(self) -> None:
-        """Roll back an open transaction."""
-        if self.is_whole and self.in_transaction:
-            with contextlib.suppress(self._errors.MySQLError):
-                self.send([_ROLL_BACK])
-
-    def close(self) -> None:
-        """Close the socket without a QUIT command. The server then rolls back."""
-        with contextlib.suppress(Exception):
-            self._connection._force_close()
-
-
-def _literal(value: bytes | int | None) -> str:
-    """Format a value as SQL. Bytes become hexadecimal digits, so no content or server setting can end the literal."""
-    if value is None:
-        return "NULL"
-    return str(value) if isinstance(value, int) else f"X'{value.hex()}'"
-
-
-def _text(error: BaseException) -> str:
-    return ": ".join(map(str, error.args)) or type(error).__name__
-
-
-def _is_late(error: BaseException) -> bool:
-    """Whether the driver's timeout was reached."""
-    return "timed out" in _text(error)
 
 
 def _next(plan: Plan, results: list[Result] | None) -> tuple[Any, list[Statement] | None]:
@@ -205,7 +78,7 @@ class MysqlBackend:
 
     def __init__(self, arguments: dict[str, Any], connections: int, terms: Terms) -> None:
         self.codec: Any = Codec(terms.serializer)
-        self._driver = _driver()
+        self._driver = driver_module()
         self.errors = self._driver.err
         self._timeout = terms.timeout
         self._namespace = terms.namespace
@@ -215,11 +88,13 @@ class MysqlBackend:
             "charset": "utf8mb4",
             "autocommit": True,
             "client_flag": self._driver.constants.CLIENT.MULTI_STATEMENTS,
-            "connect_timeout": max(1, math.ceil(terms.timeout)),
+            # The driver would encode text as Latin-1.
+            "password": arguments.get("password", "").encode(),
+            "connect_timeout": whole_seconds(terms.timeout),
             # One second longer than the lock timeout, so that a wait for another writer ends first, with its own error.
-            "read_timeout": max(1, math.ceil(terms.timeout)) + 1,
-            "write_timeout": max(1, math.ceil(terms.timeout)) + 1,
-            "max_allowed_packet": _MOST_PACKET,
+            "read_timeout": whole_seconds(terms.timeout) + 1,
+            "write_timeout": whole_seconds(terms.timeout) + 1,
+            "max_allowed_packet": MOST_PACKET,
         }
         self._idle: Idle[Link] = Idle(Link.is_quiet, Link.close)
         self._is_open = True
@@ -277,22 +152,23 @@ class MysqlBackend:
                         link.send([(statement, ())])
                 (found,) = link.send([("SELECT version FROM fx_meta", ())])
         except self.errors.MySQLError as error:
+            link.close()
             raise self.failed(error, link, False) from error
         version = found.rows[0][0]
         if version != VERSION:
             link.close()
             raise SessionError(
-                f"the tables of sessions in {self._database} have version {version}, "
+                f"the tables of sessions in {self._database} have version {version!r}, "
                 "which this flexcache-rs does not know"
             )
 
     def failed(self, error: Any, link: Link, is_sent_write: bool) -> Exception:
         """Convert an error of the driver to an error of sessions."""
-        text = _text(error)
+        text = text_of(error)
         if link.is_lost(error):
             if is_sent_write:
                 return OutcomeUnknown(f"the connection was lost: {text}; the call may have been made")
-            return (TimedOut if _is_late(error) else Unavailable)(f"the connection was lost: {text}")
+            return (TimedOut if is_late(error) else Unavailable)(f"the connection was lost: {text}")
         if error.args[0] == _LOCK_TIMEOUT:
             return TimedOut(_NO_WAIT.format(self._timeout))
         return SessionError(f"the server refused a statement: {text}")
@@ -328,7 +204,7 @@ class MysqlBackend:
                 link.roll_back()
                 lost = link.is_lost(error)
                 # Do not repeat a call after a timeout, because its caller has already waited.
-                if lost and not call.writes and is_first and not _is_late(error):
+                if lost and not call.writes and is_first and not is_late(error):
                     is_first = False
                     continue
                 if lost or error.args[0] not in _AGAIN:

@@ -9,6 +9,7 @@ written under another name, synced, and renamed, so that a file with its own nam
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import struct
@@ -172,8 +173,11 @@ class Snapshots:
         if fcntl is not None:
             try:
                 fcntl.lockf(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise Unavailable(f"{self._place} has the snapshots of another process") from None
+            except OSError as error:
+                # With any other number the system cannot lock this file, and nobody else has it.
+                if error.errno in (errno.EACCES, errno.EAGAIN):
+                    raise Unavailable(f"{self._place} has the snapshots of another process") from None
+                raise Unavailable(f"{self._lock_file.name} cannot be locked: {error}") from error
 
     def _unlock(self) -> None:
         if self._lock_file is not None:
