@@ -157,3 +157,49 @@ def test_a_cache_that_was_dropped(server: Server, raw: Any) -> None:
     del cache
     until(lambda: (gc.collect(), [connection._sock for connection in kept])[1] == [None] * len(kept))
     until(lambda: none_is_left(raw))
+
+
+async def is_connected(cache: Any) -> None:
+    """Wait until the running event loop has a connection."""
+    while cache._client.asker(PLACE) is None:
+        await asyncio.sleep(0)
+
+
+def test_an_event_loop_whose_connection_was_interrupted_connects_again(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal handler raises while the loop takes over its new connection, and the program goes on."""
+    monkeypatch.setattr("flexcache_rs.remote.loop_connections._BETWEEN_ATTEMPTS", 0.0)
+    cache = make()
+    begin = LoopConnection.begin
+
+    def interrupted(self: LoopConnection, loop: asyncio.AbstractEventLoop) -> None:
+        monkeypatch.setattr(LoopConnection, "begin", begin)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LoopConnection, "begin", interrupted)
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(is_connected(cache))
+        loop.run_until_complete(asyncio.wait_for(is_connected(cache), 60))
+        loop.run_until_complete(loop.shutdown_default_executor())
+
+
+def test_an_event_loop_without_a_thread_to_connect_connects_later(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flexcache_rs.remote.loop_connections._BETWEEN_ATTEMPTS", 0.0)
+    cache = make()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        def refuse(*_: Any) -> Any:
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "run_in_executor", refuse)
+            assert cache._client.asker(PLACE) is None
+            with pytest.raises(RuntimeError):
+                cache._client.asker(PLACE)
+        await asyncio.wait_for(is_connected(cache), 60)
+
+    asyncio.run(main())
