@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import doctest
 import gc
+import os
 import sqlite3
 import subprocess
 import sys
@@ -209,6 +210,28 @@ def test_the_removal_goes_on_after_a_failure(caplog: pytest.LogCaptureFixture) -
     assert went_on.wait(60)
     asyncio.run(cache.stop_ttl_deletion())
     assert "what has expired could not be removed: not now" in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_may_start_the_removal_again() -> None:
+    """It does not have the thread of its parent."""
+    removed = threading.Event()
+
+    class Noting(PyCache):
+        def delete_expired_attributes(self) -> int:
+            removed.set()
+            return 0
+
+    cache = Noting(InMemory(), ttl_interval=3600)
+    child = os.fork()
+    if not child:
+        try:
+            asyncio.run(cache.start_ttl_deletion(0.001))
+            os._exit(0 if removed.wait(60) else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    asyncio.run(cache.stop_ttl_deletion())
 
 
 def test_transactions(adapter: Adapter) -> None:
