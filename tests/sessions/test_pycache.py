@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import doctest
 import gc
-import os
 import sqlite3
 import subprocess
 import sys
@@ -212,26 +211,20 @@ def test_the_removal_goes_on_after_a_failure(caplog: pytest.LogCaptureFixture) -
     assert "what has expired could not be removed: not now" in caplog.text
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_child_may_start_the_removal_again() -> None:
-    """It does not have the thread of its parent."""
-    removed = threading.Event()
+def test_a_block_that_raises_takes_a_snapshot(tmp_path: Path) -> None:
+    """What it stored before is stored."""
+    config = SnapshotConfig(dir=str(tmp_path), min_changes=1000, interval_hours=0)
+    # Its end would take a snapshot too.
+    adapter = InMemory(snapshot=True, snapshot_config=config)
 
-    class Noting(PyCache):
-        def delete_expired_attributes(self) -> int:
-            removed.set()
-            return 0
+    async def main() -> None:
+        async with PyCache(adapter).session() as session:
+            await session.set("key", Numeric(1))
+            raise ValueError
 
-    cache = Noting(InMemory(), ttl_interval=3600)
-    child = os.fork()
-    if not child:
-        try:
-            asyncio.run(cache.start_ttl_deletion(0.001))
-            os._exit(0 if removed.wait(60) else 1)
-        finally:
-            os._exit(2)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    asyncio.run(cache.stop_ttl_deletion())
+    with pytest.raises(ValueError, match=r"^$"):
+        asyncio.run(main())
+    assert len(snapshots_in(tmp_path)) == 1
 
 
 def test_transactions(adapter: Adapter) -> None:
