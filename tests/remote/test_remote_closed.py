@@ -13,7 +13,7 @@ from waiting import until
 
 from flexcache_rs.remote import RemoteCache
 from flexcache_rs.remote.client import Client
-from flexcache_rs.remote.loop_connections import LoopConnection
+from flexcache_rs.remote.loop_connections import LoopConnection, LoopConnections
 
 if TYPE_CHECKING:
     from own_server import Server
@@ -111,6 +111,61 @@ def test_an_event_loop_gets_no_connection_after_the_end(make: Make, raw: Any) ->
     until(lambda: none_is_left(raw))
 
 
+def test_an_event_loop_does_not_connect_after_the_end(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise, each awaited call of a closed cache would make a connection, which would be closed at once."""
+    client = closed(make())
+    made: list[float] = []
+    monkeypatch.setattr(Client, "connect", lambda _, timeout: made.append(timeout))
+
+    async def main() -> None:
+        for _ in range(3):
+            assert client.asker(PLACE) is None
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert made == []
+
+
+def test_an_event_loop_whose_cache_is_closed_meanwhile(make: Make, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread closes the cache while the first awaited call begins."""
+    cache, begin = make(), LoopConnections._begin
+
+    def close_meanwhile(self: LoopConnections) -> None:
+        begin(self)
+        cache.close()
+
+    monkeypatch.setattr(LoopConnections, "_begin", close_meanwhile)
+
+    async def main() -> None:
+        assert cache._client.asker(PLACE) is None
+        loops = cache._client._loops
+        loops.current()
+        while loops._next[asyncio.get_running_loop()] != 0.0 or connections(raw):
+            await asyncio.sleep(0)
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+@pytest.mark.parametrize("when", ["during the end", "after the end"])
+def test_connections_that_are_renewed_do_not_outlast_the_end(make: Make, raw: Any, when: str) -> None:
+    """The listener renews them when it has connected again."""
+    cache = make(lane="client")
+    client = cache._client
+    shut_down = client._connections.shut_down
+
+    def renew_meanwhile() -> None:
+        shut_down()
+        client.renew()
+
+    if when == "during the end":
+        client._connections.shut_down = renew_meanwhile
+    cache.close()
+    if when == "after the end":
+        client.renew()
+    assert client.execute("ECHO", b"x") == b"x"
+    until(lambda: none_is_left(raw))
+
+
 def test_an_event_loop_that_cannot_read_leaves_no_connection(
     make: Make, raw: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,3 +212,49 @@ def test_a_cache_that_was_dropped(server: Server, raw: Any) -> None:
     del cache
     until(lambda: (gc.collect(), [connection._sock for connection in kept])[1] == [None] * len(kept))
     until(lambda: none_is_left(raw))
+
+
+async def is_connected(cache: Any) -> None:
+    """Wait until the running event loop has a connection."""
+    while cache._client.asker(PLACE) is None:
+        await asyncio.sleep(0)
+
+
+def test_an_event_loop_whose_connection_was_interrupted_connects_again(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal handler raises while the loop takes over its new connection, and the program goes on."""
+    monkeypatch.setattr("flexcache_rs.remote.loop_connections._BETWEEN_ATTEMPTS", 0.0)
+    cache = make()
+    begin = LoopConnection.begin
+
+    def interrupted(self: LoopConnection, loop: asyncio.AbstractEventLoop) -> None:
+        monkeypatch.setattr(LoopConnection, "begin", begin)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LoopConnection, "begin", interrupted)
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(is_connected(cache))
+        loop.run_until_complete(asyncio.wait_for(is_connected(cache), 60))
+        loop.run_until_complete(loop.shutdown_default_executor())
+
+
+def test_an_event_loop_without_a_thread_to_connect_connects_later(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flexcache_rs.remote.loop_connections._BETWEEN_ATTEMPTS", 0.0)
+    cache = make()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        def refuse(*_: Any) -> Any:
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "run_in_executor", refuse)
+            assert cache._client.asker(PLACE) is None
+            with pytest.raises(RuntimeError):
+                cache._client.asker(PLACE)
+        await asyncio.wait_for(is_connected(cache), 60)
+
+    asyncio.run(main())

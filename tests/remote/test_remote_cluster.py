@@ -20,6 +20,7 @@ from scale import SCALE, scaled
 from waiting import BRIEF, until
 
 from flexcache_rs.remote import RemoteCache, RemoteError
+from flexcache_rs.remote.listener import Listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -146,6 +147,29 @@ def test_a_listener_that_is_killed(make: Make, cluster: OwnCluster) -> None:
         other[keys[number]] = 2
         until(lambda: cache.get(keys[number]) == 2)
         other[keys[number]] = 1
+
+
+def test_a_listener_that_could_not_be_started_is_started_later(
+    make: Make, cluster: OwnCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There was no thread for it, and the call that needed it failed. Copies are served again when there is one."""
+    cache = make()
+    group = cache._listener
+    address, member = next(iter(group._members.items()))
+    # As if the server had just become one of the cluster.
+    with group._lock:
+        del group._members[address]
+        group._forget(member)
+    member.stop()
+
+    def refuse(self: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+        patch.setattr(Listener, "ensure", refuse)
+        group._send_on(address)
+    until(lambda: group._members[address].connects)
+    until(lambda: cache.stats().is_live)
 
 
 def test_no_copies_differ(make: Make, cluster: OwnCluster) -> None:

@@ -390,6 +390,30 @@ def test_what_reads_find_while_the_server_is_away(make: Make, server: Server, on
     assert cache.get("key") is None
 
 
+@pytest.mark.parametrize("call", ["get", "get_many"])
+def test_an_old_value_does_not_stay_in_memory(make: Make, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """It was served while a command failed. The listener works all the time, so nothing invalidates copies later."""
+    cache, other = make(on_error="stale", max_staleness=30), make()
+
+    def get() -> Any:
+        return cache.get("key") if call == "get" else cache.get_many(["key"])["key"]
+
+    other["key"] = "old"
+    assert get() == "old"
+    other["key"] = "new"
+    hear(cache)
+
+    def lost(*_: Any) -> Any:
+        raise RemoteConnectionError("lost")
+
+    with monkeypatch.context() as patch:
+        for name in ("entry", "execute", "execute_many", "values"):
+            patch.setattr(cache._client, name, lost)
+        assert get() == "old"
+    until(lambda: not cache.stats().is_breaker_open or get() == "new")
+    until(lambda: get() == "new")
+
+
 def test_computing_while_the_server_is_away(make: Make, server: Server) -> None:
     cache = make(timeout=BRIEF, max_staleness=STALENESS)
 

@@ -120,6 +120,16 @@ def test_a_foreign_format(make: Make, store_foreign: Any) -> None:
     assert len(str(raised.value)) < 600
 
 
+def test_the_format_is_stored_again_after_a_purge(make: Make, raw: Any) -> None:
+    """Otherwise, a cache with another serializer could use the namespace beside this one."""
+    cache = make()
+    before = raw.get(FORMAT)
+    cache.purge()
+    assert raw.get(FORMAT) is None
+    cache["key"] = 1
+    assert raw.get(FORMAT) == before
+
+
 def test_a_foreign_lease(make: Make, store_foreign: Any) -> None:
     """A function computes, although nothing can tell others of it."""
     cache = make()

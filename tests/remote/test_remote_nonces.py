@@ -32,6 +32,9 @@ class Tracker:
         while self.after:
             self.after.pop()()
 
+    def is_live(self, stamp: int) -> bool:
+        return True
+
     def stamp(self, place: bytes) -> int:
         while self.at_stamp:
             self.at_stamp.pop()()
@@ -73,6 +76,24 @@ def test_nobody_learns_a_new_nonce_while_old_copies_are_valid(reply: bytes | Non
     tracker.before.append(learn)
     nonces.learn(NAMESPACE, reply, 1)
     assert (learned, tracker.generations) == ([1], 2)
+
+
+def test_nobody_uses_a_new_nonce_while_old_copies_are_valid() -> None:
+    tracker = Tracker()
+    nonces = nonces_of(tracker)
+    nonces.learn(NAMESPACE, OLD, 1)
+    used: list[bytes | None] = []
+    tracker.before.append(lambda: used.append(nonces.known(NAMESPACE)))
+    nonces.learn(NAMESPACE, NEW, 1)
+    assert (used, nonces.known(NAMESPACE)) == ([OLD], NEW)
+
+
+def test_a_nonce_that_is_gone_is_not_used() -> None:
+    """A read found it gone before its removal was announced."""
+    nonces = nonces_of(Tracker())
+    nonces.learn(NAMESPACE, OLD, 1)
+    assert nonces.learn(NAMESPACE, None, 1) is None
+    assert nonces.known(NAMESPACE) is None
 
 
 def test_a_nonce_that_is_learned_while_all_are_forgotten() -> None:

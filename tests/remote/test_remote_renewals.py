@@ -21,7 +21,7 @@ from own_server import Server
 from waiting import BRIEF, MANY, until
 
 from flexcache_rs._threads import AutoResetEvent
-from flexcache_rs.remote import RemoteCache, RemoteError
+from flexcache_rs.remote import RemoteCache, RemoteError, scripts
 from flexcache_rs.remote.leases import Lease
 from flexcache_rs.remote.renewals import _NEVER, _Held
 
@@ -91,6 +91,29 @@ def test_a_computation_that_takes_longer_than_its_lease_is_not_started_twice(ser
     assert begun.empty()
     for process in processes:
         process.join(60)
+
+
+class Stop(Exception):  # noqa: N818
+    """What a signal handler raises."""
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, Stop])
+def test_a_lease_whose_request_is_interrupted_is_given_back(
+    make: Make, raw: Any, monkeypatch: pytest.MonkeyPatch, raised: type[BaseException]
+) -> None:
+    """A signal handler raises after the server has granted the lease. Others need not wait until it expires."""
+    cache, run = make(), scripts.LEASE.run
+    assert cache.get_or_set("other", lambda: 1) == 1
+
+    def interrupted(*arguments: Any) -> Any:
+        run(*arguments)
+        assert raw.exists(PLACE)
+        raise raised
+
+    monkeypatch.setattr(scripts.LEASE, "run", interrupted)
+    with pytest.raises(raised):
+        cache.get_or_set("key", lambda: 1)
+    assert not raw.exists(PLACE)
 
 
 def test_a_holder_that_is_killed_is_replaced_after_its_lease(make: Make, server: Server, raw: Any) -> None:

@@ -220,6 +220,35 @@ def test_a_result_that_was_removed_replaces_no_error(make: Make, server: Server,
     assert raises(function)
 
 
+@pytest.mark.parametrize("is_removed", [False, True])
+def test_a_result_that_could_not_be_stored(make: Make, server: Server, is_removed: bool) -> None:
+    """It replaces an error, unless another process removed the result while it was computed from older data."""
+    cache, other = make(max_staleness=STALENESS), make(max_staleness=STALENESS)
+    options: dict[str, Any] = {"ttl": 600, "stale_if_error": 600}
+    theirs = memoized(other, Source(), **options)
+    source = Source()
+
+    def compute(number: int) -> int:
+        if not source.fails:
+            if is_removed:
+                theirs.invalidate(number)  # type: ignore[attr-defined]
+            hear(cache)
+            server.kill()
+            until(lambda: not cache.stats().is_live)
+        return source(number)
+
+    function = cache.memoize(name="source", **options)(compute)
+    # The function's nonce is known after this.
+    source.fails = True
+    assert raises(function)
+    hear(cache)
+    assert raises(function)
+    source.fails = False
+    assert function(1) == source.calls
+    source.fails = True
+    assert raises(function) == is_removed
+
+
 def test_results_of_another_kind_replace_no_error(make: Make, server: Server) -> None:
     """Results of functions without the option do not replace errors, and neither do exceptions."""
     cache = make(max_staleness=STALENESS)

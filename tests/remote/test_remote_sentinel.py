@@ -7,6 +7,7 @@ import contextlib
 import gc
 import os
 import signal
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -22,8 +23,10 @@ from loops import connected
 from own_cluster import OwnSentinel
 from waiting import BRIEF, stop, until
 
-from flexcache_rs.remote import RemoteCache, RemoteConnectionError, RemoteError
+from flexcache_rs.remote import RemoteCache, RemoteConnectionError, RemoteError, RemoteTimeoutError
 from flexcache_rs.remote.aio import Awaited
+from flexcache_rs.remote.given import Given
+from flexcache_rs.remote.sentinel import SentinelClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -129,10 +132,10 @@ def test_a_call_after_the_end_leaves_no_connection(make: Any) -> None:
     assert all(connection._sock is None for pool in pools for connection in pool._available_connections)
 
 
-def client_that_asks(make: Any, discover: Callable[[Any, str], tuple[str, int]]) -> Any:
+def client_that_asks(make: Any, discover: Callable[[Any, str], tuple[str, int]], timeout: float = 2.0) -> Any:
     """Return a client of its own, which no other thread uses, with another function that asks Sentinel."""
     used = make()._client
-    client = type(used)(used._given, 2.0, "test")
+    client = type(used)(used._given, timeout, "test")
     kind = type(client._sentinel)
     client._sentinel.__class__ = type(kind.__name__, (kind,), {"discover_master": discover})
     return client
@@ -173,6 +176,162 @@ def test_after_an_error_of_the_primary_sentinel_is_asked(make: Any, kind: str) -
     client._is_known = True
     error = getattr(client.exceptions, kind)("gone")
     assert (type(client.translated(error)), client._is_known) == (RemoteConnectionError, False)
+
+
+def test_after_a_primary_without_a_reply_sentinel_is_asked(make: Any) -> None:
+    """A connection attempt that times out is no error of the connection for the package."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        named = [silent.getsockname()[:2]]
+        client = client_that_asks(make, lambda *_: named[-1], BRIEF)
+        with pytest.raises(RemoteTimeoutError):
+            client.execute("ECHO", b"x")
+        named.append(make()._client._address)
+        assert client.execute("ECHO", b"x") == b"x"
+    client.close()
+
+
+def test_sentinel_is_not_asked_at_each_call(make: Any) -> None:
+    """Also not after an error of a server that is still the primary."""
+    address, asked = make()._client._address, []
+
+    def discover(_: Any, name: str) -> tuple[str, int]:
+        asked.append(name)
+        return address  # type: ignore[no-any-return]
+
+    client = client_that_asks(make, discover)
+    for _ in range(2):
+        for _ in range(3):
+            assert client.execute("ECHO", b"x") == b"x"
+        client.translated(client.exceptions.ConnectionError("gone"))
+    client.close()
+    assert asked == ["main", "main"]
+
+
+def test_a_move_during_another_one_does_not_last(make: Any) -> None:
+    """Two threads ask Sentinel during a failover, and the older reply arrives between two steps of the other move."""
+    address = make()._client._address
+    client = client_that_asks(make, lambda *_: address)
+    replace = client._replace_connections
+
+    def replace_late() -> Any:
+        client._replace_connections = replace
+        client._move(nowhere(None, ""))
+        return replace()
+
+    client._replace_connections = replace_late
+    client._move(address)
+    with contextlib.suppress(RemoteError):
+        client.execute("ECHO", b"x")
+    assert client.execute("ECHO", b"x") == b"x"
+    client.close()
+
+
+def test_an_interrupted_move_is_made_again(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler raises before the connections to the old primary have been replaced."""
+    client = client_that_asks(make, nowhere)
+    client._move(make()._client._address)
+    client.execute("ECHO", b"x")
+    idle = client._connections.open()
+
+    def interrupted() -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(client, "_replace_connections", interrupted)
+        client._move(client._ask())
+    client._move(client._ask())
+    assert [connection._sock for connection in idle] == [None]
+
+
+def test_a_late_reply_of_sentinel_does_not_last(make: Any, sentinel: OwnSentinel) -> None:
+    """A thread asked before a failover, and moves the commands after the listener has found the new primary."""
+    cache = make()
+    named = cache._client._address
+    (other,) = {sentinel.primary.address, sentinel.replica.address} - {named}
+    cache._client._move(other)
+    until(lambda: cache._client._address == named)
+    cache["key"] = 1
+
+
+def test_the_listener_stays_connected_while_the_primary_stays(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, asked = make(), []
+    until(lambda: cache.stats().is_live)
+    before = cache.stats()
+    ask = cache._client._ask
+    monkeypatch.setattr(cache._client, "_ask", lambda: (asked.append(1), ask())[1])
+    until(lambda: len(asked) > 3)
+    assert (cache.stats().reconnects, cache.stats().flushes) == (before.reconnects, before.flushes)
+
+
+def watching() -> set[threading.Thread]:
+    """Return the threads that watch listening connections."""
+    return {thread for thread in threading.enumerate() if thread.name == "flexcache-sentinel"}
+
+
+def test_after_the_end_of_a_connection_nobody_watches_it(make: Any) -> None:
+    """Its thread ends, and a reply that arrives meanwhile changes nothing."""
+    asked, ended = threading.Event(), threading.Event()
+
+    def discover(_: Any, __: str) -> tuple[str, int]:
+        asked.set()
+        ended.wait(60)
+        return "127.0.0.1", 1
+
+    client = client_that_asks(make, discover)
+    client._move(make()._client._address)
+    before, others = client._address, watching()
+    with client.watched(client._get().connection, 0.01):
+        (thread,) = watching() - others
+        asked.wait(60)
+    ended.set()
+    thread.join(60)
+    assert (thread.is_alive(), client._address) == (False, before)
+
+
+def test_a_listener_that_connects_asks_sentinel(make: Any) -> None:
+    """The address that was used so far may be that of an old primary, which still replies."""
+    address = make()._client._address
+    client = client_that_asks(make, lambda *_: address)
+    client._move(nowhere(None, ""))
+    connection = client.connect(2.0)
+    assert (connection.host, connection.port) == address
+    connection.disconnect()
+
+
+def test_connections_of_event_loops_end_when_the_primary_changes(make: Any) -> None:
+    client = client_that_asks(make, lambda *_: address)
+    address = make()._client._address
+
+    async def main() -> None:
+        while client.asker(b"") is None:
+            await asyncio.sleep(0)
+        connection = client._loops.current()
+        client._move(nowhere(None, ""))
+        while connection.is_open:
+            await asyncio.sleep(0)
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+    client.close()
+
+
+@pytest.mark.parametrize("error", [AttributeError, TypeError, ValueError])
+def test_a_connection_to_sentinel_that_another_thread_closes(make: Any, error: type[Exception]) -> None:
+    """The package then uses a socket that is None."""
+
+    def closed(_: Any, __: str) -> tuple[str, int]:
+        raise error
+
+    with pytest.raises(RemoteConnectionError, match="Sentinel names no primary"):
+        client_that_asks(make, closed).execute("ECHO", b"x")
+
+
+def test_settings_of_sentinel(sentinel: OwnSentinel) -> None:
+    """A Sentinel that knows too few others does not count, and the address of the primary may be overridden."""
+    lonely = redis.Sentinel([("127.0.0.1", sentinel.port)], min_other_sentinels=3).master_for("main")
+    with pytest.raises(RemoteError, match="Sentinel names no primary"):
+        RemoteCache(lonely, "test", timeout=2.0)
+    forced = redis.Sentinel([("127.0.0.1", sentinel.port)], force_master_ip="127.0.0.2").master_for("main")
+    assert SentinelClient(Given(forced), 2.0, "test")._ask()[0] == "127.0.0.2"
 
 
 def test_connections_in_use_end_when_the_primary_changes(make: Any) -> None:

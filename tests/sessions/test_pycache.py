@@ -211,6 +211,22 @@ def test_the_removal_goes_on_after_a_failure(caplog: pytest.LogCaptureFixture) -
     assert "what has expired could not be removed: not now" in caplog.text
 
 
+def test_a_block_that_raises_takes_a_snapshot(tmp_path: Path) -> None:
+    """What it stored before is stored."""
+    config = SnapshotConfig(dir=str(tmp_path), min_changes=1000, interval_hours=0)
+    # Its end would take a snapshot too.
+    adapter = InMemory(snapshot=True, snapshot_config=config)
+
+    async def main() -> None:
+        async with PyCache(adapter).session() as session:
+            await session.set("key", Numeric(1))
+            raise ValueError
+
+    with pytest.raises(ValueError, match=r"^$"):
+        asyncio.run(main())
+    assert len(snapshots_in(tmp_path)) == 1
+
+
 def test_transactions(adapter: Adapter) -> None:
     async def main() -> None:
         cache = PyCache(adapter)

@@ -386,6 +386,16 @@ def test_counted_calls_of_callables(tmp_path: Path) -> None:
             rate_limit(limit=1, adapter=place)(make(5))(1)
 
 
+def test_a_text_is_not_taken_for_another_argument() -> None:
+    """It is the text that stands for a list in keys."""
+
+    @cache()
+    def kind(value: Any) -> str:
+        return type(value).__name__
+
+    assert (kind([1]), kind(_call_keys._text([1]))) == ("list", "str")
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_objects_in_a_child() -> None:
     """They are others than those of the parent, also for a key in an adapter of both."""

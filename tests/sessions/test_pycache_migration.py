@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import pickle
 import sqlite3
 from datetime import datetime, timedelta, timezone
@@ -136,6 +137,36 @@ def test_what_was_made_of_another_state_is_not_used(tmp_path: Path, monkeypatch:
     connection.execute("DELETE FROM `kv-store` WHERE key = 'a'")
     connection.commit()
     connection.close()
+    assert migrate(file).keys == 1
+
+
+def test_an_unfinished_copy_of_another_state_is_not_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_BATCH", 1)
+    file = tmp_path / "cache.db"
+    write(file, {"a": 1, "b": Unwanted(), "c": 3})
+    with pytest.raises(SessionError, match="'b'"):
+        migrate(file)
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.execute("DELETE FROM `kv-store` WHERE key != 'c'")
+        connection.commit()
+    assert migrate(file).keys == 1
+
+
+def test_a_new_database_that_another_program_uses_is_not_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part of it may be in the log beside it, which would be left behind."""
+    file = tmp_path / "cache.db"
+    write(file, {"a": 1})
+    copy = module._Table.copy
+    with contextlib.ExitStack() as stack:
+
+        def copy_beside_another(self: Any) -> None:
+            stack.enter_context(connect(f"sqlite://{tmp_path}/cache.db.migrating")).get("key")
+            copy(self)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module._Table, "copy", copy_beside_another)
+            with pytest.raises(SessionError, match="is in use"):
+                migrate(file)
     assert migrate(file).keys == 1
 
 

@@ -268,6 +268,27 @@ def test_closing_a_session_waits_for_its_calls(redis_url: str, first: str) -> No
     asyncio.run(main())
 
 
+def test_a_session_whose_end_is_cancelled_leaves_no_connection(
+    redis_url: str, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task is cancelled while it waits for the replies to other tasks."""
+
+    async def main() -> None:
+        session: Any = connect(redis_url)
+        await session.set("a", 0)
+        waits = asyncio.get_running_loop().create_future()
+        monkeypatch.setattr(session._backend._client, "pending", lambda: [waits])
+        closing = asyncio.ensure_future(session.aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        assert session._backend._sender is None
+
+    asyncio.run(main())
+    until(lambda: not any(one["name"] == "flexcache-sessions" for one in raw.client_list()))
+
+
 def test_a_lease_that_a_replica_kept_is_given_back_later(redis_url: str, raw: Any) -> None:
     """The next call of the session does not wait for the end of the lease, which is thirty seconds."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from session_places import SERVERS, URLS
 
-from flexcache_rs.sessions import CodecError, CrossShardError, KindError, ShardError, Unavailable, connect
+from flexcache_rs.sessions import ClosedError, CodecError, CrossShardError, KindError, ShardError, Unavailable, connect
 from flexcache_rs.sessions import sync as now
 
 if TYPE_CHECKING:
@@ -176,5 +176,63 @@ def test_shards_of_different_backends(tmp_path: Path, urls: list[str]) -> None:
                     await t.list("7").push(9)
             assert await session.get("7") == [7, 8, 9]
             assert await session.clear() == 60
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2])
+@pytest.mark.parametrize("raised", [Unavailable, asyncio.CancelledError])
+def test_all_shards_are_closed_if_closing_one_fails(
+    tmp_path: Path, failing: int, raised: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    urls = [f"sqlite://{tmp_path}/{number}.db" for number in range(3)]
+
+    def refuse() -> None:
+        raise raised
+
+    async def arefuse() -> None:
+        raise raised
+
+    async def main() -> list[Any]:
+        session = connect(urls)
+        await session.set("key", 1)
+        shards: list[Any] = list(session._backend._shards.values())  # type: ignore[attr-defined]
+        with monkeypatch.context() as patch, pytest.raises(raised):
+            patch.setattr(shards[failing], "aclose", arefuse)
+            await session.aclose()
+        return shards
+
+    session = now.connect(urls)
+    backend: Any = session._backend
+    own: list[Any] = list(backend._shards.values())
+    with monkeypatch.context() as patch, pytest.raises(raised):
+        patch.setattr(own[failing], "close", refuse)
+        session.close()
+    for shards in (own, asyncio.run(main())):
+        assert [shard._native is None for shard in shards] == [number != failing for number in range(3)]
+        shards[failing].close()
+
+
+def test_a_session_whose_end_is_cancelled_is_closed(tmp_path: Path) -> None:
+    """The task is cancelled while the lease of a computation is given back."""
+
+    async def main() -> None:
+        session: Any = connect(f"sqlite://{tmp_path}/sessions.db")
+        await session.set("key", 1)
+        begun = asyncio.Event()
+
+        class Computation:
+            async def _give_back(self) -> None:
+                begun.set()
+                await asyncio.Event().wait()
+
+        session._computing = [Computation()]
+        closing = asyncio.ensure_future(session.aclose())
+        await begun.wait()
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        with pytest.raises(ClosedError):
+            await session.get("key")
 
     asyncio.run(main())

@@ -17,7 +17,7 @@ from waiting import until
 
 from flexcache_rs.sessions import _redis_wakes
 from flexcache_rs.sessions import sync as now
-from flexcache_rs.sessions._redis_wakes import Wakes
+from flexcache_rs.sessions._redis_wakes import Waker, Wakes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -434,6 +434,19 @@ def test_calls_that_wait_look_again_when_listening_begins_and_ends() -> None:
     until(lambda: woken == [True])
     connection.ends.set()
     until(lambda: woken == [True, False])
+
+
+def test_a_call_that_has_waited_is_not_woken_any_more() -> None:
+    connection = Listening()
+    wakes = Wakes(lambda: connection, b"channel", lambda: True)
+    with Waker(wakes, b"queue") as other:
+        other.rest(0)
+        for _ in range(3):
+            with Waker(wakes, b"queue") as waker:
+                waker.rest(0)
+        assert len(wakes._waiting[b"queue"]) == 1
+    assert wakes._waiting == {}
+    connection.ends.set()
 
 
 def test_listening_that_has_failed_is_tried_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -189,7 +189,8 @@ class PyCache(PyCacheSession):
             await self._save()
 
     def _start(self, interval: float) -> None:
-        if self._worker is None:
+        # A forked child does not have the thread.
+        if self._worker is None or not self._worker.is_alive():
             worker = _TTLWorker(self, interval)
             try:
                 start(worker)

@@ -272,7 +272,7 @@ class RemoteCache(Awaited, LockCalls):
         for server in self._store.send(self._client.servers):
             cursor: Any = b"0"
             while True:
-                ask = functools.partial(server.execute, "SCAN", cursor, "MATCH", pattern, "COUNT", BATCH)
+                ask = functools.partial(server.scan, cursor, pattern, BATCH)
                 cursor, places = self._store.send(ask)
                 if places:
                     yield places
@@ -463,11 +463,8 @@ class RemoteCache(Awaited, LockCalls):
         removed = 0
         for prefix in self._store.keys.prefixes:
             for places in self._scan(prefix + b"{*"):
-                gone = self._store.send(self._client.execute_many, [("UNLINK", place) for place in places])
-                for reply in gone:
-                    if isinstance(reply, Exception):
-                        raise reply
-                removed += sum(gone) if prefix == self._store.keys.prefixes[0] else 0
+                gone = self._store.send(self._client.unlink, places)
+                removed += gone if prefix == self._store.keys.prefixes[0] else 0
         self._store.forget_all()
         return removed
 

@@ -9,6 +9,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from flexcache_rs._core import RemoteReplies, _remote_entry  # pyright: ignore[reportPrivateUsage]
+from flexcache_rs.remote import replies as checked
 from flexcache_rs.remote.connections import Connections
 from flexcache_rs.remote.errors import RemoteConnectionError
 from flexcache_rs.remote.failures import failed, refusal, translated
@@ -209,7 +210,8 @@ class Client:
 
     def entry(self, place: bytes, known: Any) -> Any:
         """Read an entry with what is known. See `RemoteLane.entry`."""
-        return _remote_entry(self.execute("GET", place), known)
+        raw = self.execute("GET", place)
+        return _remote_entry(raw, known) if type(raw) is bytes else raw
 
     def asker(self, place: bytes) -> Callable[..., Future[Any]] | None:  # noqa: ARG002
         """Return a function that sends a command about a server key from the running event loop.
@@ -273,11 +275,12 @@ class Client:
         Raises:
             RemoteError: None of them was executed, as far as is known.
         """
-        *queued, replies = self.execute_many([("MULTI",), *commands, ("EXEC",)])
-        if isinstance(replies, Exception):
+        *queued, made = self.execute_many([("MULTI",), *commands, ("EXEC",)])
+        if isinstance(made, Exception):
             # `EXEC` says only that a command was refused. The reply to the command says why.
-            raise next((reply for reply in queued if isinstance(reply, Exception)), replies)
-        return [self.translated(reply) if isinstance(reply, Exception) else reply for reply in replies]
+            raise next((reply for reply in queued if isinstance(reply, Exception)), made)
+        made = checked.parts("EXEC", made, *(object for _ in commands))
+        return [self.translated(reply) if isinstance(reply, Exception) else reply for reply in made]
 
     def in_order(self, commands: Sequence[Sequence[Any]]) -> None:
         """Send commands that are executed in their order."""
@@ -287,8 +290,19 @@ class Client:
 
     def values(self, places: Sequence[bytes]) -> list[bytes | None]:
         """Return the values of several server keys."""
-        found: list[bytes | None] = self.execute("MGET", *places)
-        return found
+        return checked.values("MGET", self.execute("MGET", *places), places)
+
+    def scan(self, cursor: bytes, pattern: bytes, count: int) -> list[Any]:
+        """Return the next cursor of `SCAN`, and a list of server keys."""
+        found = self.execute("SCAN", cursor, "MATCH", pattern, "COUNT", count)
+        cursor, places = checked.parts("SCAN", found, bytes, list)
+        return [cursor, checked.parts("SCAN", places, *(bytes for _ in places))]
+
+    def unlink(self, places: Sequence[bytes]) -> int:
+        """Remove server keys. Returns the number of those that were there."""
+        return sum(
+            checked.number("UNLINK", reply) for reply in self.execute_many([("UNLINK", each) for each in places])
+        )
 
     def servers(self) -> list[Client]:
         """Return the clients of all servers that have keys."""

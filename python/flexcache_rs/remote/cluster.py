@@ -10,6 +10,7 @@ from flexcache_rs._threads import ForkSafeRLock
 from flexcache_rs.remote.client import Client
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
 from flexcache_rs.remote.failures import without_other_types
+from flexcache_rs.remote.replies import unexpected
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -29,10 +30,28 @@ _PAUSE = 0.02
 """Seconds between two attempts while the cluster says to try again."""
 
 
+def _ranges(slots: Any) -> list[Any]:
+    """Return the reply to `CLUSTER SLOTS` if it is one."""
+    if isinstance(slots, list):
+        ranges: list[Any] = slots
+        if all(
+            isinstance(part, list)
+            and len(part) > 2  # pyright: ignore[reportUnknownArgumentType]
+            and isinstance(part[2], list)
+            and len(part[2]) > 1  # pyright: ignore[reportUnknownArgumentType]
+            and isinstance(part[0], int)
+            and isinstance(part[1], int)
+            and 0 <= part[0] <= part[1] < _SLOTS
+            for part in ranges
+        ):
+            return ranges
+    raise unexpected("CLUSTER SLOTS", slots)
+
+
 def addresses_in(slots: Iterable[Any], asked: str) -> dict[tuple[int, int], Address]:
     """Parse the reply to `CLUSTER SLOTS`. Returns the primary of each range of slots, both ends included."""
     primaries: dict[tuple[int, int], Address] = {}
-    for first, last, primary, *_ in slots:
+    for first, last, primary, *_ in _ranges(slots):
         host = primary[0].decode() if isinstance(primary[0], bytes) else primary[0]
         # Without a host it is the host of the server that replied.
         primaries[int(first), int(last)] = (host if host not in (None, "", "?") else asked), int(primary[1])

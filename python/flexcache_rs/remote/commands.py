@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
 from flexcache_rs.remote.failures import foreign, is_of_another_type, shown
 from flexcache_rs.remote.nonces import Nonces
+from flexcache_rs.remote.replies import parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -87,7 +88,8 @@ class Commands:
                 f"{wanted!r}: give all caches of a namespace one serializer"
             )
             raise ValueError(message)
-        self._offset[:] = [int(time[0]) * 1000 + int(time[1]) / 1000 - self.tracker.now() / 1e6]
+        seconds, micros = parts("TIME", time, (bytes, int), (bytes, int))
+        self._offset[:] = [int(seconds) * 1000 + int(micros) / 1000 - self.tracker.now() / 1e6]
         self.nonces.checked[:] = [os.getpid()]
 
     def send(self, call: Callable[..., Any], *arguments: Any) -> Any:

@@ -88,6 +88,10 @@ def without_other_types(replies: list[Any]) -> list[Any]:
             if not is_of_another_type(reply):
                 raise reply
             replies[number] = None
+        elif reply is not None and type(reply) is not bytes:
+            from flexcache_rs.remote.replies import unexpected
+
+            raise unexpected("GET", reply)
     return replies
 
 
@@ -123,7 +127,11 @@ def refusal(kinds: Any, text: str) -> Exception:
     code, _, rest = text.partition(" ")
     error: Exception
     if code in _CODES:
-        error = getattr(kinds, _CODES[code])(rest)
+        try:
+            error = getattr(kinds, _CODES[code])(rest)
+        except ValueError:
+            # A redirection without a slot or an address.
+            error = kinds.ResponseError(text)
     elif "max number of clients" in text:
         error = kinds.ConnectionError(text)
     else:

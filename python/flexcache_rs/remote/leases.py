@@ -168,12 +168,12 @@ class Leases(Commands):
         lease = Lease(self, self.keys.value(key), self.keys.lease(key), own, seconds, holder)
         try:
             return self._ask(lease, seconds, tags, awaited, takes_over)
-        except Exception:
-            raise
         except BaseException:
-            # A signal handler has raised. The server may have granted the lease, whose token no caller knows.
-            lease.token = own
-            lease.release(None)
+            # A signal handler has raised. The server may have granted the lease, whose token no caller knows. It cannot
+            # have been requested before the nonces were known.
+            if lease.nonces:
+                lease.token = own
+                lease.release(None)
             raise
 
     def _ask(

@@ -101,18 +101,18 @@ class ClusterListener:
 
     def _listen_to(self, addresses: set[Address]) -> None:
         """Listen to these servers too. No copy is served until all of their listeners are up to date."""
-        started: list[Listener] = []
         with self._lock:
-            for address in addresses - self._members.keys():
-                if self._stopped:
-                    return
+            if self._stopped:
+                return
+            for address in (new := addresses - self._members.keys()):
                 member = Listener(self._client.node(address), self._terms, self)
                 self._members[address] = member
                 self._until[member] = 0
-                started.append(member)
-            if started:
+            if new:
                 self._terms.tracker.doubt()
-        for member in started:
+            members = [self._members[address] for address in addresses]
+        # Also those whose start failed before, because there was no thread or a signal handler raised.
+        for member in members:
             member.ensure()
 
     # Calls of the listeners

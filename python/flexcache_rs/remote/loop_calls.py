@@ -14,6 +14,7 @@ from flexcache_rs.remote import scripts
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError, RemoteValueError
 from flexcache_rs.remote.failures import without_other_types
 from flexcache_rs.remote.nonces import NAMESPACE
+from flexcache_rs.remote.replies import data, values
 from flexcache_rs.remote.store import BATCH
 from flexcache_rs.remote.values import MOST_HEAD, is_cut
 
@@ -28,6 +29,15 @@ if TYPE_CHECKING:
 
 UNKNOWN: Final[Any] = object()
 """The result of a call that a thread must make instead."""
+
+
+def _are_values(replies: Any, places: Sequence[bytes]) -> bool:
+    """Whether a reply is one that `MGET` can have. A thread raises the error otherwise."""
+    try:
+        values("MGET", replies, places)
+    except RemoteError:
+        return False
+    return True
 
 
 class LoopCalls:
@@ -77,7 +87,8 @@ class LoopCalls:
         try:
             if anew:
                 watched = store.nonces.watch(NAMESPACE)
-                raw, nonce = await ask(None, ("MGET", place, store.keys.epoch))
+                wanted = (place, store.keys.epoch)
+                raw, nonce = values("MGET", await ask(None, ("MGET", *wanted)), wanted)
                 nonce = store.nonces.learn(NAMESPACE, nonce, watched)
                 if raw is None:
                     # The key is absent or holds another type, which MGET does not distinguish.
@@ -86,6 +97,9 @@ class LoopCalls:
             else:
                 found = await ask(known, ("GET", place))
             entry = store.entry(key, found, anew=anew, asks=False) if type(found) is bytes else found
+            if not (entry is None or type(entry) is tuple):
+                # A thread raises the error of a reply that `GET` never has.
+                return UNKNOWN
         except RemoteTimeoutError as error:
             self._failed(error, place)
             if store.on_error == "raise":
@@ -139,7 +153,8 @@ class LoopCalls:
             return UNKNOWN
         if not self._client.is_divided:
             (ask,) = parts
-            return await self._read(ask, places[0], "MGET", *places)
+            replies = await self._read(ask, places[0], "MGET", *places)
+            return replies if replies is UNKNOWN or _are_values(replies, places) else UNKNOWN
         found: list[Any] = [None] * len(places)
         commands = [("GET", place) for place in places]
         reading = [self._read_many(ask, places[at[0]], [commands[n] for n in at]) for ask, at in parts.items()]
@@ -198,7 +213,8 @@ class LoopCalls:
         """
         raw = await self._read(ask, place, "GETRANGE", place, 0, MOST_HEAD - 1)
         try:
-            return UNKNOWN if raw is UNKNOWN or is_cut(raw) else (self._store.live(key, raw, asks=False), raw)
+            is_whole = type(raw) is bytes and not is_cut(raw)
+            return (self._store.live(key, raw, asks=False), raw) if is_whole else UNKNOWN
         except (LookupError, RemoteValueError):
             return UNKNOWN
 
@@ -321,7 +337,7 @@ class LoopCalls:
             added = await self._write_one(ask, key, place, *command, "NX", forgets=False)
             if added is UNKNOWN:
                 return UNKNOWN
-            if not added:
+            if data("SET", added) is None:
                 found = await self._head(ask, key, place)
                 # A thread replaces a value that is no longer live.
                 return UNKNOWN if found is UNKNOWN or found[0] is None else False
@@ -347,12 +363,13 @@ class LoopCalls:
             if head is None:
                 return False
             command = scripts.TOUCH.command(*store.touch_arguments(place, raw, seconds))
-            touched = await self._write_one(ask, key, place, *command, forgets=False)
+            reply = await self._write_one(ask, key, place, *command, forgets=False)
+            is_touched = reply is not UNKNOWN and scripts.TOUCH.checked(reply)
         except RemoteError as error:
             store.swallow(error)
             return False
         # If another caller has written the key meanwhile, a thread reads it again.
-        return True if touched == 1 else UNKNOWN
+        return True if is_touched else UNKNOWN
 
     async def incr(self, key: Any, by: int, initial: int, ttl: Any) -> Any:  # noqa: ARG002
         """Add to an int. See `RemoteCache.incr`."""
@@ -365,7 +382,7 @@ class LoopCalls:
         command = scripts.ADD_TO.command(place, epoch, by, os.urandom(4))
         total = await self._write_one(ask, key, place, *command)
         # A thread handles a value that is no int, or a large one.
-        if total is UNKNOWN or total is None:
+        if total is UNKNOWN or scripts.ADD_TO.checked(total) is None:
             return UNKNOWN
         store.remember(place, (int(total), None, ()))
         return int(total)
@@ -378,7 +395,7 @@ class LoopCalls:
         while True:
             ask = self._asker(place)
             raw = await self._read(ask, place, "GET", place)
-            if raw is UNKNOWN or ask is None:
+            if ask is None or not (raw is None or type(raw) is bytes):
                 return UNKNOWN
             try:
                 arguments = store.swap_arguments(key, place, raw, old, new, seconds, asks=False)
@@ -389,7 +406,7 @@ class LoopCalls:
             replaced = await self._write_one(ask, key, place, *scripts.REPLACE.command(*arguments))
             if replaced is UNKNOWN:
                 return UNKNOWN
-            if replaced:
+            if scripts.REPLACE.checked(replaced):
                 store.remember(place, (new, None, ()))
                 return True
 

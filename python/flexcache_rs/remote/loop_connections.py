@@ -228,7 +228,7 @@ class LoopConnection:
             future.set_exception(reply)
             return
         try:
-            future.set_result(reply if known is None else _remote_entry(reply, known))
+            future.set_result(_remote_entry(reply, known) if known is not None and type(reply) is bytes else reply)
         except Exception as error:  # noqa: BLE001  # It is the caller's.
             future.set_exception(error)
 
@@ -333,7 +333,12 @@ class LoopConnections:
             self._next[loop] = 0.0
         elif loop.time() >= may_connect_at:
             self._next[loop] = float("inf")
-            self._connect(loop)
+            try:
+                self._connect(loop)
+            except BaseException:
+                # No thread can be started, or a signal handler has raised.
+                self._next[loop] = loop.time() + _BETWEEN_ATTEMPTS
+                raise
         return None
 
     def pending(self) -> list[asyncio.Future[Any]]:
@@ -353,9 +358,10 @@ class LoopConnections:
         loop = of()
         if loop is None:
             return
+        # Calls go through threads meanwhile, and raise the error there. Set this first, because a signal handler may
+        # raise below.
+        self._next[loop] = loop.time() + _BETWEEN_ATTEMPTS
         if making.cancelled() or making.exception() is not None:
-            # Calls go through threads meanwhile, and raise the error there.
-            self._next[loop] = loop.time() + _BETWEEN_ATTEMPTS
             return
         made = LoopConnection(making.result(), self._failed, self._timeout)
         try:
@@ -363,6 +369,7 @@ class LoopConnections:
         except NotImplementedError:
             # Such as the one of Windows that waits for completions. Its calls go through threads.
             made.disconnect()
+            self._next[loop] = float("inf")
             return
         self._next[loop] = 0.0
         self._of[loop] = weakref.ref(made)

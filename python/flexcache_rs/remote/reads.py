@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._core import _remote_entries, _remote_entry  # pyright: ignore[reportPrivateUsage]
 from flexcache_rs.remote.errors import RemoteError, RemoteValueError
@@ -12,6 +12,7 @@ from flexcache_rs.remote.failures import is_of_another_type
 from flexcache_rs.remote.last import LastResults
 from flexcache_rs.remote.leases import Leases
 from flexcache_rs.remote.nonces import MARK, NAMESPACE
+from flexcache_rs.remote.replies import data, unexpected
 from flexcache_rs.remote.values import MOST_HEAD, is_cut, read_head, unreadable
 
 if TYPE_CHECKING:
@@ -105,7 +106,12 @@ class Reads(Leases):
             else:
                 found = self._read_of(key, self.client.entry, place, known)
             # Bytes mean that the known nonces do not suffice to decode the entry.
-            entry = self.entry(key, found, anew=anew) if type(found) is bytes else found
+            if type(found) is bytes:
+                entry = self.entry(key, found, anew=anew)
+            elif found is None or type(found) is tuple:
+                entry = found
+            else:
+                raise unexpected("GET", found)
         except RemoteError:
             if self.on_error == "raise" and not self._is_lenient():
                 raise
@@ -147,7 +153,7 @@ class Reads(Leases):
         """Return the bytes of a value, and the namespace's nonce. Reads the nonce if it is unknown, or with `anew`."""
         nonce = None if anew else self.nonces.known(NAMESPACE)
         if nonce is not None:
-            return self._read_of(key, self.client.execute, "GET", place), nonce
+            return data("GET", self._read_of(key, self.client.execute, "GET", place)), nonce
         stamp = self.nonces.watch(NAMESPACE)
         # Not MGET, which does not report keys of another type.
         found, nonce = self.read(self.client.execute_many, [("GET", place), ("GET", self.keys.epoch)])
@@ -155,7 +161,7 @@ class Reads(Leases):
             raise unreadable(key, str(found)) from found
         if isinstance(found, Exception):
             raise found
-        return cast("bytes | None", found), self.nonces.learn(NAMESPACE, nonce, stamp)
+        return data("GET", found), self.nonces.learn(NAMESPACE, nonce, stamp)
 
     def _last(self, place: bytes) -> Entry | None:
         """Return the entry of a key while the server is unavailable. Callers that compute get no old one."""
@@ -248,9 +254,9 @@ class Reads(Leases):
     def head(self, key: Any) -> tuple[Head | None, bytes]:
         """Return the header of a live value, and its bytes."""
         place = self.keys.value(key)
-        raw = self._read_of(key, self.client.execute, "GETRANGE", place, 0, MOST_HEAD - 1)
+        raw = data("GETRANGE", self._read_of(key, self.client.execute, "GETRANGE", place, 0, MOST_HEAD - 1)) or b""
         if is_cut(raw):
-            raw = self._read_of(key, self.client.execute, "GET", place) or b""
+            raw = data("GET", self._read_of(key, self.client.execute, "GET", place)) or b""
         return self.live(key, raw), raw
 
     def seconds_left(self, head: Head) -> float | None:

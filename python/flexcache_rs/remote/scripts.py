@@ -6,11 +6,34 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs.remote.errors import RemoteError
+from flexcache_rs.remote.replies import data, number, parts, unexpected
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from flexcache_rs.remote.client import Client
+
+
+_LEASES = {b"held": (bytes, bytes), b"failed": (bytes, bytes), b"elsewhere": (bytes, int, bytes)}
+"""The parts of the replies of `LEASE`, by the first part."""
+
+
+def _lease(command: str, reply: Any) -> list[Any]:
+    if isinstance(reply, list) and reply and isinstance(reply[0], bytes):  # pyright: ignore[reportUnknownArgumentType]
+        return parts(command, reply, *_LEASES.get(reply[0], ()))
+    raise unexpected(command, reply)
+
+
+def _total(command: str, reply: Any) -> bytes | None:
+    """Return a reply of `ADD_TO`."""
+    digits = data(command, reply)
+    if digits is None or digits.removeprefix(b"-").isdigit():
+        return digits
+    raise unexpected(command, reply)
+
+
+def _numbers(count: int) -> Callable[[str, Any], list[int]]:
+    return lambda command, reply: parts(command, reply, *[int] * count)
 
 
 class Script:
@@ -19,10 +42,11 @@ class Script:
     Args:
         text: In Lua.
         keys: The number of its keys, which come before its other arguments.
+        reply: Checks the reply, and returns it.
     """
 
-    def __init__(self, text: str, keys: int) -> None:
-        self.text, self._keys = text.encode(), keys
+    def __init__(self, text: str, keys: int, reply: Callable[[str, Any], Any] = number) -> None:
+        self.text, self._keys, self._reply = text.encode(), keys, reply
         self.hash = hashlib.sha1(self.text, usedforsecurity=False).hexdigest()
 
     def command(self, *arguments: Any) -> tuple[Any, ...]:
@@ -36,11 +60,20 @@ class Script:
     def run(self, client: Client, *arguments: Any) -> Any:
         """Run the script with its keys and arguments."""
         try:
-            return client.execute(*self.command(*arguments))
+            reply = client.execute(*self.command(*arguments))
         except RemoteError as error:
             if not isinstance(error.__cause__, client.exceptions.NoScriptError):
                 raise
-        return client.execute("EVAL", self.text, self._keys, *arguments)
+            reply = client.execute("EVAL", self.text, self._keys, *arguments)
+        return self.checked(reply)
+
+    def checked(self, reply: Any) -> Any:
+        """Return a reply of the script.
+
+        Raises:
+            RemoteError: The script has no such reply.
+        """
+        return self._reply("a script (EVALSHA)", reply)
 
 
 REPLACE = Script(
@@ -90,6 +123,7 @@ redis.call('SET', KEYS[1], string.sub(head, 1, 10) .. ARGV[3] .. ARGV[1] .. text
 return text
 """,
     1,
+    _total,
 )
 """Adds to an int without tags. Returns the sum, or nothing if it is not an int or too large for the server."""
 
@@ -110,6 +144,7 @@ redis.call('SET', KEYS[2], 'L' .. ARGV[1], 'PX', ARGV[2])
 return {'held', redis.call('GETRANGE', KEYS[1], 0, 21)}
 """,
     2,
+    _lease,
 )
 """Takes a lease, or returns its holder, or the failure of the awaited load. A lease is stored as `L`, its token and its
 nonces. The last argument is a token that counts as void."""
@@ -166,6 +201,7 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return {number, 0}
 """,
     2,
+    _numbers(2),
 )
 """Takes a lock. Returns its number, or 0 and the milliseconds for which it is held."""
 
@@ -198,6 +234,7 @@ redis.call('SET', KEYS[1], string.format('%.3f', new), 'PX', math.max(1, math.ce
 return {1, math.floor((period - (new - now)) / step + 0.000001), 0}
 """,
     1,
+    _numbers(3),
 )
 """Takes uses of a limiter by GCRA. Returns whether they were taken, how many are left, and the microseconds to wait."""
 
@@ -219,5 +256,6 @@ redis.call('PEXPIRE', KEYS[1], math.ceil(period / 1000))
 return {1, limit - used - cost, 0}
 """,
     1,
+    _numbers(3),
 )
 """The same with a sliding window, which has the times of all uses of the last period."""

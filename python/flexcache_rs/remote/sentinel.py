@@ -28,7 +28,7 @@ class SentinelClient(Client):
     def __init__(self, given: Given, timeout: float, name: str) -> None:
         super().__init__(given, timeout, name)
         self._address: tuple[str, int] | None = None
-        """The address to which connections lead."""
+        """The address of the last complete move."""
         self._is_known = False
         module = given.module
         self._sentinel: Any = module.sentinel.Sentinel([], min_other_sentinels=given.sentinel.min_other_sentinels)
@@ -70,10 +70,13 @@ class SentinelClient(Client):
 
     def _move(self, address: tuple[str, int]) -> None:
         """Use another address from now on. Results of the old server no longer count."""
-        if address == self._address:
+        target = {"host": address[0], "port": address[1]}
+        # Also look at the arguments. Two threads that move to different addresses at once may leave one address in the
+        # arguments, and the other one in `_address`.
+        if address == self._address and target.items() <= self._arguments.items():
             self._is_known = True
             return
-        self._arguments |= {"host": address[0], "port": address[1]}
+        self._arguments |= target
         old = self._replace_connections()
         self._address = address
         # Set this here, because other threads may use the connections from now on.
@@ -119,8 +122,9 @@ class SentinelClient(Client):
                     named = self._ask()
                     if ended.wait(0):
                         return
+                    # Also if only the commands lead elsewhere: a thread may have moved them after a late reply.
+                    self._move(named)
                     if named != address:
-                        self._move(named)
                         sock = connection._sock
                         if sock is not None:
                             shut_down(sock)

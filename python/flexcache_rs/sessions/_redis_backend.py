@@ -284,10 +284,12 @@ class RedisBackend:
         """Close the connections in a thread, because this waits for queued calls."""
         if self._is_open:
             self._is_open = False
-            pending = self._client.pending()
-            if pending:
-                await asyncio.wait(pending)
-            await asyncio.to_thread(self.close)
+            try:
+                pending = self._client.pending()
+                if pending:
+                    await asyncio.wait(pending)
+            finally:
+                await asyncio.to_thread(self.close)
 
 
 def _give_up(begun: asyncio.Future[RedisTransaction]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -47,7 +46,6 @@ class Wakes:
         self._lock = ForkSafeRLock()
         self._waiting: dict[bytes, list[Callable[[], None]]] = {}
         self._thread = SingleThread("flexcache wakes", self._receive, self._is_wanted)
-        self._process = os.getpid()
         self._connection: Any = None
         self._failed_at = -_RETRIED_AFTER
         self._is_closed = False
@@ -95,8 +93,6 @@ class Wakes:
             connection.read_response()
             connection._sock.settimeout(None)
             with self._lock:
-                if self._is_closed:
-                    return
                 self._connection, self.is_live = connection, True
             # Elements may have arrived before listening began, so let all calls look again.
             self._wake()
@@ -120,9 +116,6 @@ class Wakes:
         with self._lock:
             self._is_closed = True
             connection, thread = self._connection, self._thread.current
-        if self._process != os.getpid():
-            # The thread and the connection belong to the parent process.
-            return
         if connection is not None:
             with contextlib.suppress(Exception):
                 connection._sock.shutdown(socket.SHUT_RDWR)

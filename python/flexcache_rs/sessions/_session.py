@@ -143,11 +143,13 @@ class Session(KeyspaceCalls):
     async def aclose(self) -> None:
         """Close the session. The data stays, except with `memory://`."""
         self._fast = self._direct = None
-        for computation in list(self._computing):
-            # The computation can no longer store its result, so other sessions need not wait for it.
-            with contextlib.suppress(SessionError):
-                await computation._give_back()
-        await self._backend.aclose()
+        try:
+            for computation in list(self._computing):
+                # The computation can no longer store its result, so other sessions need not wait for it.
+                with contextlib.suppress(SessionError):
+                    await computation._give_back()
+        finally:
+            await self._backend.aclose()
 
     @property
     def _page(self) -> int:

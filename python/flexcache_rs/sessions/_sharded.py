@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlunsplit
@@ -263,14 +264,16 @@ class ShardedBackend:
     def close(self) -> None:
         """Close all shards."""
         self._is_open = False
-        for shard in self._shards.values():
-            shard.close()
+        with contextlib.ExitStack() as stack:
+            for shard in self._shards.values():
+                stack.callback(shard.close)
 
     async def aclose(self) -> None:
         """Close all shards."""
         self._is_open = False
-        for shard in self._shards.values():
-            await shard.aclose()
+        async with contextlib.AsyncExitStack() as stack:
+            for shard in self._shards.values():
+                stack.push_async_callback(shard.aclose)
 
 
 def _merged(call: _Call, results: list[Any]) -> Any:

@@ -142,11 +142,13 @@ class Session(KeyspaceCalls):
     def close(self) -> None:
         """Close the session. The data stays, except with `memory://`."""
         self._fast = self._direct = None
-        for computation in list(self._computing):
-            # The computation can no longer store its result, so other sessions need not wait for it.
-            with contextlib.suppress(SessionError):
-                computation._give_back()
-        self._backend.close()
+        try:
+            for computation in list(self._computing):
+                # The computation can no longer store its result, so other sessions need not wait for it.
+                with contextlib.suppress(SessionError):
+                    computation._give_back()
+        finally:
+            self._backend.close()
 
     @property
     def _page(self) -> int:
