@@ -30,7 +30,7 @@ def hide(class_: type, names: Iterable[str]) -> None:
         setattr(class_, name, _Absent(name))
 
 
-def present_names(instance: Any) -> list[str]:
+def present_names(instance: object) -> list[str]:
     """Return the names of an object without those that `hide` has hidden. A class has this function as `__dir__`."""
     own, kind = vars(instance), type(instance)
     return [name for name in object.__dir__(instance) if name in own or hasattr(kind, name)]

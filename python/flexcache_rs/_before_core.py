@@ -18,16 +18,24 @@ def _is_main_interpreter() -> bool:
 # CPython itself refuses only in isolated subinterpreters. Others, such as those of mod_wsgi, would leave the module
 # unusable for the whole process when they end.
 if not _is_main_interpreter():
-    message = "flexcache_rs cannot be imported in a subinterpreter; mod_wsgi needs WSGIApplicationGroup %{GLOBAL}"
-    raise ImportError(message, name="flexcache_rs")
-
-try:
-    import flexcache_rs._core  # noqa: F401 - whether it exists
-except ModuleNotFoundError as error:
-    if error.name != "flexcache_rs._core":
-        raise
-    message = (
-        f"{error.msg}: {sys.modules['flexcache_rs'].__path__[0]} has no extension module for this Python "
-        f"({sys.implementation.cache_tag}, {sys.platform}); a zip file cannot have one, and each Python needs its own"
+    raise ImportError(
+        "flexcache_rs cannot be imported in a subinterpreter; mod_wsgi needs WSGIApplicationGroup %{GLOBAL}",
+        name="flexcache_rs",
     )
-    raise ModuleNotFoundError(message, name=error.name) from None
+
+
+def _import_core() -> None:
+    try:
+        __import__("flexcache_rs._core")
+    except ModuleNotFoundError as error:
+        if error.name != "flexcache_rs._core":
+            raise
+        message = (
+            f"{error.msg}: {sys.modules['flexcache_rs'].__path__[0]} has no extension module for this Python "
+            f"({sys.implementation.cache_tag}, {sys.platform}); a zip file cannot have one, and each Python needs its "
+            "own"
+        )
+        raise ModuleNotFoundError(message, name=error.name) from None
+
+
+_import_core()

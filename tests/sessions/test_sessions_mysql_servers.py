@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import select
 import signal
@@ -14,7 +15,7 @@ import pytest
 from session_places import SERVERS, URLS, mariadb_server
 from waiting import until
 
-from flexcache_rs.sessions import ConflictError, SessionError, TimedOut, Unavailable
+from flexcache_rs.sessions import ClosedError, ConflictError, SessionError, TimedOut, Unavailable, connect
 from flexcache_rs.sessions import sync as now
 
 if TYPE_CHECKING:
@@ -202,6 +203,49 @@ def test_what_a_signal_handler_raises_while_a_session_connects_is_raised() -> No
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
+
+
+def test_a_call_during_the_end_is_refused(url: str) -> None:
+    """The end waits for a call of another task, and for that time makes no new threads, which nobody would end."""
+
+    async def main() -> None:
+        session: Any = connect(url)
+        await session.set("a", 1)
+        backend, go_on = session._backend, threading.Event()
+        before = backend._threads
+        backend._threads[1].submit(go_on.wait, 60)
+        closing = asyncio.ensure_future(session.aclose())
+        try:
+            await asyncio.to_thread(until, lambda: before[0]._shutdown or before[1]._shutdown)
+            with pytest.raises(ClosedError):
+                await session.get("a")
+        finally:
+            go_on.set()
+        await closing
+        assert backend._threads is None
+
+    asyncio.run(main())
+
+
+def test_an_end_that_is_interrupted_leaves_no_connection(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    session: Any = connect(url)
+    asyncio.run(session.set("a", 1))
+    link = session._backend.take()
+    ours = f"SELECT id FROM information_schema.processlist WHERE id = {link._connection.thread_id()}"
+    session._backend.give_back(link)
+    assert mariadb_server().execute(ours) != [()]
+    threads = session._backend._threads
+    with monkeypatch.context() as patched:
+        patched.setattr(threads[1], "shutdown", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            session._backend.close()
+    until(lambda: mariadb_server().execute(ours) == [()])
+    for each in threads:
+        each.shutdown()
+
+
+def interrupted() -> None:
+    raise KeyboardInterrupt
 
 
 def test_connections_are_kept_without_poll(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -289,6 +289,27 @@ def test_a_session_whose_end_is_cancelled_leaves_no_connection(
     until(lambda: not any(one["name"] == "flexcache-sessions" for one in raw.client_list()))
 
 
+def test_an_end_that_is_interrupted_leaves_no_connection(
+    redis_url: str, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main(session: Any) -> None:
+        async with session.transaction() as transaction:
+            await transaction.set("a", 0)
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    session: Any = connect(redis_url)
+    asyncio.run(main(session))
+    threads = session._backend._threads
+    monkeypatch.setattr(threads, "shutdown", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        session._backend.close()
+    until(lambda: not any(one["name"] == "flexcache-sessions" for one in raw.client_list()))
+    monkeypatch.undo()
+    threads.shutdown()
+
+
 def test_a_lease_that_a_replica_kept_is_given_back_later(redis_url: str, raw: Any) -> None:
     """The next call of the session does not wait for the end of the lease, which is thirty seconds."""
 

@@ -10,7 +10,7 @@ from flexcache_rs._threads import ForkSafeRLock
 from flexcache_rs.remote.client import Client
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
 from flexcache_rs.remote.failures import without_other_types
-from flexcache_rs.remote.replies import unexpected
+from flexcache_rs.remote.replies import array, unexpected
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -32,20 +32,13 @@ _PAUSE = 0.02
 
 def _ranges(slots: Any) -> list[Any]:
     """Return the reply to `CLUSTER SLOTS` if it is one."""
-    if isinstance(slots, list):
-        ranges: list[Any] = slots
-        if all(
-            isinstance(part, list)
-            and len(part) > 2  # pyright: ignore[reportUnknownArgumentType]
-            and isinstance(part[2], list)
-            and len(part[2]) > 1  # pyright: ignore[reportUnknownArgumentType]
-            and isinstance(part[0], int)
-            and isinstance(part[1], int)
-            and 0 <= part[0] <= part[1] < _SLOTS
-            for part in ranges
-        ):
-            return ranges
-    raise unexpected("CLUSTER SLOTS", slots)
+    ranges = array("CLUSTER SLOTS", slots)
+    for part in ranges:
+        first, last, primary, *_ = array("CLUSTER SLOTS", part, 3)
+        array("CLUSTER SLOTS", primary, 2)
+        if not (type(first) is type(last) is int and 0 <= first <= last < _SLOTS):
+            raise unexpected("CLUSTER SLOTS", part)
+    return ranges
 
 
 def addresses_in(slots: Iterable[Any], asked: str) -> dict[tuple[int, int], Address]:

@@ -14,7 +14,7 @@ from flexcache_rs.remote import scripts
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError, RemoteValueError
 from flexcache_rs.remote.failures import without_other_types
 from flexcache_rs.remote.nonces import NAMESPACE
-from flexcache_rs.remote.replies import data, values
+from flexcache_rs.remote.replies import data, entry_data, values
 from flexcache_rs.remote.store import BATCH
 from flexcache_rs.remote.values import MOST_HEAD, is_cut
 
@@ -96,10 +96,9 @@ class LoopCalls:
                 found = store.as_entry(raw, nonce)
             else:
                 found = await ask(known, ("GET", place))
+            # A thread raises the error of a reply that `GET` never has.
+            found = entry_data("GET", found)
             entry = store.entry(key, found, anew=anew, asks=False) if type(found) is bytes else found
-            if not (entry is None or type(entry) is tuple):
-                # A thread raises the error of a reply that `GET` never has.
-                return UNKNOWN
         except RemoteTimeoutError as error:
             self._failed(error, place)
             if store.on_error == "raise":

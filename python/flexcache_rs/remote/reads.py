@@ -12,7 +12,7 @@ from flexcache_rs.remote.failures import is_of_another_type
 from flexcache_rs.remote.last import LastResults
 from flexcache_rs.remote.leases import Leases
 from flexcache_rs.remote.nonces import MARK, NAMESPACE
-from flexcache_rs.remote.replies import data, unexpected
+from flexcache_rs.remote.replies import data, entry_data
 from flexcache_rs.remote.values import MOST_HEAD, is_cut, read_head, unreadable
 
 if TYPE_CHECKING:
@@ -106,12 +106,8 @@ class Reads(Leases):
             else:
                 found = self._read_of(key, self.client.entry, place, known)
             # Bytes mean that the known nonces do not suffice to decode the entry.
-            if type(found) is bytes:
-                entry = self.entry(key, found, anew=anew)
-            elif found is None or type(found) is tuple:
-                entry = found
-            else:
-                raise unexpected("GET", found)
+            found = entry_data("GET", found)
+            entry = self.entry(key, found, anew=anew) if type(found) is bytes else found
         except RemoteError:
             if self.on_error == "raise" and not self._is_lenient():
                 raise

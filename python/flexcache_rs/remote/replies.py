@@ -35,11 +35,30 @@ def number(command: str, reply: Any) -> int:
     raise unexpected(command, reply)
 
 
-def parts(command: str, reply: Any, *kinds: Any) -> list[Any]:
-    """Return a reply that is an array. Each kind is the class of a part, or a tuple of classes."""
-    if isinstance(reply, list) and len(reply) == len(kinds) and all(map(isinstance, reply, kinds)):  # pyright: ignore[reportUnknownArgumentType]
+def _is_one_of(kinds: tuple[type, ...], reply: Any) -> bool:
+    return type(reply) in kinds
+
+
+def array(command: str, reply: Any, least: int = 0) -> list[Any]:
+    """Return a reply that is an array of at least this length."""
+    if _is_one_of((list,), reply) and len(reply) >= least:
         found: list[Any] = reply
         return found
+    raise unexpected(command, reply)
+
+
+def parts(command: str, reply: Any, *kinds: Any) -> list[Any]:
+    """Return a reply that is an array. Each kind is the class of a part, or a tuple of classes."""
+    found = array(command, reply)
+    if len(found) == len(kinds) and all(map(isinstance, found, kinds)):
+        return found
+    raise unexpected(command, reply)
+
+
+def entry_data(command: str, reply: Any) -> Any:
+    """Return what a command for an entry has brought: bytes, nothing, or the decoded entry."""
+    if _is_one_of((bytes, type(None), tuple), reply):
+        return reply
     raise unexpected(command, reply)
 
 

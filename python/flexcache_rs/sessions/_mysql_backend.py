@@ -97,7 +97,8 @@ class MysqlBackend:
             "max_allowed_packet": MOST_PACKET,
         }
         self._idle: Idle[Link] = Idle(Link.is_quiet, Link.close)
-        self._is_open = True
+        # Whether it takes new calls, and whether those in its threads may use connections.
+        self._is_open = self._has_connections = True
         self._checked = 0
         self._connections = connections
         # Of calls about leases, and of others.
@@ -111,7 +112,7 @@ class MysqlBackend:
 
     def take(self) -> Link:
         """Return a connection to the database, which has our tables."""
-        if not self._is_open:
+        if not self._has_connections:
             raise ClosedError("the session is closed")
         idle = self._idle.take()
         if idle is not None:
@@ -124,7 +125,7 @@ class MysqlBackend:
 
     def give_back(self, link: Link) -> None:
         """Put a connection back for other calls, or close it if its state is unknown."""
-        if link.is_whole and not link.in_transaction and self._is_open:
+        if link.is_whole and not link.in_transaction and self._has_connections:
             self._idle.put(link)
         else:
             link.close()
@@ -247,6 +248,8 @@ class MysqlBackend:
             if self._connections > 1:
                 others = ThreadPoolExecutor(self._connections - 1, "flexcache sessions")
             with self._starting:
+                if not self._is_open:
+                    raise ClosedError("the session is closed")
                 self._threads = self._threads or (leases, others)
         return self._threads[call.name not in _ABOUT_LEASES]
 
@@ -302,12 +305,20 @@ class MysqlBackend:
         return {"backend": self.name, "database": self._database}
 
     def close(self) -> None:
-        """Close the connections."""
-        threads, self._threads = self._threads, None
-        if threads is not None and self._process == os.getpid():
-            for each in threads:
-                each.shutdown()
-        self._is_open = False
+        """Close the connections after the calls that the threads have begun."""
+        with self._starting:
+            self._is_open = False
+            threads = self._threads
+        # Each is done, also if a signal interrupts one of them.
+        with contextlib.ExitStack() as ends:
+            ends.callback(self._disconnect)
+            if threads is not None and self._process == os.getpid():
+                for each in threads:
+                    ends.callback(each.shutdown)
+        self._threads = None
+
+    def _disconnect(self) -> None:
+        self._has_connections = False
         self._idle.close()
 
     async def aclose(self) -> None:

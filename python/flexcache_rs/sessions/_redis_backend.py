@@ -265,16 +265,19 @@ class RedisBackend:
     def close(self) -> None:
         """Close the connections after the queued awaited calls are done."""
         self._is_open = False
-        gatherer, self._gatherer = self._gatherer, None
-        threads, self._threads = self._threads, None
-        wakes, self._wakes = self._wakes, None
-        if self._process == os.getpid():
-            if wakes is not None:
-                wakes.close()
-            if gatherer is not None:
-                gatherer.end()
-            if threads is not None:
-                threads.shutdown()
+        # Each is done, also if a signal interrupts one of them.
+        with contextlib.ExitStack() as ends:
+            ends.callback(self._disconnect)
+            if self._process == os.getpid():
+                if self._threads is not None:
+                    ends.callback(self._threads.shutdown)
+                if self._gatherer is not None:
+                    ends.callback(self._gatherer.end)
+                if self._wakes is not None:
+                    ends.callback(self._wakes.close)
+        self._gatherer = self._threads = self._wakes = None
+
+    def _disconnect(self) -> None:
         sender, self._sender = self._sender, None
         if sender is not None:
             sender.close()
