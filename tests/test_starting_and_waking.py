@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import math
 import os
 import threading
@@ -37,15 +38,33 @@ def test_what_prevents_a_start_is_raised() -> None:
         start(thread)
 
 
-def test_green_threads_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("module", ["gevent.thread", "eventlet.green.thread"])
+def test_green_threads_are_refused(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
     """gevent and eventlet replace the function by their own, which is written in Python."""
 
     def start_new_thread(*_: object) -> None:
         pytest.fail("it starts a green thread")
 
+    start_new_thread.__module__ = module
     monkeypatch.setattr(_threads, "start_new_thread", start_new_thread)
-    with pytest.raises(RuntimeError, match="needs a thread of the system"):
+    with pytest.raises(RuntimeError, match=f"needs a thread of the system, but {module.partition('.')[0]} has"):
         start(threading.Thread())
+
+
+def test_a_debugger_may_replace_the_start_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It notes each thread, and then starts one of the system."""
+    noted: list[object] = []
+
+    class Debugger:
+        def start_new_thread(self, function: Any, arguments: Any) -> int:
+            noted.append(function)
+            return _thread.start_new_thread(function, arguments)
+
+    monkeypatch.setattr(_threads, "start_new_thread", Debugger().start_new_thread)
+    thread = threading.Thread(target=noted.clear)
+    start(thread)
+    thread.join(60)
+    assert not thread.is_alive()
 
 
 def test_a_start_inside_the_lock_of_threads_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,8 @@ def _is_main_interpreter() -> bool:
 # unusable for the whole process when they end.
 if not _is_main_interpreter():
     raise ImportError(
-        "flexcache_rs cannot be imported in a subinterpreter; mod_wsgi needs WSGIApplicationGroup %{GLOBAL}",
+        "flexcache_rs cannot be imported in a subinterpreter; mod_wsgi needs WSGIApplicationGroup %{GLOBAL}, and uWSGI "
+        "needs single-interpreter",
         name="flexcache_rs",
     )
 

@@ -12,7 +12,6 @@ import weakref
 from _thread import TIMEOUT_MAX, RLock, start_new_thread
 from collections import deque
 from queue import Empty, SimpleQueue
-from types import BuiltinFunctionType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,12 +83,11 @@ def start(thread: Thread) -> None:
     Raises:
         RuntimeError: No thread can be started, or gevent or eventlet has replaced the threads.
     """
-    if not isinstance(start_new_thread, BuiltinFunctionType):
+    # Debuggers replace the function, too, but what theirs starts is a thread of the system.
+    package = (getattr(start_new_thread, "__module__", None) or "").partition(".")[0]
+    if package in ("gevent", "eventlet"):
         # The work waits in native code. As a green thread it would halt all others, and itself if it waits for them.
-        message = (
-            f"{thread.name} needs a thread of the system, but {start_new_thread.__module__} has replaced "
-            "Python's threads by green ones"
-        )
+        message = f"{thread.name} needs a thread of the system, but {package} has replaced these by green threads"
         raise RuntimeError(message)
     begun: SimpleQueue[BaseException | None] = SimpleQueue()
 

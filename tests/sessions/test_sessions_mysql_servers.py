@@ -15,7 +15,7 @@ import pytest
 from session_places import SERVERS, URLS, mariadb_server
 from waiting import until
 
-from flexcache_rs.sessions import ClosedError, ConflictError, SessionError, TimedOut, Unavailable, connect
+from flexcache_rs.sessions import ClosedError, ConflictError, SessionError, TimedOut, Unavailable, _mysql_link, connect
 from flexcache_rs.sessions import sync as now
 
 if TYPE_CHECKING:
@@ -151,6 +151,29 @@ def test_a_connection_without_its_settings_is_closed(empty_url: str) -> None:
         mariadb_server().execute("DROP USER late@localhost")
 
 
+@pytest.mark.parametrize(
+    "absent",
+    ["no_such_setting = 1", "completion_type = 17", "lower_case_table_names = 1", "innodb_buffer_pool_size = 1"],
+)
+def test_a_setting_that_a_server_does_not_have_is_left_out(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch, absent: str
+) -> None:
+    """The others hold."""
+    monkeypatch.setattr(_mysql_link, "_OTHER_SETTINGS", (absent, *_mysql_link._OTHER_SETTINGS))
+    with setting("sql_select_limit", "3"), now.connect(empty_url) as session:
+        session.set("list", list(range(20)))
+        assert session.get("list") == list(range(20))
+
+
+def test_a_proxy_that_answers_one_statement_is_unavailable(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    send = _mysql_link.Link.send
+    monkeypatch.setattr(_mysql_link.Link, "send", lambda self, statements: send(self, statements)[:1])
+    with now.connect(empty_url) as session:
+        with pytest.raises(Unavailable, match="several statements at once"):
+            session.get("a")
+        until(lambda: not _connections())
+
+
 def test_the_version_of_another_table_is_shown_as_it_is(empty_url: str) -> None:
     mariadb_server().execute("CREATE TABLE other.fx_meta (version TEXT)", "INSERT INTO other.fx_meta VALUES ('2')")
     with now.connect(empty_url) as session, pytest.raises(SessionError, match="version '2'"):
@@ -196,12 +219,21 @@ def test_what_a_signal_handler_raises_while_a_session_connects_is_raised() -> No
     previous = signal.signal(signal.SIGALRM, interrupt)
     try:
         with socket.create_server(("127.0.0.1", 0)) as silent:
+
+            def accept() -> None:
+                connection, _ = silent.accept()
+                with connection:
+                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
+                    # Until the session has closed it.
+                    connection.recv(1)
+
+            thread = threading.Thread(target=accept)
+            thread.start()
             port = silent.getsockname()[1]
             with now.connect(f"mysql://root@127.0.0.1:{port}/db") as session, pytest.raises(Interrupted):
-                signal.setitimer(signal.ITIMER_REAL, 0.05)
                 session.get("a")
+            thread.join()
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
 
 

@@ -20,11 +20,20 @@ if TYPE_CHECKING:
 
 _SETTINGS = (
     "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00', "
-    "sql_select_limit = 18446744073709551615, sql_big_selects = 1, sql_safe_updates = 0, completion_type = 0, "
-    "innodb_lock_wait_timeout = %s, lock_wait_timeout = %s"
+    "innodb_lock_wait_timeout = %s"
 )
-"""Settings on which the statements depend: what the server stores, how many rows it returns and changes, what follows a
-commit, and how long it waits for rows and for tables."""
+"""Settings on which the statements depend: what the server stores, and how long it waits for rows."""
+_OTHER_SETTINGS = (
+    "sql_select_limit = 9223372036854775807",
+    "sql_big_selects = 1",
+    "sql_safe_updates = 0",
+    "completion_type = 0",
+    "lock_wait_timeout = %s",
+)
+"""The same, but not every server and proxy has them: how many rows it returns and changes, what follows a commit, and
+how long it waits for tables."""
+_NO_SUCH_SETTING = frozenset((1193, 1227, 1229, 1231, 1238))
+"""Errors for a setting that is unknown, forbidden, without this value, or not to be set for a connection."""
 _LONGEST_WAIT = 31_536_000 - 1
 """A year in seconds. Servers and driver wait no longer."""
 _FILES = ("ssl_ca", "ssl_cert", "ssl_key")
@@ -53,41 +62,54 @@ class Link:
         self._poll: Any = None
         self._connection: Any = None
         try:
-            self._connection = self._connect(driver, arguments)
+            self._connection = driver.connect(**arguments)
             self.is_whole = True
-            wait = whole_seconds(timeout)
-            # Override the server's settings, so that it stores exactly the sent values or refuses them.
-            packet = self.send(
-                [
-                    ("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", ()),
-                    (_SETTINGS, (wait, wait)),
-                    ("SELECT @@max_allowed_packet", ()),
-                ]
-            )
-            self.most = int(packet[-1].rows[0][0])
-        except self._errors.MySQLError as error:
+            self.most = self._set_up(whole_seconds(timeout))
+        except BaseException as error:
             # The error keeps this object alive.
             self.close()
-            kind = TimedOut if is_late(error) else Unavailable
-            raise kind(f"no connection to the server: {text_of(error)}") from error
-
-    def _connect(self, driver: Any, arguments: dict[str, Any]) -> Any:
-        """Connect.
-
-        Raises:
-            Unavailable: The driver raised something other than its own errors, for example because a file for TLS or a
-                package for the user's kind of password is missing, or because no such server answers at this address.
-        """
-        try:
-            return driver.connect(**arguments)
-        except (self._errors.MySQLError, MemoryError):
-            raise
-        except Exception as error:
-            if not _is_of_driver(error):
+            if isinstance(error, self._errors.MySQLError):
+                kind = TimedOut if is_late(error) else Unavailable
+                raise kind(f"no connection to the server: {text_of(error)}") from error
+            if not isinstance(error, Exception) or isinstance(error, MemoryError) or not _is_of_driver(error):
                 raise
+            # For example, a file for TLS or a package for the user's kind of password is missing, or the server at this
+            # address is of another kind.
             files = ", ".join(f"{name}={arguments[name]!r}" for name in _FILES if name in arguments)
             where = f" ({files})" if files and isinstance(error, OSError) else ""
             raise Unavailable(f"no connection to the server: {type(error).__name__}: {error}{where}") from error
+
+    def _set_up(self, wait: int) -> int:
+        """Override the server's settings, so that it does exactly what statements say, or refuses them.
+
+        Returns:
+            The server's limit for the bytes of a request.
+        """
+        first: list[Statement] = [
+            ("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", ()),
+            (_SETTINGS, (wait,)),
+        ]
+        last: Statement = ("SELECT @@max_allowed_packet", ())
+        try:
+            *_, found = self.send([*first, ("SET SESSION " + ", ".join(_OTHER_SETTINGS), (wait,)), last])
+        except self._errors.MySQLError as error:
+            if error.args[0] not in _NO_SUCH_SETTING:
+                raise
+            self.send(first)
+            for setting in _OTHER_SETTINGS:
+                self._set_if_known(setting, wait)
+            (found,) = self.send([last])
+        try:
+            return int(found.rows[0][0])
+        except (IndexError, TypeError, ValueError):
+            raise self._errors.InterfaceError("the server does not answer several statements at once") from None
+
+    def _set_if_known(self, setting: str, wait: int) -> None:
+        try:
+            self.send([(f"SET SESSION {setting}", (wait,) if "%s" in setting else ())])
+        except self._errors.MySQLError as error:
+            if error.args[0] not in _NO_SUCH_SETTING:
+                raise
 
     @property
     def in_transaction(self) -> bool:
@@ -163,7 +185,7 @@ class Link:
 
 
 def _is_of_driver(error: BaseException) -> bool:
-    """Whether the driver, or a module that it uses, raised an error. Otherwise a signal handler did."""
+    """Whether the driver, or a module that it uses, raised an error, and not a signal handler."""
     trace, name = error.__traceback__, ""
     while trace is not None:
         name = trace.tb_frame.f_globals.get("__name__", "")
