@@ -107,14 +107,23 @@ class Cache(MutableMapping[_K, _V]):
 class FIFOCache(Cache[_K, _V]):
     """A cache that evicts entries in the order in which they were stored. Storing another value renews an entry."""
 
+    def popitem(self) -> tuple[_K, _V]:
+        """Remove and return the key and value that would be evicted next."""
+
 class LFUCache(Cache[_K, _V]):
     """A cache that evicts the least often used entry.
 
     Among equals, it evicts the one that has been so for the longest time.
     """
 
+    def popitem(self) -> tuple[_K, _V]:
+        """Remove and return the key and value that would be evicted next."""
+
 class LRUCache(Cache[_K, _V]):
     """A cache that evicts the least recently used entry."""
+
+    def popitem(self) -> tuple[_K, _V]:
+        """Remove and return the key and value that would be evicted next."""
 
 class RRCache(Cache[_K, _V]):
     """A cache that evicts a random entry.
@@ -134,6 +143,8 @@ class RRCache(Cache[_K, _V]):
     @property
     def choice(self) -> Callable[[Sequence[_K]], _K]:
         """The function that chooses the key to evict."""
+    def popitem(self) -> tuple[_K, _V]:
+        """Remove a chosen key, and return the key and its value."""
 
 @type_check_only
 class _Timer(AbstractContextManager[_T], Generic[_T]):
@@ -173,6 +184,8 @@ class TTLCache(_TimedCache[_K, _V, _Time]):
     @property
     def ttl(self) -> Any:
         """The time to live of an entry."""
+    def popitem(self) -> tuple[_K, _V]:
+        """Remove and return the least recently used key that has not expired, and its value."""
 
 class TLRUCache(_TimedCache[_K, _V, _Time]):
     """A cache in which each entry has its own time of expiry. It evicts the least recently used entry.
@@ -210,6 +223,8 @@ class TLRUCache(_TimedCache[_K, _V, _Time]):
     @property
     def ttu(self) -> Callable[[_K, _V, _Time], _Time]:
         """The function that returns the time of expiry."""
+    def popitem(self) -> tuple[_K, _V]:
+        """Remove and return the least recently used key that has not expired, and its value."""
 
 class CacheInfo(NamedTuple):
     """What `cache_info()` returns: hits, misses, the largest and the current size."""

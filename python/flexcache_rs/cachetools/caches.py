@@ -87,7 +87,7 @@ class Cache(_Allocated):
     # Whether a user's subclass overrides operators.
     _overrides = False
     # None before the first call of `__init__`.
-    __limit: Any = None
+    __flexcache_limit: Any = None
 
     def __init__(self, maxsize: float, getsizeof: Callable[[Any], float] | None = None) -> None:
         try:
@@ -99,10 +99,10 @@ class Cache(_Allocated):
         if getsizeof is not None:
             check_callable("getsizeof", getsizeof)
             self.getsizeof = getsizeof
-        if self.__limit is not None:
+        if self.__flexcache_limit is not None:
             # Called again, for example because `__new__` of a subclass returns the same object again.
             FlexCache.clear(self)
-        self.__limit = maxsize
+        self.__flexcache_limit = maxsize
         self.__sizes: dict[Any, float] | None = None if self.getsizeof is Cache.getsizeof else {}
         self.__total: float = 0
         self._set_limit()
@@ -121,7 +121,7 @@ class Cache(_Allocated):
 
     def _set_limit(self) -> None:
         """Let the native code store entries and enforce the limit, or Python code if necessary."""
-        size = self.__limit
+        size = self.__flexcache_limit
         natively = self.__sizes is None and not self._evicts_in_python and isinstance(size, (int, float)) and size >= 1
         # If there are already more entries, they stay until another one is stored.
         natively = natively and _length(self) <= size
@@ -132,7 +132,7 @@ class Cache(_Allocated):
 
     def _store_item(self, key: Any, value: Any) -> None:
         """Store an entry. Calls `popitem` first until the entry fits."""
-        sizes, most = self.__sizes, self.__limit
+        sizes, most = self.__sizes, self.__flexcache_limit
         if sizes is None:
             if most < 1:
                 raise ValueError("value too large")
@@ -193,7 +193,7 @@ class Cache(_Allocated):
         entries = _show_once(self, _shown_entries)
         # As in cachetools, the size is not that of a subclass that overrides `currsize`.
         size = _length(self) if self.__sizes is None else self.__total
-        return f"{type(self).__name__}({entries}, maxsize={self.__limit!r}, currsize={size!r})"
+        return f"{type(self).__name__}({entries}, maxsize={self.__flexcache_limit!r}, currsize={size!r})"
 
     def __getitem__(self, key: Any) -> Any:
         # The other classes have FlexCache's own, which counts as a use. Programs call this one to look at a value that
@@ -270,16 +270,16 @@ class Cache(_Allocated):
     @property
     def maxsize(self) -> float:
         """The largest size of the cache."""
-        return self.__limit
+        return self.__flexcache_limit
 
     @property
     def __maxsize(self) -> float:
-        return self.__limit
+        return self.__flexcache_limit
 
     @__maxsize.setter
     def __maxsize(self, maxsize: float) -> None:
         # cachetools has no call that changes the size, so programs assign to `_Cache__maxsize`.
-        self.__limit = maxsize
+        self.__flexcache_limit = maxsize
         self._set_limit()
 
     @property
@@ -301,7 +301,7 @@ class Cache(_Allocated):
 
     def __copy__(self) -> Any:
         # A shallow copy: attributes are shared, but the entries of the cache are its own.
-        copy = Cache.__new__(type(self), self.__limit)
+        copy = Cache.__new__(type(self), self.__flexcache_limit)
         Cache.__setstate__(copy, self._state())
         return copy
 
@@ -310,12 +310,12 @@ class Cache(_Allocated):
         getstate, setstate = getattr(class_, "__getstate__", None), class_.__setstate__
         base = _base_of(class_)
         if getstate is getattr(base, "__getstate__", None) and setstate is base.__setstate__:
-            return _made_again, (class_, self.__limit), state
+            return _made_again, (class_, self.__flexcache_limit), state
         # The subclass decides about its attributes, for example to leave out a lock. Entries are no attributes here.
         attributes, *entries = state
         ours = {name: value for name, value in attributes.items() if name.startswith(_OWN_ATTRIBUTES)}
         kept = attributes if getstate is getattr(base, "__getstate__", None) else self.__getstate__()
-        return _made_again, (class_, self.__limit, (ours, *entries)), kept
+        return _made_again, (class_, self.__flexcache_limit, (ours, *entries)), kept
 
     def __reduce_ex__(self, _protocol: Any) -> Any:
         return self.__reduce__()

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 _ALWAYS: Any = ...
-"""Stands for a time that has always come, because the timer has gone back. Copies and pickles are the same object."""
+"""The timer has gone back, so every call looks at the first entry. Copies and pickles are the same object."""
 
 
 class _Timer(StandingTime):
@@ -90,7 +90,7 @@ class _TimedCache(_Evicting):
     def _set_limit(self) -> None:
         Cache._set_limit(self)
         # Whether the fast path applies: all entries have size 1, there is room for one, and no method is overridden.
-        self._simple = self._is_plain and self.getsizeof is Cache.getsizeof and self._Cache__limit >= 1
+        self._simple = self._is_plain and self.getsizeof is Cache.getsizeof and self._Cache__flexcache_limit >= 1
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -279,7 +279,7 @@ class TTLCache(_TimedCache):
             self.__last = end
             if key in ends:
                 ends.move_to_end(key)
-            elif len(ends) + 1 > self._Cache__limit:
+            elif len(ends) + 1 > self._Cache__flexcache_limit:
                 self._make_room()
             _put(self, key, value)
             ends[key] = end
@@ -303,7 +303,7 @@ class TTLCache(_TimedCache):
 
     def _make_room(self) -> None:
         """Evict until one more entry fits."""
-        while _length(self) + 1 > self._Cache__limit:
+        while _length(self) + 1 > self._Cache__flexcache_limit:
             victim, _ = _popitem(self)
             self.__ends.pop(victim, None)
 
@@ -469,7 +469,7 @@ class TLRUCache(_TimedCache):
             if not self._simple or cache_setitem is not _set_item:
                 cache_setitem(self, key, value)
             else:
-                if key not in ends and len(ends) + 1 > self._Cache__limit:
+                if key not in ends and len(ends) + 1 > self._Cache__flexcache_limit:
                     self._make_room()
                 _put(self, key, value)
             self.__number += 1
@@ -479,7 +479,7 @@ class TLRUCache(_TimedCache):
 
     def _make_room(self) -> None:
         """Evict until one more entry fits."""
-        while _length(self) + 1 > self._Cache__limit:
+        while _length(self) + 1 > self._Cache__flexcache_limit:
             victim, _ = _popitem(self)
             self.__ends.pop(victim, None)
 

@@ -174,7 +174,7 @@ class Snapshots:
             try:
                 fcntl.lockf(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                # With any other number the system cannot lock this file, and nobody else has it.
+                # With any other number the system could not lock this file.
                 if error.errno in (errno.EACCES, errno.EAGAIN):
                     raise Unavailable(f"{self._place} has the snapshots of another process") from None
                 raise Unavailable(f"{self._lock_file.name} cannot be locked: {error}") from error
