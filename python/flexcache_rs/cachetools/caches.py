@@ -195,12 +195,9 @@ class Cache(_Allocated):
         size = _length(self) if self.__sizes is None else self.__total
         return f"{type(self).__name__}({entries}, maxsize={self.__flexcache_limit!r}, currsize={size!r})"
 
-    def __getitem__(self, key: Any) -> Any:
-        # The other classes have FlexCache's own, which counts as a use. Programs call this one to look at a value that
-        # they do not use, as in `Cache.__getitem__(cache, key)`.
-        value = _peek(self, key, _ABSENT)
-        return self.__missing__(key) if value is _ABSENT else value
-
+    # The other classes have FlexCache's own, which counts as a use. Programs call this one to look at a value that
+    # they do not use, as in `Cache.__getitem__(cache, key)`.
+    __getitem__ = FlexCache._peek_item
     __dir__ = present_names
     __eq__ = MutableMapping.__eq__
     __hash__ = None

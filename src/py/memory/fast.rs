@@ -66,6 +66,11 @@ const GET_ITEM_OR_DOC: &CStr = c"_get_item_or($self, key, default=None)
 
 Return the value of a key, or the default if it is absent.";
 
+const PEEK_ITEM_DOC: &CStr = c"_peek_item($self, key, /)
+--
+
+Return the value of a key, or what `__missing__` returns. It is no use of the entry.";
+
 const GET_OR_STORE_DOC: &CStr = c"_get_or_store($self, key, default=None)
 --
 
@@ -422,6 +427,20 @@ unsafe extern "C" fn subscript(this: *mut ffi::PyObject, key: *mut ffi::PyObject
     }
 }
 
+/// `cache[key]` of a subclass in which this is no use of the entry.
+unsafe extern "C" fn peek_item(this: *mut ffi::PyObject, key: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: as for `get`.
+    unsafe {
+        entered(ptr::null_mut(), |py| {
+            let (cache, key) = (cache_of(py, this), object(py, key));
+            match cache.get().peek_at(key)? {
+                Some(value) => Ok(value.into_ptr()),
+                None => attached(py, |_| mapping::missing_item(&cache, &key)).map(Py::into_ptr),
+            }
+        })
+    }
+}
+
 unsafe extern "C" fn assign_subscript(
     this: *mut ffi::PyObject,
     key: *mut ffi::PyObject,
@@ -529,6 +548,8 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
         (c"_get_or_store", get_or_store, GET_OR_STORE_DOC),
     ];
     methods(&class, &calls)?;
+    let call = ffi::PyMethodDefPointer { PyCFunction: peek_item };
+    method(&class, c"_peek_item", call, ffi::METH_O, PEEK_ITEM_DOC)?;
     // Without `__del__` on this class, subclasses would lose the finalizer.
     let call = ffi::PyMethodDefPointer { PyCFunction: del };
     method(&class, c"__del__", call, ffi::METH_NOARGS, c"Close what is left in the cache.")?;
