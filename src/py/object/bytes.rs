@@ -1,8 +1,8 @@
 //! New objects of bytes. `PyBytes::new` panics if there is no memory, and `PyBytes::new_with` sets every byte to zero first.
 
 use std::ffi::c_char;
-use std::mem::MaybeUninit;
-use std::{ptr, slice};
+#[cfg(unix)]
+use std::{mem::MaybeUninit, ptr, slice};
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -35,6 +35,7 @@ pub(crate) fn bytes_object<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound
 /// # Safety
 ///
 /// If `fill` returns `Ok`, it has written every byte.
+#[cfg(unix)]
 #[inline]
 pub(crate) unsafe fn filled<'py>(
     py: Python<'py>,
