@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs.remote.errors import RemoteError
-from flexcache_rs.remote.replies import data, number, parts, unexpected
+from flexcache_rs.remote.replies import OF_SCRIPTS, data, number, parts, unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from flexcache_rs.remote.client import Client
 
+
+_NAME = "a script (EVALSHA)"
+"""The name of all scripts in errors."""
 
 _LEASES = {b"held": (bytes, bytes), b"failed": (bytes, bytes), b"elsewhere": (bytes, int, bytes)}
 """The parts of the replies of `LEASE`, by the first part."""
@@ -42,12 +46,13 @@ class Script:
     Args:
         text: In Lua.
         keys: The number of its keys, which come before its other arguments.
-        reply: Checks the reply, and returns it.
+        reply: Checks the reply.
     """
 
     def __init__(self, text: str, keys: int, reply: Callable[[str, Any], Any] = number) -> None:
-        self.text, self._keys, self._reply = text.encode(), keys, reply
+        self.text, self._keys = text.encode(), keys
         self.hash = hashlib.sha1(self.text, usedforsecurity=False).hexdigest()
+        OF_SCRIPTS[self.hash] = OF_SCRIPTS[self.text] = functools.partial(reply, _NAME)
 
     def command(self, *arguments: Any) -> tuple[Any, ...]:
         """What runs it with its keys and arguments, if the server has it. Otherwise, the server refuses the command."""
@@ -60,20 +65,11 @@ class Script:
     def run(self, client: Client, *arguments: Any) -> Any:
         """Run the script with its keys and arguments."""
         try:
-            reply = client.execute(*self.command(*arguments))
+            return client.execute(*self.command(*arguments))
         except RemoteError as error:
             if not isinstance(error.__cause__, client.exceptions.NoScriptError):
                 raise
-            reply = client.execute("EVAL", self.text, self._keys, *arguments)
-        return self.checked(reply)
-
-    def checked(self, reply: Any) -> Any:
-        """Return a reply of the script.
-
-        Raises:
-            RemoteError: The script has no such reply.
-        """
-        return self._reply("a script (EVALSHA)", reply)
+        return client.execute("EVAL", self.text, self._keys, *arguments)
 
 
 REPLACE = Script(
