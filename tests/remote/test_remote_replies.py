@@ -13,12 +13,13 @@ import redis
 import valkey
 from loops import connected
 from news import hear
-from own_proxy import Proxy
+from own_proxy import Proxy, encoded
 
-from flexcache_rs.remote import RemoteError, RemoteValueError
+from flexcache_rs.remote import RemoteError, RemoteValueError, scripts
 from flexcache_rs.remote.cluster import addresses_in
 from flexcache_rs.remote.failures import refusal
 from flexcache_rs.remote.nonces import NAMESPACE
+from flexcache_rs.remote.replies import check, check_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -142,6 +143,83 @@ def test_a_wrong_reply_to_an_awaited_call(make: Make, proxy: Proxy, call: str) -
         check_outcome(call, wrong, outcome)
         proxy.be_right()
         cache.close()
+
+
+def test_wrong_replies_to_a_new_cache(make: Make, proxy: Proxy) -> None:
+    for name, wrong in [(name, wrong) for name in (b"SET", b"GET", b"TIME") for wrong in WRONG]:
+        if (name, wrong) in ((b"SET", None), (b"GET", None), (b"GET", b"x")):
+            # These may have it.
+            continue
+        proxy.be_wrong_once(name, encoded(wrong), forwards=False)
+        with pytest.raises(RemoteError, match="reply to "):
+            make(proxy.url, near=None)
+
+
+OF_COMMANDS: dict[tuple[Any, ...], list[Any]] = {
+    ("GET", b"key"): [None, b"", b"x"],
+    ("GETRANGE", b"key", 0, 5): [None, b"", b"x"],
+    ("MGET", b"key"): [[None], [b"x"]],
+    ("MGET", b"key", b"other"): [[None, b"x"], [b"a", b"b"]],
+    ("SET", b"key", b"value"): [b"OK"],
+    ("SET", b"key", b"value", "NX"): [b"OK", None],
+    ("DEL", b"key"): [0, 5],
+    ("UNLINK", b"key"): [0, 5],
+    ("SCAN", b"0"): [[b"0", []], [b"0", [b"k"]]],
+    ("TIME",): [[b"1", b"2"], [1, 2]],
+    ("CLUSTER", "SLOTS"): [[], [[1]]],
+    ("ASKING",): [b"OK"],
+    ("MULTI",): [b"OK"],
+    scripts.TOUCH.command(b"key"): [0, 5],
+    ("EVAL", scripts.TOUCH.text, 1, b"key"): [0, 5],
+    scripts.ADD_TO.command(b"key"): [None, b"5", b"-5"],
+    scripts.LEASE.command(b"key"): [[b"held", b""], [b"failed", b"x"], [b"elsewhere", 5, b"x"]],
+}
+
+
+@pytest.mark.parametrize("command", OF_COMMANDS, ids=str)
+def test_replies_that_a_command_may_have(command: tuple[Any, ...]) -> None:
+    right = OF_COMMANDS[command]
+    for reply in (*right, RemoteError("refused")):
+        check(command, reply)
+        check_all([("MULTI",), command, ("EXEC",)], [b"OK", b"QUEUED", [reply]])
+    for wrong in (*WRONG, [b"1", b"2", b"3"], True, False):
+        if wrong in right and type(wrong) is not bool:
+            continue
+        if isinstance(wrong, list) and command[0] == "CLUSTER":
+            # What is in it is checked when it is parsed.
+            continue
+        with pytest.raises(RemoteError, match="reply to "):
+            check(command, wrong)
+        with pytest.raises(RemoteError, match="reply to "):
+            check_all([("MULTI",), command, ("EXEC",)], [b"OK", b"QUEUED", [wrong]])
+
+
+@pytest.mark.parametrize(
+    "replies",
+    [
+        *([5, b"QUEUED", [0]], [None, b"QUEUED", [0]], [b"OK", b"OK", [0]], [b"OK", 5, [0]], [b"OK", None, [0]]),
+        *([b"OK", b"QUEUED", reply] for reply in ([], [0, 0], [None], 5, b"x", {})),
+        *([b"OK", b"QUEUED"], [b"OK", b"QUEUED", [0], None], []),
+    ],
+    ids=str,
+)
+def test_wrong_replies_to_a_transaction(replies: list[Any]) -> None:
+    with pytest.raises(RemoteError, match="repl"):
+        check_all([("MULTI",), ("DEL", b"key"), ("EXEC",)], replies)
+
+
+def test_a_transaction_that_was_refused() -> None:
+    refused = RemoteError("refused")
+    commands = [("MULTI",), ("DEL", b"key"), ("EXEC",), ("GET", b"key")]
+    for replies in (
+        [b"OK", refused, refused, None],
+        [b"OK", b"QUEUED", None, None],
+        [b"OK", b"QUEUED", [refused], None],
+    ):
+        check_all(commands, replies)
+    # The commands after it have replies of their own again.
+    with pytest.raises(RemoteError, match="reply to GET"):
+        check_all(commands, [b"OK", refused, refused, 5])
 
 
 # Connections whose replies belong to other commands

@@ -100,6 +100,11 @@ def _scanned(_: Sequence[Any], reply: Any) -> None:
         raise unexpected("SCAN", reply)
 
 
+def _time(_: Sequence[Any], reply: Any) -> None:
+    if not all(type(part) is int or part.isdigit() for part in parts("TIME", reply, (bytes, int), (bytes, int))):
+        raise unexpected("TIME", reply)
+
+
 def _of_script(command: Sequence[Any], reply: Any) -> None:
     of_reply = OF_SCRIPTS.get(command[1])
     if of_reply is not None:
@@ -114,7 +119,7 @@ _CHECKS: dict[Any, Callable[[Sequence[Any], Any], object]] = {
     "DEL": lambda _, reply: number("DEL", reply),
     "UNLINK": lambda _, reply: number("UNLINK", reply),
     "SCAN": _scanned,
-    "TIME": lambda _, reply: parts("TIME", reply, (bytes, int), (bytes, int)),
+    "TIME": _time,
     "CLUSTER": lambda _, reply: array("CLUSTER SLOTS", reply),
     "EVALSHA": _of_script,
     "EVAL": _of_script,
