@@ -19,7 +19,7 @@ from flexcache_rs.remote import RemoteError, RemoteValueError, scripts
 from flexcache_rs.remote.cluster import addresses_in
 from flexcache_rs.remote.failures import refusal
 from flexcache_rs.remote.nonces import NAMESPACE
-from flexcache_rs.remote.replies import check, check_all
+from flexcache_rs.remote.replies import OF_SCRIPTS, check, check_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -192,6 +192,14 @@ def test_replies_that_a_command_may_have(command: tuple[Any, ...]) -> None:
             check(command, wrong)
         with pytest.raises(RemoteError, match="reply to "):
             check_all([("MULTI",), command, ("EXEC",)], [b"OK", b"QUEUED", [wrong]])
+
+
+def test_the_replies_of_each_script_are_checked() -> None:
+    ours = [each for each in vars(scripts).values() if isinstance(each, scripts.Script)]
+    assert len(ours) > 10
+    for each in ours:
+        assert each.hash in OF_SCRIPTS
+        assert each.text in OF_SCRIPTS
 
 
 @pytest.mark.parametrize(

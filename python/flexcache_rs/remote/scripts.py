@@ -46,13 +46,14 @@ class Script:
     Args:
         text: In Lua.
         keys: The number of its keys, which come before its other arguments.
-        reply: Checks the reply.
+        reply: Checks the reply, unless it may be any.
     """
 
-    def __init__(self, text: str, keys: int, reply: Callable[[str, Any], Any] = number) -> None:
+    def __init__(self, text: str, keys: int, reply: Callable[[str, Any], Any] | None = None) -> None:
         self.text, self._keys = text.encode(), keys
         self.hash = hashlib.sha1(self.text, usedforsecurity=False).hexdigest()
-        OF_SCRIPTS[self.hash] = OF_SCRIPTS[self.text] = functools.partial(reply, _NAME)
+        if reply is not None:
+            OF_SCRIPTS[self.hash] = OF_SCRIPTS[self.text] = functools.partial(reply, _NAME)
 
     def command(self, *arguments: Any) -> tuple[Any, ...]:
         """What runs it with its keys and arguments, if the server has it. Otherwise, the server refuses the command."""
@@ -79,6 +80,7 @@ if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[2]) else redis.call('SET'
 return 1
 """,
     1,
+    number,
 )
 """Replaces a value that begins with some bytes. Returns whether it did."""
 
@@ -87,10 +89,10 @@ if redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) ~= ARGV[1] then return -1 en
 return redis.call('DEL', unpack(KEYS))
 """
 
-TAKE = Script(_TAKE, 2)
+TAKE = Script(_TAKE, 2, number)
 """Removes a value that begins with some bytes, and the lease of its key. Returns the number of removed keys, or -1."""
 
-TAKE_ALONE = Script(_TAKE, 1)
+TAKE_ALONE = Script(_TAKE, 1, number)
 """The same without the lease."""
 
 TOUCH = Script(
@@ -101,6 +103,7 @@ if ARGV[3] == '0' then redis.call('PERSIST', KEYS[1]) else redis.call('PEXPIREAT
 return 1
 """,
     1,
+    number,
 )
 """Changes the deadline of a value that begins with some bytes. Returns whether it did."""
 
@@ -163,6 +166,7 @@ if ARGV[4] == '0' then redis.call('SET', KEYS[1], ARGV[3]) else redis.call('SET'
 return 1
 """,
     2,
+    number,
 )
 """Stores a value if its lease is still held and the key was not written since. Returns whether it did."""
 
@@ -175,12 +179,14 @@ else redis.call('SET', KEYS[1], 'F' .. ARGV[1] .. ARGV[2], 'PX', 1000) end
 return 1
 """,
     1,
+    number,
 )
 """Gives a lease back, and stores a failure of its load for a second."""
 
 TELL = Script(
     "if redis.call('SET', KEYS[1], '', 'NX') then redis.call('DEL', KEYS[1]) end return 1",
     1,
+    number,
 )
 """Makes the server announce a write of an absent key."""
 
@@ -201,7 +207,9 @@ return {number, 0}
 )
 """Takes a lock. Returns its number, or 0 and the milliseconds for which it is held."""
 
-UNLOCK = Script("if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0", 1)
+UNLOCK = Script(
+    "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0", 1, number
+)
 """Releases a lock. Returns whether it was held."""
 
 RENEW = Script(
@@ -210,6 +218,7 @@ if string.sub(redis.call('GET', KEYS[1]) or '', 1, #ARGV[1]) ~= ARGV[1] then ret
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 """,
     1,
+    number,
 )
 """Extends a lock or a lease that begins with some bytes. Returns whether it is held."""
 
