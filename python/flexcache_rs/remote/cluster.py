@@ -42,6 +42,8 @@ def _primary(part: Any, asked: str) -> tuple[tuple[int, int], Address] | None:
             if 0 <= first <= last < _SLOTS and 0 <= port <= _MOST_PORT:
                 # Without a host it is the host of the server that replied.
                 return (first, last), (asked if host in ("", "?") else host, port)
+        case _:
+            pass
     return None
 
 

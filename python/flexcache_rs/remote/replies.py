@@ -149,6 +149,9 @@ def check_all(commands: Sequence[Sequence[Any]], replies: Sequence[Any]) -> None
     if len(replies) != len(commands):
         message = f"the server sent {len(replies)} replies to {len(commands)} commands"
         raise RemoteError(message)
+    if len(commands) == 1:
+        check(commands[0], replies[0])
+        return
     queued: list[Sequence[Any]] | None = None
     for command, reply in zip(commands, replies, strict=True):
         name = command[0]
@@ -157,10 +160,13 @@ def check_all(commands: Sequence[Sequence[Any]], replies: Sequence[Any]) -> None
             if queued is not None and reply is not None and not isinstance(reply, Exception):
                 check_all(queued, array("EXEC", reply))
             queued = None
-        elif queued is None:
-            check(command, reply)
-            queued = [] if name == "MULTI" else None
-        else:
+        elif queued is not None:
             queued.append(command)
             if reply != b"QUEUED" and not isinstance(reply, Exception):
                 raise unexpected(name, reply)
+        elif name == "MULTI":
+            check(command, reply)
+            queued = []
+        elif reply != b"OK" or name != "SET":
+            # There may be many of the others.
+            check(command, reply)
