@@ -401,6 +401,44 @@ def test_a_server_that_has_nothing_for_a_range_of_an_absent_key(make: Make, prox
     asyncio.run(main())
 
 
+_AS_KVROCKS = """
+local function as_kvrocks(...)
+  local found = redis.call(...)
+  if found == '' then return false end
+  return found
+end
+"""
+
+
+def test_the_scripts_on_a_server_that_has_nothing_for_such_a_range(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, each in list(vars(scripts).items()):
+        if isinstance(each, scripts.Script):
+            text = each.text.decode().replace("redis.call('GETRANGE'", "as_kvrocks('GETRANGE'")
+            reply = OF_SCRIPTS[each.hash]
+            changed = scripts.Script(_AS_KVROCKS + text, each._keys, lambda _, found, reply=reply: reply(found))
+            monkeypatch.setattr(scripts, name, changed)
+    cache, other = make(near=None), make(near=None)
+    many = cache._client.execute_many
+
+    def compute() -> int:
+        (lease,) = cache._store._held.values()
+        with monkeypatch.context() as patch:
+            patch.setattr(cache._client, "execute_many", lambda commands: [reply or None for reply in many(commands)])
+            assert lease.is_valid()
+        return 1
+
+    assert cache.get_or_set("key", compute) == 1
+    # It was stored.
+    assert other.get("key") == 1
+    assert cache.incr("number") == cache.incr("number") - 1
+    assert cache.pop("absent", "default") == "default"
+    assert cache.compare_and_set("key", 1, 2)
+    assert cache.touch("key", 100)
+    assert cache.pop("key") == 2
+    assert not cache.touch("key", 100)
+    assert not cache.compare_and_set("key", 1, 2)
+
+
 # Parsing
 
 

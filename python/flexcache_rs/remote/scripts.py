@@ -75,7 +75,7 @@ class Script:
 
 REPLACE = Script(
     """
-if redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) ~= ARGV[1] then return 0 end
+if (redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) or '') ~= ARGV[1] then return 0 end
 if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[2]) else redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3]) end
 return 1
 """,
@@ -85,7 +85,7 @@ return 1
 """Replaces a value that begins with some bytes. Returns whether it did."""
 
 _TAKE = """
-if redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) ~= ARGV[1] then return -1 end
+if (redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) or '') ~= ARGV[1] then return -1 end
 return redis.call('DEL', unpack(KEYS))
 """
 
@@ -97,7 +97,7 @@ TAKE_ALONE = Script(_TAKE, 1, number)
 
 TOUCH = Script(
     """
-if redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) ~= ARGV[1] then return 0 end
+if (redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) or '') ~= ARGV[1] then return 0 end
 redis.call('SETRANGE', KEYS[1], 2, ARGV[2])
 if ARGV[3] == '0' then redis.call('PERSIST', KEYS[1]) else redis.call('PEXPIREAT', KEYS[1], ARGV[3]) end
 return 1
@@ -109,11 +109,11 @@ return 1
 
 ADD_TO = Script(
     """
-local head = redis.call('GETRANGE', KEYS[1], 0, 21)
+local head = redis.call('GETRANGE', KEYS[1], 0, 21) or ''
 if #head < 22 or string.byte(head, 1) ~= 252 or string.byte(head, 2) ~= 3 or string.sub(head, 15, 22) ~= ARGV[1] then
   return false
 end
-local body = redis.call('GETRANGE', KEYS[1], 22, -1)
+local body = redis.call('GETRANGE', KEYS[1], 22, -1) or ''
 if #body > 15 then return false end
 local sum = tonumber(body) + tonumber(ARGV[2])
 if sum > 9007199254740991 or sum < -9007199254740991 then return false end
@@ -140,7 +140,7 @@ if there and ARGV[3] ~= '1' and string.sub(there, 2, 17) ~= ARGV[5] then
   if ARGV[4] ~= '' and string.sub(there, 2, 17) == ARGV[4] then return {'failed', string.sub(there, 18)} end
 end
 redis.call('SET', KEYS[2], 'L' .. ARGV[1], 'PX', ARGV[2])
-return {'held', redis.call('GETRANGE', KEYS[1], 0, 21)}
+return {'held', redis.call('GETRANGE', KEYS[1], 0, 21) or ''}
 """,
     2,
     _lease,
@@ -161,7 +161,7 @@ STORE_WITH_LEASE = Script(
     + """
 if string.sub(redis.call('GET', KEYS[2]) or '', 1, 17) ~= 'L' .. ARGV[1] then return 0 end
 finish(KEYS[2])
-if redis.call('GETRANGE', KEYS[1], 0, 21) ~= ARGV[2] then return 0 end
+if (redis.call('GETRANGE', KEYS[1], 0, 21) or '') ~= ARGV[2] then return 0 end
 if ARGV[4] == '0' then redis.call('SET', KEYS[1], ARGV[3]) else redis.call('SET', KEYS[1], ARGV[3], 'PXAT', ARGV[4]) end
 return 1
 """,
