@@ -22,7 +22,7 @@ from flexcache_rs._core import PushTracker
 from flexcache_rs.remote import RemoteConnectionError, RemoteError, RemoteTimeoutError, RemoteValueError
 from flexcache_rs.remote.client import Client
 from flexcache_rs.remote.failures import failed
-from flexcache_rs.remote.loop_connections import LoopConnection
+from flexcache_rs.remote.loop_connections import LoopConnection, LoopConnections
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -227,7 +227,9 @@ def test_nothing_is_written_over_a_connection_that_has_ended(pair: tuple[Connect
     tracker = PushTracker(1)
 
     async def main() -> None:
-        connection = LoopConnection(ours, functools.partial(failed, pytest.importorskip("redis.exceptions")), 60)
+        connection = LoopConnection(
+            ours, functools.partial(failed, pytest.importorskip("redis.exceptions")), 60, lambda: None
+        )
         connection.begin(asyncio.get_running_loop())
         theirs.shutdown(socket.SHUT_WR)
         with pytest.raises(RemoteConnectionError) as raised:
@@ -456,7 +458,7 @@ def test_what_was_not_sent_is_told(pair: tuple[Connection, socket.socket]) -> No
         return failed(pytest.importorskip("redis.exceptions"), word, text)
 
     async def main() -> None:
-        connection = LoopConnection(ours, of_word, 60)
+        connection = LoopConnection(ours, of_word, 60, lambda: None)
         connection.begin(asyncio.get_running_loop())
         asking = [connection.submit(None, ("SET", number, b"x" * 1_000_000)) for number in range(3)]
         await asyncio.sleep(0)
@@ -469,13 +471,109 @@ def test_what_was_not_sent_is_told(pair: tuple[Connection, socket.socket]) -> No
     assert told == ["lost", "unsent", "unsent"]
 
 
+def test_a_reply_to_no_command_ends_the_connection(pair: tuple[Connection, socket.socket]) -> None:
+    """Earlier replies may have belonged to other commands, so what was read is forgotten."""
+    ours, theirs = pair
+    told: list[str] = []
+
+    async def main() -> None:
+        of_kind = functools.partial(failed, pytest.importorskip("redis.exceptions"))
+        connection = LoopConnection(ours, of_kind, 60, lambda: lambda: told.append("forget"))
+        connection.begin(asyncio.get_running_loop())
+        asking = connection.submit(None, ("GET", "key"))
+        theirs.sendall(b"$-1\r\n$-1\r\n")
+        assert await asking is None
+        assert told == ["forget"]
+        assert not connection.is_open
+
+    asyncio.run(main())
+
+
+def test_a_wrong_reply_ends_the_connection(pair: tuple[Connection, socket.socket]) -> None:
+    """The commands after it fail, because their replies may belong to others. Its write ends."""
+    ours, theirs = pair
+    told: list[str] = []
+    tracker = PushTracker(1)
+
+    async def main() -> None:
+        of_kind = functools.partial(failed, pytest.importorskip("redis.exceptions"))
+        connection = LoopConnection(ours, of_kind, 60, lambda: lambda: told.append("forget"))
+        connection.begin(asyncio.get_running_loop())
+        first = connection.submit(None, ("GET", "key"))
+        second = connection.submit(None, ("SET", "key", 1), before=[("SET", "key", 2)], write=tracker.write([b"key"]))
+        third = connection.submit(None, ("GET", "key"))
+        theirs.sendall(b"$-1\r\n+OK\r\n:1\r\n$1\r\nx\r\n")
+        assert await first is None
+        with pytest.raises(RemoteError, match="reply to SET"):
+            await second
+        with pytest.raises(RemoteConnectionError, match="reply to SET"):
+            await third
+        assert told == ["forget"]
+        assert not connection.is_open
+        tracker.believe_until(tracker.now() + 10**9)
+        assert tracker.is_live(tracker.stamp(b"key"))
+
+    asyncio.run(main())
+
+
+def test_two_attempts_to_connect_leave_one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler may raise after an attempt has begun, and the next call makes another one."""
+    monkeypatch.setattr("flexcache_rs.remote.loop_connections._BETWEEN_ATTEMPTS", 0)
+    made: list[tuple[Connection, socket.socket]] = []
+    may_connect = threading.Event()
+
+    class Connecting:
+        def connect(self, timeout: float) -> Connection:
+            assert may_connect.wait(60)
+            ours, theirs = socket.socketpair()
+            made.append((Connection(ours), theirs))
+            return made[-1][0]
+
+    def is_open(connection: Connection) -> bool:
+        return connection._sock.fileno() != -1
+
+    async def main() -> None:
+        connecting = Connecting()
+        connections = LoopConnections(
+            weakref.WeakMethod(connecting.connect), lambda _, text: OSError(text), 60, lambda: None
+        )
+        connect = connections._connect
+
+        def interrupted(loop: asyncio.AbstractEventLoop) -> None:
+            connect(loop)
+            raise KeyboardInterrupt
+
+        assert connections.current() is None
+        monkeypatch.setattr(connections, "_connect", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            connections.current()
+        monkeypatch.setattr(connections, "_connect", connect)
+        assert connections.current() is None
+        may_connect.set()
+        while len(made) < 2 or all(is_open(connection) for connection, _ in made):
+            await asyncio.sleep(0.001)
+        current = connections.current()
+        assert current is not None
+        assert current.is_open
+        connections.close()
+        while current.is_open:
+            await asyncio.sleep(0.001)
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+    assert not any(is_open(connection) for connection, _ in made)
+    for _, theirs in made:
+        theirs.close()
+
+
 def test_replies_to_several_commands_come_together(pair: tuple[Connection, socket.socket]) -> None:
     """The bytes of the server may be split anywhere, and other commands may run at the same time."""
     ours, theirs = pair
     replies = b":1\r\n:2\r\n-ERR no\r\n:3\r\n:4\r\n:5\r\n"
 
     async def main() -> None:
-        connection = LoopConnection(ours, functools.partial(failed, pytest.importorskip("redis.exceptions")), 60)
+        connection = LoopConnection(
+            ours, functools.partial(failed, pytest.importorskip("redis.exceptions")), 60, lambda: None
+        )
         connection.begin(asyncio.get_running_loop())
         for size in (1, 2, 7, 9, 100):
             one, many, alone, cancelled, last = (

@@ -20,6 +20,7 @@ from scale import SCALE, scaled
 from waiting import BRIEF, until
 
 from flexcache_rs.remote import RemoteCache, RemoteError
+from flexcache_rs.remote.connections import Borrowed
 from flexcache_rs.remote.listener import Listener
 
 if TYPE_CHECKING:
@@ -105,6 +106,35 @@ def test_clients_of_a_cluster(make: Make, client: str) -> None:
     until(lambda: cache.get_many(keys) == {})
     assert other.purge() > 0
     assert list(cache.scan()) == []
+
+
+def test_what_was_read_is_forgotten_if_one_connection_is_out_of_step(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Wrong:
+        _sock = None
+
+        def exchange(self, *_: Any) -> list[int]:
+            return [5]
+
+        def disconnect(self) -> None:
+            """Do nothing."""
+
+    cache, wrong = make(near=None), Wrong()
+    cache["key"] = 1
+    client, tracker, place = cache._client, cache._store.tracker, cache._store.keys.value("key")
+    stamps: list[int] = []
+
+    def is_live() -> bool:
+        stamps[:] = [tracker.stamp(place)]
+        return bool(tracker.is_live(stamps[0]))
+
+    until(is_live)
+    node = client.node(client._owners[client._slot_of(place)])
+    monkeypatch.setattr(node, "_get", lambda: Borrowed(node._connections, wrong, wrong))  # type: ignore[arg-type]
+    with pytest.raises(RemoteError, match="reply to GET"):
+        client.execute("GET", place)
+    assert not tracker.is_live(stamps[0])
 
 
 def test_a_call_after_the_end_leaves_no_connection(make: Make, cluster: OwnCluster) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from flexcache_rs._core import RemoteReplies, _remote_entry  # pyright: ignore[reportPrivateUsage]
 from flexcache_rs.remote import replies as checked
 from flexcache_rs.remote.connections import Connections
-from flexcache_rs.remote.errors import RemoteConnectionError
+from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError
 from flexcache_rs.remote.failures import failed, refusal, translated
 from flexcache_rs.remote.resp import command
 from flexcache_rs.remote.resp import commands as as_bytes
@@ -66,6 +66,7 @@ class Client:
             self._arguments["host"], self._arguments["port"] = address
         self._connections = Connections(given.most)
         self._is_closed = False
+        self._when_out_of_step: list[weakref.WeakMethod[Callable[[], object]]] = []
 
     @property
     def given(self) -> Any:
@@ -88,6 +89,17 @@ class Client:
         """Use new connections from now on, because the address may have another server. Running calls go on."""
         self._replace_connections().close()
         self._shut_down_loops()
+
+    def when_out_of_step(self, forget: Callable[[], object]) -> None:
+        """Call a method, as long as its object lives, after a connection got replies that belong to other commands."""
+        self._when_out_of_step.append(weakref.WeakMethod(forget))
+
+    def out_of_step(self) -> None:
+        """Let what was read be forgotten. A connection, which has ended, got replies that belong to other commands."""
+        for reference in self._when_out_of_step:
+            forget = reference()
+            if forget is not None:
+                forget()
 
     def _shut_down_loops(self) -> None:
         if self._loops is not None:
@@ -150,13 +162,14 @@ class Client:
             RemoteError: It was refused, not answered in time, or the connection was lost.
         """
         # Do not pack with hiredis, which crashes if a signal handler raises during the call.
-        (reply,) = self._request(command(*parts), 1)
+        (reply,) = self._request(command(*parts), [parts])
         if isinstance(reply, Exception):
             raise reply
         return reply
 
-    def _request(self, packed: bytes, count: int) -> list[Any]:
-        """Send commands over an idle or a new connection, and return `count` replies."""
+    def _request(self, packed: bytes, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Send packed commands over an idle or a new connection, and return their replies."""
+        count = len(commands)
         try:
             while True:
                 borrowed = self._get()
@@ -172,6 +185,12 @@ class Client:
                     connection.disconnect()
                     raise
                 if replies is not None:
+                    try:
+                        checked.check_all(commands, replies)
+                    except RemoteError:
+                        connection.disconnect()
+                        self.out_of_step()
+                        raise
                     # Only now: an unread reply must not go to another command. A signal handler may interrupt
                     # `disconnect` too.
                     borrowed.give_back()
@@ -184,7 +203,7 @@ class Client:
             _raise_as(self.interrupted(error), error)
 
     def _read(self, connection: Any, count: int) -> list[Any]:
-        """Read `count` replies. A refused command has an exception as its reply.
+        """Read `count` replies, and those that arrive with them. A refused command has an exception as its reply.
 
         The package's own parsers are several times slower.
         """
@@ -195,8 +214,6 @@ class Client:
             if not data:
                 raise RemoteConnectionError("the server closed the connection")
             replies += reader.feed(data)
-        if len(replies) > count:
-            raise RemoteConnectionError("the server sent replies to commands that it was not sent")
         return replies
 
     def _refused(self, kind: str, text: str) -> Exception:
@@ -210,8 +227,7 @@ class Client:
 
     def entry(self, place: bytes, known: Any) -> Any:
         """Read an entry with what is known. See `RemoteLane.entry`."""
-        raw = self.execute("GET", place)
-        return _remote_entry(raw, known) if type(raw) is bytes else raw
+        return _remote_entry(self.execute("GET", place), known)
 
     def asker(self, place: bytes) -> Callable[..., Future[Any]] | None:  # noqa: ARG002
         """Return a function that sends a command about a server key from the running event loop.
@@ -225,7 +241,9 @@ class Client:
             from flexcache_rs.remote.loop_connections import LoopConnections
 
             failed = functools.partial(self.failed, self.exceptions)
-            self._loops = LoopConnections(weakref.WeakMethod(self.connect), failed, self._timeout)
+            self._loops = LoopConnections(
+                weakref.WeakMethod(self.connect), failed, self._timeout, weakref.WeakMethod(self.out_of_step)
+            )
             if self._is_closed:
                 self._loops.close()
         connection = self._loops.current()
@@ -246,7 +264,7 @@ class Client:
         """
         if not commands:
             return []
-        return self._request(as_bytes(commands), len(commands))
+        return self._request(as_bytes(commands), commands)
 
     def exchange(self, connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """The same as `execute_many`, over a connection of the caller's. After an error it is disconnected.
@@ -261,6 +279,8 @@ class Client:
             try:
                 connection.send_packed_command([packed])
                 replies = self._read(connection, len(commands))
+                if len(replies) > len(commands):
+                    raise RemoteConnectionError("the server sent replies to commands that it was not sent")
             except BaseException:
                 connection.disconnect()
                 raise
@@ -290,13 +310,13 @@ class Client:
 
     def values(self, places: Sequence[bytes]) -> list[bytes | None]:
         """Return the values of several server keys."""
-        return checked.values("MGET", self.execute("MGET", *places), places)
+        found: list[bytes | None] = self.execute("MGET", *places)
+        return found
 
     def scan(self, cursor: bytes, pattern: bytes, count: int) -> list[Any]:
         """Return the next cursor of `SCAN`, and a list of server keys."""
-        found = self.execute("SCAN", cursor, "MATCH", pattern, "COUNT", count)
-        cursor, places = checked.parts("SCAN", found, bytes, list)
-        return [cursor, checked.parts("SCAN", places, *(bytes for _ in places))]
+        found: list[Any] = self.execute("SCAN", cursor, "MATCH", pattern, "COUNT", count)
+        return found
 
     def unlink(self, places: Sequence[bytes]) -> int:
         """Remove server keys. Returns the number of those that were there."""

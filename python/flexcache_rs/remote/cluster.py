@@ -14,7 +14,7 @@ from flexcache_rs.remote.replies import array, unexpected
 
 if TYPE_CHECKING:
     from asyncio import Future
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from flexcache_rs.remote.given import Given
 
@@ -22,6 +22,7 @@ Address = tuple[str, int]
 """A host and a port."""
 
 _SLOTS = 16384
+_MOST_PORT = 65535
 
 _MOST_REDIRECTIONS = 16
 """The largest number of redirections of one command. A cluster that moves a slot redirects a command once or twice."""
@@ -30,24 +31,34 @@ _PAUSE = 0.02
 """Seconds between two attempts while the cluster says to try again."""
 
 
-def _ranges(slots: Any) -> list[Any]:
-    """Return the reply to `CLUSTER SLOTS` if it is one."""
-    ranges = array("CLUSTER SLOTS", slots)
-    for part in ranges:
-        first, last, primary, *_ = array("CLUSTER SLOTS", part, 3)
-        array("CLUSTER SLOTS", primary, 2)
-        if not (type(first) is type(last) is int and 0 <= first <= last < _SLOTS):
-            raise unexpected("CLUSTER SLOTS", part)
-    return ranges
+def _primary(part: Any, asked: str) -> tuple[tuple[int, int], Address] | None:
+    """Return a range of slots and its primary. None if it is not a part of a reply to `CLUSTER SLOTS`."""
+    match part:
+        case [int() as first, int() as last, [None | bytes() as name, int() as port, *_], *_]:
+            try:
+                host = (name or b"").decode()
+            except UnicodeDecodeError:
+                return None
+            if 0 <= first <= last < _SLOTS and 0 <= port <= _MOST_PORT:
+                # Without a host it is the host of the server that replied.
+                return (first, last), (asked if host in ("", "?") else host, port)
+        case _:
+            pass
+    return None
 
 
-def addresses_in(slots: Iterable[Any], asked: str) -> dict[tuple[int, int], Address]:
-    """Parse the reply to `CLUSTER SLOTS`. Returns the primary of each range of slots, both ends included."""
+def addresses_in(slots: Any, asked: str) -> dict[tuple[int, int], Address]:
+    """Parse the reply to `CLUSTER SLOTS`. Returns the primary of each range of slots, both ends included.
+
+    Raises:
+        RemoteError: It is another reply.
+    """
     primaries: dict[tuple[int, int], Address] = {}
-    for first, last, primary, *_ in _ranges(slots):
-        host = primary[0].decode() if isinstance(primary[0], bytes) else primary[0]
-        # Without a host it is the host of the server that replied.
-        primaries[int(first), int(last)] = (host if host not in (None, "", "?") else asked), int(primary[1])
+    for part in array("CLUSTER SLOTS", slots):
+        found = _primary(part, asked)
+        if found is None:
+            raise unexpected("CLUSTER SLOTS", part)
+        primaries[found[0]] = found[1]
     return primaries
 
 
@@ -80,7 +91,9 @@ class ClusterClient(Client):
         """Return the client of one server."""
         found = self._nodes.get(address)
         if found is None:
-            found = self._nodes.setdefault(address, Client(self._given, self._timeout, self.name, address))
+            found = Client(self._given, self._timeout, self.name, address)
+            found.when_out_of_step(self.out_of_step)
+            found = self._nodes.setdefault(address, found)
             if self._is_closed:
                 # For a call that outlasts it.
                 found.close()
@@ -119,7 +132,7 @@ class ClusterClient(Client):
             message = f"no server of the cluster says which of them has which keys: {'; '.join(errors)}"
             raise RemoteConnectionError(message)
 
-    def learn(self, slots: Iterable[Any], asked: str) -> set[Address]:
+    def learn(self, slots: Any, asked: str) -> set[Address]:
         """Record a reply to `CLUSTER SLOTS`. Returns its primaries."""
         owners: list[Address | None] = [None] * _SLOTS
         for (first, last), address in addresses_in(slots, asked).items():

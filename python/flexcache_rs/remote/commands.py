@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
 from flexcache_rs.remote.failures import foreign, is_of_another_type, shown
 from flexcache_rs.remote.nonces import Nonces
-from flexcache_rs.remote.replies import parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -51,6 +50,7 @@ class Commands:
     def __init__(self, client: Client, keys: Keys, values: Values, tracker: PushTracker, breaker: Breaker) -> None:
         self.client, self.keys, self.values, self.tracker, self.breaker = client, keys, values, tracker, breaker
         self.nonces = Nonces(client, keys, tracker)
+        client.when_out_of_step(self.nonces.forget)
         self.counts = Counts()
         self.listener: Listening | None = None
         self.life = Life()
@@ -88,7 +88,7 @@ class Commands:
                 f"{wanted!r}: give all caches of a namespace one serializer"
             )
             raise ValueError(message)
-        seconds, micros = parts("TIME", time, (bytes, int), (bytes, int))
+        seconds, micros = time
         self._offset[:] = [int(seconds) * 1000 + int(micros) / 1000 - self.tracker.now() / 1e6]
         self.nonces.checked[:] = [os.getpid()]
 

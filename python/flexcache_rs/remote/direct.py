@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._core import RemoteLane
 from flexcache_rs.remote.client import Client
+from flexcache_rs.remote.errors import RemoteError
+from flexcache_rs.remote.replies import check, check_all, entry_data
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +69,8 @@ class DirectClient(Client):
         username, password = arguments.get("username"), arguments.get("password")
         if username and password is None:
             password = ""
-        self._native = RemoteLane(
+        self._new_lane = functools.partial(
+            RemoteLane,
             address,
             timeout,
             functools.partial(self.failed, self.exceptions),
@@ -76,13 +79,49 @@ class DirectClient(Client):
             password=password,
             database=int(arguments.get("db") or 0),
         )
-        # Shortcuts to the native methods, because every call uses them.
-        self.execute = self._native.execute  # type: ignore[method-assign]
-        self.entry = self._native.entry  # type: ignore[method-assign]
+        self._native = self._new_lane()
+
+    def execute(self, *parts: Any) -> Any:
+        """Send one command and return its reply. See `Client`."""
+        native = self._native
+        reply = native.execute(*parts)
+        try:
+            check(parts, reply)
+        except RemoteError:
+            self._end(native)
+            raise
+        return reply
+
+    def entry(self, place: bytes, known: Any) -> Any:
+        """Read an entry with what is known. See `RemoteLane.entry`."""
+        native = self._native
+        found = native.entry(place, known)
+        try:
+            return entry_data("GET", found)
+        except RemoteError:
+            self._end(native)
+            raise
 
     def execute_many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Send several commands at once. See `Client`."""
-        return self._native.execute_many(commands)
+        native = self._native
+        replies = native.execute_many(commands)
+        try:
+            check_all(commands, replies)
+        except RemoteError:
+            self._end(native)
+            raise
+        return replies
+
+    def _end(self, native: RemoteLane) -> None:
+        """End a connection whose replies belong to other commands. Calls that wait for a reply of it fail."""
+        if self._native is native:
+            self._native = self._new_lane()
+            if self._is_closed:
+                # Nobody would close it later.
+                self._native.close()
+        native.close()
+        self.out_of_step()
 
     def renew(self) -> None:
         """Use a new connection from now on. See `Client`."""
@@ -91,5 +130,6 @@ class DirectClient(Client):
 
     def drop(self) -> None:
         """Close all connections. See `Client`."""
-        self._native.close()
+        # First, as in `Client`: a connection that replaces another one is either closed here, or sees this.
         super().drop()
+        self._native.close()

@@ -88,10 +88,6 @@ def without_other_types(replies: list[Any]) -> list[Any]:
             if not is_of_another_type(reply):
                 raise reply
             replies[number] = None
-        elif reply is not None and type(reply) is not bytes:
-            from flexcache_rs.remote.replies import unexpected
-
-            raise unexpected("GET", reply)
     return replies
 
 

@@ -83,7 +83,7 @@ class Lease:
         except RemoteError:
             return True
         is_there = isinstance(token, bytes) and token.startswith(b"L" + self.token)
-        return is_there and head == self.head and nonces == [self.nonces[tag] for tag in tags]
+        return is_there and (head or b"") == self.head and nonces == [self.nonces[tag] for tag in tags]
 
     def renew(self) -> bool:
         """Renew the lease for its full time. Returns False if it needs no further renewal."""

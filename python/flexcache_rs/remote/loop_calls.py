@@ -14,7 +14,6 @@ from flexcache_rs.remote import scripts
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError, RemoteValueError
 from flexcache_rs.remote.failures import without_other_types
 from flexcache_rs.remote.nonces import NAMESPACE
-from flexcache_rs.remote.replies import data, entry_data, values
 from flexcache_rs.remote.store import BATCH
 from flexcache_rs.remote.values import MOST_HEAD, is_cut
 
@@ -29,15 +28,6 @@ if TYPE_CHECKING:
 
 UNKNOWN: Final[Any] = object()
 """The result of a call that a thread must make instead."""
-
-
-def _are_values(replies: Any, places: Sequence[bytes]) -> bool:
-    """Whether a reply is one that `MGET` can have. A thread raises the error otherwise."""
-    try:
-        values("MGET", replies, places)
-    except RemoteError:
-        return False
-    return True
 
 
 class LoopCalls:
@@ -87,8 +77,7 @@ class LoopCalls:
         try:
             if anew:
                 watched = store.nonces.watch(NAMESPACE)
-                wanted = (place, store.keys.epoch)
-                raw, nonce = values("MGET", await ask(None, ("MGET", *wanted)), wanted)
+                raw, nonce = await ask(None, ("MGET", place, store.keys.epoch))
                 nonce = store.nonces.learn(NAMESPACE, nonce, watched)
                 if raw is None:
                     # The key is absent or holds another type, which MGET does not distinguish.
@@ -96,8 +85,6 @@ class LoopCalls:
                 found = store.as_entry(raw, nonce)
             else:
                 found = await ask(known, ("GET", place))
-            # A thread raises the error of a reply that `GET` never has.
-            found = entry_data("GET", found)
             entry = store.entry(key, found, anew=anew, asks=False) if type(found) is bytes else found
         except RemoteTimeoutError as error:
             self._failed(error, place)
@@ -152,8 +139,7 @@ class LoopCalls:
             return UNKNOWN
         if not self._client.is_divided:
             (ask,) = parts
-            replies = await self._read(ask, places[0], "MGET", *places)
-            return replies if replies is UNKNOWN or _are_values(replies, places) else UNKNOWN
+            return await self._read(ask, places[0], "MGET", *places)
         found: list[Any] = [None] * len(places)
         commands = [("GET", place) for place in places]
         reading = [self._read_many(ask, places[at[0]], [commands[n] for n in at]) for ask, at in parts.items()]
@@ -212,6 +198,7 @@ class LoopCalls:
         """
         raw = await self._read(ask, place, "GETRANGE", place, 0, MOST_HEAD - 1)
         try:
+            # No bytes, if there is no value, are also for a thread.
             is_whole = type(raw) is bytes and not is_cut(raw)
             return (self._store.live(key, raw, asks=False), raw) if is_whole else UNKNOWN
         except (LookupError, RemoteValueError):
@@ -336,7 +323,7 @@ class LoopCalls:
             added = await self._write_one(ask, key, place, *command, "NX", forgets=False)
             if added is UNKNOWN:
                 return UNKNOWN
-            if data("SET", added) is None:
+            if added is None:
                 found = await self._head(ask, key, place)
                 # A thread replaces a value that is no longer live.
                 return UNKNOWN if found is UNKNOWN or found[0] is None else False
@@ -363,7 +350,7 @@ class LoopCalls:
                 return False
             command = scripts.TOUCH.command(*store.touch_arguments(place, raw, seconds))
             reply = await self._write_one(ask, key, place, *command, forgets=False)
-            is_touched = reply is not UNKNOWN and scripts.TOUCH.checked(reply)
+            is_touched = reply is not UNKNOWN and reply
         except RemoteError as error:
             store.swallow(error)
             return False
@@ -381,7 +368,7 @@ class LoopCalls:
         command = scripts.ADD_TO.command(place, epoch, by, os.urandom(4))
         total = await self._write_one(ask, key, place, *command)
         # A thread handles a value that is no int, or a large one.
-        if total is UNKNOWN or scripts.ADD_TO.checked(total) is None:
+        if total is UNKNOWN or total is None:
             return UNKNOWN
         store.remember(place, (int(total), None, ()))
         return int(total)
@@ -394,7 +381,7 @@ class LoopCalls:
         while True:
             ask = self._asker(place)
             raw = await self._read(ask, place, "GET", place)
-            if ask is None or not (raw is None or type(raw) is bytes):
+            if ask is None or raw is UNKNOWN:
                 return UNKNOWN
             try:
                 arguments = store.swap_arguments(key, place, raw, old, new, seconds, asks=False)
@@ -405,7 +392,7 @@ class LoopCalls:
             replaced = await self._write_one(ask, key, place, *scripts.REPLACE.command(*arguments))
             if replaced is UNKNOWN:
                 return UNKNOWN
-            if scripts.REPLACE.checked(replaced):
+            if replaced:
                 store.remember(place, (new, None, ()))
                 return True
 

@@ -17,7 +17,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flexcache_rs._core import RemoteReplies, _remote_entry  # pyright: ignore[reportPrivateUsage]
+from flexcache_rs.remote.errors import RemoteError
 from flexcache_rs.remote.given import shut_down
+from flexcache_rs.remote.replies import check_all
 from flexcache_rs.remote.resp import command, commands
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from flexcache_rs._core import WriteInFlight
 
+    _OutOfStep = Callable[[], Callable[[], object] | None]
     _Connections = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref["LoopConnection"]]
 
 _MOST_READ = 1 << 16
@@ -51,8 +54,8 @@ class _Asked(NamedTuple):
     """The position of its first byte in the stream of the connection."""
     heard: int
     """How often something had come before it was asked."""
-    wanted: int
-    """How many replies there will be."""
+    commands: Sequence[tuple[Any, ...]]
+    """The commands, each of which has one reply."""
     replies: list[Any] | None
     """The replies that have come, if the future is to return all of them; None where it returns the only one."""
     write: WriteInFlight | None
@@ -68,11 +71,15 @@ class LoopConnection:
         connection: A connection of the client's package, which is not used elsewhere.
         failed: Makes an exception from its kind and text. See `failures.failed`.
         timeout: The largest number of seconds for a reply.
+        out_of_step: Returns a function to call after the connection got replies that belong to other commands, or None.
     """
 
-    def __init__(self, connection: Any, failed: Callable[[str, str], Exception], timeout: float) -> None:
+    def __init__(
+        self, connection: Any, failed: Callable[[str, str], Exception], timeout: float, out_of_step: _OutOfStep
+    ) -> None:
         # The connection closes its socket when it is collected, so keep a reference.
         self._connection, self._failed, self._timeout = connection, failed, timeout
+        self._out_of_step = out_of_step
         self._socket: Any = connection._sock
         self._socket.setblocking(False)
         self._replies = RemoteReplies(list, failed)
@@ -113,7 +120,8 @@ class LoopConnection:
             write: Ends when the reply has come, or never will.
         """
         loop = asyncio.get_running_loop()
-        data = command(*parts) if before is None else commands((*before, parts))
+        all_parts = (*(before or ()), parts)
+        data = command(*parts) if before is None else commands(all_parts)
         future: asyncio.Future[Any] = loop.create_future()
         is_first = not self._waiting
         if is_first and write is not None and self._has_ended():
@@ -125,8 +133,7 @@ class LoopConnection:
         until = now + self._timeout
         try:
             replies: list[Any] | None = None if before is None else []
-            wanted = 1 + len(before or ())
-            self._waiting.append(_Asked(future, until, known, self._queued, self._heard, wanted, replies, write))
+            self._waiting.append(_Asked(future, until, known, self._queued, self._heard, all_parts, replies, write))
             self._queued += len(data)
             self._held.append(data)
             if is_first:
@@ -202,20 +209,35 @@ class LoopConnection:
             self._end("the server closed the connection")
 
     def _hand_out(self, replies: list[Any]) -> None:
-        """Give replies to those who wait for them, in their order."""
+        """Give replies to those who wait for them, in their order. End the connection after a reply to nobody."""
         at = 0
         while at < len(replies) and self._waiting:
             asked = self._waiting[0]
             reply, end = replies[at], at + 1
             if asked.replies is not None:
-                end = at + asked.wanted - len(asked.replies)
+                end = at + len(asked.commands) - len(asked.replies)
                 asked.replies.extend(replies[at:end])
                 if end > len(replies):
                     return
                 reply = asked.replies
             at = end
             self._waiting.popleft()
+            try:
+                check_all(asked.commands, [reply] if asked.replies is None else reply)
+            except RemoteError as error:
+                self._end_out_of_step(str(error))
+                self._answer(asked, error)
+                return
             self._answer(asked, reply)
+        if at < len(replies):
+            self._end_out_of_step("the server sent a reply to no command")
+
+    def _end_out_of_step(self, why: str) -> None:
+        """End the connection, because its replies belong to other commands. Let what was read be forgotten."""
+        self._end(why)
+        forget = self._out_of_step()
+        if forget is not None:
+            forget()
 
     def _answer(self, asked: _Asked, reply: Any) -> None:
         future, known = asked.future, asked.known
@@ -228,7 +250,7 @@ class LoopConnection:
             future.set_exception(reply)
             return
         try:
-            future.set_result(_remote_entry(reply, known) if known is not None and type(reply) is bytes else reply)
+            future.set_result(reply if known is None else _remote_entry(reply, known))
         except Exception as error:  # noqa: BLE001  # It is the caller's.
             future.set_exception(error)
 
@@ -297,6 +319,7 @@ class LoopConnections:
         connect: Makes a connection, as long as its client lives.
         failed: Makes an exception from its kind and text. See `failures.failed`.
         timeout: The largest number of seconds for a connection attempt or a reply.
+        out_of_step: Returns a function to call after a connection got replies that belong to other commands, or None.
     """
 
     def __init__(
@@ -304,8 +327,9 @@ class LoopConnections:
         connect: weakref.WeakMethod[Callable[[float], Any]],
         failed: Callable[[str, str], Exception],
         timeout: float,
+        out_of_step: _OutOfStep,
     ) -> None:
-        self._make, self._failed, self._timeout = connect, failed, timeout
+        self._make, self._failed, self._timeout, self._out_of_step = connect, failed, timeout, out_of_step
         self._shut_downs, self._is_closed = 0, False
         self._begin()
         _ALL.add(self)
@@ -363,7 +387,13 @@ class LoopConnections:
         self._next[loop] = loop.time() + _BETWEEN_ATTEMPTS
         if making.cancelled() or making.exception() is not None:
             return
-        made = LoopConnection(making.result(), self._failed, self._timeout)
+        made = LoopConnection(making.result(), self._failed, self._timeout, self._out_of_step)
+        earlier = _of_loop(self._of, loop)
+        if earlier is not None and earlier.is_open:
+            # A signal handler raised after an attempt had begun, so there were two. Nobody would close the other one.
+            made.disconnect()
+            self._next[loop] = 0.0
+            return
         try:
             made.begin(loop)
         except NotImplementedError:

@@ -12,7 +12,6 @@ from flexcache_rs.remote.failures import is_of_another_type
 from flexcache_rs.remote.last import LastResults
 from flexcache_rs.remote.leases import Leases
 from flexcache_rs.remote.nonces import MARK, NAMESPACE
-from flexcache_rs.remote.replies import data, entry_data
 from flexcache_rs.remote.values import MOST_HEAD, is_cut, read_head, unreadable
 
 if TYPE_CHECKING:
@@ -56,6 +55,8 @@ class Reads(Leases):
     ) -> None:
         super().__init__(client, keys, values, tracker, breaker)
         self.on_error, self.last = on_error, last
+        if last is not None:
+            client.when_out_of_step(last.clear)
         self._lenient = False
         self._loads = values.serializer.loads
 
@@ -106,7 +107,6 @@ class Reads(Leases):
             else:
                 found = self._read_of(key, self.client.entry, place, known)
             # Bytes mean that the known nonces do not suffice to decode the entry.
-            found = entry_data("GET", found)
             entry = self.entry(key, found, anew=anew) if type(found) is bytes else found
         except RemoteError:
             if self.on_error == "raise" and not self._is_lenient():
@@ -149,7 +149,7 @@ class Reads(Leases):
         """Return the bytes of a value, and the namespace's nonce. Reads the nonce if it is unknown, or with `anew`."""
         nonce = None if anew else self.nonces.known(NAMESPACE)
         if nonce is not None:
-            return data("GET", self._read_of(key, self.client.execute, "GET", place)), nonce
+            return self._read_of(key, self.client.execute, "GET", place), nonce
         stamp = self.nonces.watch(NAMESPACE)
         # Not MGET, which does not report keys of another type.
         found, nonce = self.read(self.client.execute_many, [("GET", place), ("GET", self.keys.epoch)])
@@ -157,7 +157,7 @@ class Reads(Leases):
             raise unreadable(key, str(found)) from found
         if isinstance(found, Exception):
             raise found
-        return data("GET", found), self.nonces.learn(NAMESPACE, nonce, stamp)
+        return found, self.nonces.learn(NAMESPACE, nonce, stamp)
 
     def _last(self, place: bytes) -> Entry | None:
         """Return the entry of a key while the server is unavailable. Callers that compute get no old one."""
@@ -250,9 +250,9 @@ class Reads(Leases):
     def head(self, key: Any) -> tuple[Head | None, bytes]:
         """Return the header of a live value, and its bytes."""
         place = self.keys.value(key)
-        raw = data("GETRANGE", self._read_of(key, self.client.execute, "GETRANGE", place, 0, MOST_HEAD - 1)) or b""
+        raw = self._read_of(key, self.client.execute, "GETRANGE", place, 0, MOST_HEAD - 1) or b""
         if is_cut(raw):
-            raw = data("GET", self._read_of(key, self.client.execute, "GET", place)) or b""
+            raw = self._read_of(key, self.client.execute, "GET", place) or b""
         return self.live(key, raw), raw
 
     def seconds_left(self, head: Head) -> float | None:

@@ -1,6 +1,8 @@
 """Checks of replies, which another program between a cache and its server may have changed.
 
-Without them, such a reply would raise a `TypeError` or `ValueError` somewhere, as a wrong argument does.
+A reply that its command never has belongs to another command. So do the later replies of the connection, which a
+caller would take for values of its keys. Whatever owns a connection therefore checks the replies that arrive on it, by
+`check` or `check_all`, and ends the connection if they raise an error.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from flexcache_rs.remote.errors import RemoteError
 from flexcache_rs.remote.failures import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 def unexpected(command: str, reply: Any) -> RemoteError:
@@ -64,4 +66,107 @@ def entry_data(command: str, reply: Any) -> Any:
 
 def values(command: str, reply: Any, places: Sequence[bytes]) -> list[bytes | None]:
     """Return a reply that is an array with bytes or nothing for each place."""
-    return parts(command, reply, *((bytes, type(None)) for _ in places))
+    if _is_one_of((list,), reply) and len(reply) == len(places) and _VALUES.issuperset(map(type, reply)):
+        found: list[bytes | None] = reply
+        return found
+    raise unexpected(command, reply)
+
+
+_VALUES = frozenset((bytes, type(None)))
+"""The classes of values."""
+
+OF_SCRIPTS: dict[str | bytes, Callable[[Any], Any]] = {}
+"""The checks of the replies of scripts, by the hashes and by the texts of the scripts."""
+
+
+def _ok(command: Sequence[Any], reply: Any) -> None:
+    if reply != b"OK":
+        raise unexpected(command[0], reply)
+
+
+def _stored(command: Sequence[Any], reply: Any) -> None:
+    # Options such as `NX` may keep it from being stored.
+    if reply != b"OK" and (reply is not None or len(command) == _LEAST_OF_SET):
+        raise unexpected("SET", reply)
+
+
+_LEAST_OF_SET = 3
+"""The length of a `SET` without options."""
+
+
+def _scanned(_: Sequence[Any], reply: Any) -> None:
+    _, places = parts("SCAN", reply, bytes, list)
+    if not all(type(place) is bytes for place in places):
+        raise unexpected("SCAN", reply)
+
+
+def _time(_: Sequence[Any], reply: Any) -> None:
+    if not all(type(part) is int or part.isdigit() for part in parts("TIME", reply, (bytes, int), (bytes, int))):
+        raise unexpected("TIME", reply)
+
+
+def _of_script(command: Sequence[Any], reply: Any) -> None:
+    of_reply = OF_SCRIPTS.get(command[1])
+    if of_reply is not None:
+        of_reply(reply)
+
+
+_CHECKS: dict[Any, Callable[[Sequence[Any], Any], object]] = {
+    "GET": lambda _, reply: data("GET", reply),
+    "GETRANGE": lambda _, reply: data("GETRANGE", reply),
+    "MGET": lambda command, reply: values("MGET", reply, command[1:]),
+    "SET": _stored,
+    "DEL": lambda _, reply: number("DEL", reply),
+    "UNLINK": lambda _, reply: number("UNLINK", reply),
+    "SCAN": _scanned,
+    "TIME": _time,
+    "CLUSTER": lambda _, reply: array("CLUSTER SLOTS", reply),
+    "EVALSHA": _of_script,
+    "EVAL": _of_script,
+    "ASKING": _ok,
+    "MULTI": _ok,
+}
+"""The checks of replies, by the names of commands. Other commands may have any reply."""
+
+
+def check(command: Sequence[Any], reply: Any) -> None:
+    """Check the reply to a command. The error of a refused command is a possible reply.
+
+    Raises:
+        RemoteError: The command has no such reply.
+    """
+    of_reply = _CHECKS.get(command[0])
+    if of_reply is not None and not isinstance(reply, Exception):
+        of_reply(command, reply)
+
+
+def check_all(commands: Sequence[Sequence[Any]], replies: Sequence[Any]) -> None:
+    """Check the replies to commands, which may be those of transactions.
+
+    Raises:
+        RemoteError: There are too many replies or too few, or a command has no such reply.
+    """
+    if len(replies) != len(commands):
+        message = f"the server sent {len(replies)} replies to {len(commands)} commands"
+        raise RemoteError(message)
+    if len(commands) == 1:
+        check(commands[0], replies[0])
+        return
+    queued: list[Sequence[Any]] | None = None
+    for command, reply in zip(commands, replies, strict=True):
+        name = command[0]
+        if name == "EXEC":
+            # Nothing if a watched key was written.
+            if queued is not None and reply is not None and not isinstance(reply, Exception):
+                check_all(queued, array("EXEC", reply))
+            queued = None
+        elif queued is not None:
+            queued.append(command)
+            if reply != b"QUEUED" and not isinstance(reply, Exception):
+                raise unexpected(name, reply)
+        elif name == "MULTI":
+            check(command, reply)
+            queued = []
+        elif reply != b"OK" or name != "SET":
+            # There may be many of the others.
+            check(command, reply)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs.remote.errors import RemoteError
-from flexcache_rs.remote.replies import data, number, parts, unexpected
+from flexcache_rs.remote.replies import OF_SCRIPTS, data, number, parts, unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from flexcache_rs.remote.client import Client
 
+
+_NAME = "a script (EVALSHA)"
+"""The name of all scripts in errors."""
 
 _LEASES = {b"held": (bytes, bytes), b"failed": (bytes, bytes), b"elsewhere": (bytes, int, bytes)}
 """The parts of the replies of `LEASE`, by the first part."""
@@ -42,12 +46,14 @@ class Script:
     Args:
         text: In Lua.
         keys: The number of its keys, which come before its other arguments.
-        reply: Checks the reply, and returns it.
+        reply: Checks the reply, unless it may be any.
     """
 
-    def __init__(self, text: str, keys: int, reply: Callable[[str, Any], Any] = number) -> None:
-        self.text, self._keys, self._reply = text.encode(), keys, reply
+    def __init__(self, text: str, keys: int, reply: Callable[[str, Any], Any] | None = None) -> None:
+        self.text, self._keys = text.encode(), keys
         self.hash = hashlib.sha1(self.text, usedforsecurity=False).hexdigest()
+        if reply is not None:
+            OF_SCRIPTS[self.hash] = OF_SCRIPTS[self.text] = functools.partial(reply, _NAME)
 
     def command(self, *arguments: Any) -> tuple[Any, ...]:
         """What runs it with its keys and arguments, if the server has it. Otherwise, the server refuses the command."""
@@ -60,61 +66,54 @@ class Script:
     def run(self, client: Client, *arguments: Any) -> Any:
         """Run the script with its keys and arguments."""
         try:
-            reply = client.execute(*self.command(*arguments))
+            return client.execute(*self.command(*arguments))
         except RemoteError as error:
             if not isinstance(error.__cause__, client.exceptions.NoScriptError):
                 raise
-            reply = client.execute("EVAL", self.text, self._keys, *arguments)
-        return self.checked(reply)
-
-    def checked(self, reply: Any) -> Any:
-        """Return a reply of the script.
-
-        Raises:
-            RemoteError: The script has no such reply.
-        """
-        return self._reply("a script (EVALSHA)", reply)
+        return client.execute("EVAL", self.text, self._keys, *arguments)
 
 
 REPLACE = Script(
     """
-if redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) ~= ARGV[1] then return 0 end
+if (redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) or '') ~= ARGV[1] then return 0 end
 if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[2]) else redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3]) end
 return 1
 """,
     1,
+    number,
 )
 """Replaces a value that begins with some bytes. Returns whether it did."""
 
 _TAKE = """
-if redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) ~= ARGV[1] then return -1 end
+if (redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) or '') ~= ARGV[1] then return -1 end
 return redis.call('DEL', unpack(KEYS))
 """
 
-TAKE = Script(_TAKE, 2)
+TAKE = Script(_TAKE, 2, number)
 """Removes a value that begins with some bytes, and the lease of its key. Returns the number of removed keys, or -1."""
 
-TAKE_ALONE = Script(_TAKE, 1)
+TAKE_ALONE = Script(_TAKE, 1, number)
 """The same without the lease."""
 
 TOUCH = Script(
     """
-if redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) ~= ARGV[1] then return 0 end
+if (redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) or '') ~= ARGV[1] then return 0 end
 redis.call('SETRANGE', KEYS[1], 2, ARGV[2])
 if ARGV[3] == '0' then redis.call('PERSIST', KEYS[1]) else redis.call('PEXPIREAT', KEYS[1], ARGV[3]) end
 return 1
 """,
     1,
+    number,
 )
 """Changes the deadline of a value that begins with some bytes. Returns whether it did."""
 
 ADD_TO = Script(
     """
-local head = redis.call('GETRANGE', KEYS[1], 0, 21)
+local head = redis.call('GETRANGE', KEYS[1], 0, 21) or ''
 if #head < 22 or string.byte(head, 1) ~= 252 or string.byte(head, 2) ~= 3 or string.sub(head, 15, 22) ~= ARGV[1] then
   return false
 end
-local body = redis.call('GETRANGE', KEYS[1], 22, -1)
+local body = redis.call('GETRANGE', KEYS[1], 22, -1) or ''
 if #body > 15 then return false end
 local sum = tonumber(body) + tonumber(ARGV[2])
 if sum > 9007199254740991 or sum < -9007199254740991 then return false end
@@ -141,7 +140,7 @@ if there and ARGV[3] ~= '1' and string.sub(there, 2, 17) ~= ARGV[5] then
   if ARGV[4] ~= '' and string.sub(there, 2, 17) == ARGV[4] then return {'failed', string.sub(there, 18)} end
 end
 redis.call('SET', KEYS[2], 'L' .. ARGV[1], 'PX', ARGV[2])
-return {'held', redis.call('GETRANGE', KEYS[1], 0, 21)}
+return {'held', redis.call('GETRANGE', KEYS[1], 0, 21) or ''}
 """,
     2,
     _lease,
@@ -162,11 +161,12 @@ STORE_WITH_LEASE = Script(
     + """
 if string.sub(redis.call('GET', KEYS[2]) or '', 1, 17) ~= 'L' .. ARGV[1] then return 0 end
 finish(KEYS[2])
-if redis.call('GETRANGE', KEYS[1], 0, 21) ~= ARGV[2] then return 0 end
+if (redis.call('GETRANGE', KEYS[1], 0, 21) or '') ~= ARGV[2] then return 0 end
 if ARGV[4] == '0' then redis.call('SET', KEYS[1], ARGV[3]) else redis.call('SET', KEYS[1], ARGV[3], 'PXAT', ARGV[4]) end
 return 1
 """,
     2,
+    number,
 )
 """Stores a value if its lease is still held and the key was not written since. Returns whether it did."""
 
@@ -179,12 +179,14 @@ else redis.call('SET', KEYS[1], 'F' .. ARGV[1] .. ARGV[2], 'PX', 1000) end
 return 1
 """,
     1,
+    number,
 )
 """Gives a lease back, and stores a failure of its load for a second."""
 
 TELL = Script(
     "if redis.call('SET', KEYS[1], '', 'NX') then redis.call('DEL', KEYS[1]) end return 1",
     1,
+    number,
 )
 """Makes the server announce a write of an absent key."""
 
@@ -205,7 +207,9 @@ return {number, 0}
 )
 """Takes a lock. Returns its number, or 0 and the milliseconds for which it is held."""
 
-UNLOCK = Script("if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0", 1)
+UNLOCK = Script(
+    "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0", 1, number
+)
 """Releases a lock. Returns whether it was held."""
 
 RENEW = Script(
@@ -214,6 +218,7 @@ if string.sub(redis.call('GET', KEYS[1]) or '', 1, #ARGV[1]) ~= ARGV[1] then ret
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 """,
     1,
+    number,
 )
 """Extends a lock or a lease that begins with some bytes. Returns whether it is held."""
 

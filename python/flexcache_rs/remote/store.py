@@ -17,7 +17,6 @@ from flexcache_rs.remote.errors import RemoteError, RemoteValueError
 from flexcache_rs.remote.failures import is_of_another_type
 from flexcache_rs.remote.nonces import MARK, NAMESPACE
 from flexcache_rs.remote.reads import Reads
-from flexcache_rs.remote.replies import data, number, parts
 from flexcache_rs.remote.values import HEAD_BYTES, MOST_HEAD, is_int, unreadable
 
 if TYPE_CHECKING:
@@ -135,7 +134,7 @@ class RemoteStore(Reads):
         raw, deadline = self.encoded(value, seconds, self.nonces_for(tags))
         while True:
             with self.writing(place):
-                added = data("SET", self.client.execute(*self.set_command(place, raw, deadline), "NX")) is not None
+                added = self.client.execute(*self.set_command(place, raw, deadline), "NX") is not None
             if not added:
                 head, there = self.head(key)
                 if head is not None:
@@ -183,7 +182,7 @@ class RemoteStore(Reads):
         """Remove an entry and return it. An unreadable one stays, because others may be able to read it."""
         place = self.keys.value(key)
         while True:
-            raw = data("GET", self._read_of(key, self.client.execute, "GET", place))
+            raw = self._read_of(key, self.client.execute, "GET", place)
             entry = self.entry(key, raw)
             if self._take_unchanged(place, raw or b""):
                 return entry
@@ -213,7 +212,7 @@ class RemoteStore(Reads):
         with self.writing(place):
             if self.client.is_divided:
                 # As in `remove_many`.
-                ended = number("DEL", self.client.execute("DEL", lease))
+                ended = self.client.execute("DEL", lease)
                 removed = scripts.TAKE_ALONE.run(self.client, place, there[:HEAD_BYTES])
             else:
                 removed = scripts.TAKE.run(self.client, place, lease, there[:HEAD_BYTES])
@@ -317,11 +316,11 @@ class RemoteStore(Reads):
         Raises:
             LookupError: `asks` is false, and the server would have to be asked.
         """
-        found = [parts("EXEC", reply, (bytes, Exception), object) for reply in replies[3::4]]
+        found = replies[3::4]
         for place, (raw, count), more in zip(places, found, ended or repeat(0), strict=False):
             if isinstance(count, Exception):
                 raise self.client.translated(count)
-            if number("DEL", count) + number("DEL", more) and not raw:
+            if count + more and not raw:
                 if not asks:
                     raise LookupError(place)
                 self._tell(place)
