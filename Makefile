@@ -36,9 +36,10 @@ demo: $(released) ## The main job in a few seconds: memoizing, one computation, 
 
 test: lint types test-rust test-python ## Everything that must pass, with a tenth of the full counts
 
-# A test that takes seconds with a tenth of the counts may take minutes with all of them.
+# A test that takes seconds with a tenth of the counts may take minutes with all of them. The classes of a file, such as the
+# models of the stores, need not run in one worker.
 soak: ## The same with the full counts: kills, examples, rounds
-	FLEXCACHE_TEST_SCALE=1 $(MAKE) test GROUP=soak PYTEST="-o timeout=1200 -o faulthandler_timeout=1100 $(PYTEST)"
+	FLEXCACHE_TEST_SCALE=1 $(MAKE) test GROUP=soak PYTEST="-o timeout=1200 -o faulthandler_timeout=1100 --dist loadscope $(PYTEST)"
 	$(MAKE) crates look check-other-systems sanitize-threads
 
 lint: $(installed) $(tools) ## Formatting and lints of Rust and Python

@@ -272,6 +272,32 @@ def test_what_programs_ask_of_a_class(name: str) -> None:
     assert answers(ours) == answers(import_module("cachetools"))
 
 
+@pytest.mark.parametrize("name", ["LRUCache", "LFUCache"])
+@pytest.mark.parametrize("of_instance", [False, True])
+def test_a_lookup_that_stores_is_no_use(name: str, of_instance: bool) -> None:
+    """What `__missing__` stores, `Cache.__getitem__` does not read. The method may also be one of the instance."""
+    if may_skip("cachetools", find_spec("cachetools")):
+        pytest.skip("cachetools is not installed")
+
+    def left(of: Any) -> list[Any]:
+        def missing(key: Any) -> Any:
+            cache[key] = key
+            return key
+
+        class Storing(getattr(of, name)):  # type: ignore[misc]
+            def __missing__(self, key: Any) -> Any:
+                return missing(key)
+
+        cache = getattr(of, name)(2) if of_instance else Storing(2)
+        if of_instance:
+            cache.__missing__ = missing
+        found = of.Cache.__getitem__(cache, 1)
+        cache[2] = cache[3] = 0
+        return [found, *sorted(cache)]
+
+    assert left(ours) == left(import_module("cachetools"))
+
+
 @pytest.mark.parametrize(
     ("name", "how"),
     [

@@ -471,6 +471,36 @@ def test_what_was_not_sent_is_told(pair: tuple[Connection, socket.socket]) -> No
     assert told == ["lost", "unsent", "unsent"]
 
 
+def test_a_reply_whose_check_is_interrupted_leaves_nobody_waiting(
+    pair: tuple[Connection, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a signal handler. The loop logs what it raised."""
+    ours, theirs = pair
+    logged: list[Any] = []
+
+    class Interrupted(Exception):  # noqa: N818
+        pass
+
+    def interrupted(*_: object) -> None:
+        raise Interrupted
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: logged.append(context["exception"]))
+        of_kind = functools.partial(failed, pytest.importorskip("redis.exceptions"))
+        connection = LoopConnection(ours, of_kind, 600, lambda: None)
+        connection.begin(loop)
+        monkeypatch.setattr("flexcache_rs.remote.loop_connections.check", interrupted)
+        asking = connection.submit(None, ("GET", "key"))
+        theirs.sendall(b"$-1\r\n")
+        with pytest.raises(RemoteConnectionError):
+            await asyncio.wait_for(asking, 60)
+        assert not connection.is_open
+
+    asyncio.run(main())
+    assert [type(error) for error in logged] == [Interrupted]
+
+
 def test_a_reply_to_no_command_ends_the_connection(pair: tuple[Connection, socket.socket]) -> None:
     """Earlier replies may have belonged to other commands, so what was read is forgotten."""
     ours, theirs = pair

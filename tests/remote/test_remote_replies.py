@@ -206,7 +206,7 @@ def test_the_replies_of_each_script_are_checked() -> None:
     "replies",
     [
         *([5, b"QUEUED", [0]], [None, b"QUEUED", [0]], [b"OK", b"OK", [0]], [b"OK", 5, [0]], [b"OK", None, [0]]),
-        *([b"OK", b"QUEUED", reply] for reply in ([], [0, 0], [None], 5, b"x", {})),
+        *([b"OK", b"QUEUED", reply] for reply in ([], [0, 0], [None], None, 5, b"x", {})),
         *([b"OK", b"QUEUED"], [b"OK", b"QUEUED", [0], None], []),
     ],
     ids=str,
@@ -221,8 +221,9 @@ def test_a_transaction_that_was_refused() -> None:
     commands = [("MULTI",), ("DEL", b"key"), ("EXEC",), ("GET", b"key")]
     for replies in (
         [b"OK", refused, refused, None],
-        [b"OK", b"QUEUED", None, None],
         [b"OK", b"QUEUED", [refused], None],
+        # A server without transactions.
+        [refused, 0, refused, None],
     ):
         check_all(commands, replies)
     # The commands after it have replies of their own again.

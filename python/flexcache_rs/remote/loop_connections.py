@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flexcache_rs._core import RemoteReplies, _remote_entry  # pyright: ignore[reportPrivateUsage]
 from flexcache_rs.remote.errors import RemoteError
 from flexcache_rs.remote.given import shut_down
-from flexcache_rs.remote.replies import check_all
+from flexcache_rs.remote.replies import check, check_all
 from flexcache_rs.remote.resp import command, commands
 
 if TYPE_CHECKING:
@@ -221,13 +221,18 @@ class LoopConnection:
                     return
                 reply = asked.replies
             at = end
-            self._waiting.popleft()
             try:
-                check_all(asked.commands, [reply] if asked.replies is None else reply)
+                if asked.replies is None:
+                    check(asked.commands[0], reply)
+                else:
+                    check_all(asked.commands, reply)
             except RemoteError as error:
-                self._end_out_of_step(str(error))
+                self._waiting.popleft()
                 self._answer(asked, error)
+                self._end_out_of_step(str(error))
                 return
+            # Not before, because a signal handler may raise above: whoever waits is told when the connection ends.
+            self._waiting.popleft()
             self._answer(asked, reply)
         if at < len(replies):
             self._end_out_of_step("the server sent a reply to no command")

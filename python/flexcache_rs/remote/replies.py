@@ -101,7 +101,9 @@ def _scanned(_: Sequence[Any], reply: Any) -> None:
 
 
 def _time(_: Sequence[Any], reply: Any) -> None:
-    if not all(type(part) is int or part.isdigit() for part in parts("TIME", reply, (bytes, int), (bytes, int))):
+    if not all(
+        type(part) is int or (type(part) is bytes and part.isdigit()) for part in parts("TIME", reply, object, object)
+    ):
         raise unexpected("TIME", reply)
 
 
@@ -156,8 +158,7 @@ def check_all(commands: Sequence[Sequence[Any]], replies: Sequence[Any]) -> None
     for command, reply in zip(commands, replies, strict=True):
         name = command[0]
         if name == "EXEC":
-            # Nothing if a watched key was written.
-            if queued is not None and reply is not None and not isinstance(reply, Exception):
+            if queued is not None and not isinstance(reply, Exception):
                 check_all(queued, array("EXEC", reply))
             queued = None
         elif queued is not None:
@@ -166,7 +167,8 @@ def check_all(commands: Sequence[Sequence[Any]], replies: Sequence[Any]) -> None
                 raise unexpected(name, reply)
         elif name == "MULTI":
             check(command, reply)
-            queued = []
+            # A server that refuses it executes the next commands at once.
+            queued = None if isinstance(reply, Exception) else []
         elif reply != b"OK" or name != "SET":
             # There may be many of the others.
             check(command, reply)

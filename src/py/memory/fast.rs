@@ -435,7 +435,7 @@ unsafe extern "C" fn peek_item(this: *mut ffi::PyObject, key: *mut ffi::PyObject
             let (cache, key) = (cache_of(py, this), object(py, key));
             match cache.get().peek_at(key)? {
                 Some(value) => Ok(value.into_ptr()),
-                None => attached(py, |_| mapping::missing_item(&cache, &key)).map(Py::into_ptr),
+                None => attached(py, |_| mapping::missing_value(&cache, &key)).map(Py::into_ptr),
             }
         })
     }

@@ -35,6 +35,13 @@ pub(super) fn missing_item(this: &Bound<'_, FlexCache>, key: &Bound<'_, PyAny>) 
     Err(missing(key))
 }
 
+/// The same for a lookup that is no use of an entry.
+#[cold]
+pub(super) fn missing_value(this: &Bound<'_, FlexCache>, key: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    let method = this.getattr(intern!(this.py(), "__missing__"))?;
+    Ok(call(&method, [key])?.unbind())
+}
+
 /// `cache[key] = value` of a cache whose class stores entries in Python.
 #[cold]
 pub(super) fn store_item(
