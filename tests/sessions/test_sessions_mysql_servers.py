@@ -7,6 +7,7 @@ import contextlib
 import select
 import signal
 import socket
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -216,6 +217,7 @@ def test_what_a_signal_handler_raises_while_a_session_connects_is_raised() -> No
     def interrupt(*_: object) -> None:
         raise Interrupted
 
+    main = threading.get_ident()
     previous = signal.signal(signal.SIGALRM, interrupt)
     try:
         with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -223,7 +225,9 @@ def test_what_a_signal_handler_raises_while_a_session_connects_is_raised() -> No
             def accept() -> None:
                 connection, _ = silent.accept()
                 with connection:
-                    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
+                    # A signal before the driver has its socket would leave this to the collector.
+                    until(lambda: sys._current_frames()[main].f_code.co_name == "readinto")
+                    signal.pthread_kill(main, signal.SIGALRM)
                     # Until the session has closed it.
                     connection.recv(1)
 
