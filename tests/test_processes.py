@@ -74,7 +74,12 @@ def test_fork_in_a_handler_during_a_wait(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("attempt", range(5))
 def test_exit_with_live_threads(attempt: int) -> None:
     """The interpreter exits at once, without output."""
-    done = run("exit_with_live_threads.py")
+    try:
+        done = run("exit_with_live_threads.py")
+    except subprocess.TimeoutExpired:
+        if FREE_THREADED_3_13:
+            pytest.xfail("a daemon thread of free-threaded 3.13 that is unwound at the very end may leave a lock taken")
+        raise
     unwound = done.returncode in (-signal.SIGABRT, -signal.SIGSEGV) and done.stdout == "done\n"
     if FREE_THREADED_3_13 and unwound:
         pytest.xfail("any lock of any object may unwind a daemon thread of free-threaded 3.13, at the very end")
