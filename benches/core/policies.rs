@@ -1,20 +1,16 @@
 //! The core's own speed, without Python: `make bench-core`.
 
+mod hashes;
+
 use std::convert::Infallible;
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use flexcache_core::policy::{Auto, Fifo, Lfu, Lru, Policy, Random, S3Fifo, Sieve, TinyLfu};
 use flexcache_core::{EntryStore, Limits, MonotonicClock, New, RemovalSink, Removed};
+use hashes::mix;
 
 const ENTRIES: u64 = 10_000;
-
-fn mix(key: u64) -> u64 {
-    let product = u128::from(key ^ 0x9e37_79b9_7f4a_7c15) * 0xd6e8_feb8_6659_fd93;
-    #[expect(clippy::cast_possible_truncation, reason = "both halves are folded")]
-    let folded = (product >> 64) as u64 ^ product as u64;
-    folded
-}
 
 fn put<P: Policy>(store: &mut EntryStore<u64, u64, P>, clock: &MonotonicClock, key: u64) {
     let hash = mix(key);

@@ -7,22 +7,18 @@
 
 #![expect(clippy::print_stdout, reason = "a program")]
 
+mod hashes;
+
 use std::convert::Infallible;
 use std::hint::black_box;
 use std::time::Instant;
 
 use flexcache_core::policy::{Auto, Lru, Policy, TinyLfu, UntunedGhosts, UntunedWindow};
 use flexcache_core::{EntryStore, Limits};
+use hashes::mix;
 
 const ROUNDS: usize = 31;
 const REQUESTS: u32 = 200_000;
-
-fn mix(key: u64) -> u64 {
-    let product = u128::from(key ^ 0x9e37_79b9_7f4a_7c15) * 0xd6e8_feb8_6659_fd93;
-    #[expect(clippy::cast_possible_truncation, reason = "both halves are folded")]
-    let folded = (product >> 64) as u64 ^ product as u64;
-    folded
-}
 
 struct Loop<P: Policy> {
     store: EntryStore<u64, u64, P>,

@@ -20,7 +20,7 @@ from flexcache_rs.sessions import ClosedError, ConflictError, SessionError, Time
 from flexcache_rs.sessions import sync as now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 if "mysql" not in SERVERS:
@@ -193,21 +193,30 @@ def test_an_impossible_host_is_unavailable() -> None:
         session.get("a")
 
 
-@pytest.mark.parametrize("greeting", [b"HTTP/1.1 400 Bad Request\r\n\r\n", bytes(50), b"\5\0\0\0\x09abcd"])
-def test_another_server_is_unavailable(greeting: bytes) -> None:
+@contextlib.contextmanager
+def serving(connected: Callable[[socket.socket], object]) -> Iterator[str]:
+    """Return the URL of a server that calls a function with its only connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def answer() -> None:
+        def accept() -> None:
             connection, _ = listener.accept()
             with connection:
-                connection.sendall(greeting)
+                connected(connection)
 
-        thread = threading.Thread(target=answer)
+        thread = threading.Thread(target=accept)
         thread.start()
-        port = listener.getsockname()[1]
-        with now.connect(f"mysql://root@127.0.0.1:{port}/db") as session, pytest.raises(Unavailable):
-            session.get("a")
+        yield f"mysql://root@127.0.0.1:{listener.getsockname()[1]}/db"
         thread.join()
+
+
+@pytest.mark.parametrize("greeting", [b"HTTP/1.1 400 Bad Request\r\n\r\n", bytes(50), b"\5\0\0\0\x09abcd"])
+def test_another_server_is_unavailable(greeting: bytes) -> None:
+    with (
+        serving(lambda connection: connection.sendall(greeting)) as url,
+        now.connect(url) as session,
+        pytest.raises(Unavailable),
+    ):
+        session.get("a")
 
 
 def test_what_a_signal_handler_raises_while_a_session_connects_is_raised() -> None:
@@ -217,26 +226,18 @@ def test_what_a_signal_handler_raises_while_a_session_connects_is_raised() -> No
     def interrupt(*_: object) -> None:
         raise Interrupted
 
+    def send_signal(connection: socket.socket) -> None:
+        # A signal before the driver has its socket would leave this to the collector.
+        until(lambda: sys._current_frames()[main].f_code.co_name == "readinto")
+        signal.pthread_kill(main, signal.SIGALRM)
+        # Until the session has closed it.
+        connection.recv(1)
+
     main = threading.get_ident()
     previous = signal.signal(signal.SIGALRM, interrupt)
     try:
-        with socket.create_server(("127.0.0.1", 0)) as silent:
-
-            def accept() -> None:
-                connection, _ = silent.accept()
-                with connection:
-                    # A signal before the driver has its socket would leave this to the collector.
-                    until(lambda: sys._current_frames()[main].f_code.co_name == "readinto")
-                    signal.pthread_kill(main, signal.SIGALRM)
-                    # Until the session has closed it.
-                    connection.recv(1)
-
-            thread = threading.Thread(target=accept)
-            thread.start()
-            port = silent.getsockname()[1]
-            with now.connect(f"mysql://root@127.0.0.1:{port}/db") as session, pytest.raises(Interrupted):
-                session.get("a")
-            thread.join()
+        with serving(send_signal) as url, now.connect(url) as session, pytest.raises(Interrupted):
+            session.get("a")
     finally:
         signal.signal(signal.SIGALRM, previous)
 

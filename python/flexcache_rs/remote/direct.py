@@ -15,7 +15,7 @@ from flexcache_rs.remote.errors import RemoteError
 from flexcache_rs.remote.replies import check, check_all, entry_data
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from flexcache_rs.remote.given import Given
 
@@ -85,33 +85,29 @@ class DirectClient(Client):
         """Send one command and return its reply. See `Client`."""
         native = self._native
         reply = native.execute(*parts)
-        try:
-            check(parts, reply)
-        except RemoteError:
-            self._end(native)
-            raise
+        self._checked(native, check, parts, reply)
         return reply
 
     def entry(self, place: bytes, known: Any) -> Any:
         """Read an entry with what is known. See `RemoteLane.entry`."""
         native = self._native
         found = native.entry(place, known)
-        try:
-            return entry_data("GET", found)
-        except RemoteError:
-            self._end(native)
-            raise
+        return self._checked(native, entry_data, "GET", found)
 
     def execute_many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Send several commands at once. See `Client`."""
         native = self._native
         replies = native.execute_many(commands)
+        self._checked(native, check_all, commands, replies)
+        return replies
+
+    def _checked(self, native: RemoteLane, check: Callable[[Any, Any], Any], sent: Any, reply: Any) -> Any:
+        """Check what a connection has brought, and end the connection if the check raises."""
         try:
-            check_all(commands, replies)
+            return check(sent, reply)
         except RemoteError:
             self._end(native)
             raise
-        return replies
 
     def _end(self, native: RemoteLane) -> None:
         """End a connection whose replies belong to other commands. Calls that wait for a reply of it fail."""

@@ -231,7 +231,8 @@ class LoopConnection:
                 self._answer(asked, error)
                 self._end_out_of_step(str(error))
                 return
-            # Not before, because a signal handler may raise above: whoever waits is told when the connection ends.
+            # A signal handler may raise above. Whoever waits for the reply is then still in the queue, and is told when
+            # the connection ends.
             self._waiting.popleft()
             self._answer(asked, reply)
         if at < len(replies):

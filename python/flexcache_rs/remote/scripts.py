@@ -7,7 +7,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs.remote.errors import RemoteError
-from flexcache_rs.remote.replies import OF_SCRIPTS, data, number, parts, unexpected
+from flexcache_rs.remote.replies import OF_SCRIPTS, array, data, number, parts, unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,9 +23,8 @@ _LEASES = {b"held": (bytes, bytes), b"failed": (bytes, bytes), b"elsewhere": (by
 
 
 def _lease(command: str, reply: Any) -> list[Any]:
-    if isinstance(reply, list) and reply and isinstance(reply[0], bytes):  # pyright: ignore[reportUnknownArgumentType]
-        return parts(command, reply, *_LEASES.get(reply[0], ()))
-    raise unexpected(command, reply)
+    kind = array(command, reply, 1)[0]
+    return parts(command, reply, *(_LEASES.get(kind, ()) if isinstance(kind, bytes) else ()))
 
 
 def _total(command: str, reply: Any) -> bytes | None:

@@ -32,7 +32,7 @@ _OTHER_SETTINGS = (
 )
 """The same, but not every server and proxy has them: how many rows it returns and changes, what follows a commit, and
 how long it waits for tables."""
-_NO_SUCH_SETTING = frozenset(((1193,), (1227,), (1229,), (1231,), (1238,)))
+_NO_SUCH_SETTING = frozenset((1193, 1227, 1229, 1231, 1238))
 """Errors for a setting that is unknown, forbidden, without this value, or not to be set for a connection."""
 _LONGEST_WAIT = 31_536_000 - 1
 """A year in seconds. Servers and driver wait no longer."""
@@ -93,7 +93,7 @@ class Link:
         try:
             *_, found = self.send([*first, ("SET SESSION " + ", ".join(_OTHER_SETTINGS), (wait,)), last])
         except self._errors.MySQLError as error:
-            if error.args[:1] not in _NO_SUCH_SETTING:
+            if _code_of(error) not in _NO_SUCH_SETTING:
                 raise
             self.send(first)
             for setting in _OTHER_SETTINGS:
@@ -108,7 +108,7 @@ class Link:
         try:
             self.send([(f"SET SESSION {setting}", (wait,) if "%s" in setting else ())])
         except self._errors.MySQLError as error:
-            if error.args[:1] not in _NO_SUCH_SETTING:
+            if _code_of(error) not in _NO_SUCH_SETTING:
                 raise
 
     @property
@@ -150,7 +150,7 @@ class Link:
 
     def is_lost(self, error: Any) -> bool:
         """Whether an error means that the connection is lost."""
-        code = error.args[0] if error.args else 0
+        code = _code_of(error)
         return (
             isinstance(error, self._errors.InterfaceError)
             or not isinstance(code, int)
@@ -191,6 +191,11 @@ def _is_of_driver(error: BaseException) -> bool:
         name = trace.tb_frame.f_globals.get("__name__", "")
         trace = trace.tb_next
     return name.partition(".")[0] in _DRIVER
+
+
+def _code_of(error: BaseException) -> Any:
+    """Return the number of an error of the driver, or what it has in the place of one."""
+    return error.args[0] if error.args else 0
 
 
 def _literal(value: bytes | int | None) -> str:
