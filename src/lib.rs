@@ -46,13 +46,15 @@ mod _core {
         CacheItemsView, CacheIterator, CacheKeysView, CacheValuesView, CacheView,
     };
     #[pymodule_export]
-    use crate::py::object::block::{AwaitedBlock, Block, StandingTime, show_once};
+    use crate::py::object::block::{AwaitedBlock, Block, show_once};
     #[pymodule_export]
     use crate::py::object::canonical_key::canonical_key;
     #[pymodule_export]
     use crate::py::object::did_you_mean::unexpected_argument;
     #[pymodule_export]
     use crate::py::object::single_use::is_single_use;
+    #[pymodule_export]
+    use crate::py::object::standing_time::StandingTime;
     #[pymodule_export]
     use crate::py::process::background::after_fork_in_child;
     #[pymodule_export]

@@ -222,6 +222,16 @@ def _rows_of_cachetools(name: str, make: Callable[[ModuleType, int], Any]) -> No
     def _(of: ModuleType) -> Loop:
         return calls(filled(of).setdefault, *range(1000))
 
+    @row("cachetools", f"{name}: `len(cache)`")
+    def _(of: ModuleType) -> Loop:
+        cache = filled(of)
+
+        def loop(times: int) -> None:
+            for _ in range(times):
+                len(cache)
+
+        return loop
+
     @row("cachetools", f"{name}: `list(cache)` of 100")
     def _(of: ModuleType) -> Loop:
         cache = make(of, 100)

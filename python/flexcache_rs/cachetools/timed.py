@@ -42,19 +42,10 @@ _ALWAYS: Any = ...
 
 
 class _Timer(StandingTime):
-    """The timer of a cache. A call returns the time. Inside a `with` block the time stands still.
-
-    The block is native. A signal handler that raised at the beginning of an `__exit__` in Python would leave the time
-    standing still for ever.
-    """
-
-    def __init__(self, timer: Callable[[], Any]) -> None:
-        self._clock = timer
-        self._depth = 0
-        self._now: Any = None
+    """The timer of a cache. A call returns the time. Inside a `with` block the time stands still."""
 
     def __call__(self) -> Any:
-        return self._now if self._depth else self._clock()
+        return self._time()
 
     def __copy__(self) -> _Timer:
         return _Timer(self._clock)
@@ -111,11 +102,6 @@ class _TimedCache(_Evicting):
         with self._timer as now:
             self.expire(now)
             return Cache.__repr__(self)
-
-    def __len__(self) -> int:
-        timer = self._timer
-        self.expire(timer._now if timer._depth else timer._clock())
-        return _length(self)
 
     @property
     def currsize(self) -> float:
@@ -235,22 +221,26 @@ class TTLCache(_TimedCache):
         end = self.__ends.get(key, _ABSENT)
         if end is _ABSENT:
             return False
-        timer = self._timer
-        return (timer._now if timer._depth else timer._clock()) < end
+        return self._timer._time() < end
 
     _is_live = __contains__
+
+    def __len__(self) -> int:
+        now, earliest = self._timer._time(), self.__next
+        # A subclass may override `expire`, which cachetools calls.
+        if not self._simple or (earliest is not None and (earliest is _ALWAYS or not now < earliest)):
+            self.expire(now)
+        return _length(self)
 
     def _forget_end(self, key: Any) -> None:
         del self.__ends[key]
 
     def __getitem__(self, key: Any) -> Any:
         end = self.__ends.get(key, _ABSENT)
-        if end is not _ABSENT:
-            timer = self._timer
-            if (timer._now if timer._depth else timer._clock()) < end:
-                value = _get(self, key, _ABSENT)
-                if value is not _ABSENT:
-                    return value
+        if end is not _ABSENT and self._timer._time() < end:
+            value = _get(self, key, _ABSENT)
+            if value is not _ABSENT:
+                return value
         return self.__missing__(key)
 
     def get(self, key: Any, default: Any = None) -> Any:
@@ -258,16 +248,14 @@ class TTLCache(_TimedCache):
         if self._overrides:
             return self._plain_get(key, default)
         end = self.__ends.get(key, _ABSENT)
-        if end is not _ABSENT:
-            timer = self._timer
-            if (timer._now if timer._depth else timer._clock()) < end:
-                return _get(self, key, default)
+        if end is not _ABSENT and self._timer._time() < end:
+            return _get(self, key, default)
         return default
 
     def __setitem__(self, key: Any, value: Any) -> None:
         timer, ends = self._timer, self.__ends
         if self._simple:
-            now = timer._now if timer._depth else timer._clock()
+            now = timer._time()
             end = now + self.__ttl
             earliest = self.__next
             if earliest is not None and (earliest is _ALWAYS or not now < earliest):
@@ -310,8 +298,7 @@ class TTLCache(_TimedCache):
     def __delitem__(self, key: Any) -> None:
         end = self.__ends.pop(key, _ABSENT)
         Cache._remove_item(self, key)
-        timer = self._timer
-        if end is _ABSENT or not (timer._now if timer._depth else timer._clock()) < end:
+        if end is _ABSENT or not self._timer._time() < end:
             raise KeyError(key)
 
     def __iter__(self) -> Iterator[Any]:
@@ -354,7 +341,7 @@ class TTLCache(_TimedCache):
             with timer as now:
                 self.expire(now)
                 return self._plain_popitem()
-        self.expire(timer._now if timer._depth else timer._clock())
+        self.expire(timer._time())
         key, value = _Evicting.popitem(self)
         self.__ends.pop(key, None)
         return key, value
@@ -419,22 +406,25 @@ class TLRUCache(_TimedCache):
         end = self.__ends.get(key)
         if end is None:
             return False
-        timer = self._timer
-        return (timer._now if timer._depth else timer._clock()) < end[0]
+        return self._timer._time() < end[0]
 
     _is_live = __contains__
+
+    def __len__(self) -> int:
+        now, heap = self._timer._time(), self.__heap
+        if not self._simple or (heap and not now < heap[0][0]):
+            self.expire(now)
+        return _length(self)
 
     def _forget_end(self, key: Any) -> None:
         del self.__ends[key]
 
     def __getitem__(self, key: Any) -> Any:
         end = self.__ends.get(key)
-        if end is not None:
-            timer = self._timer
-            if (timer._now if timer._depth else timer._clock()) < end[0]:
-                value = _get(self, key, _ABSENT)
-                if value is not _ABSENT:
-                    return value
+        if end is not None and self._timer._time() < end[0]:
+            value = _get(self, key, _ABSENT)
+            if value is not _ABSENT:
+                return value
         return self.__missing__(key)
 
     def get(self, key: Any, default: Any = None) -> Any:
@@ -442,10 +432,8 @@ class TLRUCache(_TimedCache):
         if self._overrides:
             return self._plain_get(key, default)
         end = self.__ends.get(key)
-        if end is not None:
-            timer = self._timer
-            if (timer._now if timer._depth else timer._clock()) < end[0]:
-                return _get(self, key, default)
+        if end is not None and self._timer._time() < end[0]:
+            return _get(self, key, default)
         return default
 
     def __setitem__(self, key: Any, value: Any) -> None:
@@ -486,8 +474,7 @@ class TLRUCache(_TimedCache):
     def __delitem__(self, key: Any) -> None:
         end = self.__ends.pop(key, None)
         Cache._remove_item(self, key)
-        timer = self._timer
-        if end is None or not (timer._now if timer._depth else timer._clock()) < end[0]:
+        if end is None or not self._timer._time() < end[0]:
             raise KeyError(key)
 
     def __iter__(self) -> Iterator[Any]:
@@ -526,7 +513,7 @@ class TLRUCache(_TimedCache):
             with timer as now:
                 self.expire(now)
                 return self._plain_popitem()
-        self.expire(timer._now if timer._depth else timer._clock())
+        self.expire(timer._time())
         key, value = _Evicting.popitem(self)
         self.__ends.pop(key, None)
         return key, value

@@ -86,6 +86,14 @@ macro_rules! policies {
                     $(Self::$name(order) => order.next()),+
                 }
             }
+
+            // Asks once for the variant instead of once for each entry.
+            #[inline]
+            fn fold<B, F: FnMut(B, Slot) -> B>(self, init: B, step: F) -> B {
+                match self {
+                    $(Self::$name(order) => order.fold(init, step)),+
+                }
+            }
         }
 
         impl TryClone for AnyPolicy {

@@ -228,11 +228,6 @@ impl AnyStore {
         try_collect(self.len(), self.0.slots())
     }
 
-    /// The slots in the order of iteration.
-    pub(crate) fn listing(&self) -> PyResult<Vec<Slot>> {
-        try_collect(self.len(), self.0.listing())
-    }
-
     /// When the copy of a store's entry was current.
     pub(crate) fn freshness(&self, slot: Slot) -> Freshness {
         freshness(self, slot)

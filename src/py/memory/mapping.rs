@@ -95,22 +95,28 @@ impl FlexCache {
         self.detours.have(Detours::IN_PYTHON)
     }
 
-    /// The keys of the slots that the shards list.
-    fn keys_in_order<'py>(
+    /// The keys that `push_all` appends for each shard: at most one for each entry.
+    fn keys_of<'py>(
         &self,
         py: Python<'py>,
-        slots: impl Fn(&AnyStore) -> PyResult<Vec<Slot>>,
+        push_all: impl Fn(&AnyStore, &mut Vec<Py<PyAny>>),
     ) -> PyResult<Bound<'py, PyTuple>> {
         let mut keys: Vec<Py<PyAny>> = Vec::new();
         for shard in self.shards.iter() {
             shard.with(py, |store| {
-                let slots = slots(store)?;
-                keys.try_reserve_exact(slots.len()).map_err(|error| out_of_memory(error.into()))?;
-                keys.extend(slots.into_iter().map(|slot| store.key(slot).clone_ref(py)));
+                keys.try_reserve_exact(store.len()).map_err(|error| out_of_memory(error.into()))?;
+                push_all(store, &mut keys);
                 Ok::<_, PyErr>(())
             })??;
         }
         fallible::tuple(py, keys.into_iter())
+    }
+
+    /// The keys in the order of iteration.
+    fn keys_listed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        self.keys_of(py, |store, keys| {
+            store.listing().for_each(|slot| keys.push(store.key(slot).clone_ref(py)));
+        })
     }
 
     /// Whether the class chooses victims in Python.
@@ -183,20 +189,19 @@ impl FlexCache {
 
     /// The keys in the order of iteration.
     fn _listed_keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        self.keys_in_order(py, AnyStore::listing)
+        self.keys_listed(py)
     }
 
     /// An iterator over the keys of now, in the order of iteration.
     fn _iter_listed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
-        self.keys_in_order(py, AnyStore::listing)?.try_iter()
+        self.keys_listed(py)?.try_iter()
     }
 
     /// The keys in the order of their ranks, where each key has its own.
     fn _keys_by_rank<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        self.keys_in_order(py, |store| {
-            let mut slots = try_with_capacity(store.len())?;
-            slots.extend((0..store.len() as u64).filter_map(|rank| store.at_rank(rank)));
-            Ok(slots)
+        self.keys_of(py, |store, keys| {
+            let slots = (0..store.len() as u64).filter_map(|rank| store.at_rank(rank));
+            keys.extend(slots.map(|slot| store.key(slot).clone_ref(py)));
         })
     }
 

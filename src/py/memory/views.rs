@@ -52,13 +52,10 @@ impl CacheIterator {
         let mut entries = Vec::new();
         for (shard, store) in cache.get().shards.iter().enumerate() {
             store.with(py, |store| {
-                let slots = store.listing()?;
-                entries.try_reserve(slots.len()).map_err(|error| out_of_memory(error.into()))?;
-                entries.extend(slots.into_iter().map(|slot| IterEntry {
-                    shard,
-                    slot,
-                    key: store.key(slot).clone_ref(py),
-                }));
+                entries.try_reserve(store.len()).map_err(|error| out_of_memory(error.into()))?;
+                store.listing().for_each(|slot| {
+                    entries.push(IterEntry { shard, slot, key: store.key(slot).clone_ref(py) });
+                });
                 Ok::<_, PyErr>(())
             })??;
         }

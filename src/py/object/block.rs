@@ -95,47 +95,6 @@ fn follows(py: Python<'_>, error: &PyErr, failed: &PyErr) {
     }
 }
 
-/// The base class of a timer, whose time stands still inside a `with` block.
-// The attributes are ordinary ones, which Python reads fast: `_clock`, `_now`, and `_depth`, the number of blocks.
-#[pyclass(subclass, frozen, module = "flexcache_rs._core")]
-pub(crate) struct StandingTime;
-
-#[pymethods]
-impl StandingTime {
-    #[new]
-    #[pyo3(signature = (*_arguments, **_options))]
-    fn new(_arguments: &Bound<'_, PyAny>, _options: Option<&Bound<'_, PyAny>>) -> Self {
-        Self
-    }
-
-    /// Returns the time of the outermost block, which reads the clock.
-    fn __enter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        if Self::depth(slf)? == 0 {
-            let now = slf.getattr(intern!(py, "_clock"))?.call0()?;
-            slf.setattr(intern!(py, "_now"), now)?;
-        }
-        let now = slf.getattr(intern!(py, "_now"))?;
-        slf.setattr(intern!(py, "_depth"), Self::depth(slf)? + 1)?;
-        Ok(now)
-    }
-
-    fn __exit__(
-        slf: &Bound<'_, Self>,
-        _kind: &Bound<'_, PyAny>,
-        _raised: &Bound<'_, PyAny>,
-        _traceback: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
-        slf.setattr(intern!(slf.py(), "_depth"), Self::depth(slf)? - 1)
-    }
-}
-
-impl StandingTime {
-    fn depth(slf: &Bound<'_, Self>) -> PyResult<isize> {
-        slf.getattr(intern!(slf.py(), "_depth"))?.extract()
-    }
-}
-
 /// Returns `show(object)`, or "{...}" inside of such a call, for an object that contains itself.
 #[pyfunction]
 #[pyo3(name = "_show_once")]

@@ -20,4 +20,5 @@ pub(crate) mod key;
 pub(crate) mod real;
 pub(crate) mod running_python;
 pub(crate) mod single_use;
+pub(crate) mod standing_time;
 pub(crate) mod tags;
