@@ -1,7 +1,6 @@
 //! Hooks with which a subclass that is a mapping can define in Python the value of a missing key, and how an
 //! entry is stored or removed. The classes of `flexcache_rs.cachetools` use them.
 
-use flexcache_core::Slot;
 use pyo3::exceptions::{PyIndexError, PyKeyError};
 use pyo3::intern;
 use pyo3::prelude::*;

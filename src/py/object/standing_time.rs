@@ -35,7 +35,8 @@ impl StandingTime {
     }
 
     /// Returns the time of the outermost block, or reads the clock.
-    fn _time<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    #[pyo3(name = "_time")]
+    fn time<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         match self.standing.with(py, |standing| standing.now.as_ref().map(|now| now.clone_ref(py)))? {
             Some(now) => Ok(now.into_bound(py)),
             None => self.clock.bind(py).call0(),
@@ -44,7 +45,7 @@ impl StandingTime {
 
     /// Returns the time of the outermost block, which reads the clock.
     fn __enter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let now = self._time(py)?;
+        let now = self.time(py)?;
         self.standing.with(py, |standing| {
             standing.depth += 1;
             // Another thread may have entered meanwhile.
