@@ -1,85 +1,42 @@
-//! The directory of a segment: it belongs to this user alone, is used through a descriptor, and is locked
-//! while a name in it changes.
+//! The directory of a segment, which is locked while a name in it changes.
 
-use std::ffi::OsStr;
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat};
-use rustix::io::Errno;
-
 use crate::error::{Error, Result};
-use crate::system::{self, Filesystem};
+use crate::system::{Filesystem, OpenDirectory, Status, lock_exclusively};
 
-/// Temporary names begin with this. They exist only while the directory is locked.
+/// Temporary names begin with this. They are given only while the directory is locked.
 const TEMPORARY: &str = ".flexcache-temporary-";
 
 /// How long a call waits for another one that creates or removes a segment. Allocating a large one takes seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An open directory.
-pub(crate) struct Directory {
-    fd: OwnedFd,
-    path: PathBuf,
-}
-
-/// Checks that a file or directory belongs to this user, and that others have none of the permissions
-/// `others`.
-pub(crate) fn check_owner(path: &Path, status: &Stat, others: u32) -> Result<()> {
-    let me = rustix::process::geteuid().as_raw();
-    let not_ours = |what| Err(Error::NotOurs { path: path.to_owned(), what });
-    if status.st_uid != me {
-        return not_ours(format!("it belongs to user {}, and this process is of user {me}", status.st_uid));
-    }
-    #[expect(clippy::useless_conversion, reason = "its type depends on the target")]
-    let mode = u32::from(status.st_mode);
-    if mode & others != 0 {
-        return not_ours(format!(
-            "its mode {:o} lets other users in; it must not have any of the bits {others:o}",
-            mode & 0o7777
-        ));
-    }
-    Ok(())
-}
+pub(crate) struct Directory(OpenDirectory);
 
 impl Directory {
     /// Opens a directory, and creates it if it is missing.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        match rustix::fs::mkdir(path, Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            // What is missing is the directory above, such as /dev/shm.
-            Err(error @ Errno::NOENT) => return Err(Error::file(path.parent().unwrap_or(path), error)),
-            Err(error) => return Err(Error::file(path, error)),
-        }
-        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| match error {
-            Errno::LOOP | Errno::NOTDIR => Error::NotOurs {
-                path: path.to_owned(),
-                what: "it is not a directory, or a link to one".into(),
-            },
-            error => Error::file(path, error),
-        })?;
-        let directory = Self { fd, path: path.to_owned() };
-        let status = rustix::fs::fstat(&directory.fd).map_err(|error| Error::file(path, error))?;
-        check_owner(path, &status, 0o022)?;
-        Ok(directory)
+        OpenDirectory::open(path).map(Self)
     }
 
     /// The path of a file in it, for messages.
     pub(crate) fn path_of(&self, name: &OsStr) -> PathBuf {
-        self.path.join(name)
+        self.0.path().join(name)
     }
 
-    fn error(&self, name: &OsStr, error: Errno) -> Error {
+    fn error(&self, name: &OsStr, error: io::Error) -> Error {
         Error::file(&self.path_of(name), error)
     }
 
     /// Refuses file systems that cannot hold a segment. Returns whether the file system is in memory.
     pub(crate) fn check_filesystem(&self, knows_boot: bool) -> Result<bool> {
-        let kind = system::filesystem_of(self.fd.as_fd()).map_err(|error| Error::file(&self.path, error))?;
-        let refused = |what| Err(Error::Filesystem { path: self.path.clone(), what });
+        let kind = self.0.filesystem().map_err(|error| Error::file(self.0.path(), error))?;
+        let refused = |what| Err(Error::Filesystem { path: self.0.path().to_owned(), what });
         let in_memory = kind == Filesystem::Memory;
         if kind == Filesystem::Network {
             return refused("a network file system cannot hold a cache that processes map; use a local one");
@@ -94,50 +51,22 @@ impl Directory {
 
     /// The bytes that are free in the file system.
     pub(crate) fn free(&self) -> u64 {
-        rustix::fs::fstatvfs(&self.fd)
-            .map_or(u64::MAX, |status| status.f_bavail.saturating_mul(status.f_frsize))
+        self.0.free()
     }
 
     /// Opens a file in the directory; `None` if it does not exist.
-    pub(crate) fn open_file(&self, name: &OsStr) -> Result<Option<(OwnedFd, Stat)>> {
-        // Without O_NONBLOCK, opening a device could block.
-        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let fd = match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
-            Ok(fd) => fd,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(error @ (Errno::LOOP | Errno::ISDIR | Errno::NXIO | Errno::ACCESS)) => {
-                return match self.status(name)?.map(|status| FileType::from_raw_mode(status.st_mode)) {
-                    None => Ok(None),
-                    Some(FileType::RegularFile) => Err(self.error(name, error)),
-                    Some(kind) => Err(Error::NotOurs {
-                        path: self.path_of(name),
-                        what: format!("it is no regular file but a {kind:?}"),
-                    }),
-                };
-            }
-            Err(error) => return Err(self.error(name, error)),
-        };
-        let status = rustix::fs::fstat(&fd).map_err(|error| self.error(name, error))?;
-        let path = self.path_of(name);
-        if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
-            return Err(Error::NotOurs { path, what: "it is no regular file".into() });
-        }
-        check_owner(&path, &status, 0o077)?;
-        Ok(Some((fd, status)))
+    pub(crate) fn open_file(&self, name: &OsStr) -> Result<Option<(File, Status)>> {
+        self.0.open_file(name)
     }
 
     /// The status of a name, without following a link.
-    pub(crate) fn status(&self, name: &OsStr) -> Result<Option<Stat>> {
-        match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(status) => Ok(Some(status)),
-            Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(self.error(name, error)),
-        }
+    pub(crate) fn status(&self, name: &OsStr) -> Result<Option<Status>> {
+        self.0.status(name).map_err(|error| self.error(name, error))
     }
 
     /// A new unnamed file. `None` if the file system has no such files.
-    pub(crate) fn unnamed_file(&self) -> Result<Option<OwnedFd>> {
-        system::unnamed_file(self.fd.as_fd()).map_err(|error| Error::file(&self.path, error))
+    pub(crate) fn unnamed_file(&self) -> Result<Option<File>> {
+        self.0.unnamed_file().map_err(|error| Error::file(self.0.path(), error))
     }
 
     /// Locks the directory against changes of names by other processes. Waits as long as `goes_on` returns
@@ -146,16 +75,18 @@ impl Directory {
         let deadline = Instant::now() + PATIENCE;
         let mut pause = Duration::from_micros(200);
         loop {
-            match rustix::fs::flock(&self.fd, FlockOperation::NonBlockingLockExclusive) {
+            match self.0.try_lock() {
                 Ok(()) => return Ok(DirectoryLock(self)),
-                Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < deadline => {
+                Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                    return Err(Error::file(self.0.path(), error));
+                }
+                Err(_) if Instant::now() < deadline => {
                     if !goes_on() {
                         return Err(Error::Interrupted);
                     }
                     std::thread::sleep(pause);
                 }
-                Err(Errno::WOULDBLOCK | Errno::INTR) => return Err(Error::DirectoryBusy(self.path.clone())),
-                Err(error) => return Err(Error::file(&self.path, error)),
+                Err(_) => return Err(Error::DirectoryBusy(self.0.path().to_owned())),
             }
             pause = (pause * 2).min(Duration::from_millis(20));
         }
@@ -169,11 +100,10 @@ impl Directory {
     /// the name belongs to this file until it is removed.
     pub(crate) fn unlink_unused(&self, name: &OsStr) -> Result<bool> {
         let Ok(Some((file, opened))) = self.open_file(name) else { return Ok(false) };
-        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if lock_exclusively(&file).is_err() {
             return Ok(false);
         }
-        let is_same = |status: Stat| (status.st_dev, status.st_ino) == (opened.st_dev, opened.st_ino);
-        if !self.status(name)?.is_some_and(is_same) {
+        if self.status(name)?.is_none_or(|status| status.identity != opened.identity) {
             return Ok(false);
         }
         self.unlink(name)?;
@@ -182,28 +112,15 @@ impl Directory {
 
     /// Removes a name, if it exists.
     fn unlink(&self, name: &OsStr) -> Result<()> {
-        match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(self.error(name, error)),
+        match self.0.unlink(name) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(self.error(name, error)),
+            _ => Ok(()),
         }
     }
 
     /// The names in the directory.
-    pub(crate) fn names(&self) -> Result<Vec<Vec<u8>>> {
-        let read = || -> io::Result<Vec<Vec<u8>>> {
-            let mut names = Vec::new();
-            for entry in Dir::read_from(&self.fd)? {
-                names.push(entry?.file_name().to_bytes().to_vec());
-            }
-            Ok(names)
-        };
-        read().map_err(|error| Error::file(&self.path, error))
-    }
-}
-
-impl AsFd for Directory {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+    pub(crate) fn names(&self) -> Result<Vec<OsString>> {
+        self.0.names().map_err(|error| Error::file(self.0.path(), error))
     }
 }
 
@@ -212,36 +129,33 @@ pub(crate) struct DirectoryLock<'a>(&'a Directory);
 
 impl DirectoryLock<'_> {
     /// Creates a file with a temporary name, and returns both.
-    pub(crate) fn temporary_file(&self) -> Result<(OwnedFd, String)> {
+    pub(crate) fn temporary_file(&self) -> Result<(File, OsString)> {
         let name = temporary_name()?;
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let fd = rustix::fs::openat(&self.0.fd, &name, flags, Mode::RUSR | Mode::WUSR)
-            .map_err(|error| self.0.error(OsStr::new(&name), error))?;
-        Ok((fd, name))
+        let file = self.0.0.create(&name).map_err(|error| self.0.error(&name, error))?;
+        Ok((file, name))
     }
 
     /// Gives an unnamed file a name. Returns false if the name is taken.
-    pub(crate) fn link(&self, file: &OwnedFd, name: &OsStr) -> Result<bool> {
-        match system::link(file, self.0.fd.as_fd(), name) {
+    pub(crate) fn link(&self, file: &File, name: &OsStr) -> Result<bool> {
+        match self.0.0.link(file, name) {
             Ok(()) => Ok(true),
-            Err(Errno::EXIST) => Ok(false),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
             Err(error) => Err(self.0.error(name, error)),
         }
     }
 
     /// Gives an unnamed file a name that another file has now.
-    pub(crate) fn replace(&self, file: &OwnedFd, name: &OsStr) -> Result<()> {
+    pub(crate) fn replace(&self, file: &File, name: &OsStr) -> Result<()> {
         let temporary = temporary_name()?;
-        if !self.link(file, OsStr::new(&temporary))? {
-            return Err(self.0.error(OsStr::new(&temporary), Errno::EXIST));
+        if !self.link(file, &temporary)? {
+            return Err(self.0.error(&temporary, ErrorKind::AlreadyExists.into()));
         }
         self.rename(&temporary, name)
     }
 
     /// Renames a temporary file to a name that another file may have now.
-    pub(crate) fn rename(&self, temporary: &str, name: &OsStr) -> Result<()> {
-        rustix::fs::renameat(&self.0.fd, temporary, &self.0.fd, name)
-            .map_err(|error| self.0.error(name, error))
+    pub(crate) fn rename(&self, temporary: &OsStr, name: &OsStr) -> Result<()> {
+        self.0.0.rename(temporary, name).map_err(|error| self.0.error(name, error))
     }
 
     /// Removes a name, if it exists.
@@ -252,10 +166,9 @@ impl DirectoryLock<'_> {
     /// Removes the temporary files of processes that died. The caller holds the lock, so none of them is in
     /// use.
     pub(crate) fn sweep(&self) -> Result<()> {
-        use std::os::unix::ffi::OsStrExt;
         for name in self.0.names()? {
-            if name.starts_with(TEMPORARY.as_bytes()) {
-                self.unlink(OsStr::from_bytes(&name))?;
+            if is_temporary(&name) {
+                self.unlink(&name)?;
             }
         }
         Ok(())
@@ -265,12 +178,18 @@ impl DirectoryLock<'_> {
 impl Drop for DirectoryLock<'_> {
     fn drop(&mut self) {
         // Unlocked explicitly, as a child that was forked meanwhile shares the lock and would keep it.
-        let _ = rustix::fs::flock(&self.0.fd, FlockOperation::Unlock);
+        self.0.0.unlock();
     }
 }
 
-fn temporary_name() -> Result<String> {
-    Ok(format!("{TEMPORARY}{:016x}", random()?))
+/// Whether a name is a temporary one.
+pub(crate) fn is_temporary(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes())
+}
+
+/// A temporary name that no file has.
+pub(crate) fn temporary_name() -> Result<OsString> {
+    Ok(format!("{TEMPORARY}{:016x}", random()?).into())
 }
 
 /// A random number.

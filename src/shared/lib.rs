@@ -7,7 +7,7 @@
     reason = "words are counted in words: only 64-bit targets are built"
 )]
 #![cfg(all(
-    any(target_os = "linux", target_os = "macos"),
+    any(target_os = "linux", target_os = "macos", windows),
     target_pointer_width = "64",
     target_endian = "little"
 ))]
@@ -21,6 +21,7 @@ mod hold;
 mod layout;
 mod lease;
 mod lookup;
+#[cfg(unix)]
 mod lost_file;
 mod mapping;
 mod numbers;
@@ -45,6 +46,9 @@ mod terms;
 mod words;
 mod write;
 mod writers_lock;
+
+#[cfg(windows)]
+use system::lost_file;
 
 pub use cache::{SharedCache, remove_left};
 pub use clock::now;

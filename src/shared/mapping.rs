@@ -3,16 +3,14 @@
 #![expect(unsafe_code, reason = "it maps the file")]
 
 use std::ffi::c_void;
-use std::os::fd::OwnedFd;
-use std::ptr::{self, NonNull};
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::ptr::NonNull;
 use std::slice;
 use std::sync::atomic::AtomicU64;
 
-use rustix::io;
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-
 use crate::lost_file::{Heads, Range};
-use crate::system::file_to_map;
+use crate::system::{map, unmap};
 
 /// A file's bytes in memory, shared with all processes that map it. The mapping ends when this is dropped, unless the
 /// file's pages were lost (`lost_file.rs`).
@@ -29,20 +27,15 @@ unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// Maps the first `words` words of a file. The file must be that long.
-    pub(crate) fn new(file: &OwnedFd, words: usize) -> io::Result<Self> {
-        let file = file_to_map(file)?;
-        let bytes = words.checked_mul(8).filter(|&bytes| bytes > 0).ok_or(io::Errno::INVAL)?;
-        // SAFETY: a new mapping at an address that the kernel chooses.
-        let start = unsafe {
-            mmap(ptr::null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, file, 0)?
-        };
-        let start = NonNull::new(start.cast::<AtomicU64>()).ok_or(io::Errno::FAULT)?;
+    pub(crate) fn new(file: &File, words: usize) -> io::Result<Self> {
+        let bytes = words.checked_mul(8).filter(|&bytes| bytes > 0).ok_or(ErrorKind::InvalidInput)?;
+        let start = NonNull::new(map(file, bytes)?.cast::<AtomicU64>()).ok_or(ErrorKind::InvalidData)?;
         match Range::watch(start.as_ptr(), bytes) {
             Ok(range) => Ok(Self { start, words, range }),
             Err(error) => {
                 // SAFETY: nobody else knows the mapping.
-                let _ = unsafe { munmap(start.as_ptr().cast::<c_void>(), bytes) };
-                Err(io::Errno::from_io_error(&error).unwrap_or(io::Errno::INVAL))
+                unsafe { unmap(start.as_ptr().cast::<c_void>(), bytes) };
+                Err(error)
             }
         }
     }
@@ -72,7 +65,7 @@ impl Drop for Mapping {
         if !self.range.unwatch() {
             return;
         }
-        // SAFETY: our own mapping; no reference into it outlives `self`. It fails only for other arguments.
-        let _ = unsafe { munmap(self.start.as_ptr().cast::<c_void>(), self.words * 8) };
+        // SAFETY: our own mapping; no reference into it outlives `self`.
+        unsafe { unmap(self.start.as_ptr().cast::<c_void>(), self.words * 8) };
     }
 }

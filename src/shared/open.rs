@@ -5,15 +5,13 @@
 //! and then each stripe's lock is taken once, so that no writer still uses it when its successor appears.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
+use std::fs::File;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::time::{Duration, Instant};
 
 use rapidhash::v3::RapidSecrets;
-use rustix::fs::{FlockOperation, Stat};
-use rustix::io::Errno;
 
 use crate::directory::{Directory, DirectoryLock, random};
 use crate::error::{Error, Result};
@@ -22,7 +20,7 @@ use crate::mapping::Mapping;
 use crate::segment::{Segment, hash, secrets};
 use crate::stall::{self, Point};
 use crate::stripe::{Parts, Stripe};
-use crate::system;
+use crate::system::{self, Status};
 use crate::writers_lock::WritersLock;
 
 /// How often a call opens a segment that was lost before it gives up.
@@ -49,7 +47,7 @@ impl Place {
 
     /// Whether the segment is removed when no process has it open any more.
     pub(crate) fn is_temporary(&self) -> bool {
-        is_temporary(self.name.as_bytes()) && self.is_among_names()
+        is_temporary(&self.name) && self.is_among_names()
     }
 
     /// Whether it is in the directory of named caches.
@@ -61,8 +59,8 @@ impl Place {
 /// The prefix of the names of temporary segments' files. A user's names must not begin with it.
 const TEMPORARY: &str = "~";
 
-fn is_temporary(file: &[u8]) -> bool {
-    file.starts_with(TEMPORARY.as_bytes())
+fn is_temporary(file: &OsStr) -> bool {
+    file.as_encoded_bytes().starts_with(TEMPORARY.as_bytes())
 }
 
 /// A unique name for a temporary segment.
@@ -74,7 +72,7 @@ pub(crate) fn temporary_name() -> Result<String> {
 pub(crate) fn remove_left(directory: &Directory) -> Result<usize> {
     let mut removed = 0;
     for file in directory.names()?.into_iter().filter(|file| is_temporary(file)) {
-        removed += usize::from(directory.unlink_unused(OsStr::from_bytes(&file))?);
+        removed += usize::from(directory.unlink_unused(&file)?);
     }
     Ok(removed)
 }
@@ -123,15 +121,6 @@ struct Surroundings {
     namespace: u64,
 }
 
-fn identity(status: &Stat) -> (u64, u64) {
-    #[expect(
-        clippy::useless_conversion,
-        clippy::unnecessary_cast,
-        reason = "their types depend on the target"
-    )]
-    (u64::from(status.st_dev as u64), u64::from(status.st_ino as u64))
-}
-
 /// Opens the segment at a place, and creates it if there is none. Returns whether it created it.
 pub(crate) fn open(place: &Place, wanted: &Wanted) -> Result<(Segment, bool)> {
     let surroundings = Surroundings { boot: system::boot(), namespace: system::namespace()? };
@@ -158,7 +147,7 @@ pub(crate) fn open(place: &Place, wanted: &Wanted) -> Result<(Segment, bool)> {
                     Error::NotASegment { path, what: "it is damaged, or from before the last boot" }
                 }
                 // A retired file counts as removed.
-                _ => Error::file(&path, Errno::NOENT),
+                _ => Error::file(&path, io::Error::from_raw_os_error(system::NOT_FOUND)),
             });
         }
         let creation = Creation { directory: &directory, place, wanted, surroundings: &surroundings };
@@ -176,7 +165,7 @@ pub(crate) fn unlink(place: &Place, segment: &Segment) -> Result<bool> {
     let directory = Directory::open(&place.directory)?;
     let lock = directory.lock(segment.goes_on)?;
     match directory.status(&place.name)? {
-        Some(status) if identity(&status) == segment.identity => {}
+        Some(status) if status.identity == segment.identity => {}
         // A successor of the segment must not be removed.
         _ => return Ok(false),
     }
@@ -191,7 +180,7 @@ pub(crate) fn unlink(place: &Place, segment: &Segment) -> Result<bool> {
 /// Retires what is left of a file whose pages this process has lost: others may not have found out.
 fn retire_rest(directory: &Directory, place: &Place) -> Result<()> {
     if let Some((file, status)) = directory.open_file(&place.name)?
-        && u64::try_from(status.st_size).is_ok_and(|size| size >= (header::WORDS * 8) as u64)
+        && status.size >= (header::WORDS * 8) as u64
     {
         let mapping = Mapping::new(&file, header::WORDS)
             .map_err(|error| Error::file(&directory.path_of(&place.name), error))?;
@@ -220,14 +209,16 @@ fn look(
 ) -> Result<Present> {
     let path = || directory.path_of(&place.name);
     let Some((file, status)) = directory.open_file(&place.name)? else { return Ok(Present::Nothing) };
-    let identity = identity(&status);
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+    let identity = status.identity;
+    match system::lock_shared(&file) {
         Ok(()) => {}
-        Err(Errno::WOULDBLOCK | Errno::INTR) => return Ok(Present::InMotion),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+            return Ok(Present::InMotion);
+        }
         Err(error) => return Err(Error::file(&path(), error)),
     }
     // A clean-up may have removed the name since the file was opened.
-    if directory.status(&place.name)?.is_none_or(|status| self::identity(&status) != identity) {
+    if directory.status(&place.name)?.is_none_or(|status| status.identity != identity) {
         return Ok(Present::InMotion);
     }
     let remains = |what| {
@@ -237,7 +228,7 @@ fn look(
             Err(Error::NotASegment { path: path(), what })
         }
     };
-    let size = u64::try_from(status.st_size).unwrap_or(0);
+    let size = status.size;
     if size < (header::WORDS * 8) as u64 || size > MOST_BYTES as u64 {
         return remains("its size is none that a cache has");
     }
@@ -355,7 +346,7 @@ impl Creation<'_> {
         match made {
             Ok(mapping) => self.segment(file, mapping).map(Some),
             Err(error) => {
-                lock.unlink(OsStr::new(&temporary))?;
+                lock.unlink(&temporary)?;
                 Err(error)
             }
         }
@@ -366,19 +357,19 @@ impl Creation<'_> {
     fn remove_other_layouts(&self) -> Result<()> {
         let Some(name) = self.place.own_name.as_deref() else { return Ok(()) };
         for file in self.directory.names()? {
-            let parts = std::str::from_utf8(&file).ok().and_then(|file| name_parts(file, name));
+            let parts = file.to_str().and_then(|file| name_parts(file, name));
             let Some((layout, namespace)) = parts else { continue };
             if layout == LAYOUT || namespace != self.surroundings.namespace {
                 continue;
             }
-            self.directory.unlink_unused(OsStr::from_bytes(&file))?;
+            self.directory.unlink_unused(&file)?;
         }
         Ok(())
     }
 
     /// Whether the name still has the file that was examined.
     fn is_unchanged(&self, replaced: Option<&((u64, u64), Option<Segment>)>) -> Result<bool> {
-        let present = self.directory.status(&self.place.name)?.map(|status| identity(&status));
+        let present = self.directory.status(&self.place.name)?.map(|status| status.identity);
         Ok(present == replaced.map(|&(identity, _)| identity))
     }
 
@@ -397,13 +388,13 @@ impl Creation<'_> {
         Ok(true)
     }
 
-    fn segment(&self, file: OwnedFd, mapping: Mapping) -> Result<Segment> {
-        let status = rustix::fs::fstat(&file).map_err(|error| Error::file(&self.path(), error))?;
-        Ok(Segment::new(mapping, self.wanted.geometry, self.wanted, file, identity(&status)))
+    fn segment(&self, file: File, mapping: Mapping) -> Result<Segment> {
+        let status = system::status_of(&file).map_err(|error| Error::file(&self.path(), error))?;
+        Ok(Segment::new(mapping, self.wanted.geometry, self.wanted, file, status.identity))
     }
 
     /// Allocates the whole file and makes it a segment. Stops if `goes_on` returns false.
-    fn fill(&self, file: &OwnedFd, goes_on: fn() -> bool) -> Result<Mapping> {
+    fn fill(&self, file: &File, goes_on: fn() -> bool) -> Result<Mapping> {
         let bytes = self.bytes();
         let failed = |error| not_allocated(self.directory, self.path(), bytes, error);
         let mut at = 0;
@@ -413,9 +404,9 @@ impl Creation<'_> {
             }
             let piece = CHUNK.min(bytes - at);
             match system::allocate(file, at, piece) {
-                Ok(()) => at += piece,
-                Err(Errno::INTR) => {}
-                Err(Errno::OPNOTSUPP) => at += write_zeros(file, at, piece).map_err(failed)?,
+                Ok(true) => at += piece,
+                Ok(false) => at += write_zeros(file, at, piece).map_err(failed)?,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(failed(error)),
             }
         }
@@ -447,7 +438,7 @@ impl Creation<'_> {
         }
         words[header::CHECK].store(check_of(|word| words[word].load(Relaxed)), Release);
         // The lock is taken before the file has a name. It only shows a clean-up that the file is in use.
-        let _ = rustix::fs::flock(file, FlockOperation::NonBlockingLockShared);
+        let _ = system::lock_shared(file);
         Ok(mapping)
     }
 }
@@ -458,40 +449,38 @@ fn no_space(directory: &Directory, path: PathBuf, needed: u64) -> Error {
 }
 
 /// The error for a file of `needed` bytes that could not be allocated or mapped.
-fn not_allocated(directory: &Directory, path: PathBuf, needed: u64, error: Errno) -> Error {
-    match error {
-        Errno::NOSPC | Errno::DQUOT => no_space(directory, path, needed),
-        Errno::NOMEM => Error::NotMapped { path, needed },
-        error => Error::file(&path, error),
+fn not_allocated(directory: &Directory, path: PathBuf, needed: u64, error: io::Error) -> Error {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => no_space(directory, path, needed),
+        ErrorKind::OutOfMemory => Error::NotMapped { path, needed },
+        _ => Error::file(&path, error),
     }
 }
 
 /// Allocates the holes of a file. A copy of a segment may have holes, as programs that copy may leave them
 /// for zeros; and if the file system is full, a store to a hole kills the process.
-fn allocate_holes(file: &OwnedFd, status: &Stat) -> std::result::Result<(), Errno> {
-    let size = u64::try_from(status.st_size).unwrap_or(0);
-    if u64::try_from(status.st_blocks).unwrap_or(0).saturating_mul(512) >= size {
+fn allocate_holes(file: &File, status: &Status) -> io::Result<()> {
+    if status.allocated >= status.size {
         return Ok(());
     }
     loop {
-        match system::allocate(file, 0, size) {
-            Err(Errno::INTR) => {}
-            // The file system cannot allocate, for example because it compresses.
-            Ok(()) | Err(Errno::OPNOTSUPP) => return Ok(()),
-            Err(error) => return Err(error),
+        match system::allocate(file, 0, status.size) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // If the file system cannot allocate, for example because it compresses, the holes stay.
+            done => return done.map(drop),
         }
     }
 }
 
 /// Writes zeros, for a file system that cannot allocate. Returns their number.
-fn write_zeros(file: &OwnedFd, at: u64, bytes: u64) -> std::result::Result<u64, Errno> {
+fn write_zeros(file: &File, at: u64, bytes: u64) -> io::Result<u64> {
     static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
     let piece = usize::try_from(bytes).unwrap_or(ZEROS.len()).min(ZEROS.len());
     loop {
-        match rustix::io::pwrite(file, &ZEROS[..piece], at) {
-            Ok(0) => return Err(Errno::NOSPC),
+        match system::write_at(file, &ZEROS[..piece], at) {
+            Ok(0) => return Err(ErrorKind::StorageFull.into()),
             Ok(written) => return Ok(written as u64),
-            Err(Errno::INTR) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }

@@ -55,6 +55,7 @@ impl<'a> WritersLock<'a> for OwnerLock<'a> {
         Ok(())
     }
 
+    #[cfg(unix)]
     fn init_lost(self) {
         self.owner.store(UNUSABLE, Relaxed);
     }

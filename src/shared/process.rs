@@ -1,20 +1,15 @@
 //! Identifies this process, and tells whether another process still lives.
 
-#![expect(unsafe_code, reason = "it hears of forks")]
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
-use std::sync::atomic::{AtomicBool, AtomicU64};
-
-use rustix::process::{Pid, getpid, test_kill_process};
-
-use crate::system::start_of;
+use crate::system::{ID_BITS, exists, hears_of_forks, start_of};
 
 /// A process: its id, and its start time, since ids are reused. 0 stands for none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Process(u64);
 
-/// Process ids are below 2^22. The other bits are the start time, in units of the system.
-const ID_BITS: u32 = 22;
+/// The bits that are not those of an id are the start time, in units of the system.
 const START_BITS: u32 = 64 - ID_BITS;
 
 /// This process, packed; 0 before the first use and in a forked child.
@@ -22,18 +17,6 @@ static SELF: AtomicU64 = AtomicU64::new(0);
 
 extern "C" fn forget_in_child() {
     SELF.store(0, Relaxed);
-}
-
-/// Whether a forked child will reset `SELF`.
-fn hears_of_forks() -> bool {
-    // No cell: a child that was forked while another thread filled it would wait for ever. To register twice does no harm.
-    static REGISTERED: AtomicBool = AtomicBool::new(false);
-    if !REGISTERED.load(Acquire) {
-        // SAFETY: the function only stores a number, which is allowed in a child of a process with threads.
-        let is_registered = unsafe { libc::pthread_atfork(None, None, Some(forget_in_child)) } == 0;
-        REGISTERED.fetch_or(is_registered, AcqRel);
-    }
-    REGISTERED.load(Acquire)
 }
 
 impl Process {
@@ -52,10 +35,10 @@ impl Process {
 
     #[cold]
     fn learn() -> Self {
-        let id = getpid().as_raw_nonzero().get().cast_unsigned();
+        let id = std::process::id();
         // If the start time is unknown, the id alone identifies the process.
         let this = Self::new(id, start_of(id).ok().flatten().unwrap_or(0));
-        if hears_of_forks() {
+        if hears_of_forks(forget_in_child) {
             SELF.store(this.0, Relaxed);
         }
         this
@@ -82,8 +65,7 @@ impl Process {
             Ok(None) => false,
             Ok(Some(start)) => Self::new(id, start) == self || self.0 & ((1 << START_BITS) - 1) == 0,
             // A zombie then counts as alive, and its leases end by their deadlines.
-            Err(()) => Pid::from_raw(id.cast_signed())
-                .is_some_and(|id| !matches!(test_kill_process(id), Err(rustix::io::Errno::SRCH))),
+            Err(()) => exists(id),
         }
     }
 }
@@ -98,10 +80,11 @@ mod tests {
         assert!(this.is_alive());
         assert_eq!(this.id(), Some(std::process::id()));
         assert!(!Process::new(std::process::id(), 1).is_alive(), "another process had the id before");
-        assert!(!Process::new((1 << ID_BITS) - 1, 1).is_alive());
+        assert!(!Process::new(u32::MAX >> (32 - ID_BITS), 1).is_alive());
         assert_eq!(Process::from_word(0), None);
     }
 
+    #[cfg(unix)]
     #[test]
     fn a_zombie_is_not_alive() {
         let mut child = std::process::Command::new("true").spawn().expect("`true` is there");

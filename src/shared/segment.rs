@@ -1,6 +1,6 @@
 //! An open segment: its stripes, their locks, and the repair of damage that is found under them.
 
-use std::os::fd::OwnedFd;
+use std::fs::File;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -65,7 +65,7 @@ pub(crate) struct Segment {
     /// For each stripe, until when a call does not wait for it.
     refused: Box<[AtomicU64]>,
     /// Keeps a shared lock on the file, which shows a clean-up that it is in use. `None` after [`Segment::leave`].
-    file: Mutex<Option<OwnedFd>>,
+    file: Mutex<Option<File>>,
     /// Device and inode of the file.
     pub(crate) identity: (u64, u64),
 }
@@ -87,7 +87,7 @@ impl Segment {
         mapping: Mapping,
         geometry: Geometry,
         wanted: &Wanted,
-        file: OwnedFd,
+        file: File,
         identity: (u64, u64),
     ) -> Self {
         let keys = [header::KEY_0, header::KEY_1].map(|word| mapping.words()[word].load(Relaxed));

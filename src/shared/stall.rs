@@ -66,6 +66,7 @@ mod armed {
     use std::sync::atomic::Ordering::SeqCst;
     use std::time::Duration;
 
+    #[cfg(unix)]
     use rustix::process::{Signal, getpid, kill_process};
 
     use super::Point;
@@ -91,15 +92,36 @@ mod armed {
             return;
         }
         POINT.store(0, SeqCst);
-        // The signal may reach another thread first and this one a little later, so this thread waits for it.
         if STOPS.load(SeqCst) == 1 {
-            let _ = kill_process(getpid(), Signal::STOP);
-            std::thread::sleep(Duration::from_millis(100));
+            stop();
         } else {
-            let _ = kill_process(getpid(), Signal::KILL);
-            loop {
-                std::thread::sleep(Duration::from_secs(1));
-            }
+            die();
         }
+    }
+
+    /// The signal may reach another thread first and this one a little later, so this thread waits for it.
+    #[cfg(unix)]
+    fn stop() {
+        let _ = kill_process(getpid(), Signal::STOP);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+
+    #[cfg(unix)]
+    fn die() -> ! {
+        let _ = kill_process(getpid(), Signal::KILL);
+        loop {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    }
+
+    /// A process that others stop goes on when they say so, and here it sleeps.
+    #[cfg(windows)]
+    fn stop() {
+        std::thread::sleep(Duration::from_secs(3600));
+    }
+
+    #[cfg(windows)]
+    fn die() -> ! {
+        std::process::abort();
     }
 }

@@ -41,6 +41,7 @@ pub(crate) trait WritersLock<'a>: Copy {
 
     /// Makes words that are zero a lock that nobody can acquire, in memory that takes the place of a lost file's. Threads may
     /// be in any call on the lock that was there, and their calls must end.
+    #[cfg(unix)]
     fn init_lost(self);
 
     /// Acquires it if it is free.

@@ -8,15 +8,32 @@
 mod linux;
 #[cfg(target_os = "macos")]
 mod macos;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
 
 #[cfg(target_os = "linux")]
 use linux as target;
 #[cfg(target_os = "macos")]
 use macos as target;
+#[cfg(windows)]
+use windows as target;
 
 pub(crate) use target::{
-    Lock, REPLACES_AT_ONCE, allocate, boot, directory_of_names, errno, file_to_map, filesystem_of, link,
-    namespace, now, replace, room, set_errno, start_of, unnamed_file, wait, wake_all,
+    ID_BITS, Lock, REPLACES_AT_ONCE, allocate, boot, directory_of_names, namespace, now, room, start_of,
+    wait, wake_all,
+};
+#[cfg(unix)]
+pub(crate) use target::{errno, file_to_map, filesystem_of, link, replace, set_errno, unnamed_file};
+#[cfg(unix)]
+pub(crate) use unix::{
+    OpenDirectory, exists, hears_of_forks, lock_exclusively, lock_shared, map, status_of, unmap, write_at,
+};
+#[cfg(windows)]
+pub(crate) use windows::{
+    OpenDirectory, exists, hears_of_forks, lock_exclusively, lock_shared, lost_file, map, status_of, unmap,
+    write_at,
 };
 
 /// A number for a text of the system, such as the identity of a boot. It is not 0.
@@ -24,6 +41,9 @@ fn number_of(text: &[u8]) -> u64 {
     use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
     rapidhash_v3_seeded(text, &RapidSecrets::seed(0)).max(1)
 }
+
+/// The number of the error for a file that does not exist.
+pub(crate) const NOT_FOUND: i32 = 2;
 
 /// The file system of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +53,17 @@ pub(crate) enum Filesystem {
     /// On another machine. Locks or mappings do not reach all processes that have a file open.
     Network,
     Other,
+}
+
+/// What is known of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Status {
+    /// Its device and its number there: no two files that exist have the same.
+    pub(crate) identity: (u64, u64),
+    /// Its bytes.
+    pub(crate) size: u64,
+    /// The bytes that the file system has allocated for it.
+    pub(crate) allocated: u64,
 }
 
 /// A limit of memory, and the bytes that are free below it.

@@ -1,7 +1,9 @@
 //! Files: unnamed files, locations, file systems and allocation.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags};
@@ -39,35 +41,35 @@ pub(crate) fn filesystem_of(directory: BorrowedFd<'_>) -> Result<Filesystem> {
 }
 
 /// A new unnamed file. `None` if the file system has no such files.
-pub(crate) fn unnamed_file(directory: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
+pub(crate) fn unnamed_file(directory: BorrowedFd<'_>) -> Result<Option<File>> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     match rustix::fs::openat(directory, ".", flags, Mode::RUSR | Mode::WUSR) {
-        Ok(fd) => Ok(Some(fd)),
+        Ok(fd) => Ok(Some(fd.into())),
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn path_of(file: &OwnedFd) -> String {
+fn path_of(file: &File) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
 /// Gives an unnamed file a name.
-pub(crate) fn link(file: &OwnedFd, directory: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
+pub(crate) fn link(file: &File, directory: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
     rustix::fs::linkat(rustix::fs::CWD, path_of(file), directory, name, AtFlags::SYMLINK_FOLLOW)
 }
 
 /// The file to map. It is opened once more, because a mapping keeps the open file that it was made from,
 /// together with its locks.
-pub(crate) fn file_to_map(file: &OwnedFd) -> Result<OwnedFd> {
-    rustix::fs::open(path_of(file), OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+pub(crate) fn file_to_map(file: &File) -> Result<File> {
+    rustix::fs::open(path_of(file), OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map(File::from)
 }
 
-/// Allocates a part of a file, so that no store to it fails later. Fails with [`Errno::OPNOTSUPP`] if the
-/// file system cannot.
-pub(crate) fn allocate(file: &OwnedFd, at: u64, bytes: u64) -> Result<()> {
+/// Allocates a part of a file, so that no store to it fails later. Returns false if the file system cannot.
+pub(crate) fn allocate(file: &File, at: u64, bytes: u64) -> io::Result<bool> {
     match rustix::fs::fallocate(file, FallocateFlags::empty(), at, bytes) {
-        Err(Errno::NOSYS) => Err(Errno::OPNOTSUPP),
-        done => done,
+        Ok(()) => Ok(true),
+        Err(Errno::NOSYS | Errno::OPNOTSUPP) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }

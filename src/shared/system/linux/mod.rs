@@ -28,6 +28,9 @@ pub(crate) use {
     crate::polling::{wait, wake_all},
 };
 
+/// Process ids are below 2^22.
+pub(crate) const ID_BITS: u32 = 22;
+
 /// The nanoseconds since the machine booted, including the time that it sleeps.
 pub(crate) fn now() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);

@@ -4,7 +4,9 @@
 #![expect(unsafe_code, reason = "it asks the C library for a directory")]
 
 use std::ffi::OsStr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::fs::File;
+use std::io;
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -36,21 +38,22 @@ pub(crate) fn filesystem_of(directory: BorrowedFd<'_>) -> Result<Filesystem> {
 
 /// There are no unnamed files.
 #[expect(clippy::unnecessary_wraps, reason = "other systems may fail")]
-pub(crate) fn unnamed_file(_directory: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
+pub(crate) fn unnamed_file(_directory: BorrowedFd<'_>) -> Result<Option<File>> {
     Ok(None)
 }
 
 /// Never called, as there are no unnamed files.
-pub(crate) fn link(_file: &OwnedFd, _directory: BorrowedFd<'_>, _name: &OsStr) -> Result<()> {
+pub(crate) fn link(_file: &File, _directory: BorrowedFd<'_>, _name: &OsStr) -> Result<()> {
     Err(Errno::NOTSUP)
 }
 
 /// The file to map. A mapping keeps the file, but neither the descriptor nor its locks.
-pub(crate) fn file_to_map(file: &OwnedFd) -> Result<OwnedFd> {
-    rustix::io::fcntl_dupfd_cloexec(file, 0)
+pub(crate) fn file_to_map(file: &File) -> io::Result<File> {
+    file.try_clone()
 }
 
 /// Reports that zeros must be written instead: the preallocation of macOS counts from the end of the file.
-pub(crate) fn allocate(_file: &OwnedFd, _at: u64, _bytes: u64) -> Result<()> {
-    Err(Errno::OPNOTSUPP)
+#[expect(clippy::unnecessary_wraps, reason = "other systems may fail")]
+pub(crate) fn allocate(_file: &File, _at: u64, _bytes: u64) -> io::Result<bool> {
+    Ok(false)
 }

@@ -99,6 +99,7 @@ fn a_death_in_clear_leaves_a_sound_cache() {
     cache.check().expect("a sound cache");
 }
 
+#[cfg(unix)]
 #[test]
 fn reads_of_a_stopped_writers_stripe_succeed() {
     let options = Options { lock_timeout: Duration::from_millis(200), ..small() };
@@ -146,6 +147,7 @@ fn reads_of_a_stopped_writers_stripe_succeed() {
     cache.check().expect("a sound cache");
 }
 
+#[cfg(unix)]
 #[test]
 fn a_wait_for_a_stopped_writer_can_be_interrupted() {
     let (cache, directory) = new(&small());
@@ -167,6 +169,7 @@ fn a_wait_for_a_stopped_writer_can_be_interrupted() {
     put(&waiting, b"k", b"w");
 }
 
+#[cfg(unix)]
 #[test]
 fn a_stopped_writer_that_is_killed_lets_the_next_one_in() {
     for point in Point::OF_A_PUT {
@@ -188,12 +191,14 @@ fn a_stopped_writer_that_is_killed_lets_the_next_one_in() {
     }
 }
 
+#[cfg(unix)]
 /// Where the word of a small cache's holder lies in its file: after the header, the version words and the tag words.
 fn holder_at(path: &std::path::Path) -> u64 {
     let words = std::fs::metadata(path).expect("it is there").len() / 8;
     (512 + (1 << (words / 32).ilog2()) + 4096 + 7) * 8
 }
 
+#[cfg(unix)]
 #[test]
 fn a_lock_whose_holder_is_gone_is_left_and_never_taken() {
     use std::os::unix::fs::FileExt;

@@ -1,25 +1,34 @@
 //! What lies under a name: created, damaged, replaced, removed; and what the file system has against it.
 
-use std::fs::{self, File, OpenOptions};
+#[cfg(unix)]
+use std::fs::File;
+use std::fs::{self, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
+#[cfg(unix)]
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use flexcache_shared::{Error, Location, Options, Patience, SharedCache};
 
 use crate::peer::Peer;
-use crate::support::{Random, directory, entry, get, key, new, open, path_in, put, scaled, sized, small};
+use crate::support::{
+    Random, directory, entry, files_in, get, key, new, open, path_in, put, scaled, sized, small,
+};
 
 fn try_open(path: &Path) -> flexcache_shared::Result<SharedCache> {
     SharedCache::open(&Location::Path(path.to_owned()), small())
 }
 
 pub(crate) fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
-    OpenOptions::new()
-        .write(true)
-        .open(path)
-        .expect("a file")
-        .write_all_at(bytes, at)
-        .expect("it can be written");
+    let mut file = OpenOptions::new().write(true).open(path).expect("a file");
+    file.seek(SeekFrom::Start(at)).and_then(|_| file.write_all(bytes)).expect("it can be written");
+}
+
+/// Writes a file that nobody else may use.
+fn write_private(path: &Path, bytes: &[u8]) {
+    fs::write(path, bytes).expect("it can be written");
+    #[cfg(unix)]
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("ours");
 }
 
 #[test]
@@ -27,8 +36,7 @@ fn a_file_that_is_no_cache_is_left_alone() {
     let directory = directory();
     let path = path_in(&directory);
     for bytes in [vec![], vec![1; 100], vec![0; 1 << 20], (0..1 << 20).map(|n| (n % 251) as u8).collect()] {
-        fs::write(&path, &bytes).expect("it can be written");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("ours");
+        write_private(&path, &bytes);
         let error = try_open(&path).err().expect("no cache");
         assert!(matches!(error, Error::NotASegment { .. }), "{error}");
         assert_eq!(fs::read(&path).expect("it is there"), bytes);
@@ -95,6 +103,7 @@ fn another_layout_is_named_and_left_alone() {
     assert_eq!(fs::metadata(&path).expect("it is there").len() % 4096, 0);
 }
 
+#[cfg(unix)]
 #[test]
 fn what_is_not_ours_is_refused() {
     let directory = directory();
@@ -150,7 +159,7 @@ fn no_room_is_said_with_both_numbers() {
         SharedCache::open(&Location::Path(path_in(&directory)), sized(1 << 42)).err().expect("no room");
     assert!(matches!(error, Error::NoSpace { .. } | Error::MemoryLimit { .. }), "{error}");
     assert!(error.to_string().contains("max_bytes"), "{error}");
-    assert_eq!(fs::read_dir(directory.path()).expect("it is there").count(), 0);
+    assert_eq!(files_in(&directory), 0);
 }
 
 #[test]
@@ -161,20 +170,20 @@ fn a_name_leads_to_one_cache() {
     put(&one, b"k", b"v");
     assert!(get(&two, b"k").is_some());
     assert_eq!(one.path(), two.path());
-    let mode = fs::metadata(one.path()).expect("it is there").permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
+    #[cfg(unix)]
+    assert_eq!(fs::metadata(one.path()).expect("it is there").permissions().mode() & 0o777, 0o600);
     // Whatever lies under a name in the caches' own directory is replaced.
     assert!(one.unlink().expect("a call"));
     let path = one.path();
     drop((one, two));
-    fs::write(&path, b"rubbish").expect("ours");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("ours");
+    write_private(&path, b"rubbish");
     let three = SharedCache::open(&name, small()).expect("a good name");
     assert!(three.is_new());
     assert!(three.unlink().expect("a call"));
     assert!(!path.exists());
 }
 
+#[cfg(unix)]
 #[test]
 fn files_of_other_layouts_are_removed_when_nobody_has_them_open() {
     let name = format!("test-layouts-{}", std::process::id());
@@ -187,8 +196,7 @@ fn files_of_other_layouts_are_removed_when_nobody_has_them_open() {
         let own = file.rsplit('.').next().expect("there are dots");
         let namespace = if namespace.is_empty() { own } else { namespace };
         let path = path.with_file_name(format!("{name}.{layout}.{namespace}"));
-        fs::write(&path, b"of another version").expect("ours");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("ours");
+        write_private(&path, b"of another version");
         path
     };
     let old = of_another("777777", "");
@@ -207,6 +215,7 @@ fn files_of_other_layouts_are_removed_when_nobody_has_them_open() {
     assert!(cache.unlink().expect("a call"));
 }
 
+#[cfg(unix)]
 /// What opening the cache says in a process that `unshare` starts. `None` where that is not allowed.
 fn error_under_unshare(arguments: &[&str], directory: &Path) -> Option<String> {
     let output = std::process::Command::new("unshare")
@@ -222,6 +231,7 @@ fn error_under_unshare(arguments: &[&str], directory: &Path) -> Option<String> {
     text.lines().find_map(|line| line.split_once("peer: ")).map(|(_, answer)| answer.to_owned())
 }
 
+#[cfg(unix)]
 #[test]
 fn another_pid_namespace_has_another_cache() {
     let (cache, directory) = new(&small());
@@ -232,6 +242,7 @@ fn another_pid_namespace_has_another_cache() {
     assert_eq!(get(&cache, b"k").as_deref(), Some(&b"v"[..]), "it was left alone");
 }
 
+#[cfg(unix)]
 #[test]
 fn a_full_file_system_is_said_with_both_numbers() {
     // A small tmpfs of our own, in a mount namespace that ends with the process.
@@ -252,11 +263,11 @@ fn file_systems_without_unnamed_files_do() {
     put(&cache, b"k", b"v");
     let other = open(&path_in(&directory), &options);
     assert!(get(&other, b"k").is_some());
-    assert_eq!(fs::read_dir(directory.path()).expect("it is there").count(), 1);
+    assert_eq!(files_in(&directory), 1);
     // Replacing works the same way.
     let larger = open(&path_in(&directory), &Options { resize: true, max_bytes: 1 << 20, ..options });
     assert!(larger.is_new());
-    assert_eq!(fs::read_dir(directory.path()).expect("it is there").count(), 1);
+    assert_eq!(files_in(&directory), 1);
 }
 
 #[test]
@@ -284,7 +295,7 @@ fn resize_replaces_and_all_follow() {
     assert_eq!(cache.stats().bytes, larger.stats().bytes);
     put(&cache, b"j", b"v");
     assert!(get(&larger, b"j").is_some());
-    assert_eq!(fs::read_dir(directory.path()).expect("it is there").count(), 1);
+    assert_eq!(files_in(&directory), 1);
 }
 
 #[test]
@@ -352,6 +363,7 @@ fn a_cache_that_must_be_there_is_not_made() {
     assert!(path.exists());
 }
 
+#[cfg(unix)]
 #[test]
 fn a_copy_with_holes_is_allocated_before_it_is_used() {
     use std::os::unix::fs::MetadataExt;
@@ -374,6 +386,7 @@ fn a_copy_with_holes_is_allocated_before_it_is_used() {
     assert!(allocated() >= bytes.len() as u64);
 }
 
+#[cfg(unix)]
 #[test]
 fn a_wait_for_the_directory_can_be_interrupted() {
     let directory = directory();
@@ -383,7 +396,7 @@ fn a_wait_for_the_directory_can_be_interrupted() {
     let error = SharedCache::open(&Location::Path(path_in(&directory)), interrupted).err();
     assert!(matches!(error, Some(Error::Interrupted)), "{error:?}");
     drop(lock);
-    assert_eq!(fs::read_dir(directory.path()).expect("it is there").count(), 0);
+    assert_eq!(files_in(&directory), 0);
 }
 
 #[cfg(feature = "stall-points")]
@@ -397,7 +410,7 @@ fn whoever_finds_a_retired_file_finishes_the_job() {
     assert!(fresh.is_new());
     put(&fresh, b"k", b"new");
     assert_eq!(get(&cache, b"k").as_deref(), Some(&b"new"[..]));
-    assert_eq!(fs::read_dir(directory.path()).expect("it is there").count(), 1);
+    assert_eq!(files_in(&directory), 1);
 }
 
 #[test]
@@ -420,7 +433,7 @@ fn four_creators_at_once_make_one_cache() {
         assert_eq!(caches.iter().filter(|cache| cache.is_new()).count(), 1);
         put(&caches[0], b"k", b"v");
         assert!(caches.iter().all(|cache| get(cache, b"k").is_some()));
-        assert_eq!(fs::read_dir(directory.path()).expect("it is there").count(), 1);
+        assert_eq!(files_in(&directory), 1);
     }
 }
 

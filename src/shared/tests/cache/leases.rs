@@ -131,6 +131,7 @@ fn a_late_owner_is_replaced_and_may_store_until_then() {
     assert!(matches!(lease(&cache, b"i"), Lease::Taken { .. }));
 }
 
+#[cfg(unix)]
 #[test]
 fn an_owner_that_died_or_is_a_zombie_is_replaced_at_once() {
     let (cache, directory) = new(&small());
@@ -157,6 +158,7 @@ fn an_owner_that_died_or_is_a_zombie_is_replaced_at_once() {
     }
 }
 
+#[cfg(unix)]
 #[test]
 fn a_stopped_owner_keeps_its_lease_until_it_is_late() {
     let (cache, directory) = new(&small());

@@ -12,6 +12,7 @@ mod calls;
 mod deaths;
 mod files;
 mod leases;
+#[cfg(unix)]
 mod lost_files;
 mod model;
 mod numbers;

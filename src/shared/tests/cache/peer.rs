@@ -1,6 +1,7 @@
 //! Other processes: this very program, started anew to run the one ignored test below.
 
 use std::io::{BufRead, BufReader, Write};
+#[cfg(unix)]
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -75,17 +76,20 @@ impl Peer {
         self.child.id()
     }
 
+    #[cfg(unix)]
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").args([&format!("-{name}"), &self.id().to_string()]).status();
         assert!(status.expect("`kill` is there").success());
     }
 
+    #[cfg(unix)]
     /// The state in /proc: R, S, T, Z.
     pub(crate) fn state(&self) -> char {
         let text = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap_or_default();
         text.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next()).unwrap_or('X')
     }
 
+    #[cfg(unix)]
     /// Waits until it has ended. Returns the signal that ended it.
     pub(crate) fn end(&mut self) -> Option<i32> {
         self.child.wait().expect("a child of ours").signal()

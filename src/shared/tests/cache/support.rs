@@ -6,9 +6,18 @@ use std::time::{Duration, Instant};
 use flexcache_shared::{Entry, Key, Location, Options, Patience, SharedCache};
 use tempfile::TempDir;
 
-/// A directory in memory, which no one else uses.
+/// A directory which no one else uses, in memory where the system has one there.
 pub(crate) fn directory() -> TempDir {
-    tempfile::Builder::new().prefix("flexcache-test-").tempdir_in("/dev/shm").expect("/dev/shm is there")
+    let mut named = tempfile::Builder::new();
+    named.prefix("flexcache-test-");
+    if cfg!(windows) { named.tempdir() } else { named.tempdir_in("/dev/shm") }.expect("it is there")
+}
+
+/// The number of files in it, but for those that only Windows needs: the lock of the directory, and what is still mapped.
+pub(crate) fn files_in(directory: &TempDir) -> usize {
+    let names =
+        std::fs::read_dir(directory).expect("it is there").map(|entry| entry.expect("ours").file_name());
+    names.filter(|name| !(cfg!(windows) && name.to_string_lossy().starts_with(".flexcache-"))).count()
 }
 
 /// The smallest cache: a log of 18 KiB and one of 160 KiB.
