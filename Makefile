@@ -24,7 +24,7 @@ sanitized := RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address" cargo test --lock
 coverage := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
 	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Cforce-frame-pointers
 
-.PHONY: fuzz sanitize sanitize-threads sanitize-python valgrind bench-baseline check-other-systems
+.PHONY: fuzz sanitize sanitize-threads sanitize-python valgrind bench-baseline check-other-systems test-wine
 .PHONY: docs look crates
 .PHONY: help demo test soak lint types test-rust test-python test-controls bench bench-disk bench-shared bench-lmdb bench-remote bench-sessions bench-dropins bench-interpreters bench-peers bench-core wheel clean
 
@@ -169,6 +169,14 @@ sanitize-python: $(installed) $(tools) ## The package's tests, but for kills, wi
 
 check-other-systems: ## Compile the Rust of all crates for macOS and Windows; nothing runs
 	$(PYTHON) scripts/check_other_systems.py
+
+# It needs `rustup target add x86_64-pc-windows-gnu` and Debian's gcc-mingw-w64-x86-64 and wine64. Wine 8 has no bcryptprimitives.dll,
+# of which the standard library needs ProcessPrng.
+test-wine: ## The tests of the shared cache for Windows, under Wine
+	CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER=x86_64-w64-mingw32-gcc \
+		CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER="env WINEDEBUG=-all $(or $(shell command -v wine64),/usr/lib/wine/wine64)" \
+		cargo test --locked --target x86_64-pc-windows-gnu -p flexcache-shared --features flexcache-shared/stall-points \
+		--lib --test cache
 
 valgrind: $(installed) $(tools) ## Every fast call under valgrind: no leak and no invalid access of ours
 	$(run) -m pytest -m valgrind $(PYTEST)

@@ -9,7 +9,7 @@ fn main() {
     let is = |what: &str, one_of: &[&str]| {
         var(format!("CARGO_CFG_TARGET_{what}")).is_ok_and(|value| one_of.contains(&value.as_str()))
     };
-    if is("OS", &["linux", "macos"]) && is("POINTER_WIDTH", &["64"]) && is("ENDIAN", &["little"]) {
+    if is("OS", &["linux", "macos", "windows"]) && is("POINTER_WIDTH", &["64"]) && is("ENDIAN", &["little"]) {
         println!("cargo::rustc-cfg=has_shared_cache");
     }
 }

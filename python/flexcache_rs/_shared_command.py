@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._command_group import add_group
-from flexcache_rs._shared_files import directory, files, name_of, processes_of, remove_left
+from flexcache_rs._shared_files import directory, files, has_separator, name_of, processes_of, remove_left
 from flexcache_rs._terminal import bytes_shown, complain, printable, tell
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _list(options: argparse.Namespace) -> int:
 
 def _path_of(name: str) -> Path | None:
     """Return the file of a name. A missing file is an error, because opening it would create it."""
-    paths = [Path(name)] if "/" in name else [path for path in files() if name_of(path) == name]
+    paths = [Path(name)] if has_separator(name) else [path for path in files() if name_of(path) == name]
     if not paths or not paths[0].name or not paths[0].exists():
         complain(f"flexcache shared: there is no cache {name!r}; see `flexcache shared list`")
         return None

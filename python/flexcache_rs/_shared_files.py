@@ -27,7 +27,8 @@ def files() -> list[Path]:
     if not os.path.lexists(place):
         return []
     SharedSegment._remove_left()
-    return sorted(path for path in place.iterdir() if path.is_file())
+    # Names of caches do not begin with a dot, as those of files do that are being made or removed.
+    return sorted(path for path in place.iterdir() if not path.name.startswith(".") and path.is_file())
 
 
 def name_of(path: Path) -> str:
@@ -42,19 +43,9 @@ def remove_left(path: Path) -> bool:
     This is safe for files of other versions and pid namespaces, because every process locks a file that it has open.
     Only files in the caches' own directory are removed.
     """
-    import fcntl
+    from flexcache_rs._core import SharedSegment
 
-    if path.parent.resolve() != directory().resolve():
-        return False
-    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink()
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
+    return path.parent.resolve() == directory().resolve() and SharedSegment._remove_unused(path.name)
 
 
 def processes_of(paths: Iterable[Path]) -> dict[Path, list[int]]:
@@ -81,6 +72,11 @@ def processes_of(paths: Iterable[Path]) -> dict[Path, list[int]]:
     return {path: sorted(numbers) for path, numbers in found.items()}
 
 
+def has_separator(place: str) -> bool:
+    """Return True if a text is a path and not a name."""
+    return "/" in place or os.sep in place
+
+
 def checked_place(name: str | os.PathLike[str]) -> tuple[str, bool]:
     """Return the path of a name, and whether the name is itself a path."""
     if not isinstance(name, (str, os.PathLike)):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -90,10 +86,10 @@ def checked_place(name: str | os.PathLike[str]) -> tuple[str, bool]:
     if not isinstance(place, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         message = f"name must be a path of str, not of {type(place).__name__}"
         raise TypeError(message)
-    if any("\ud800" <= letter <= "\udfff" for letter in place) and os.sep not in place:
+    if any("\ud800" <= letter <= "\udfff" for letter in place) and not has_separator(place):
         message = f"name must be text without lone surrogates, not {place!r}"
         raise ValueError(message)
-    is_path = isinstance(name, os.PathLike) or "/" in place
+    is_path = isinstance(name, os.PathLike) or has_separator(place)
     parent = os.path.dirname(place)  # noqa: PTH120
     if is_path and parent and not os.path.isdir(parent):  # noqa: PTH112
         raise FileNotFoundError(errno.ENOENT, "the directory of the cache does not exist", parent)

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flexcache_rs._shared_files import files, name_of, processes_of
+from flexcache_rs._shared_files import files, has_separator, name_of, processes_of
 from flexcache_rs._terminal import bytes_shown, on_terminal, printable
 from flexcache_rs.shared import SharedCache
 
@@ -33,7 +33,7 @@ class _Watched(NamedTuple):
 
 
 def _paths(name: str | None) -> list[Path]:
-    if name is not None and "/" in name:
+    if name is not None and has_separator(name):
         return [path for path in (Path(name),) if path.name and path.exists()]
     return [path for path in files() if name is None or name == name_of(path)]
 

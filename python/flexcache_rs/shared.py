@@ -7,7 +7,8 @@
 ...     _ = cache.unlink()
 {'name': 'Ada', 'visits': 3}
 
-This module needs 64-bit Linux or macOS. docs/shared.md describes its guarantees, and on which systems it has run.
+This module needs 64-bit Linux, macOS or Windows. docs/shared.md describes its guarantees, and on which systems it has
+run.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from flexcache_rs._suggest import suggesting
 try:
     from flexcache_rs._shared_calls import EMPTY, MISSING, SharedCalls
 except ImportError:  # Other systems.
-    raise ImportError("flexcache_rs.shared needs 64-bit Linux or macOS") from None
+    raise ImportError("flexcache_rs.shared needs 64-bit Linux, macOS or Windows") from None
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -94,9 +95,10 @@ class SharedCache(SharedCalls):
 
     Args:
         name: A name of letters, digits, "_", "-" and ".", or the path of a file: a `PathLike`, or a str with a "/". A
-            name stands for a file in a directory that belongs to the user: under /dev/shm, or on macOS among the user's
-            temporary files. None makes a temporary cache. Children that are forked share it, and so do processes that
-            get the pickled object. It is removed when the last process has closed it or has ended.
+            name stands for a file in a directory that belongs to the user: under /dev/shm, on macOS among the user's
+            temporary files, and on Windows among the user's local data. None makes a temporary cache. Children that are
+            forked share it, and so do processes that get the pickled object. It is removed when the last process has
+            closed it or has ended.
         max_bytes: The bytes of the file. They are allocated at once. An existing cache keeps its size.
         expected_item: The bytes of an average entry: key, value and 24. An error by a factor of two costs little.
         max_item: The bytes of the largest entry. By default a quarter of a part of the cache, at most 1 MiB.

@@ -5,7 +5,6 @@ use std::sync::OnceLock;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::clock::Now;
-use crate::directory::Directory;
 use crate::error::{Error, Result};
 use crate::hold::{Fault, Held};
 use crate::layout::{head, header};
@@ -14,9 +13,7 @@ use crate::open::{self, Place, Wanted};
 use crate::record::{HashedKey, Key, Value};
 use crate::segment::{Patience, Segment};
 use crate::stall::Point;
-use crate::terms::{
-    Condition, Entry, Location, Options, Put, Stats, Version, Written, directory_of_names, place_of, wanted,
-};
+use crate::terms::{Condition, Entry, Location, Options, Put, Stats, Version, Written, place_of, wanted};
 use crate::write::Copied;
 
 /// One of the segments that have had the name while the cache was open, in a linked list.
@@ -50,7 +47,7 @@ impl SharedCache {
         if place.is_among_names() {
             // A program that was killed has not removed its temporary cache. Errors are ignored: if they
             // matter, a later call reports them.
-            let _ = remove_left();
+            let _ = open::remove_left();
         }
         let (segment, created) = open::open(&place, &wanted(&options)?)?;
         let first = Link { segment, number: 0, next: OnceLock::new() };
@@ -67,7 +64,7 @@ impl SharedCache {
         }
         if self.place.is_temporary() {
             // If this fails, the next program that opens a cache tries again.
-            let _ = remove_left();
+            let _ = open::remove_left();
         }
     }
 
@@ -578,14 +575,4 @@ impl Drop for SharedCache {
     fn drop(&mut self) {
         self.leave();
     }
-}
-
-/// Removes the temporary caches of this user that no process has open any more, because the last one was
-/// killed. Returns their number. Opening any cache by its name does this too.
-///
-/// # Errors
-///
-/// [`Error::File`], [`Error::NotOurs`].
-pub fn remove_left() -> Result<usize> {
-    open::remove_left(&Directory::open(&directory_of_names())?)
 }

@@ -170,7 +170,8 @@ impl fmt::Display for Error {
             }
             Self::BadName(name) => write!(
                 f,
-                "{name:?} cannot name a cache: a name has 1 to 100 letters, digits, '_', '-' or '.', and does not begin with '.'"
+                "{name:?} cannot name a cache: a name has 1 to 100 letters, digits, '_', '-' or '.', does not begin with '.', and is \
+                 no device such as NUL on Windows"
             ),
             Self::NotANumber => write!(f, "the value is not an integer"),
             Self::Overflow => write!(f, "the sum does not fit 64 bits"),

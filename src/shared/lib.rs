@@ -50,10 +50,11 @@ mod writers_lock;
 #[cfg(windows)]
 use system::lost_file;
 
-pub use cache::{SharedCache, remove_left};
+pub use cache::SharedCache;
 pub use clock::now;
 pub use error::{Error, Result};
 pub use lease::{Lease, LeaseTerms, Token, Wait};
+pub use open::{remove_left, remove_unused};
 pub use record::{Key, Tag, Value, kind};
 pub use segment::Patience;
 pub use terms::{

@@ -294,7 +294,7 @@ mod tests {
         let file = File::create_new(directory.path().join("file")).expect("a new name");
         file.set_len(4096).expect("there is room");
         let truncated = file.try_clone().expect("a file");
-        let mapping = Mapping::new(&file.into(), 512).expect("it is that long");
+        let mapping = Mapping::new(&file, 512).expect("it is that long");
         let address = mapping.words().as_ptr().addr();
         truncated.set_len(0).expect("ours");
         // The access goes on, in other memory.

@@ -68,13 +68,29 @@ pub(crate) fn temporary_name() -> Result<String> {
     Ok(format!("{TEMPORARY}{:016x}", random()?))
 }
 
-/// Removes the temporary segments that no process has open any more. Returns their number.
-pub(crate) fn remove_left(directory: &Directory) -> Result<usize> {
+/// Removes the temporary caches of this user that no process has open any more, because the last one was
+/// killed. Returns their number. Opening any cache by its name does this too.
+///
+/// # Errors
+///
+/// [`Error::File`], [`Error::NotOurs`].
+pub fn remove_left() -> Result<usize> {
+    let directory = Directory::open(&system::directory_of_names())?;
     let mut removed = 0;
     for file in directory.names()?.into_iter().filter(|file| is_temporary(file)) {
         removed += usize::from(directory.unlink_unused(&file)?);
     }
     Ok(removed)
+}
+
+/// Removes a file from the directory of caches with a name, whatever is in it, if no process has it open as a cache. Returns
+/// whether it did. Files of other versions and pid namespaces are locked by whoever has them open, too.
+///
+/// # Errors
+///
+/// As [`remove_left`].
+pub fn remove_unused(file: &OsStr) -> Result<bool> {
+    Directory::open(&system::directory_of_names())?.unlink_unused(file)
 }
 
 /// The name of a named cache's file.

@@ -253,7 +253,8 @@ pub(crate) fn place_of(location: &Location) -> Result<Place> {
         Location::Name(name) => {
             let is_good = (1..=100).contains(&name.len())
                 && !name.starts_with('.')
-                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+                && !system::is_a_device(name);
             if !is_good {
                 return Err(Error::BadName(name.clone()));
             }

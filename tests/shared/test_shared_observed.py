@@ -289,8 +289,8 @@ def test_other_systems_say_so() -> None:
     pytest.importorskip("prometheus_client")
     pytest.importorskip("opentelemetry.sdk.metrics")
     done = subprocess.run([sys.executable, "-c", ELSEWHERE], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout == "flexcache_rs.shared needs 64-bit Linux or macOS\n" * 2 + "1 1 1\n"
-    assert done.stderr == "flexcache shared: flexcache_rs.shared needs 64-bit Linux or macOS\n" * 3
+    assert done.stdout == "flexcache_rs.shared needs 64-bit Linux, macOS or Windows\n" * 2 + "1 1 1\n"
+    assert done.stderr == "flexcache shared: flexcache_rs.shared needs 64-bit Linux, macOS or Windows\n" * 3
 
 
 def test_what_cannot_be_opened_is_named_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,7 @@
 //! New objects of bytes. `PyBytes::new` panics if there is no memory, and `PyBytes::new_with` sets every byte to zero first.
 
 use std::ffi::c_char;
-#[cfg(unix)]
+#[cfg(any(unix, has_shared_cache))]
 use std::{mem::MaybeUninit, ptr, slice};
 
 use pyo3::ffi;
@@ -35,7 +35,7 @@ pub(crate) fn bytes_object<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound
 /// # Safety
 ///
 /// If `fill` returns `Ok`, it has written every byte.
-#[cfg(unix)]
+#[cfg(any(unix, has_shared_cache))]
 #[inline]
 pub(crate) unsafe fn filled<'py>(
     py: Python<'py>,

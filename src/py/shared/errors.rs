@@ -46,7 +46,13 @@ pub(super) fn raised(py: Python<'_>, error: Error) -> PyErr {
             Some(number) => {
                 let message = source.to_string();
                 let message = message.split(" (os error").next().unwrap_or_default().to_owned();
-                PyOSError::new_err((number, message, path.into_os_string()))
+                let path = path.into_os_string();
+                // The number is the system's own, from which Python finds the `errno`.
+                if cfg!(windows) {
+                    PyOSError::new_err((0, message, path, number))
+                } else {
+                    PyOSError::new_err((number, message, path))
+                }
             }
             None => PyOSError::new_err(message),
         },

@@ -4,6 +4,7 @@
 //! all of its work, unlocks, and only then attaches again. So no thread ever waits for the GIL while it holds a
 //! stripe's lock. Keys and values are encoded before, and objects are made afterwards.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -194,6 +195,12 @@ impl SharedSegment {
     #[staticmethod]
     fn _remove_left(py: Python<'_>) -> PyResult<usize> {
         wait_for(py, flexcache_shared::remove_left)
+    }
+
+    /// Removes a file of the directory of caches that have a name, if no process has it open. Whether it did.
+    #[staticmethod]
+    fn _remove_unused(py: Python<'_>, file: OsString) -> PyResult<bool> {
+        wait_for(py, || flexcache_shared::remove_unused(&file))
     }
 
     /// Remove the cache and all its entries, for all processes. The next call of a process that has it open

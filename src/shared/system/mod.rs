@@ -28,12 +28,13 @@ pub(crate) use target::{
 pub(crate) use target::{errno, file_to_map, filesystem_of, link, replace, set_errno, unnamed_file};
 #[cfg(unix)]
 pub(crate) use unix::{
-    OpenDirectory, exists, hears_of_forks, lock_exclusively, lock_shared, map, status_of, unmap, write_at,
+    OpenDirectory, exists, hears_of_forks, is_a_device, lock_exclusively, lock_shared, map, status_of, unmap,
+    write_at,
 };
 #[cfg(windows)]
 pub(crate) use windows::{
-    OpenDirectory, exists, hears_of_forks, lock_exclusively, lock_shared, lost_file, map, status_of, unmap,
-    write_at,
+    OpenDirectory, exists, hears_of_forks, is_a_device, lock_exclusively, lock_shared, lost_file, map,
+    status_of, unmap, write_at,
 };
 
 /// A number for a text of the system, such as the identity of a boot. It is not 0.

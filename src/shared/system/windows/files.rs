@@ -54,6 +54,14 @@ pub(crate) fn directory_of_names() -> PathBuf {
     found.unwrap_or_else(std::env::temp_dir).join("flexcache-rs-shared")
 }
 
+/// Whether a file with this name, whatever follows its first dot, is a device.
+pub(crate) fn is_a_device(name: &str) -> bool {
+    let name = name.split('.').next().unwrap_or_default().to_ascii_uppercase();
+    let is_numbered = |rest: &str| rest.len() == 1 && rest.bytes().all(|byte| byte.is_ascii_digit());
+    matches!(name.as_str(), "CON" | "PRN" | "AUX" | "NUL")
+        || ["COM", "LPT"].iter().any(|kind| name.strip_prefix(kind).is_some_and(is_numbered))
+}
+
 fn information_of(file: &File) -> io::Result<BY_HANDLE_FILE_INFORMATION> {
     let mut found = MaybeUninit::<BY_HANDLE_FILE_INFORMATION>::zeroed();
     // SAFETY: the handle is open, and the data are stored there. They are numbers, which were zero before.
@@ -71,7 +79,8 @@ fn joined(high: u32, low: u32) -> u64 {
 pub(crate) fn status_of(file: &File) -> io::Result<Status> {
     let found = information_of(file)?;
     let size = joined(found.nFileSizeHigh, found.nFileSizeLow);
-    let identity = (found.dwVolumeSerialNumber.into(), joined(found.nFileIndexHigh, found.nFileIndexLow));
+    // Only files of one directory are compared, so the volume says nothing.
+    let identity = (0, joined(found.nFileIndexHigh, found.nFileIndexLow));
     Ok(Status { identity, size, allocated: if has_holes(&found) { 0 } else { size } })
 }
 

@@ -12,7 +12,7 @@ use crate::system::Room;
 pub(crate) use crate::owner_lock::OwnerLock as Lock;
 pub(crate) use crate::polling::{wait, wake_all};
 pub(crate) use files::{
-    allocate, directory_of_names, lock_exclusively, lock_shared, map, status_of, unmap, write_at,
+    allocate, directory_of_names, is_a_device, lock_exclusively, lock_shared, map, status_of, unmap, write_at,
 };
 pub(crate) use open_directory::OpenDirectory;
 pub(crate) use process::{exists, start_of};

@@ -7,7 +7,8 @@ use flexcache_shared::{Error, Options, Patience};
 
 use crate::peer::Peer;
 use crate::support::{
-    Random, entry, get, key, marked, new, number_of, open, path_in, put, scaled, sized, small, wait_until,
+    Random, entry, files_in, get, key, marked, new, number_of, open, path_in, put, scaled, sized, small,
+    wait_until,
 };
 
 /// How often a put of the churn passes a point before the one that is its last. Some points lie before any others.
@@ -280,8 +281,7 @@ fn a_creator_that_dies_leaves_nothing() {
         assert!(!path.exists());
         let cache = open(&path, &small());
         put(&cache, b"k", b"v");
-        let names: Vec<_> = std::fs::read_dir(directory.path()).expect("it is there").collect();
-        assert_eq!(names.len(), 1, "{names:?}");
+        assert_eq!(files_in(&directory), 1);
     }
 }
 
@@ -297,7 +297,6 @@ fn creators_that_are_killed_at_any_moment_leave_nothing() {
         let cache = open(&path, &small());
         put(&cache, b"k", b"v");
         cache.check().expect("a sound cache");
-        let names: Vec<_> = std::fs::read_dir(directory.path()).expect("it is there").collect();
-        assert_eq!(names.len(), 1, "{names:?}");
+        assert_eq!(files_in(&directory), 1);
     }
 }

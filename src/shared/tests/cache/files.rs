@@ -1,8 +1,6 @@
 //! What lies under a name: created, damaged, replaced, removed; and what the file system has against it.
 
-#[cfg(unix)]
-use std::fs::File;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 #[cfg(unix)]
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
@@ -146,10 +144,14 @@ fn options_and_names_out_of_range_are_named() {
     for bad in ["", ".hidden", "a/b", "a\0b", "ü", &"x".repeat(101)] {
         assert!(error(&name(bad), small()).contains("cannot name a cache"), "{bad:?}");
     }
+    for device in ["nul", "Con.x", "lpt1"].into_iter().filter(|_| cfg!(windows)) {
+        assert!(error(&name(device), small()).contains("device"), "{device:?}");
+    }
     assert!(error(&Location::Path("/".into()), small()).contains("cannot name"));
-    let missing = Path::new("/nonexistent/deep/cache").to_owned();
+    let missing = directory().path().join("missing").join("deep").join("cache");
     // What is missing is the directory above.
-    assert!(error(&Location::Path(missing), small()).starts_with("/nonexistent:"));
+    let above = missing.parent().and_then(Path::parent).expect("there is one").display().to_string();
+    assert!(error(&Location::Path(missing), small()).starts_with(&format!("{above}:")));
 }
 
 #[test]

@@ -209,6 +209,7 @@ fn eight_threads_and_a_process_compute_once() {
     assert_eq!(computed.load(SeqCst), 1);
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn every_end_of_a_lease_wakes_its_waiters() {
     let (cache, _directory) = new(&small());

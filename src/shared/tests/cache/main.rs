@@ -6,6 +6,10 @@
     clippy::cast_sign_loss,
     reason = "the numbers of tests are small"
 )]
+#![cfg_attr(
+    windows,
+    expect(dead_code, unused_imports, reason = "tests that stop processes or look into /proc are left out")
+)]
 
 mod calls;
 #[cfg(feature = "stall-points")]

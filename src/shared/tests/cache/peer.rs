@@ -137,6 +137,7 @@ fn peer() {
         let opened = flexcache_shared::SharedCache::open(&location, options);
         return say(&opened.err().map_or_else(|| "opened".into(), |error| error.to_string()));
     }
+    #[cfg(unix)]
     if first == Some("bus-error") {
         return crate::lost_files::bus_error(path, numbers[0], numbers[1] == 1, say);
     }
@@ -186,6 +187,7 @@ fn peer() {
                 }
             }
             // Uses the cache until it is killed, whatever becomes of the file.
+            #[cfg(unix)]
             "survive" => {
                 say("surviving");
                 crate::lost_files::use_while(&cache, number(1), || true);
