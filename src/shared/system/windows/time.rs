@@ -4,7 +4,8 @@
 
 use std::mem::{MaybeUninit, size_of};
 use std::ptr;
-use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 use windows_sys::Wdk::System::SystemInformation::{NtQuerySystemInformation, SystemTimeOfDayInformation};
 use windows_sys::Win32::System::Performance::{QueryPerformanceCounter, QueryPerformanceFrequency};
@@ -13,13 +14,15 @@ use crate::system::number_of;
 
 /// The nanoseconds since the machine booted, including the time that it sleeps.
 pub(crate) fn now() -> u64 {
-    static FREQUENCY: OnceLock<u64> = OnceLock::new();
-    let frequency = *FREQUENCY.get_or_init(|| {
-        let mut frequency = 0;
+    static FREQUENCY: AtomicU64 = AtomicU64::new(0);
+    let mut frequency = FREQUENCY.load(Relaxed);
+    if frequency == 0 {
+        let mut found = 0;
         // SAFETY: it stores a number.
-        unsafe { QueryPerformanceFrequency(&raw mut frequency) };
-        u64::try_from(frequency).unwrap_or(0).max(1)
-    });
+        unsafe { QueryPerformanceFrequency(&raw mut found) };
+        frequency = u64::try_from(found).unwrap_or(0).max(1);
+        FREQUENCY.store(frequency, Relaxed);
+    }
     let mut count = 0;
     // SAFETY: as above. It cannot fail.
     unsafe { QueryPerformanceCounter(&raw mut count) };
