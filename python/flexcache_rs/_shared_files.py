@@ -54,14 +54,16 @@ def processes_of(paths: Iterable[Path]) -> dict[Path, list[int]]:
     The maps of a process are read once for all files, because that takes long on a busy machine.
     """
     found: dict[Path, list[int]] = {path: [] for path in paths}
+    processes = Path("/proc")
+    if not processes.is_dir():
+        return found
     # Compare device and inode, because a file created without a name has no path in the list of its creator.
     places: dict[tuple[str, ...], Path] = {}
     for path in found:
         with contextlib.suppress(FileNotFoundError):
             status = path.stat()
             places[f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}", str(status.st_ino)] = path
-    processes = Path("/proc")
-    for process in processes.iterdir() if processes.is_dir() else ():
+    for process in processes.iterdir():
         if process.name.isdigit():
             try:
                 maps = (process / "maps").read_text("utf-8", "replace")

@@ -33,6 +33,10 @@ pub struct SharedCache {
     options: Options,
     first: Link,
     created: bool,
+    /// Dropped after the segments, whose mappings have ended then.
+    #[cfg(windows)]
+    #[expect(dead_code, reason = "it is there to be dropped")]
+    leftovers: open::Leftovers,
 }
 
 impl SharedCache {
@@ -51,7 +55,16 @@ impl SharedCache {
         }
         let (segment, created) = open::open(&place, &wanted(&options)?)?;
         let first = Link { segment, number: 0, next: OnceLock::new() };
-        Ok(Self { place, options, first, created })
+        #[cfg(windows)]
+        let leftovers = open::Leftovers(place.directory.clone());
+        Ok(Self {
+            place,
+            options,
+            first,
+            created,
+            #[cfg(windows)]
+            leftovers,
+        })
     }
 
     /// Declares that this process no longer uses the cache. A temporary cache is removed if no other process

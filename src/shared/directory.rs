@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::system::{Filesystem, OpenDirectory, Status, lock_exclusively};
 
-/// Temporary names begin with this. They are given only while the directory is locked.
+/// Temporary names begin with this. A file has one only while the directory is locked; and on Windows also after it has left its
+/// name, as long as it is mapped.
 const TEMPORARY: &str = ".flexcache-temporary-";
 
 /// How long a call waits for another one that creates or removes a segment. Allocating a large one takes seconds.
@@ -43,7 +44,13 @@ impl Directory {
         }
         if !knows_boot && !in_memory {
             return refused(
-                "without /proc/sys/kernel/random/boot_id a cache may only lie in memory (tmpfs), where no file outlives a boot",
+                "the system does not tell one boot from the next (on Linux by /proc/sys/kernel/random/boot_id), so a cache may only \
+                 lie in memory (tmpfs), where no file outlives a boot",
+            );
+        }
+        if kind == Filesystem::WithoutIdentities {
+            return refused(
+                "a FAT file system cannot hold a cache that processes map: its files have no lasting identity",
             );
         }
         Ok(in_memory)
@@ -99,7 +106,16 @@ impl Directory {
     /// file has its name. A process that opens the file during this call finds it locked, and tries again. So
     /// the name belongs to this file until it is removed.
     pub(crate) fn unlink_unused(&self, name: &OsStr) -> Result<bool> {
-        let Ok(Some((file, opened))) = self.open_file(name) else { return Ok(false) };
+        self.unlink_opened(name, self.open_file(name))
+    }
+
+    /// The same for a file with any permissions.
+    pub(crate) fn unlink_whatever(&self, name: &OsStr) -> Result<bool> {
+        self.unlink_opened(name, self.0.open_whatever(name))
+    }
+
+    fn unlink_opened(&self, name: &OsStr, file: Result<Option<(File, Status)>>) -> Result<bool> {
+        let Ok(Some((file, opened))) = file else { return Ok(false) };
         if lock_exclusively(&file).is_err() {
             return Ok(false);
         }
@@ -108,6 +124,15 @@ impl Directory {
         }
         self.unlink(name)?;
         Ok(true)
+    }
+
+    /// Removes temporary files, unless another process has locked the directory.
+    pub(crate) fn sweep_if_free(&self) -> Result<()> {
+        match self.0.try_lock() {
+            Ok(()) => DirectoryLock(self).sweep(),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(()),
+            Err(error) => Err(Error::file(self.0.path(), error)),
+        }
     }
 
     /// Removes a name, if it exists.

@@ -80,7 +80,24 @@ pub fn remove_left() -> Result<usize> {
     for file in directory.names()?.into_iter().filter(|file| is_temporary(file)) {
         removed += usize::from(directory.unlink_unused(&file)?);
     }
+    if system::MAPPED_FILES_STAY {
+        directory.sweep_if_free()?;
+    }
     Ok(removed)
+}
+
+/// Removes the files that left their names while processes mapped them, when it is dropped.
+#[cfg(windows)]
+pub(crate) struct Leftovers(pub(crate) PathBuf);
+
+#[cfg(windows)]
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        // If this fails, another cache of the directory does it.
+        if self.0.is_dir() {
+            let _ = Directory::open(&self.0).and_then(|directory| directory.sweep_if_free());
+        }
+    }
 }
 
 /// Removes a file from the directory of caches with a name, whatever is in it, if no process has it open as a cache. Returns
@@ -90,7 +107,9 @@ pub fn remove_left() -> Result<usize> {
 ///
 /// As [`remove_left`].
 pub fn remove_unused(file: &OsStr) -> Result<bool> {
-    Directory::open(&system::directory_of_names())?.unlink_unused(file)
+    let directory = Directory::open(&system::directory_of_names())?;
+    let _lock = directory.lock(|| true)?;
+    directory.unlink_whatever(file)
 }
 
 /// The name of a named cache's file.
@@ -145,6 +164,14 @@ pub(crate) fn open(place: &Place, wanted: &Wanted) -> Result<(Segment, bool)> {
     for _ in 0..ATTEMPTS {
         let replaced = match look(&directory, place, wanted, &surroundings)? {
             Present::Usable(segment) => return Ok((segment, false)),
+            Present::Nothing if !wanted.create && system::MAPPED_FILES_STAY => {
+                // Nothing has the name for a moment while another process replaces the file.
+                let _lock = directory.lock(wanted.goes_on)?;
+                if let Present::Usable(segment) = look(&directory, place, wanted, &surroundings)? {
+                    return Ok((segment, false));
+                }
+                None
+            }
             Present::Nothing => None,
             Present::ToReplace(segment) => Some((segment.identity, Some(segment))),
             Present::Remains(identity) => Some((identity, None)),
@@ -167,6 +194,9 @@ pub(crate) fn open(place: &Place, wanted: &Wanted) -> Result<(Segment, bool)> {
             });
         }
         let creation = Creation { directory: &directory, place, wanted, surroundings: &surroundings };
+        if system::MAPPED_FILES_STAY {
+            directory.sweep_if_free()?;
+        }
         creation.check_room(in_memory)?;
         if let Some(segment) = creation.create(replaced)? {
             return Ok((segment, true));

@@ -122,6 +122,6 @@ mod armed {
 
     #[cfg(windows)]
     fn die() -> ! {
-        std::process::abort();
+        crate::system::kill_this_process()
     }
 }

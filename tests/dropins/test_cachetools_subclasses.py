@@ -305,3 +305,15 @@ def test_init_begins_again(make: Any, options: Any) -> None:
     assert (len(cache), cache.currsize, cache.maxsize) == (0, 0, 2)
     cache.update(a="111", b="1", c="1")
     assert (len(cache), cache.currsize) == (2, 2)
+
+
+def test_a_surplus_end_of_a_timers_block_ends_nothing() -> None:
+    """The time of an outer block stands still, even if a program has called `__exit__` once too often."""
+    times = iter(range(10))
+    timer = TTLCache(10, 10, timer=lambda: next(times)).timer
+    timer.__exit__(None, None, None)
+    with timer as outer:
+        with timer as inner:
+            assert inner == outer == timer()
+        assert timer() == outer
+    assert timer() > outer

@@ -340,6 +340,16 @@ def test_what_cannot_be_opened_is_listed_and_removed(capsys: pytest.CaptureFixtu
     assert not list(directory().glob(f"{name}*"))
 
 
+def test_a_file_that_others_may_read_is_removed() -> None:
+    """A cache refuses such a file, and the command removes it, so that its name can be used again."""
+    name = f"test-mode-{os.getpid()}"
+    with SharedCache(name, max_bytes=1 << 20):
+        next(directory().glob(f"{name}.*")).chmod(0o644)
+        assert main(["shared", "unlink", name]) == 1
+    assert main(["shared", "unlink", name]) == 0
+    assert not list(directory().glob(f"{name}*"))
+
+
 def test_a_limiter_takes_what_it_says_it_takes(cache: SharedCache) -> None:
     """All documented values are accepted, including a period of a hundred years."""
     assert cache.limiter("name", 1, per=36_525 * 86_400).acquire(timeout=0)

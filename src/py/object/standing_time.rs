@@ -45,13 +45,14 @@ impl StandingTime {
 
     /// Returns the time of the outermost block, which reads the clock.
     fn __enter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let now = self.time(py)?;
-        self.standing.with(py, |standing| {
+        let now = self.time(py)?.unbind();
+        // Another thread may have entered meanwhile, and its time stands then.
+        let stands = self.standing.with(py, |standing| {
             standing.depth += 1;
-            // Another thread may have entered meanwhile.
-            standing.now.get_or_insert_with(|| now.clone().unbind());
+            standing.now.get_or_insert_with(|| now.clone_ref(py)).clone_ref(py)
         })?;
-        Ok(now)
+        drop(now);
+        Ok(stands.into_bound(py))
     }
 
     fn __exit__(
@@ -62,8 +63,9 @@ impl StandingTime {
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let ended = self.standing.with(py, |standing| {
-            standing.depth -= 1;
-            if standing.depth <= 0 { standing.now.take() } else { None }
+            // One end too many, by a program that calls this method itself, ends nothing.
+            standing.depth = (standing.depth - 1).max(0);
+            if standing.depth == 0 { standing.now.take() } else { None }
         })?;
         drop(ended);
         Ok(())

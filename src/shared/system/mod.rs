@@ -21,8 +21,8 @@ use macos as target;
 use windows as target;
 
 pub(crate) use target::{
-    ID_BITS, Lock, REPLACES_AT_ONCE, allocate, boot, directory_of_names, namespace, now, room, start_of,
-    wait, wake_all,
+    ID_BITS, Lock, MAPPED_FILES_STAY, REPLACES_AT_ONCE, allocate, boot, directory_of_names, namespace, now,
+    room, start_of, wait, wake_all,
 };
 #[cfg(unix)]
 pub(crate) use target::{errno, file_to_map, filesystem_of, link, replace, set_errno, unnamed_file};
@@ -31,6 +31,8 @@ pub(crate) use unix::{
     OpenDirectory, exists, hears_of_forks, is_a_device, lock_exclusively, lock_shared, map, status_of, unmap,
     write_at,
 };
+#[cfg(all(windows, feature = "stall-points"))]
+pub(crate) use windows::kill_this_process;
 #[cfg(windows)]
 pub(crate) use windows::{
     OpenDirectory, exists, hears_of_forks, is_a_device, lock_exclusively, lock_shared, lost_file, map,
@@ -53,13 +55,15 @@ pub(crate) enum Filesystem {
     Memory,
     /// On another machine. Locks or mappings do not reach all processes that have a file open.
     Network,
+    /// Nothing tells a file from another one that takes its place.
+    WithoutIdentities,
     Other,
 }
 
 /// What is known of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Status {
-    /// Its device and its number there: no two files that exist have the same.
+    /// A number that no other file of its directory has while it exists.
     pub(crate) identity: (u64, u64),
     /// Its bytes.
     pub(crate) size: u64,

@@ -28,6 +28,9 @@ pub(crate) use {
     crate::polling::{wait, wake_all},
 };
 
+/// A file that is mapped can be removed.
+pub(crate) const MAPPED_FILES_STAY: bool = false;
+
 /// Process ids are below 2^22.
 pub(crate) const ID_BITS: u32 = 22;
 

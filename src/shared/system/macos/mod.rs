@@ -13,6 +13,9 @@ pub(crate) use files::{allocate, directory_of_names, file_to_map, filesystem_of,
 pub(crate) use memory::{REPLACES_AT_ONCE, errno, replace, set_errno};
 pub(crate) use process::{boot, start_of};
 
+/// A file that is mapped can be removed.
+pub(crate) const MAPPED_FILES_STAY: bool = false;
+
 /// Process ids are below 2^22.
 pub(crate) const ID_BITS: u32 = 22;
 

@@ -112,8 +112,19 @@ impl OpenDirectory {
             .map_or(u64::MAX, |status| status.f_bavail.saturating_mul(status.f_frsize))
     }
 
-    /// Opens a file in the directory; `None` if it does not exist.
+    /// Opens a file in the directory, which must belong to this user alone; `None` if it does not exist.
     pub(crate) fn open_file(&self, name: &OsStr) -> Result<Option<(File, Status)>> {
+        let Some((file, status)) = self.open_regular(name)? else { return Ok(None) };
+        check_owner(&self.path.join(name), &status, 0o077)?;
+        Ok(Some((file, status_from(&status))))
+    }
+
+    /// Opens a file in the directory, whose permissions may be any; `None` if it does not exist.
+    pub(crate) fn open_whatever(&self, name: &OsStr) -> Result<Option<(File, Status)>> {
+        Ok(self.open_regular(name)?.map(|(file, status)| (file, status_from(&status))))
+    }
+
+    fn open_regular(&self, name: &OsStr) -> Result<Option<(File, Stat)>> {
         // Without O_NONBLOCK, opening a device could block.
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let fd = match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
@@ -133,12 +144,10 @@ impl OpenDirectory {
             Err(error) => return Err(self.error(name, error)),
         };
         let status = rustix::fs::fstat(&fd).map_err(|error| self.error(name, error))?;
-        let path = self.path.join(name);
         if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
-            return Err(Error::NotOurs { path, what: "it is no regular file".into() });
+            return Err(Error::NotOurs { path: self.path.join(name), what: "it is no regular file".into() });
         }
-        check_owner(&path, &status, 0o077)?;
-        Ok(Some((fd.into(), status_from(&status))))
+        Ok(Some((fd.into(), status)))
     }
 
     /// What has a name, without following a link.

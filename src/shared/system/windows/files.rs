@@ -5,7 +5,7 @@
 use std::ffi::{OsString, c_void};
 use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::mem::MaybeUninit;
+use std::mem::{MaybeUninit, size_of};
 use std::os::windows::ffi::OsStringExt;
 use std::os::windows::fs::FileExt;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
@@ -14,8 +14,10 @@ use std::ptr;
 
 use windows_sys::Win32::Foundation::{ERROR_LOCK_VIOLATION, S_OK};
 use windows_sys::Win32::Storage::FileSystem::{
-    BY_HANDLE_FILE_INFORMATION, FILE_ATTRIBUTE_COMPRESSED, FILE_ATTRIBUTE_SPARSE_FILE,
-    GetFileInformationByHandle, LOCKFILE_EXCLUSIVE_LOCK, LOCKFILE_FAIL_IMMEDIATELY, LockFileEx, UnlockFileEx,
+    BY_HANDLE_FILE_INFORMATION, FILE_ATTRIBUTE_COMPRESSED, FILE_ATTRIBUTE_SPARSE_FILE, FILE_ID_INFO,
+    FILE_INFO_BY_HANDLE_CLASS, FILE_REMOTE_PROTOCOL_INFO, FileIdInfo, FileRemoteProtocolInfo,
+    GetFileInformationByHandle, GetFileInformationByHandleEx, GetVolumeInformationByHandleW,
+    LOCKFILE_EXCLUSIVE_LOCK, LOCKFILE_FAIL_IMMEDIATELY, LockFileEx, UnlockFileEx,
 };
 use windows_sys::Win32::System::Com::CoTaskMemFree;
 use windows_sys::Win32::System::IO::OVERLAPPED;
@@ -23,7 +25,9 @@ use windows_sys::Win32::System::Memory::{
     CreateFileMappingW, FILE_MAP_READ, FILE_MAP_WRITE, MEMORY_MAPPED_VIEW_ADDRESS, MapViewOfFile,
     PAGE_READWRITE, UnmapViewOfFile,
 };
-use windows_sys::Win32::UI::Shell::{FOLDERID_LocalAppData, SHGetKnownFolderPath};
+use windows_sys::Win32::UI::Shell::{
+    FOLDERID_LocalAppData, KF_FLAG_CREATE, KF_FLAG_DONT_VERIFY, SHGetKnownFolderPath,
+};
 
 use crate::system::Status;
 
@@ -40,7 +44,8 @@ pub(crate) fn directory_of_names() -> PathBuf {
     let mut text = ptr::null_mut();
     // SAFETY: it stores a new text that ends with zero, which is freed below, or null.
     let found = unsafe {
-        let code = SHGetKnownFolderPath(&FOLDERID_LocalAppData, 0, ptr::null_mut(), &raw mut text);
+        let flags = (KF_FLAG_CREATE | KF_FLAG_DONT_VERIFY).cast_unsigned();
+        let code = SHGetKnownFolderPath(&FOLDERID_LocalAppData, flags, ptr::null_mut(), &raw mut text);
         let found = (code == S_OK && !text.is_null()).then(|| {
             let mut length = 0;
             while *text.add(length) != 0 {
@@ -51,7 +56,8 @@ pub(crate) fn directory_of_names() -> PathBuf {
         CoTaskMemFree(text.cast());
         found
     };
-    found.unwrap_or_else(std::env::temp_dir).join("flexcache-rs-shared")
+    // Without such a directory, opening a cache there fails. Other users may write to any other one.
+    found.unwrap_or_else(|| PathBuf::from("NUL")).join("flexcache-rs-shared")
 }
 
 /// Whether a file with this name, whatever follows its first dot, is a device.
@@ -71,6 +77,42 @@ fn information_of(file: &File) -> io::Result<BY_HANDLE_FILE_INFORMATION> {
     }
 }
 
+/// One of the structures of what is known of a file. They consist of numbers.
+fn asked<T>(file: &File, class: FILE_INFO_BY_HANDLE_CLASS) -> io::Result<T> {
+    let mut found = MaybeUninit::<T>::zeroed();
+    // SAFETY: the handle is open, and at most as many bytes are stored, which were zero before.
+    unsafe {
+        let (place, size) = (found.as_mut_ptr().cast(), size_of::<T>() as u32);
+        succeeded(GetFileInformationByHandleEx(file.as_raw_handle(), class, place, size))?;
+        Ok(found.assume_init())
+    }
+}
+
+/// Whether a file is on another machine.
+pub(super) fn is_remote(file: &File) -> bool {
+    asked::<FILE_REMOTE_PROTOCOL_INFO>(file, FileRemoteProtocolInfo).is_ok()
+}
+
+/// The name of an open file's file system.
+pub(super) fn filesystem_name(file: &File) -> io::Result<String> {
+    let mut name = [0_u16; 64];
+    let none = ptr::null_mut;
+    // SAFETY: the handle is open, and at most as many units are stored.
+    succeeded(unsafe {
+        GetVolumeInformationByHandleW(
+            file.as_raw_handle(),
+            ptr::null_mut(),
+            0,
+            none(),
+            none(),
+            none(),
+            name.as_mut_ptr(),
+            name.len() as u32,
+        )
+    })?;
+    Ok(String::from_utf16_lossy(name.split(|&unit| unit == 0).next().unwrap_or_default()))
+}
+
 fn joined(high: u32, low: u32) -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
@@ -80,7 +122,14 @@ pub(crate) fn status_of(file: &File) -> io::Result<Status> {
     let found = information_of(file)?;
     let size = joined(found.nFileSizeHigh, found.nFileSizeLow);
     // Only files of one directory are compared, so the volume says nothing.
-    let identity = (0, joined(found.nFileIndexHigh, found.nFileIndexLow));
+    let identity = match asked::<FILE_ID_INFO>(file, FileIdInfo) {
+        Ok(id) => {
+            let id = u128::from_le_bytes(id.FileId.Identifier);
+            ((id >> 64) as u64, id as u64)
+        }
+        // File systems that know only 64 bits.
+        Err(_) => (0, joined(found.nFileIndexHigh, found.nFileIndexLow)),
+    };
     Ok(Status { identity, size, allocated: if has_holes(&found) { 0 } else { size } })
 }
 

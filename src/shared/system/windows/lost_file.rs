@@ -1,4 +1,5 @@
-//! A mapping never loses its file's pages: the system lets nobody truncate or remove a file that is mapped.
+//! A mapping does not lose its file's pages: the system lets nobody truncate or remove a file that is mapped. If the disk itself
+//! fails or is taken away, an access ends the process.
 
 use std::io;
 use std::sync::atomic::AtomicU64;

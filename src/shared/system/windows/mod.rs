@@ -15,11 +15,16 @@ pub(crate) use files::{
     allocate, directory_of_names, is_a_device, lock_exclusively, lock_shared, map, status_of, unmap, write_at,
 };
 pub(crate) use open_directory::OpenDirectory;
+#[cfg(feature = "stall-points")]
+pub(crate) use process::kill_this_process;
 pub(crate) use process::{exists, start_of};
 pub(crate) use time::{boot, now};
 
 /// Process ids have 32 bits.
 pub(crate) const ID_BITS: u32 = 32;
+
+/// A file that is mapped cannot be removed, and it leaves its name before another one gets it.
+pub(crate) const MAPPED_FILES_STAY: bool = true;
 
 /// Nothing is ever replaced.
 pub(crate) const REPLACES_AT_ONCE: bool = true;

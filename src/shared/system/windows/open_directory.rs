@@ -12,14 +12,15 @@ use std::os::windows::ffi::OsStrExt;
 use std::os::windows::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::ptr;
+use std::time::{Duration, Instant};
 
+use windows_sys::Win32::Foundation::{ERROR_ACCESS_DENIED, ERROR_LOCK_VIOLATION, ERROR_SHARING_VIOLATION};
 use windows_sys::Win32::Storage::FileSystem::{
     FILE_ATTRIBUTE_DIRECTORY, FILE_ATTRIBUTE_REPARSE_POINT, FILE_FLAG_BACKUP_SEMANTICS,
-    FILE_FLAG_OPEN_REPARSE_POINT, GetDiskFreeSpaceExW, GetDriveTypeW, GetVolumePathNameW,
+    FILE_FLAG_OPEN_REPARSE_POINT, FILE_SHARE_READ, FILE_SHARE_WRITE, GetDiskFreeSpaceExW,
 };
-use windows_sys::Win32::System::WindowsProgramming::DRIVE_REMOTE;
 
-use super::files::{lock_exclusively, status_of, succeeded, unlock};
+use super::files::{filesystem_name, is_remote, lock_exclusively, status_of, unlock};
 use crate::directory::{is_temporary, temporary_name};
 use crate::error::{Error, Result};
 use crate::system::{Filesystem, Status};
@@ -32,6 +33,24 @@ fn wide(path: &Path) -> Vec<u16> {
     path.as_os_str().encode_wide().chain([0]).collect()
 }
 
+/// Repeats a call for a second, as long as another program has the file open in a way that does not allow it. Scanners and
+/// backups do that for a moment.
+fn patiently(mut call: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    const IN_USE: [u32; 3] = [ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION, ERROR_LOCK_VIOLATION];
+    let deadline = Instant::now() + Duration::from_secs(1);
+    loop {
+        match call() {
+            Err(error)
+                if error.raw_os_error().is_some_and(|code| IN_USE.contains(&code.cast_unsigned()))
+                    && Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            done => return done,
+        }
+    }
+}
+
 /// A directory.
 pub(crate) struct OpenDirectory {
     path: PathBuf,
@@ -41,17 +60,15 @@ pub(crate) struct OpenDirectory {
 impl OpenDirectory {
     /// Opens a directory, and creates it if it is missing.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        match fs::create_dir(path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        let attributes = || fs::symlink_metadata(path).map(|found| found.file_attributes());
+        let attributes = match (fs::create_dir(path), attributes()) {
+            (_, Ok(attributes)) => attributes,
             // What is missing is the directory above.
-            Err(error) if error.kind() == ErrorKind::NotFound => {
+            (Err(error), _) if error.kind() == ErrorKind::NotFound => {
                 return Err(Error::file(path.parent().unwrap_or(path), error));
             }
-            Err(error) => return Err(Error::file(path, error)),
-        }
-        let attributes =
-            fs::symlink_metadata(path).map_err(|error| Error::file(path, error))?.file_attributes();
+            (Err(error), _) | (Ok(()), Err(error)) => return Err(Error::file(path, error)),
+        };
         if attributes & (FILE_ATTRIBUTE_DIRECTORY | FILE_ATTRIBUTE_REPARSE_POINT) != FILE_ATTRIBUTE_DIRECTORY
         {
             return Err(Error::NotOurs {
@@ -65,6 +82,8 @@ impl OpenDirectory {
             .write(true)
             .create(true)
             .truncate(false)
+            // Nobody may remove it: others would lock another one.
+            .share_mode(FILE_SHARE_READ | FILE_SHARE_WRITE)
             .custom_flags(FILE_FLAG_OPEN_REPARSE_POINT)
             .open(&lock)
             .map_err(|error| Error::file(&lock, error))?;
@@ -76,12 +95,11 @@ impl OpenDirectory {
     }
 
     pub(crate) fn filesystem(&self) -> io::Result<Filesystem> {
-        let (path, mut volume) = (wide(&self.path), [0_u16; 1024]);
-        // SAFETY: the path ends with zero, and at most as many units are stored.
-        succeeded(unsafe { GetVolumePathNameW(path.as_ptr(), volume.as_mut_ptr(), volume.len() as u32) })?;
-        // SAFETY: what was stored ends with zero.
-        let kind = unsafe { GetDriveTypeW(volume.as_ptr()) };
-        Ok(if kind == DRIVE_REMOTE { Filesystem::Network } else { Filesystem::Other })
+        if is_remote(&self.lock) {
+            return Ok(Filesystem::Network);
+        }
+        let has_identities = !filesystem_name(&self.lock)?.to_ascii_uppercase().contains("FAT");
+        Ok(if has_identities { Filesystem::Other } else { Filesystem::WithoutIdentities })
     }
 
     /// The bytes that are free in the file system.
@@ -91,6 +109,11 @@ impl OpenDirectory {
         let code =
             unsafe { GetDiskFreeSpaceExW(path.as_ptr(), &raw mut free, ptr::null_mut(), ptr::null_mut()) };
         if code == 0 { u64::MAX } else { free }
+    }
+
+    /// The same as [`open_file`](Self::open_file), as there are no owners to check.
+    pub(crate) fn open_whatever(&self, name: &OsStr) -> Result<Option<(File, Status)>> {
+        self.open_file(name)
     }
 
     /// Opens a file in the directory; `None` if it does not exist.
@@ -150,7 +173,7 @@ impl OpenDirectory {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        fs::rename(self.path.join(name), self.path.join(to))
+        patiently(|| fs::rename(self.path.join(name), self.path.join(to)))
     }
 
     /// Removes a name. A process that has the file open or mapped keeps it.
@@ -162,7 +185,7 @@ impl OpenDirectory {
             return Ok(());
         }
         let temporary = temporary_name().map_err(io::Error::other)?;
-        fs::rename(path, self.path.join(&temporary))?;
+        patiently(|| fs::rename(&path, self.path.join(&temporary)))?;
         self.unlink(&temporary)
     }
 

@@ -56,6 +56,22 @@ fn a_temporary_cache_goes_with_its_last_user() {
 }
 
 #[test]
+fn a_removed_or_replaced_file_goes_with_its_last_user() {
+    let (cache, directory) = new(&small());
+    let larger = open(&path_in(&directory), &Options { resize: true, ..sized(1 << 20) });
+    put(&cache, b"k", b"v");
+    assert!(larger.unlink().expect("a call"));
+    put(&cache, b"k", b"v");
+    drop((larger, cache));
+    let names: Vec<_> = fs::read_dir(&directory)
+        .expect("it is there")
+        .map(|entry| entry.expect("ours").file_name())
+        .collect();
+    let expected: &[&str] = if cfg!(windows) { &[".flexcache-lock", "cache"] } else { &["cache"] };
+    assert_eq!(names, expected);
+}
+
+#[test]
 fn a_damaged_cache_is_replaced_and_its_users_leave() {
     // Every word of the header but the first two, which say whose it is.
     for word in 2..13 {
