@@ -164,7 +164,7 @@ class DjangoCache(Backend):
         return self.make_key(key, version)
 
     def _move(self, old: Any, new: Any) -> bool:
-        return self._cache._move(old, new)  # noqa: SLF001
+        return self._cache._flexcache_move(old, new)
 
     def has_key(self, key: Any, version: int | None = None) -> bool:
         """Whether a key has a live value."""

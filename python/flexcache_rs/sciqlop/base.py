@@ -90,7 +90,7 @@ class StoreBase(DiskShards):
     def shard_of(self, key: Any) -> Shard:
         """The database of a key."""
         files = self._files
-        return files if self._is_one else files._shard(key)  # type: ignore[no-any-return]
+        return files if self._is_one else files._flexcache_shard(key)  # type: ignore[no-any-return]
 
     @property
     def serializer(self) -> Serializer:
