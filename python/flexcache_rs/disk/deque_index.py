@@ -370,7 +370,7 @@ class StoredMapping(MutableMapping["Any", "Any"]):
 
     _cache: Any
 
-    _update = MutableMapping["Any", "Any"].update
+    _flexcache_update = MutableMapping["Any", "Any"].update
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -495,7 +495,7 @@ class Index(StoredMapping):
             directory = first.decode() if isinstance(first, bytes) else first
             args = tuple(rest)
         self._cache = Cache(directory, eviction_policy="none")
-        self._update(*args, **kwargs)
+        self._flexcache_update(*args, **kwargs)
 
     @classmethod
     def fromcache(cls, cache: Cache, *args: Any, **kwargs: Any) -> Self:
@@ -506,7 +506,7 @@ class Index(StoredMapping):
         """
         self = cls.__new__(cls)
         self._cache = _checked(cache)
-        self._update(*args, **kwargs)
+        self._flexcache_update(*args, **kwargs)
         return self
 
     @property

@@ -46,7 +46,7 @@ class FanoutIndex(StoredMapping):
     ) -> None:
         self._shards = shards
         self._cache = FanoutCache(directory, shards, eviction_policy="none")
-        self._update(items)
+        self._flexcache_update(items)
 
     @property
     def cache(self) -> FanoutCache:

@@ -43,7 +43,7 @@ class FanoutCache(Calls, disk.FanoutCache):  # type: ignore[misc]  # As `Cache`.
     (['a', 'b'], ('b', 1))
     """
 
-    _plain = disk.FanoutCache
+    _flexcache_plain = disk.FanoutCache
     _flexcache_class_of_shards: ClassVar[type[disk.Cache]] = disk.Cache
 
     def __init__(
@@ -53,7 +53,7 @@ class FanoutCache(Calls, disk.FanoutCache):  # type: ignore[misc]  # As `Cache`.
         timeout: float | timedelta = 60.0,
         **settings: Any,
     ) -> None:
-        self._counted = Numbers()
+        self._flexcache_counted = Numbers()
         super().__init__(
             directory_or_default(directory), shards, duration("timeout", timeout, least=0), **settings_of(settings)
         )
@@ -63,7 +63,7 @@ class FanoutCache(Calls, disk.FanoutCache):  # type: ignore[misc]  # As `Cache`.
         """The directory."""
         return Path(super().directory)
 
-    def _cache_of(self, key: Any) -> disk.Cache:
+    def _flexcache_cache_of(self, key: Any) -> disk.Cache:
         return self._flexcache_shard(key)
 
     def expire(self, now: float | None = None, retry: bool = False) -> int:  # type: ignore[override]
