@@ -21,22 +21,22 @@ class _Absent:
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         name = self._name
-        found = self._found_below(type(instance) if owner is None else owner)
-        if found is not None:
-            get = getattr(type(found[0]), "__get__", None)
-            return found[0] if get is None else get(found[0], instance, owner)
+        found = self.found_below(type(instance) if owner is None else owner)
+        if found is not self:
+            get: Any = getattr(type(found), "__get__", None)
+            return found if get is None else get(found, instance, owner)
         if instance is None and owner is not None:
             raise AttributeError(f"type object {owner.__name__!r} has no attribute {name!r}", name=name, obj=owner)
         kind = type(instance).__name__
         raise AttributeError(f"{kind!r} object has no attribute {name!r}", name=name, obj=instance)
 
-    def _found_below(self, owner: type) -> tuple[Any] | None:
-        """Return the attribute of a base class that comes after the one in which it is hidden."""
+    def found_below(self, owner: type) -> object:
+        """Return the attribute of a base class that comes after the one in which it is hidden, or this object."""
         hidden = set(self._hidden_in.__mro__)
         for one in owner.__mro__[owner.__mro__.index(self._hidden_in) :]:
             if one not in hidden and self._name in vars(one):
-                return (vars(one)[self._name],)
-        return None
+                return vars(one)[self._name]
+        return self
 
 
 def show_assignable(class_: type) -> None:
@@ -46,9 +46,9 @@ def show_assignable(class_: type) -> None:
         for name, kept in vars(one).items():
             first.setdefault(name, kept)
     for name, kept in first.items():
-        found = kept._found_below(class_) if isinstance(kept, _Absent) else None
-        if found is not None and hasattr(type(found[0]), "__set__"):
-            setattr(class_, name, found[0])
+        found: object = kept.found_below(class_) if isinstance(kept, _Absent) else kept
+        if found is not kept and hasattr(type(found), "__set__"):
+            setattr(class_, name, found)
 
 
 def hide(class_: type, names: Iterable[str]) -> None:

@@ -147,7 +147,7 @@ class FanoutCache(CacheMixin):
         return any(shard.read_only for shard in self._shards)
 
     def _flexcache_warn_not_stored(self) -> None:
-        self._shards[0]._flexcache_warn_not_stored()
+        self._shards[0]._flexcache_warn_not_stored()  # pyright: ignore[reportPrivateUsage]
 
     def _flexcache_shard(self, key: Any) -> Cache:
         return self._shards[self._hash(key) % self._count]
