@@ -103,6 +103,20 @@ def test_nothing_is_composed_of_a_read_and_a_write(backend: Any) -> None:
     assert [name for name in composed if getattr(type(backend), name) is getattr(BaseCache, name)] == []
 
 
+def test_subclasses_may_have_private_names(backend: Any) -> None:
+    """An attribute of an object hides what its class has under the name."""
+    from django.core.cache.backends.base import BaseCache
+
+    classes = [one for one in type(backend).__mro__ if one not in BaseCache.__mro__]
+    private = {name for one in classes for name in vars(one) if name.startswith("_") and not name.startswith("__")}
+    for name in {"_key", "_move", "_seconds"} | {name for name in private if not name.startswith("_flexcache_")}:
+        setattr(backend, name, "own")
+    backend.set("a", 1, 60)
+    assert (backend.get("a"), backend.add("a", 2), backend.touch("a", 30), backend.incr("a")) == (1, False, True, 2)
+    assert (backend.incr_version("a"), backend.get("a", version=2), backend.get("a")) == (2, 2, None)
+    assert (backend.get_or_set("b", 3), backend.delete("b"), "b" in backend) == (3, True, False)
+
+
 def test_tasks_that_add(backend: Any) -> None:
     """Nothing is lost, and the time to live stays."""
 

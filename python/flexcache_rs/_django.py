@@ -67,11 +67,11 @@ class Backend(BaseCache):  # type: ignore[misc]  # Django has no types.
     Django composes some calls of a read and a write, and would lose what others store in between.
     """
 
-    def _key(self, key: Any, version: int | None) -> Any:
+    def _flexcache_key(self, key: Any, version: int | None) -> Any:
         """Return the cache's key for a key and a version. Warns of keys that memcached would refuse, as Django does."""
         return self.make_and_validate_key(key, version=version)
 
-    def _move(self, old: Any, new: Any) -> bool:
+    def _flexcache_move(self, old: Any, new: Any) -> bool:
         """Store the value of `old` under `new`, and then remove `old`. Returns False if `old` has no value.
 
         If a step fails, the value is under at least one of the two keys.
@@ -85,8 +85,8 @@ class Backend(BaseCache):  # type: ignore[misc]  # Django has no types.
             ValueError: The key has no value.
         """
         old = self.version if version is None else version
-        source, target = self._key(key, old), self._key(key, old + delta)
-        if not (self.has_key(key, old) if source == target else self._move(source, target)):
+        source, target = self._flexcache_key(key, old), self._flexcache_key(key, old + delta)
+        if not (self.has_key(key, old) if source == target else self._flexcache_move(source, target)):
             message = f"Key {key!r} not found"
             raise ValueError(message)
         return int(old + delta)

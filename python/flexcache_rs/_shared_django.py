@@ -64,27 +64,27 @@ class DjangoCache(Backend):
 
     def add(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         """Store only if absent. Returns True if it was stored. Exactly one of several processes succeeds."""
-        return self._cache.add(self._key(key, version), value, self.get_backend_timeout(timeout))
+        return self._cache.add(self._flexcache_key(key, version), value, self.get_backend_timeout(timeout))
 
     def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
         """Return the value of a key."""
-        return self._cache.get(self._key(key, version), default)
+        return self._cache.get(self._flexcache_key(key, version), default)
 
     def set(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> None:
         """Store, or replace."""
-        self._cache.put(self._key(key, version), value, self.get_backend_timeout(timeout))
+        self._cache.put(self._flexcache_key(key, version), value, self.get_backend_timeout(timeout))
 
     def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         """Give a key another time to live. Returns True if it was present."""
-        return self._cache.touch(self._key(key, version), self.get_backend_timeout(timeout))
+        return self._cache.touch(self._flexcache_key(key, version), self.get_backend_timeout(timeout))
 
     def delete(self, key: Any, version: int | None = None) -> bool:
         """Delete a key. Returns True if it was present."""
-        return self._cache.delete(self._key(key, version))
+        return self._cache.delete(self._flexcache_key(key, version))
 
     def has_key(self, key: Any, version: int | None = None) -> bool:
         """Whether a key has a live value."""
-        return self._key(key, version) in self._cache
+        return self._flexcache_key(key, version) in self._cache
 
     def incr(self, key: Any, delta: int = 1, version: int | None = None) -> Any:
         """Add to a number, atomically for all processes. Returns the sum. The time to live stays.
@@ -92,7 +92,7 @@ class DjangoCache(Backend):
         Raises:
             ValueError: There is none.
         """
-        name = self._key(key, version)
+        name = self._flexcache_key(key, version)
         while True:
             found = self._cache._read_version(name)
             if found is None:
@@ -110,13 +110,13 @@ class DjangoCache(Backend):
                 if self._cache._replace(name, seen, value + delta, float("inf") if ttl is None else ttl):
                     return value + delta
 
-    def _move(self, old: str, new: str) -> bool:
+    def _flexcache_move(self, old: str, new: str) -> bool:
         # Only one of several callers moves the value. The block holds a single call: a signal handler that raises at
         # certain instructions of a loop or `try` would leave the lock held.
         with self._cache.lock(("incr_version", old)):
-            return self._move_alone(old, new)
+            return self._flexcache_move_alone(old, new)
 
-    def _move_alone(self, old: str, new: str) -> bool:
+    def _flexcache_move_alone(self, old: str, new: str) -> bool:
         is_moved = False
         while (found := self._cache._read_version(old)) is not None:
             value, seen = found

@@ -1,8 +1,9 @@
-"""Subclasses whose overrides other calls use, as with python-diskcache."""
+"""Subclasses whose overrides other calls use, as with python-diskcache, and which have names of their own."""
 
 from __future__ import annotations
 
 import io
+import pickle
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -150,6 +151,134 @@ def test_a_deque_that_stores_through_another_call(library: Any, tmp_path: Path) 
     assert list(deque) == list(copy) == [2, 1, 0, 3]
     for one in (deque, copy):
         one.cache.close()
+
+
+def test_overrides_that_pass_on_to_super_use_other_overrides(library: Any, tmp_path: Path) -> None:
+    """Also if the class that overrides the one derives from the class that overrides the other."""
+    notes: list[Any] = []
+
+    class Passing(library.Cache):  # type: ignore[misc]
+        def __getitem__(self, key: Any) -> Any:
+            return super().__getitem__(key)
+
+        def __setitem__(self, key: Any, value: Any) -> None:
+            super().__setitem__(key, value)
+
+        def read(self, key: Any, retry: bool = False) -> Any:
+            return super().read(key, retry)
+
+        def decr(self, key: Any, *args: Any, **kwargs: Any) -> Any:
+            return super().decr(key, *args, **kwargs)
+
+        def delete(self, key: Any, retry: bool = False) -> Any:
+            return super().delete(key, retry)
+
+    class Noting:
+        def get(self, key: Any, *args: Any, **kwargs: Any) -> Any:
+            notes.append(("get", key))
+            return super().get(key, *args, **kwargs)  # type: ignore[misc]
+
+        def set(self, key: Any, *args: Any, **kwargs: Any) -> Any:
+            notes.append(("set", key))
+            return super().set(key, *args, **kwargs)  # type: ignore[misc]
+
+        def incr(self, key: Any, *args: Any, **kwargs: Any) -> Any:
+            notes.append(("incr", key))
+            return super().incr(key, *args, **kwargs)  # type: ignore[misc]
+
+        def __delitem__(self, key: Any, retry: bool = True) -> Any:
+            notes.append(("delete", key))
+            return super().__delitem__(key, retry=retry)  # type: ignore[misc]
+
+    class Derived(Noting, Passing):
+        pass
+
+    with Derived(str(tmp_path / "derived")) as cache:
+        cache["a"] = 1
+        assert (cache["a"], cache.decr("a"), cache.delete("a"), cache.delete("a")) == (1, 0, True, False)
+        cache.set("file", io.BytesIO(b"content"), read=True)
+        with cache.read("file") as file:
+            assert file.read() == b"content"
+    assert [how for how, _ in notes] == ["set", "get", "incr", "delete", "delete", "set", "get"]
+    with Passing(str(tmp_path / "passing")) as cache:
+        cache["a"] = 1
+        assert (cache["a"], cache.decr("a"), cache.delete("a"), cache.get("a")) == (1, 0, True, None)
+
+
+def opened(kind: Any, folder: Path) -> Any:
+    return kind(directory=str(folder)) if "Deque" in [one.__name__ for one in kind.__mro__] else kind(str(folder))
+
+
+def close(made: Any) -> None:
+    (made if {"Cache", "FanoutCache"} & {one.__name__ for one in type(made).__mro__} else made.cache).close()
+
+
+def private_names(kind: Any, folder: Path) -> list[str]:
+    """The private names of a class and its objects that python-diskcache's class does not have."""
+    names = []
+    for one in (getattr(import_module("diskcache"), kind.__name__), kind):
+        made = opened(one, folder / one.__module__)
+        names.append({*vars(made), *(name for base in one.__mro__[:-1] for name in vars(base))})
+        close(made)
+    # The prefix says whose the names are.
+    ours = ("__", "_flexcache_", "_Cache__", "_FanoutCache__", "_Deque__", "_Index__")
+    return sorted(name for name in names[1] - names[0] if name.startswith("_") and not name.startswith(ours))
+
+
+def used_once(kind: Any, folder: Path) -> list[Any]:
+    """What the calls return of a Deque, of an Index, and of the caches."""
+    made = opened(kind, folder)
+    try:
+        if issubclass(kind, disk.Deque):
+            made.extend([3, 1, 2])
+            made.rotate()
+            made[0] = 5
+            return [made.pop(), made.popleft(), made.peek(), made[0], list(made), made == [3], made < [4], 3 in made]
+        if issubclass(kind, disk.Index):
+            made.update(a=1, b=2)
+            return [made["a"], made.popitem(), made == {"a": 1}, list(made.items()), made.peekitem(), made.push(3)]
+        made["a"], made["long"] = 1, "x" * 50_000
+        made.set("tagged", 1, tag="t", expire=60)
+        done = [made["a"], made.get("b"), made.pop("a"), made.incr("n"), made.decr("n"), made.delete("n"), len(made)]
+        with made.transact():
+            made["a"] = 2
+        done += [made.evict("t"), made.check(), made.stats(enable=True), made.cull(), made.reset("cull_limit", 5)]
+        done += [made.memoize()(len)("abc"), made.get_many(["a"]), made.set_many({"m": 1}), made.volume() > 0]
+        done += [made.push(1), made.peek(), made.pull(), made.get("long")[:3]]
+        return [*done, pickle.loads(pickle.dumps(made))["a"], sorted(made, key=repr), made.clear()]
+    finally:
+        close(made)
+
+
+class Other:
+    """What a program keeps under a name."""
+
+    def __call__(self, *_arguments: Any, **_named: Any) -> str:
+        return "other"
+
+
+@pytest.mark.skipif(
+    may_skip("diskcache", find_spec("diskcache")), reason="python-diskcache's names are those that it may not have"
+)
+@pytest.mark.parametrize("kind", [disk.Cache, disk.FanoutCache, disk.Deque, disk.Index])
+def test_subclasses_may_use_private_names(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = used_once(kind, tmp_path / "expected")
+    names = private_names(kind, tmp_path)
+
+    class OfObjects(kind):  # type: ignore[misc]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            for name in names:
+                setattr(self, name, Other())
+            super().__init__(*args, **kwargs)
+            for name in names:
+                setattr(self, name, Other())
+
+    OfClass = type("OfClass", (kind,), dict.fromkeys(names, Other()))  # noqa: N806
+    for one in (OfObjects, OfClass):
+        # Pickles find the class by its name.
+        monkeypatch.setattr(f"{__name__}.{one.__name__}", one, raising=False)
+        one.__qualname__ = one.__name__
+        assert used_once(one, tmp_path / one.__name__) == expected
 
 
 CALLS = {"__getitem__", "__setitem__", "read", "decr", "delete"}

@@ -23,9 +23,9 @@ def test_threads_get_the_same_part(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     class Meeting(module.FanoutCache):  # type: ignore[misc]
         """Each thread waits until the other one has found no part either."""
 
-        def _below(self, kind: str, name: str) -> str:
+        def _flexcache_below(self, kind: str, name: str) -> str:
             both.wait(MANY)
-            return super()._below(kind, name)  # type: ignore[no-any-return]
+            return super()._flexcache_below(kind, name)  # type: ignore[no-any-return]
 
     fanout = Meeting(tmp_path, shards=1)
     found: list[Any] = []

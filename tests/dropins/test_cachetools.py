@@ -194,6 +194,8 @@ def test_an_interrupted_write_leaves_nothing_that_is_seen() -> None:
         pass
 
     class Times(dict[Any, Any]):
+        next = last = None
+
         def __setitem__(self, key: Any, value: Any) -> None:
             raise Stop
 
@@ -201,9 +203,10 @@ def test_an_interrupted_write_leaves_nothing_that_is_seen() -> None:
             raise AssertionError
 
     ends = cache._TTLCache__ends  # type: ignore[attr-defined]
-    cache._TTLCache__ends = Times()  # type: ignore[attr-defined]
+    cache._TTLCache__ends = times = Times()  # type: ignore[attr-defined]
     with pytest.raises(Stop):
         cache[1] = 1
+    ends.next, ends.last = times.next, times.last
     cache._TTLCache__ends = ends  # type: ignore[attr-defined]
     assert 1 not in cache
     assert cache.get(1) is None

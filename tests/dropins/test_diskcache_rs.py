@@ -8,6 +8,7 @@ import time
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scale import may_skip
@@ -125,3 +126,20 @@ def test_a_key_that_was_absent_is_found_when_another_process_stores_it(kind: typ
     assert cache.get("c") is None
     assert cache.incr("c", 5) == 5
     assert (cache.get("c"), "c" in cache) == (5, True)
+
+
+@pytest.mark.parametrize("kind", [Cache, FanoutCache, FastCache, PickleCache])
+def test_subclasses_may_have_private_names(kind: Any, tmp_path: Path) -> None:
+    names = ("_store", "_size", "_default", "_plain", "_most", "_counted", "_note_stored", "_cache_of")
+
+    class Own(kind):  # type: ignore[misc]
+        def __init__(self, directory: Path) -> None:
+            super().__init__(directory)
+            for name in names:
+                setattr(self, name, f"own {name}")
+
+    cache = Own(tmp_path)
+    cache["a"] = 1
+    cache.set("b", [2])
+    assert (cache["a"], cache.get("b"), cache.delete("a"), cache.get("a", 5), len(cache)) == (1, [2], True, 5, 1)
+    assert [getattr(cache, name) for name in names] == [f"own {name}" for name in names]

@@ -263,3 +263,49 @@ def test_with_gives_the_lock(kind: type, tmp_path: Path) -> None:
     """As SciQLop-cache's does."""
     with (Cache if kind is Lock else disk.Cache)(tmp_path) as cache, (lock := kind(cache, "report")) as entered:
         assert entered is lock
+
+
+OF_STORES = ("_path", "_files", "_open", "_counts", "_is_one", "_set_shards", "_close_reads", "_fill", "_from_end")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_subclasses_may_override_calls_by_others_and_have_private_names(kind: Any, tmp_path: Path) -> None:
+    """SciQLop-cache's `[]` does not call `get`, and its `exists` and `count` do not call the operators."""
+
+    class Own(kind):  # type: ignore[misc]
+        def __init__(self, directory: Path) -> None:
+            super().__init__(directory)
+            for name in OF_STORES:
+                setattr(self, name, f"own {name}")
+
+        def get(self, key: Any, default: Any = None) -> Any:
+            try:
+                return self[key]
+            except KeyError:
+                return default
+
+        def __contains__(self, key: object) -> bool:
+            return bool(self.exists(key))
+
+        def __len__(self) -> int:
+            return int(self.count())
+
+    store = Own(tmp_path / "store")
+    store["a"] = 1
+    assert (store["a"], store.get("a"), store.get("b"), "a" in store, len(store)) == (1, 1, None, True, 1)
+    assert store.path() == str(tmp_path / "store")
+    assert [getattr(store, name) for name in OF_STORES] == [f"own {name}" for name in OF_STORES]
+    store.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        store.exists("a")
+
+
+@pytest.mark.parametrize("kind", [Index, FanoutIndex])
+def test_an_index_stores_without_set(kind: Any, tmp_path: Path) -> None:
+    class Own(kind):  # type: ignore[misc]
+        def set(self, key: Any, value: Any, retry: bool = False) -> None:
+            self[key] = [value]
+
+    with Own(tmp_path) as index:
+        index.set("a", 1)
+        assert index["a"] == [1]

@@ -1,9 +1,9 @@
 """cachetools' classes on FlexCache: `Cache`, `FIFOCache`, `LFUCache` and `LRUCache`.
 
 Lookups and writes are FlexCache's own, natively, as long as nothing has to run in Python: `getsizeof`, a
-`choice`, or what a subclass overrides. Then `_store_item` and `_remove_item` are called instead.
+`choice`, or what a subclass overrides. Then `_cachetools_store_item` and `_cachetools_remove_item` are called instead.
 `__init_subclass__` finds out what a subclass overrides. The calls that are made of others (`get`, `pop` and
-`setdefault`) then have the form that uses them, `_plain_get` and so on.
+`setdefault`) then have the form that uses them, `_cachetools_plain_get` and so on.
 """
 
 # mypy: ignore-errors
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 
-from flexcache_rs._absent import hide, present_names
+from flexcache_rs._absent import hide, present_names, show_assignable
 from flexcache_rs._arguments import check_callable, described
 from flexcache_rs._core import FlexCache, _show_once
 from flexcache_rs._suggest import _VAR_KEYWORD, _VAR_POSITIONAL, suggesting
@@ -31,8 +31,31 @@ _contains, _length = FlexCache.__contains__, FlexCache.__len__
 _get_item, _set_item, _delete_item = FlexCache.__getitem__, FlexCache.__setitem__, FlexCache.__delitem__
 _limit_of = FlexCache.max_items.__get__
 
+# Faster than `Cache.__setattr__`, for attributes of this package.
+_assign = object.__setattr__
+
 _LEAST_UNLIMITED = 2**63
 """A size from which on a cache has no limit."""
+
+
+_REASSIGNED = frozenset({"popitem", "expire"})
+"""The methods that others call, and that a program may assign to one cache, for example to be told of evictions."""
+
+
+class _Sizes(dict):
+    """The size of each value by its key, and the sum of the sizes.
+
+    The sum is no attribute of the cache, because `Cache.__setattr__` would make each assignment slower.
+    """
+
+    __slots__ = ("total",)
+
+    def __init__(self, sizes: dict[Any, float], total: float) -> None:
+        dict.__init__(self, sizes)
+        self.total = total
+
+    def __reduce__(self) -> Any:
+        return _Sizes, (dict(self), self.total)
 
 
 def _shown_entries(cache: FlexCache) -> str:
@@ -45,17 +68,17 @@ class _Allocated(FlexCache):
     `inspect.signature` shows the first `__new__` or `__init__` that it finds, which is therefore `Cache.__init__`.
     """
 
-    _policy = "listed"
+    _cachetools_policy = "listed"
     # Whether `get`, `pop` and `setdefault` call in Python what a user's subclass overrides.
-    _composes = False
+    _cachetools_composes = False
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Create the cache. `__init__` sets its size."""
         # In most cases the size is known here, so that memory can be allocated for it.
         size = args[0] if args else kwargs.get("maxsize")
         most = size if type(size) is int and 0 < size < _LEAST_UNLIMITED else 0
-        cache = FlexCache.__new__(cls, cls._policy, max_items=most)
-        if cls._composes:
+        cache = FlexCache.__new__(cls, cls._cachetools_policy, max_items=most)
+        if cls._cachetools_composes:
             FlexCache._compose_in_python(cache, True)
         return cache
 
@@ -83,11 +106,12 @@ class Cache(_Allocated):
     LRUCache({'a': 1, 'c': 3}, maxsize=2, currsize=2)
     """
 
-    _evicts_in_python = False
+    _cachetools_evicts_in_python = False
     # Whether a user's subclass overrides operators.
-    _overrides = False
+    _cachetools_overrides = False
     # None before the first call of `__init__`.
     __flexcache_limit: Any = None
+    __sizes: _Sizes | None
 
     def __init__(self, maxsize: float, getsizeof: Callable[[Any], float] | None = None) -> None:
         try:
@@ -102,35 +126,48 @@ class Cache(_Allocated):
         if self.__flexcache_limit is not None:
             # Called again, for example because `__new__` of a subclass returns the same object again.
             FlexCache.clear(self)
-        self.__flexcache_limit = maxsize
-        self.__sizes: dict[Any, float] | None = None if self.getsizeof is Cache.getsizeof else {}
-        self.__total: float = 0
-        self._set_limit()
+        _assign(self, "_Cache__flexcache_limit", maxsize)
+        _assign(self, "_Cache__sizes", None if self.getsizeof is Cache.getsizeof else _Sizes({}, 0))
+        self._cachetools_set_limit()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if _is_ours(cls):
             return
+        show_assignable(cls)
         base, overridden = _overridden(cls, (*_REPLACED, "__contains__", "__iter__", "popitem"))
         # `popitem` of `Cache` itself calls more of the others than that of the caches which derive from it.
         if overridden & ({"__delitem__", "popitem"} | ({"__getitem__", "__iter__"} if base is Cache else set())):
-            cls._evicts_in_python = True
+            cls._cachetools_evicts_in_python = True
         if overridden & {*_REPLACED, "__contains__"}:
-            cls._composes = cls._overrides = True
+            cls._cachetools_composes = cls._cachetools_overrides = True
             _add_bases(cls, {name for name in overridden if _takes_more(getattr(cls, name), name)})
 
-    def _set_limit(self) -> None:
+    def __setattr__(self, name: str, value: Any) -> None:
+        _assign(self, name, value)
+        if name in _REASSIGNED and self.__flexcache_limit is not None:
+            self._cachetools_set_limit()
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        if name in _REASSIGNED:
+            self._cachetools_set_limit()
+
+    def _cachetools_set_limit(self) -> None:
         """Let the native code store entries and enforce the limit, or Python code if necessary."""
         size = self.__flexcache_limit
-        natively = self.__sizes is None and not self._evicts_in_python and isinstance(size, (int, float)) and size >= 1
+        natively = self.__sizes is None and not self._cachetools_evicts_in_python
+        natively = natively and isinstance(size, (int, float)) and size >= 1
         # If there are already more entries, they stay until another one is stored.
         natively = natively and _length(self) <= size
         FlexCache._store_in_python(self, not natively)
+        # The native code then calls `popitem` of this object until there is room.
+        FlexCache._choose_in_python(self, self._cachetools_policy == "listed-random" or "popitem" in vars(self))
         limit = int(size) if natively and size < _LEAST_UNLIMITED else 0
         if _limit_of(self) != limit:
             FlexCache.resize(self, max_items=limit)
 
-    def _store_item(self, key: Any, value: Any) -> None:
+    def _cachetools_store_item(self, key: Any, value: Any) -> None:
         """Store an entry. Calls `popitem` first until the entry fits."""
         sizes, most = self.__sizes, self.__flexcache_limit
         if sizes is None:
@@ -146,43 +183,45 @@ class Cache(_Allocated):
             raise ValueError("value too large")
         if size < 0:
             raise ValueError("value size must be non-negative")
-        grown = self.__total + size - sizes.get(key, 0)
+        grown = sizes.total + size - sizes.get(key, 0)
         if grown > most:
             if len(sizes) != _length(self):
-                self._count_sizes()
-            while self.__total + size - sizes.get(key, 0) > most:
+                self._cachetools_count_sizes()
+            while sizes.total + size - sizes.get(key, 0) > most:
                 self.popitem()
-            grown = self.__total + size - sizes.get(key, 0)
+            grown = sizes.total + size - sizes.get(key, 0)
         _put(self, key, value)
-        self.__total = grown
+        sizes.total = grown
         sizes[key] = size
 
-    def _remove_item(self, key: Any) -> None:
+    def _cachetools_remove_item(self, key: Any) -> None:
         """Remove an entry, and subtract its size from the total."""
         if not _delete(self, key):
             raise KeyError(key)
-        if self.__sizes is not None:
-            self.__total -= self.__sizes.pop(key, 0)
+        sizes = self.__sizes
+        if sizes is not None:
+            sizes.total -= sizes.pop(key, 0)
 
-    def _get_through(self, key: Any, cache_getitem: Callable[[Any, Any], Any]) -> Any:
+    def _cachetools_get_through(self, key: Any, cache_getitem: Callable[[Any, Any], Any]) -> Any:
         """Return the value of a key, which another function looks up."""
         return cache_getitem(self, key)
 
-    def _set_through(self, key: Any, value: Any, cache_setitem: Callable[[Any, Any, Any], Any]) -> None:
+    def _cachetools_set_through(self, key: Any, value: Any, cache_setitem: Callable[[Any, Any, Any], Any]) -> None:
         """Let another function store an entry."""
         cache_setitem(self, key, value)
 
-    def _delete_through(self, key: Any, cache_delitem: Callable[[Any, Any], Any]) -> None:
+    def _cachetools_delete_through(self, key: Any, cache_delitem: Callable[[Any, Any], Any]) -> None:
         """Let another function remove an entry."""
         cache_delitem(self, key)
 
-    def _count_sizes(self) -> None:
+    def _cachetools_count_sizes(self) -> None:
         """Measure all values again, after a call was interrupted between storing an entry and recording its size."""
-        sizes = {key: self.getsizeof(value) for key, value in FlexCache.entries(self)}
-        if self.__sizes is not None:
-            self.__sizes.clear()
-            self.__sizes.update(sizes)
-        self.__total = sum(sizes.values())
+        measured = {key: self.getsizeof(value) for key, value in FlexCache.entries(self)}
+        sizes = self.__sizes
+        if sizes is not None:
+            sizes.clear()
+            sizes.update(measured)
+            sizes.total = sum(measured.values())
 
     def __missing__(self, key: Any) -> Any:
         """Return the value of `cache[key]` for an absent key. A subclass may compute and store it."""
@@ -192,7 +231,7 @@ class Cache(_Allocated):
         # A cache that contains itself is shown as "{...}", like a dict.
         entries = _show_once(self, _shown_entries)
         # As in cachetools, the size is not that of a subclass that overrides `currsize`.
-        size = _length(self) if self.__sizes is None else self.__total
+        size = _length(self) if self.__sizes is None else self.__sizes.total
         return f"{type(self).__name__}({entries}, maxsize={self.__flexcache_limit!r}, currsize={size!r})"
 
     # The other classes have FlexCache's own, which counts as a use. Programs call this one to look at a value that
@@ -212,23 +251,24 @@ class Cache(_Allocated):
 
     get = FlexCache._get_item_or
 
-    def _plain_get(self, key: Any, default: Any = None) -> Any:
+    def _cachetools_plain_get(self, key: Any, default: Any = None) -> Any:
         return self[key] if key in self else default  # noqa: SIM401
 
     def pop(self, key: Any, default: Any = _ABSENT) -> Any:
         """Remove an entry and return its value, or the default if the key is absent."""
-        if self._composes:
-            return self._plain_pop(key, default)
+        if self._cachetools_composes:
+            return self._cachetools_plain_pop(key, default)
         value = _pop(self, key, _ABSENT)
         if value is _ABSENT:
             if default is _ABSENT:
                 raise KeyError(key)
             return default
-        if self.__sizes is not None:
-            self.__total -= self.__sizes.pop(key, 0)
+        sizes = self.__sizes
+        if sizes is not None:
+            sizes.total -= sizes.pop(key, 0)
         return value
 
-    def _plain_pop(self, key: Any, default: Any = _ABSENT) -> Any:
+    def _cachetools_plain_pop(self, key: Any, default: Any = _ABSENT) -> Any:
         if key in self:
             value = self[key]
             del self[key]
@@ -239,7 +279,7 @@ class Cache(_Allocated):
 
     setdefault = FlexCache._get_or_store
 
-    def _plain_setdefault(self, key: Any, default: Any = None) -> Any:
+    def _cachetools_plain_setdefault(self, key: Any, default: Any = None) -> Any:
         if key in self:
             return self[key]
         self[key] = default
@@ -247,22 +287,24 @@ class Cache(_Allocated):
 
     def popitem(self) -> tuple[Any, Any]:
         """Remove and return the key and value that were stored first."""
-        if self._evicts_in_python or self._policy != Cache._policy:
+        if self._cachetools_evicts_in_python or self._cachetools_policy != Cache._cachetools_policy:
             return MutableMapping.popitem(self)
         try:
             key, value = _popitem(self)
         except KeyError:
             raise KeyError from None
-        if self.__sizes is not None:
-            self.__total -= self.__sizes.pop(key, 0)
+        sizes = self.__sizes
+        if sizes is not None:
+            sizes.total -= sizes.pop(key, 0)
         return key, value
 
     def clear(self) -> None:
         """Remove every entry."""
         FlexCache.clear(self)
-        if self.__sizes is not None:
-            self.__sizes.clear()
-            self.__total = 0
+        sizes = self.__sizes
+        if sizes is not None:
+            sizes.clear()
+            sizes.total = 0
 
     @property
     def maxsize(self) -> float:
@@ -277,33 +319,33 @@ class Cache(_Allocated):
     def __maxsize(self, maxsize: float) -> None:
         # cachetools has no call that changes the size, so programs assign to `_Cache__maxsize`.
         self.__flexcache_limit = maxsize
-        self._set_limit()
+        self._cachetools_set_limit()
 
     @property
     def currsize(self) -> float:
         """The sum of the sizes of all values."""
-        return _length(self) if self.__sizes is None else self.__total
+        return _length(self) if self.__sizes is None else self.__sizes.total
 
     @staticmethod
     def getsizeof(value: Any) -> float:  # noqa: ARG004
         """Return the size of a value: 1."""
         return 1
 
-    def _state(self) -> tuple[dict[str, Any], list[tuple[Any, Any]], list[tuple[Any, int]]]:
+    def _cachetools_state(self) -> tuple[dict[str, Any], list[tuple[Any, Any]], list[tuple[Any, int]]]:
         attributes = dict(self.__dict__)
         if self.__sizes is not None:
-            attributes["_Cache__sizes"] = dict(self.__sizes)
+            attributes["_Cache__sizes"] = _Sizes(self.__sizes, self.__sizes.total)
         # Through an iterator, because list() would call `__len__`, which a subclass may override.
         return attributes, list(iter(FlexCache.entries(self))), FlexCache._next_victims(self)
 
     def __copy__(self) -> Any:
         # A shallow copy: attributes are shared, but the entries of the cache are its own.
         copy = Cache.__new__(type(self), self.__flexcache_limit)
-        Cache.__setstate__(copy, self._state())
+        Cache.__setstate__(copy, self._cachetools_state())
         return copy
 
     def __reduce__(self) -> Any:
-        class_, state = type(self), self._state()
+        class_, state = type(self), self._cachetools_state()
         getstate, setstate = getattr(class_, "__getstate__", None), class_.__setstate__
         base = _base_of(class_)
         if getstate is getattr(base, "__getstate__", None) and setstate is base.__setstate__:
@@ -328,8 +370,7 @@ class Cache(_Allocated):
         FlexCache.set_many(self, entries)
         for key, uses in victims:
             FlexCache._restore_use(self, key, uses)
-        FlexCache._choose_in_python(self, self._policy == "listed-random")
-        self._set_limit()
+        self._cachetools_set_limit()
 
     def __or__(self, _other: object) -> Any:
         # FlexCache's operator would return a copy without limits. cachetools has neither `|` nor `|=`.
@@ -343,6 +384,9 @@ hide(Cache, ("put", "set", "add", "touch", "ttl", "tags", "delete", "resize", "c
 hide(Cache, ("get_or_set", "aget_or_set", "set_many", "get_many", "delete_many", "evict_tag", "memoize", "listen"))
 hide(Cache, ("unlisten", "entries", "peek", "bytes", "stats", "reset_stats", "max_items", "max_bytes"))
 hide(Cache, ("eviction_policy", "name", "store", "describe", "_repr_html_"))
+# Hide private attributes of FlexCache that cannot be assigned, so that a subclass may have attributes of these names.
+_private = [name for name in vars(FlexCache) if name.startswith("_") and not name.startswith("__")]
+hide(Cache, [name for name in _private if hasattr(vars(FlexCache)[name], "__set__")])
 
 
 def _is_ours(one: type) -> bool:
@@ -369,7 +413,9 @@ class _Reads:
     __slots__ = ()
 
     def __getitem__(self, key: Any, cache_getitem: Callable[[Any, Any], Any] = _peek_item) -> Any:
-        return super().__getitem__(key) if cache_getitem is _peek_item else self._get_through(key, cache_getitem)
+        if cache_getitem is _peek_item:
+            return super().__getitem__(key)
+        return self._cachetools_get_through(key, cache_getitem)
 
 
 class _Writes:
@@ -379,7 +425,7 @@ class _Writes:
         if cache_setitem is _set_item:
             super().__setitem__(key, value)
         else:
-            self._set_through(key, value, cache_setitem)
+            self._cachetools_set_through(key, value, cache_setitem)
 
 
 class _Deletions:
@@ -389,7 +435,7 @@ class _Deletions:
         if cache_delitem is _delete_item:
             super().__delitem__(key)
         else:
-            self._delete_through(key, cache_delitem)
+            self._cachetools_delete_through(key, cache_delitem)
 
 
 _REPLACEABLE = {"__getitem__": _Reads, "__setitem__": _Writes, "__delitem__": _Deletions}
@@ -423,7 +469,7 @@ def _composed(base: type) -> type:
     `Cache.get` finds them as well, but more slowly.
     """
     if base not in _COMPOSED:
-        calls = {name: getattr(base, f"_plain_{name}") for name in ("get", "pop", "setdefault")}
+        calls = {name: getattr(base, f"_cachetools_plain_{name}") for name in ("get", "pop", "setdefault")}
         _COMPOSED.setdefault(base, type("_Composed", (), {"__slots__": (), **calls}))
     return _COMPOSED[base]
 
@@ -446,7 +492,7 @@ def _add_bases(cls: type, replacing: set[str]) -> None:
         one.__bases__ = (*(base for base in bases[:place] if base not in added), *added, *bases[place:])
 
 
-_OWN_ATTRIBUTES = ("_Cache__", "_RRCache__", "_TTLCache__", "_TLRUCache__", "_timer", "_simple", "getsizeof")
+_OWN_ATTRIBUTES = ("_Cache__", "_RRCache__", "_TTLCache__", "_TLRUCache__", "_cachetools_", "getsizeof")
 """How the names of the attributes begin that the classes of this package set."""
 
 
@@ -466,7 +512,7 @@ class _Evicting(Cache):
 
     __getitem__ = _get_item
 
-    def _get_through(self, key: Any, cache_getitem: Callable[[Any, Any], Any]) -> Any:
+    def _cachetools_get_through(self, key: Any, cache_getitem: Callable[[Any, Any], Any]) -> Any:
         value = cache_getitem(self, key)
         # It is a use of the entry, also if the other function does not look into the cache.
         _get(self, key)
@@ -474,17 +520,18 @@ class _Evicting(Cache):
 
     def popitem(self) -> tuple[Any, Any]:
         """Remove and return the key and value that would be evicted next."""
-        if self._evicts_in_python:
-            return self._plain_popitem()
+        if self._cachetools_evicts_in_python:
+            return self._cachetools_plain_popitem()
         try:
             key, value = _popitem(self)
         except KeyError:
             raise KeyError(f"{type(self).__name__} is empty") from None
-        if self._Cache__sizes is not None:
-            self._Cache__total -= self._Cache__sizes.pop(key, 0)
+        sizes = self._Cache__sizes
+        if sizes is not None:
+            sizes.total -= sizes.pop(key, 0)
         return key, value
 
-    def _plain_popitem(self) -> tuple[Any, Any]:
+    def _cachetools_plain_popitem(self) -> tuple[Any, Any]:
         try:
             key = FlexCache._next_victim(self)
         except KeyError:
@@ -497,7 +544,7 @@ class _Evicting(Cache):
 class FIFOCache(_Evicting):
     """A cache that evicts entries in the order in which they were stored. Storing another value renews an entry."""
 
-    _policy = "listed-fifo"
+    _cachetools_policy = "listed-fifo"
 
 
 class LFUCache(_Evicting):
@@ -506,10 +553,10 @@ class LFUCache(_Evicting):
     Among equals, it evicts the one that has been so for the longest time.
     """
 
-    _policy = "listed-lfu"
+    _cachetools_policy = "listed-lfu"
 
 
 class LRUCache(_Evicting):
     """A cache that evicts the least recently used entry."""
 
-    _policy = "listed-lru"
+    _cachetools_policy = "listed-lru"

@@ -56,7 +56,7 @@ class RRCache(Cache):
         getsizeof: As for `Cache`.
     """
 
-    _policy = "listed-random"
+    _cachetools_policy = "listed-random"
 
     __getitem__ = _get_item
 
@@ -69,7 +69,6 @@ class RRCache(Cache):
         check_callable("choice", choice)
         self.__choice = choice
         Cache.__init__(self, maxsize, getsizeof)
-        FlexCache._choose_in_python(self, True)
 
     @property
     def choice(self) -> Callable[[Sequence[Any]], Any]:
@@ -78,8 +77,8 @@ class RRCache(Cache):
 
     def popitem(self) -> tuple[Any, Any]:
         """Remove a chosen key, and return the key and its value."""
-        if self._evicts_in_python:
-            return self._plain_popitem()
+        if self._cachetools_evicts_in_python:
+            return self._cachetools_plain_popitem()
         if self.__choice is _choose and self._Cache__sizes is None:
             while count := _length(self):
                 try:
@@ -90,11 +89,11 @@ class RRCache(Cache):
         elif _length(self):
             key = self.__choice(_Row(self))
             value = _peek(self, key)
-            self._remove_item(key)
+            self._cachetools_remove_item(key)
             return key, value
         raise KeyError(f"{type(self).__name__} is empty") from None
 
-    def _plain_popitem(self) -> tuple[Any, Any]:
+    def _cachetools_plain_popitem(self) -> tuple[Any, Any]:
         if not _length(self):
             raise KeyError(f"{type(self).__name__} is empty") from None
         key = self.__choice(_Row(self))

@@ -19,6 +19,7 @@ from flexcache_rs._core import FlexCache, StandingTime
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.cachetools.caches import (
     _ABSENT,
+    _REASSIGNED,
     Cache,
     _Evicting,
     _get,
@@ -66,88 +67,127 @@ class _Timer(StandingTime):
 class _TimedCache(_Evicting):
     """The common base of `TTLCache` and `TLRUCache`."""
 
-    _policy = "listed-lru"
-    _evicts_in_python = _composes = True
+    _cachetools_policy = "listed-lru"
+    _cachetools_evicts_in_python = _cachetools_composes = True
     # Whether no user's subclass overrides `__delitem__`, `popitem` or `expire`.
-    _is_plain = True
+    _cachetools_is_plain = True
 
     def __init__(
         self, maxsize: float, timer: Callable[[], Any], getsizeof: Callable[[Any], float] | None = None
     ) -> None:
         check_callable("timer", timer)
         Cache.__init__(self, maxsize, getsizeof)
-        self._timer = _Timer(timer)
+        self._cachetools_timer = _Timer(timer)
 
-    def _set_limit(self) -> None:
-        Cache._set_limit(self)
+    def _cachetools_set_limit(self) -> None:
+        Cache._cachetools_set_limit(self)
         # Whether the fast path applies: all entries have size 1, there is room for one, and no method is overridden.
-        self._simple = self._is_plain and self.getsizeof is Cache.getsizeof and self._Cache__flexcache_limit >= 1
+        self._cachetools_simple = (
+            self._cachetools_is_plain
+            and self.getsizeof is Cache.getsizeof
+            and self._Cache__flexcache_limit >= 1
+            and not _REASSIGNED.intersection(vars(self))
+        )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         # The classes of this package set these attributes in their bodies.
         if not _is_ours(cls):
-            cls._is_plain = not _overridden(cls, ("__delitem__", "popitem", "expire"))[1]
+            cls._cachetools_is_plain = not _overridden(cls, ("__delitem__", "popitem", "expire"))[1]
 
     @property
     def timer(self) -> Any:
         """The timer of the cache."""
-        return self._timer
+        return self._cachetools_timer
 
     def expire(self, time: Any = None) -> list[tuple[Any, Any]]:
         """Remove expired entries."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        with self._timer as now:
+        with self._cachetools_timer as now:
             self.expire(now)
             return Cache.__repr__(self)
 
     @property
     def currsize(self) -> float:
         """The sum of the sizes of all values that have not expired."""
-        with self._timer as now:
+        with self._cachetools_timer as now:
             self.expire(now)
             return Cache.currsize.fget(self)
 
     def get(self, key: Any, default: Any = None) -> Any:
         """Return the value of a key, or the default if it is absent or has expired."""
-        with self._timer:
+        with self._cachetools_timer:
             return self[key] if key in self else default  # noqa: SIM401
 
     def pop(self, key: Any, default: Any = _ABSENT) -> Any:
         """Remove an entry and return its value, or the default if the key is absent or has expired."""
-        with self._timer:
-            return Cache._plain_pop(self, key, default)
+        with self._cachetools_timer:
+            return Cache._cachetools_plain_pop(self, key, default)
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
         """Return the value of a key. If it is absent or has expired, store the default."""
-        with self._timer:
-            return Cache._plain_setdefault(self, key, default)
+        with self._cachetools_timer:
+            return Cache._cachetools_plain_setdefault(self, key, default)
 
-    _plain_get, _plain_pop, _plain_setdefault = get, pop, setdefault
+    _cachetools_plain_get, _cachetools_plain_pop, _cachetools_plain_setdefault = get, pop, setdefault
 
-    def _get_through(self, key: Any, cache_getitem: Callable[[Any, Any], Any]) -> Any:
+    def _cachetools_get_through(self, key: Any, cache_getitem: Callable[[Any, Any], Any]) -> Any:
         # It is a use of the entry, also if the other function does not look into the cache.
-        if _get(self, key, _ABSENT) is not _ABSENT and not self._is_live(key):
+        if _get(self, key, _ABSENT) is not _ABSENT and not self._cachetools_is_live(key):
             # An expired entry is still in the FlexCache.
             return self.__missing__(key)
         return cache_getitem(self, key)
 
-    def _delete_through(self, key: Any, cache_delitem: Callable[[Any, Any], Any]) -> None:
-        live = self._is_live(key)
+    def _cachetools_delete_through(self, key: Any, cache_delitem: Callable[[Any, Any], Any]) -> None:
+        live = self._cachetools_is_live(key)
         cache_delitem(self, key)
-        self._forget_end(key)
+        self._cachetools_forget_end(key)
         if not live:
             raise KeyError(key)
 
-    def _remove_expired(self, key: Any) -> tuple[Any, Any] | None:
+    def _cachetools_remove_expired(self, key: Any) -> tuple[Any, Any] | None:
         """Remove an expired entry. Returns its key and value."""
         value = _peek(self, key, _ABSENT)
         if value is _ABSENT:
             return None
-        Cache._remove_item(self, key)
+        Cache._cachetools_remove_item(self, key)
         return key, value
+
+
+class _Ends(OrderedDict):
+    """The time of expiry of each key, in the order in which the values were stored.
+
+    `next` is a time that is not later than the earliest of them, or `_ALWAYS`, or None if there are none. `last` is the
+    time that was added last. It is set before `next`. Neither is an attribute of the cache, because `Cache.__setattr__`
+    would make each assignment slower.
+    """
+
+    __slots__ = ("last", "next")
+
+    def __init__(self, ends: Any = (), next: Any = None, last: Any = None) -> None:  # noqa: A002
+        OrderedDict.__init__(self, ends)
+        self.next, self.last = next, last
+
+    def __reduce__(self) -> Any:
+        return _Ends, (list(self.items()), self.next, self.last)
+
+
+class _NumberedEnds(dict):
+    """The time of expiry of each key with a number that tells equal times apart, and the key.
+
+    `number` is the last number. It is no attribute of the cache for the same reason.
+    """
+
+    __slots__ = ("number",)
+
+    def __init__(self, ends: Any = (), number: int = 0) -> None:
+        dict.__init__(self, ends)
+        self.number = number
+
+    def __reduce__(self) -> Any:
+        return _NumberedEnds, (dict(self), self.number)
 
 
 @suggesting
@@ -204,13 +244,9 @@ class TTLCache(_TimedCache):
                 raise TypeError(f"ttl must be a number of seconds, not {described(ttl)}") from None
         _TimedCache.__init__(self, maxsize, timer, getsizeof)
         self.__ttl = ttl
-        # The time of expiry of each key, in the order in which the values were stored. If the timer does not go back,
-        # the earliest is the first. As in cachetools, an entry does not expire before those in front of it.
-        self.__ends: OrderedDict[Any, Any] = OrderedDict()
-        # A time that is not later than the earliest of them, or `_ALWAYS`. None if there are none.
-        self.__next: Any = None
-        # The time that was added last, set before `next`.
-        self.__last: Any = None
+        # If the timer does not go back, the earliest is the first. As in cachetools, an entry does not expire before
+        # those in front of it.
+        self.__ends = _Ends()
 
     @property
     def ttl(self) -> Any:
@@ -221,23 +257,23 @@ class TTLCache(_TimedCache):
         end = self.__ends.get(key, _ABSENT)
         if end is _ABSENT:
             return False
-        return self._timer._time() < end
+        return self._cachetools_timer._time() < end
 
-    _is_live = __contains__
+    _cachetools_is_live = __contains__
 
     def __len__(self) -> int:
-        now, earliest = self._timer._time(), self.__next
+        now, earliest = self._cachetools_timer._time(), self.__ends.next
         # A subclass may override `expire`, which cachetools calls.
-        if not self._simple or (earliest is not None and (earliest is _ALWAYS or not now < earliest)):
+        if not self._cachetools_simple or (earliest is not None and (earliest is _ALWAYS or not now < earliest)):
             self.expire(now)
         return _length(self)
 
-    def _forget_end(self, key: Any) -> None:
+    def _cachetools_forget_end(self, key: Any) -> None:
         del self.__ends[key]
 
     def __getitem__(self, key: Any) -> Any:
         end = self.__ends.get(key, _ABSENT)
-        if end is not _ABSENT and self._timer._time() < end:
+        if end is not _ABSENT and self._cachetools_timer._time() < end:
             value = _get(self, key, _ABSENT)
             if value is not _ABSENT:
                 return value
@@ -245,51 +281,51 @@ class TTLCache(_TimedCache):
 
     def get(self, key: Any, default: Any = None) -> Any:
         """Return the value of a key, or the default if it is absent or has expired."""
-        if self._overrides:
-            return self._plain_get(key, default)
+        if self._cachetools_overrides:
+            return self._cachetools_plain_get(key, default)
         end = self.__ends.get(key, _ABSENT)
-        if end is not _ABSENT and self._timer._time() < end:
+        if end is not _ABSENT and self._cachetools_timer._time() < end:
             return _get(self, key, default)
         return default
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        timer, ends = self._timer, self.__ends
-        if self._simple:
+        timer, ends = self._cachetools_timer, self.__ends
+        if self._cachetools_simple:
             now = timer._time()
             end = now + self.__ttl
-            earliest = self.__next
+            earliest = ends.next
             if earliest is not None and (earliest is _ALWAYS or not now < earliest):
                 self.expire(now)
-            if self.__next is None:
-                self.__last = self.__next = end
-            elif end < self.__last:
-                self.__next = _ALWAYS
-            self.__last = end
+            if ends.next is None:
+                ends.last = ends.next = end
+            elif end < ends.last:
+                ends.next = _ALWAYS
+            ends.last = end
             if key in ends:
                 ends.move_to_end(key)
             elif len(ends) + 1 > self._Cache__flexcache_limit:
-                self._make_room()
+                self._cachetools_make_room()
             _put(self, key, value)
             ends[key] = end
         else:
-            self._set_through(key, value, Cache._store_item)
+            self._cachetools_set_through(key, value, Cache._cachetools_store_item)
 
-    def _set_through(self, key: Any, value: Any, cache_setitem: Callable[[Any, Any, Any], Any]) -> None:
+    def _cachetools_set_through(self, key: Any, value: Any, cache_setitem: Callable[[Any, Any, Any], Any]) -> None:
         ends = self.__ends
-        with self._timer as now:
+        with self._cachetools_timer as now:
             end = now + self.__ttl
             self.expire(now)
             cache_setitem(self, key, value)
         # Set `next` first. If a signal interrupts here, the end must not be recorded without it.
-        if self.__next is None:
-            self.__last = self.__next = end
-        elif end < self.__last:
-            self.__next = _ALWAYS
-        self.__last = end
+        if ends.next is None:
+            ends.last = ends.next = end
+        elif end < ends.last:
+            ends.next = _ALWAYS
+        ends.last = end
         ends[key] = end
         ends.move_to_end(key)
 
-    def _make_room(self) -> None:
+    def _cachetools_make_room(self) -> None:
         """Evict until one more entry fits."""
         while _length(self) + 1 > self._Cache__flexcache_limit:
             victim, _ = _popitem(self)
@@ -297,13 +333,13 @@ class TTLCache(_TimedCache):
 
     def __delitem__(self, key: Any) -> None:
         end = self.__ends.pop(key, _ABSENT)
-        Cache._remove_item(self, key)
-        if end is _ABSENT or not self._timer._time() < end:
+        Cache._cachetools_remove_item(self, key)
+        if end is _ABSENT or not self._cachetools_timer._time() < end:
             raise KeyError(key)
 
     def __iter__(self) -> Iterator[Any]:
         # Iterate over a snapshot of the keys in order of insertion.
-        timer, ends = self._timer, self.__ends
+        timer, ends = self._cachetools_timer, self.__ends
         for key in FlexCache._listed_keys(self):
             end = ends.get(key, _ABSENT)
             if end is _ABSENT:
@@ -315,32 +351,32 @@ class TTLCache(_TimedCache):
     def expire(self, time: Any = None) -> list[tuple[Any, Any]]:
         """Remove the entries that have expired at a time or now, and return their keys and values."""
         if time is None:
-            time = self._timer()
-        earliest = self.__next
-        if earliest is None or (earliest is not _ALWAYS and time < earliest):
-            return []
+            time = self._cachetools_timer()
         ends, expired = self.__ends, []
+        earliest = ends.next
+        if earliest is None or (earliest is not _ALWAYS and time < earliest):
+            return expired
         while ends:
             key = next(iter(ends))
             end = ends[key]
             if time < end:
                 if earliest is not _ALWAYS:
-                    self.__next = end
+                    ends.next = end
                 return expired
             del ends[key]
-            entry = self._remove_expired(key)
+            entry = self._cachetools_remove_expired(key)
             if entry is not None:
                 expired.append(entry)
-        self.__next = None
+        ends.next = None
         return expired
 
     def popitem(self) -> tuple[Any, Any]:
         """Remove and return the least recently used key that has not expired, and its value."""
-        timer = self._timer
-        if not self._simple:
+        timer = self._cachetools_timer
+        if not self._cachetools_simple:
             with timer as now:
                 self.expire(now)
-                return self._plain_popitem()
+                return self._cachetools_plain_popitem()
         self.expire(timer._time())
         key, value = _Evicting.popitem(self)
         self.__ends.pop(key, None)
@@ -350,12 +386,12 @@ class TTLCache(_TimedCache):
         """Remove every entry."""
         Cache.clear(self)
         self.__ends.clear()
-        self.__next = None
+        self.__ends.next = None
 
-    def _state(self) -> Any:
-        attributes, entries, victims = Cache._state(self)
-        attributes["_timer"] = self._timer.__copy__()
-        attributes["_TTLCache__ends"] = self.__ends.copy()
+    def _cachetools_state(self) -> Any:
+        attributes, entries, victims = Cache._cachetools_state(self)
+        attributes["_cachetools_timer"] = self._cachetools_timer.__copy__()
+        attributes["_TTLCache__ends"] = _Ends(self.__ends, self.__ends.next, self.__ends.last)
         return attributes, entries, victims
 
     def __setstate__(self, state: Any) -> None:
@@ -391,11 +427,9 @@ class TLRUCache(_TimedCache):
         check_callable("ttu", ttu)
         _TimedCache.__init__(self, maxsize, timer, getsizeof)
         self.__ttu = ttu
-        # By key: the time of expiry, a number that tells equal times apart, and the key.
-        self.__ends: dict[Any, tuple[Any, int, Any]] = {}
+        self.__ends = _NumberedEnds()
         # The same tuples as a heap. It may also contain outdated ones, which are no longer in `ends`.
         self.__heap: list[tuple[Any, int, Any]] = []
-        self.__number = 0
 
     @property
     def ttu(self) -> Callable[[Any, Any, Any], Any]:
@@ -406,22 +440,22 @@ class TLRUCache(_TimedCache):
         end = self.__ends.get(key)
         if end is None:
             return False
-        return self._timer._time() < end[0]
+        return self._cachetools_timer._time() < end[0]
 
-    _is_live = __contains__
+    _cachetools_is_live = __contains__
 
     def __len__(self) -> int:
-        now, heap = self._timer._time(), self.__heap
-        if not self._simple or (heap and not now < heap[0][0]):
+        now, heap = self._cachetools_timer._time(), self.__heap
+        if not self._cachetools_simple or (heap and not now < heap[0][0]):
             self.expire(now)
         return _length(self)
 
-    def _forget_end(self, key: Any) -> None:
+    def _cachetools_forget_end(self, key: Any) -> None:
         del self.__ends[key]
 
     def __getitem__(self, key: Any) -> Any:
         end = self.__ends.get(key)
-        if end is not None and self._timer._time() < end[0]:
+        if end is not None and self._cachetools_timer._time() < end[0]:
             value = _get(self, key, _ABSENT)
             if value is not _ABSENT:
                 return value
@@ -429,22 +463,22 @@ class TLRUCache(_TimedCache):
 
     def get(self, key: Any, default: Any = None) -> Any:
         """Return the value of a key, or the default if it is absent or has expired."""
-        if self._overrides:
-            return self._plain_get(key, default)
+        if self._cachetools_overrides:
+            return self._cachetools_plain_get(key, default)
         end = self.__ends.get(key)
-        if end is not None and self._timer._time() < end[0]:
+        if end is not None and self._cachetools_timer._time() < end[0]:
             return _get(self, key, default)
         return default
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self._set_through(key, value, _set_item)
+        self._cachetools_set_through(key, value, _set_item)
 
-    def _set_through(self, key: Any, value: Any, cache_setitem: Callable[[Any, Any, Any], Any]) -> None:
-        timer, ends = self._timer, self.__ends
+    def _cachetools_set_through(self, key: Any, value: Any, cache_setitem: Callable[[Any, Any, Any], Any]) -> None:
+        timer, ends = self._cachetools_timer, self.__ends
         with timer as now:
             heap = self.__heap
             # A subclass may override `expire`, which cachetools calls for each write.
-            if not self._simple or (heap and (len(heap) > 2 * len(ends) + 8 or not now < heap[0][0])):
+            if not self._cachetools_simple or (heap and (len(heap) > 2 * len(ends) + 8 or not now < heap[0][0])):
                 self.expire(now)
             expires = self.__ttu(key, value, now)
             if not now < expires:
@@ -452,20 +486,20 @@ class TLRUCache(_TimedCache):
                 # Test first: pop() of an empty dict does not hash the key, and so would not refuse unhashable keys.
                 if key in ends:
                     del ends[key]
-                    Cache._remove_item(self, key)
+                    Cache._cachetools_remove_item(self, key)
                 return
-            if not self._simple or cache_setitem is not _set_item:
+            if not self._cachetools_simple or cache_setitem is not _set_item:
                 cache_setitem(self, key, value)
             else:
                 if key not in ends and len(ends) + 1 > self._Cache__flexcache_limit:
-                    self._make_room()
+                    self._cachetools_make_room()
                 _put(self, key, value)
-            self.__number += 1
-            end = (expires, self.__number, key)
+            ends.number += 1
+            end = (expires, ends.number, key)
             ends[key] = end
             heapq.heappush(self.__heap, end)
 
-    def _make_room(self) -> None:
+    def _cachetools_make_room(self) -> None:
         """Evict until one more entry fits."""
         while _length(self) + 1 > self._Cache__flexcache_limit:
             victim, _ = _popitem(self)
@@ -473,13 +507,13 @@ class TLRUCache(_TimedCache):
 
     def __delitem__(self, key: Any) -> None:
         end = self.__ends.pop(key, None)
-        Cache._remove_item(self, key)
-        if end is None or not self._timer._time() < end[0]:
+        Cache._cachetools_remove_item(self, key)
+        if end is None or not self._cachetools_timer._time() < end[0]:
             raise KeyError(key)
 
     def __iter__(self) -> Iterator[Any]:
         # Iterate over a snapshot of the keys in order of insertion.
-        timer, ends = self._timer, self.__ends
+        timer, ends = self._cachetools_timer, self.__ends
         for key in FlexCache._listed_keys(self):
             end = ends.get(key)
             if end is None:
@@ -491,7 +525,7 @@ class TLRUCache(_TimedCache):
     def expire(self, time: Any = None) -> list[tuple[Any, Any]]:
         """Remove the entries that have expired at a time or now, and return their keys and values."""
         if time is None:
-            time = self._timer()
+            time = self._cachetools_timer()
         ends, heap, expired = self.__ends, self.__heap, []
         if len(heap) > 2 * len(ends) + 8:
             heap[:] = [end for end in heap if ends.get(end[2]) is end]
@@ -500,7 +534,7 @@ class TLRUCache(_TimedCache):
             end = heap[0]
             if ends.get(end[2]) is end:
                 ends.pop(end[2], None)
-                entry = self._remove_expired(end[2])
+                entry = self._cachetools_remove_expired(end[2])
                 if entry is not None:
                     expired.append(entry)
             heapq.heappop(heap)
@@ -508,11 +542,11 @@ class TLRUCache(_TimedCache):
 
     def popitem(self) -> tuple[Any, Any]:
         """Remove and return the least recently used key that has not expired, and its value."""
-        timer = self._timer
-        if not self._simple:
+        timer = self._cachetools_timer
+        if not self._cachetools_simple:
             with timer as now:
                 self.expire(now)
-                return self._plain_popitem()
+                return self._cachetools_plain_popitem()
         self.expire(timer._time())
         key, value = _Evicting.popitem(self)
         self.__ends.pop(key, None)
@@ -524,10 +558,11 @@ class TLRUCache(_TimedCache):
         self.__ends.clear()
         self.__heap.clear()
 
-    def _state(self) -> Any:
-        attributes, entries, victims = Cache._state(self)
-        ends = {key: self.__ends[key] for key, _ in entries if key in self.__ends}
-        attributes["_timer"] = self._timer.__copy__()
+    def _cachetools_state(self) -> Any:
+        attributes, entries, victims = Cache._cachetools_state(self)
+        numbered = self.__ends
+        ends = _NumberedEnds({key: numbered[key] for key, _ in entries if key in numbered}, numbered.number)
+        attributes["_cachetools_timer"] = self._cachetools_timer.__copy__()
         attributes["_TLRUCache__ends"] = ends
         attributes["_TLRUCache__heap"] = sorted(ends.values(), key=lambda end: end[:2])
         return attributes, entries, victims

@@ -164,17 +164,17 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         settings = checked_settings(directory, settings, PARAMETERS, plain_disk=disk is Disk)
         directory = prepare_directory(directory)
         self._timeout = timeout
-        self._serializer = serializer
-        self._rules: dict[str, Any] = {}
-        recorded = self._connect(directory, timeout)
-        self._set_unreadable_is_missing(is_missing)
-        self._unreadable = unreadable
+        self._flexcache_serializer = serializer
+        self._flexcache_rules: dict[str, Any] = {}
+        recorded = DiskCache._connect(self, directory, timeout)
+        DiskCache._set_unreadable_is_missing(self, is_missing)
+        self._flexcache_unreadable = unreadable
         refuse_unknown(settings, recorded, PARAMETERS, plain_disk=disk is Disk)
-        network = self._is_networked(directory, network, recorded, settings)
+        network = self._flexcache_is_networked(directory, network, recorded, settings)
         merged: dict[str, Any] = (
             self.default_settings | recorded | (SETTINGS | {"network": 1} if network else {}) | settings
         )
-        serializer = self._agree_on_serializer(recorded, merged)
+        serializer = self._flexcache_agree_on_serializer(recorded, merged)
         for key in METADATA:
             merged.pop(key, None)
         check_recorded(directory, recorded, settings, plain_disk=disk is Disk)
@@ -186,19 +186,19 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
             options["serializer"] = serializer
         if network:
             options["whole_files"] = True
-        compression = self._agreed("compression", recorded, merged, compression)
+        compression = self._flexcache_agreed("compression", recorded, merged, compression)
         if compression is not None:
             options["compression"] = compression
-        self._use_disk(disk(directory, **options))
+        DiskCache._use_disk(self, disk(directory, **options))
         rules = {key: merged[key] for key in _RULES}
         # Check before writing, so that no directory records settings with which it cannot be opened again.
-        self._understood(rules)
-        self._create(merged, policy["init"])
-        self._rules = rules
-        self._apply_rules()
-        self._show(merged, recorded)
+        self._flexcache_understood(rules)
+        DiskCache._create(self, merged, policy["init"])
+        self._flexcache_rules = rules
+        self._flexcache_apply_rules()
+        self._flexcache_show(merged, recorded)
 
-    def _show(self, merged: dict[str, Any], recorded: dict[str, Any]) -> None:
+    def _flexcache_show(self, merged: dict[str, Any], recorded: dict[str, Any]) -> None:
         """Make attributes of the settings and counters."""
         for key, value in merged.items():
             # Unknown names in the directory do not become attributes, because they could hide a method.
@@ -208,7 +208,9 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
             setattr(self, key, recorded.get(key, 0))
 
     @staticmethod
-    def _is_networked(directory: str, network: bool | None, recorded: dict[str, Any], settings: dict[str, Any]) -> bool:
+    def _flexcache_is_networked(
+        directory: str, network: bool | None, recorded: dict[str, Any], settings: dict[str, Any]
+    ) -> bool:
         if network and settings.get("sqlite_journal_mode", "delete") == "wal":
             raise ValueError("sqlite_journal_mode must not be 'wal' with network=True: it needs shared memory")
         if network is not None:
@@ -224,18 +226,18 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
             warnings.warn(message, NetworkFilesystemWarning, stacklevel=3)
         return kind is not None
 
-    def _agree_on_serializer(self, recorded: dict[str, Any], merged: dict[str, Any]) -> Serializer | None:
+    def _flexcache_agree_on_serializer(self, recorded: dict[str, Any], merged: dict[str, Any]) -> Serializer | None:
         """Return the serializer, and record it in `merged`. Raises ValueError if the directory has another one."""
-        ours = "pickle" if self._serializer is None else self._serializer.name
+        ours = "pickle" if self._flexcache_serializer is None else self._flexcache_serializer.name
         theirs = recorded.get("serializer", "pickle" if recorded else ours)
         if ours != theirs:
             raise ValueError(f"serializer must be the one that the directory was made with, {theirs!r}, not {ours!r}")
         if ours != "pickle":
             merged["serializer"] = ours
-        return self._serializer
+        return self._flexcache_serializer
 
     @staticmethod
-    def _agreed(name: str, recorded: dict[str, Any], merged: dict[str, Any], given: Any) -> Any:
+    def _flexcache_agreed(name: str, recorded: dict[str, Any], merged: dict[str, Any], given: Any) -> Any:
         """Return the value that the directory was made with, and record it in `merged`.
 
         Raises ValueError if another value is given.
@@ -248,7 +250,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         return kept
 
     @staticmethod
-    def _understood(rules: dict[str, Any]) -> tuple[str | None, str | None, float, int, bool]:
+    def _flexcache_understood(rules: dict[str, Any]) -> tuple[str | None, str | None, float, int, bool]:
         """Check the eviction rules, and return them in the form of the native store."""
         policy = policy_of(rules["eviction_policy"])
         return (
@@ -259,53 +261,53 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
             flag("statistics", rules["statistics"]),
         )
 
-    def _apply_rules(self) -> None:
-        self._set_rules(*self._understood(self._rules))
+    def _flexcache_apply_rules(self) -> None:
+        DiskCache._set_rules(self, *self._flexcache_understood(self._flexcache_rules))
 
-    def _change_rule(self, name: str, value: Any) -> None:
-        before = self._rules
-        self._rules = before | {name: value}
+    def _flexcache_change_rule(self, name: str, value: Any) -> None:
+        before = self._flexcache_rules
+        self._flexcache_rules = before | {name: value}
         try:
-            self._apply_rules()
+            self._flexcache_apply_rules()
         except BaseException:
-            self._rules = before
+            self._flexcache_rules = before
             raise
 
     @property
     def statistics(self) -> Any:
         """Whether hits and misses are counted. Each read then also writes."""
-        return self._rules["statistics"]
+        return self._flexcache_rules["statistics"]
 
     @statistics.setter
     def statistics(self, value: Any) -> None:
-        self._change_rule("statistics", value)
+        self._flexcache_change_rule("statistics", value)
 
     @property
     def eviction_policy(self) -> Any:
         """The eviction policy, a key of `EVICTION_POLICY`."""
-        return self._rules["eviction_policy"]
+        return self._flexcache_rules["eviction_policy"]
 
     @eviction_policy.setter
     def eviction_policy(self, value: Any) -> None:
-        self._change_rule("eviction_policy", value)
+        self._flexcache_change_rule("eviction_policy", value)
 
     @property
     def size_limit(self) -> Any:
         """The size on disk in bytes from which writes evict entries."""
-        return self._rules["size_limit"]
+        return self._flexcache_rules["size_limit"]
 
     @size_limit.setter
     def size_limit(self, value: Any) -> None:
-        self._change_rule("size_limit", value)
+        self._flexcache_change_rule("size_limit", value)
 
     @property
     def cull_limit(self) -> Any:
         """The largest number of entries that one write removes. With 0, a write removes none, not even expired ones."""
-        return self._rules["cull_limit"]
+        return self._flexcache_rules["cull_limit"]
 
     @cull_limit.setter
     def cull_limit(self, value: Any) -> None:
-        self._change_rule("cull_limit", value)
+        self._flexcache_change_rule("cull_limit", value)
 
     if TYPE_CHECKING:
         # Every setting is an attribute.
@@ -340,11 +342,11 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         if not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"key must be the name of a setting or counter, not {described(key)}")
         if value is ENOVAL:
-            value = self._setting(key)
+            value = DiskCache._setting(self, key)
             if value is None:
                 raise ValueError(f"key must be a setting or counter of the cache, not {shown(key)}")
         else:
-            if not is_known(key) and self._setting(key) is None:
+            if not is_known(key) and DiskCache._setting(self, key) is None:
                 refuse_setting(key)
             if key in ("compression", "serializer"):
                 raise TypeError(f"{key} cannot be changed: the existing values could not be read any more")
@@ -353,12 +355,12 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
                 before = getattr(self._disk, key[5:], value)
                 setattr(self._disk, key[5:], value)
                 try:
-                    self._change_setting(key, value, update)
+                    DiskCache._change_setting(self, key, value, update)
                 except BaseException:
                     setattr(self._disk, key[5:], before)
                     raise
             else:
-                self._change_setting(key, value, update)
+                DiskCache._change_setting(self, key, value, update)
         if is_known(key) or key in METADATA:
             setattr(self, key, value)
         return value
@@ -384,7 +386,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         (0, 1)
         """
         wanted = flag("enable", enable)
-        counted = self._stats(bool(reset))
+        counted = DiskCache._stats(self, bool(reset))
         if not self.read_only:
             self.reset("statistics", wanted)
         return counted
@@ -401,7 +403,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         Raises:
             Timeout: The write lock was not acquired within `timeout` seconds.
         """
-        self._stats(reset=True)
+        DiskCache._stats(self, reset=True)
 
     def check(self, fix: bool = False, retry: bool = False) -> CheckReport:
         """Compare database, files and counters.
@@ -423,7 +425,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         >>> Cache().check()
         []
         """
-        return CheckReport(self._check(bool(fix), bool(retry)))
+        return CheckReport(DiskCache._check(self, bool(fix), bool(retry)))
 
     def create_tag_index(self) -> None:
         """Create the index that makes `evict` fast.
@@ -431,7 +433,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         Raises:
             Timeout: The write lock was not acquired within `timeout` seconds.
         """
-        self._index_tags(True)
+        DiskCache._index_tags(self, True)
         self.reset("tag_index", 1)
 
     def drop_tag_index(self) -> None:
@@ -440,8 +442,10 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         Raises:
             Timeout: The write lock was not acquired within `timeout` seconds.
         """
-        self._index_tags(False)
+        DiskCache._index_tags(self, False)
         self.reset("tag_index", 0)
+
+    _flexcache_warn_not_stored = DiskCache._warn_not_stored
 
     aset = awaitable(DiskCache.set)
     aadd = awaitable(DiskCache.add)
@@ -487,9 +491,9 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
 
     def __getstate__(self) -> tuple[Any, ...]:
         state: tuple[Any, ...] = (self.directory, self.timeout, type(self.disk))
-        if self._unreadable != "raise":
-            return (*state, self._serializer, self._unreadable)
-        return state if self._serializer is None else (*state, self._serializer)
+        if self._flexcache_unreadable != "raise":
+            return (*state, self._flexcache_serializer, self._flexcache_unreadable)
+        return state if self._flexcache_serializer is None else (*state, self._flexcache_serializer)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         directory, timeout, disk, *rest = state
@@ -498,7 +502,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
 
 
 # Subclasses of python-diskcache's class that replace `store` write their files with it.
-Disk._write = write_file  # type: ignore[method-assign]  # noqa: SLF001
+Disk._write = write_file  # type: ignore[method-assign]
 
 if not TYPE_CHECKING:
     __getattr__ = importing(__name__, {"JSONDisk": "flexcache_rs.disk.json_disk"})

@@ -126,7 +126,7 @@ class Deque(Sequence["Any"]):
             self._maxlen = before
             raise
 
-    def _key_at(self, index: int) -> Iterator[Any]:
+    def _flexcache_key_at(self, index: int) -> Iterator[Any]:
         """Return the key at an index. None if another process has removed the value meanwhile."""
         length = len(self._cache)
         if not -length <= index < length:
@@ -136,36 +136,36 @@ class Deque(Sequence["Any"]):
             if place >= steps:
                 yield key
 
-    def _at(self, index: int, call: Callable[[Any], Any]) -> Any:
-        for key in self._key_at(operator.index(index)):
+    def _flexcache_at(self, index: int, call: Callable[[Any], Any]) -> Any:
+        for key in self._flexcache_key_at(operator.index(index)):
             with contextlib.suppress(KeyError):
                 return call(key)
         raise IndexError("deque index out of range")
 
     def __getitem__(self, index: Any) -> Any:
-        return self._at(index, self._cache.__getitem__)
+        return self._flexcache_at(index, self._cache.__getitem__)
 
     def __setitem__(self, index: int, value: Any) -> None:
-        self._at(index, lambda key: self._cache.__setitem__(key, value))
+        self._flexcache_at(index, lambda key: self._cache.__setitem__(key, value))
 
     def __delitem__(self, index: int) -> None:
-        self._at(index, self._cache.__delitem__)
+        self._flexcache_at(index, self._cache.__delitem__)
 
     def __len__(self) -> int:
         return len(self._cache)
 
-    def _values(self, reverse: bool) -> Iterator[Any]:
+    def _flexcache_values(self, reverse: bool) -> Iterator[Any]:
         for key in self._cache.iterkeys(reverse=reverse):
             with contextlib.suppress(KeyError):
                 yield self._cache[key]
 
     def __iter__(self) -> Iterator[Any]:
-        return self._values(reverse=False)
+        return self._flexcache_values(reverse=False)
 
     def __reversed__(self) -> Iterator[Any]:
-        return self._values(reverse=True)
+        return self._flexcache_values(reverse=True)
 
-    def _compare(self, other: object, compare: Callable[[Any, Any], bool]) -> bool:
+    def _flexcache_compare(self, other: object, compare: Callable[[Any, Any], bool]) -> bool:
         if not isinstance(other, Sequence):
             return NotImplemented  # type: ignore[no-any-return]
         sequence: Sequence[Any] = other  # pyright: ignore[reportUnknownVariableType]
@@ -178,22 +178,22 @@ class Deque(Sequence["Any"]):
         return compare(len(self), len(sequence))
 
     def __eq__(self, other: object) -> bool:
-        return self._compare(other, operator.eq)
+        return self._flexcache_compare(other, operator.eq)
 
     def __ne__(self, other: object) -> bool:
-        return self._compare(other, operator.ne)
+        return self._flexcache_compare(other, operator.ne)
 
     def __lt__(self, other: object) -> bool:
-        return self._compare(other, operator.lt)
+        return self._flexcache_compare(other, operator.lt)
 
     def __le__(self, other: object) -> bool:
-        return self._compare(other, operator.le)
+        return self._flexcache_compare(other, operator.le)
 
     def __gt__(self, other: object) -> bool:
-        return self._compare(other, operator.gt)
+        return self._flexcache_compare(other, operator.gt)
 
     def __ge__(self, other: object) -> bool:
-        return self._compare(other, operator.ge)
+        return self._flexcache_compare(other, operator.ge)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(directory={self.directory!r})"
@@ -261,17 +261,17 @@ class Deque(Sequence["Any"]):
         """
         return sum(1 for item in self if item == value)
 
-    def _end(self, call: Callable[..., Any], side: str, message: str) -> Any:
+    def _flexcache_end(self, call: Callable[..., Any], side: str, message: str) -> Any:
         _, value = call(default=_EMPTY, side=side, retry=True)
         if value is ENOVAL:
             raise IndexError(message)
         return value
 
     def _pop(self) -> Any:
-        return self._end(self._cache.pull, "back", "pop from an empty deque")
+        return self._flexcache_end(self._cache.pull, "back", "pop from an empty deque")
 
     def _popleft(self) -> Any:
-        return self._end(self._cache.pull, "front", "pop from an empty deque")
+        return self._flexcache_end(self._cache.pull, "front", "pop from an empty deque")
 
     def pop(self) -> Any:
         """Remove and return the value at the right end.
@@ -295,7 +295,7 @@ class Deque(Sequence["Any"]):
         Raises:
             IndexError: The deque is empty.
         """
-        return self._end(self._cache.peek, "back", "peek from an empty deque")
+        return self._flexcache_end(self._cache.peek, "back", "peek from an empty deque")
 
     def peekleft(self) -> Any:
         """Return the value at the left end.
@@ -303,7 +303,7 @@ class Deque(Sequence["Any"]):
         Raises:
             IndexError: The deque is empty.
         """
-        return self._end(self._cache.peek, "front", "peek from an empty deque")
+        return self._flexcache_end(self._cache.peek, "front", "peek from an empty deque")
 
     def remove(self, value: Any) -> None:
         """Remove the first value that is equal to a value.
@@ -370,7 +370,7 @@ class StoredMapping(MutableMapping["Any", "Any"]):
 
     _cache: Any
 
-    _update = MutableMapping["Any", "Any"].update
+    _flexcache_update = MutableMapping["Any", "Any"].update
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -441,7 +441,7 @@ class StoredMapping(MutableMapping["Any", "Any"]):
         """Return a live view of the items."""
         return ItemsView(self)
 
-    def _has_items_of(self, other: Mapping[Any, Any]) -> bool:
+    def _flexcache_has_items_of(self, other: Mapping[Any, Any]) -> bool:
         return len(self) == len(other) and all(self[key] == other.get(key, ENOVAL) for key in self)
 
     def __ne__(self, other: object) -> bool:
@@ -495,7 +495,7 @@ class Index(StoredMapping):
             directory = first.decode() if isinstance(first, bytes) else first
             args = tuple(rest)
         self._cache = Cache(directory, eviction_policy="none")
-        self._update(*args, **kwargs)
+        self._flexcache_update(*args, **kwargs)
 
     @classmethod
     def fromcache(cls, cache: Cache, *args: Any, **kwargs: Any) -> Self:
@@ -506,7 +506,7 @@ class Index(StoredMapping):
         """
         self = cls.__new__(cls)
         self._cache = _checked(cache)
-        self._update(*args, **kwargs)
+        self._flexcache_update(*args, **kwargs)
         return self
 
     @property
@@ -551,7 +551,7 @@ class Index(StoredMapping):
         if isinstance(mapping, Index | OrderedDict):
             # Both mappings are ordered, so the order matters.
             return len(self) == len(mapping) and list(self.items()) == list(mapping.items())
-        return self._has_items_of(mapping)
+        return self._flexcache_has_items_of(mapping)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.directory!r})"

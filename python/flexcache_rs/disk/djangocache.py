@@ -80,7 +80,7 @@ class DjangoCache(Backend):
         retry: bool = True,
     ) -> bool:
         """Store only if absent. Returns True if it was stored."""
-        key = self._key(key, version)
+        key = self._flexcache_key(key, version)
         return self._cache.add(key, value, self.get_backend_timeout(timeout), read, tag, retry)
 
     def get(
@@ -94,12 +94,12 @@ class DjangoCache(Backend):
         retry: bool = False,
     ) -> Any:
         """The value of a key."""
-        key = self._key(key, version)
+        key = self._flexcache_key(key, version)
         return self._cache.get(key, default, read, expire_time, tag, retry)
 
     def read(self, key: Any, version: int | None = None) -> Any:
         """The value of a key as an open file."""
-        return self._cache.read(self._key(key, version))
+        return self._cache.read(self._flexcache_key(key, version))
 
     def set(
         self,
@@ -112,12 +112,12 @@ class DjangoCache(Backend):
         retry: bool = True,
     ) -> bool:
         """Store or replace a value. Returns True if it was stored."""
-        key = self._key(key, version)
+        key = self._flexcache_key(key, version)
         return self._cache.set(key, value, self.get_backend_timeout(timeout), read, tag, retry)
 
     def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None, retry: bool = True) -> bool:
         """Give a key another time to live. Returns True if it was present."""
-        key = self._key(key, version)
+        key = self._flexcache_key(key, version)
         return self._cache.touch(key, self.get_backend_timeout(timeout), retry)
 
     def pop(
@@ -130,11 +130,11 @@ class DjangoCache(Backend):
         retry: bool = True,
     ) -> Any:
         """Takes a value out."""
-        return self._cache.pop(self._key(key, version), default, expire_time, tag, retry)
+        return self._cache.pop(self._flexcache_key(key, version), default, expire_time, tag, retry)
 
     def delete(self, key: Any, version: int | None = None, retry: bool = True) -> bool:
         """Delete a key. Returns True if it was present."""
-        return self._cache.delete(self._key(key, version), retry)
+        return self._cache.delete(self._flexcache_key(key, version), retry)
 
     def incr(
         self, key: Any, delta: int = 1, version: int | None = None, default: int | None = None, retry: bool = True
@@ -145,7 +145,7 @@ class DjangoCache(Backend):
             ValueError: The key has no value, and no default was given.
         """
         try:
-            return self._cache.incr(self._key(key, version), delta, default, retry)
+            return self._cache.incr(self._flexcache_key(key, version), delta, default, retry)
         except KeyError:
             raise ValueError(f"Key '{key}' not found") from None
 
@@ -159,16 +159,16 @@ class DjangoCache(Backend):
         """
         return self.incr(key, -delta, version, default, retry)
 
-    def _key(self, key: Any, version: int | None) -> Any:
+    def _flexcache_key(self, key: Any, version: int | None) -> Any:
         # As in python-diskcache, any key is good.
         return self.make_key(key, version)
 
-    def _move(self, old: Any, new: Any) -> bool:
-        return self._cache._move(old, new)  # noqa: SLF001
+    def _flexcache_move(self, old: Any, new: Any) -> bool:
+        return self._cache._flexcache_move(old, new)
 
     def has_key(self, key: Any, version: int | None = None) -> bool:
         """Whether a key has a live value."""
-        return self._key(key, version) in self._cache
+        return self._flexcache_key(key, version) in self._cache
 
     def expire(self) -> int:
         """Remove expired entries. Returns how many."""

@@ -78,7 +78,7 @@ class FanoutCache(CacheMixin):
     (1, 1)
     """
 
-    _class_of_shards: ClassVar[type[Cache]] = Cache
+    _flexcache_class_of_shards: ClassVar[type[Cache]] = Cache
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -103,14 +103,14 @@ class FanoutCache(CacheMixin):
         settings = checked_settings(first, settings, (*PARAMETERS, "shards"), plain_disk=disk is Disk)
         self._directory = prepare_directory(directory)
         self._count = shards
-        limit = settings.pop("size_limit", self._class_of_shards.default_settings["size_limit"])
+        limit = settings.pop("size_limit", self._flexcache_class_of_shards.default_settings["size_limit"])
         # The arguments to make this object again, for pickle.
-        self._options: dict[str, Any] = {"serializer": serializer}
+        self._flexcache_options: dict[str, Any] = {"serializer": serializer}
         if unreadable_is_missing(unreadable):
-            self._options["unreadable"] = unreadable
-        self._disk_class = disk
+            self._flexcache_options["unreadable"] = unreadable
+        self._flexcache_disk_class = disk
         self._shards = tuple(
-            self._class_of_shards(
+            self._flexcache_class_of_shards(
                 os.path.join(self._directory, f"{number:03d}"),  # noqa: PTH118
                 timeout,
                 disk,
@@ -146,10 +146,10 @@ class FanoutCache(CacheMixin):
         """Whether any shard is read-only. See `Cache.read_only`."""
         return any(shard.read_only for shard in self._shards)
 
-    def _warn_not_stored(self) -> None:
-        self._shards[0]._warn_not_stored()  # noqa: SLF001 - it is one of its parts
+    def _flexcache_warn_not_stored(self) -> None:
+        self._shards[0]._flexcache_warn_not_stored()  # pyright: ignore[reportPrivateUsage]
 
-    def _shard(self, key: Any) -> Cache:
+    def _flexcache_shard(self, key: Any) -> Cache:
         return self._shards[self._hash(key) % self._count]
 
     def transact(self, retry: bool = True) -> DiskTransaction:
@@ -178,20 +178,20 @@ class FanoutCache(CacheMixin):
     ) -> bool:
         """As `Cache.set`. Returns False if the write lock was not acquired in time."""
         try:
-            return self._shard(key).set(key, value, expire, read, tag, retry)
+            return self._flexcache_shard(key).set(key, value, expire, read, tag, retry)
         except Timeout:
             return False
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self._shard(key)[key] = value
+        self._flexcache_shard(key)[key] = value
 
-    _raises_timeout = False
+    _flexcache_raises_timeout = False
 
-    def _transaction_of_many(self, retry: bool) -> DiskTransaction:
+    def _flexcache_transaction_of_many(self, retry: bool) -> DiskTransaction:
         return DiskTransaction(self._shards, retry)
 
-    def _transaction_of_move(self, old: Any, new: Any) -> DiskTransaction:
-        source, target = self._shard(old), self._shard(new)
+    def _flexcache_transaction_of_move(self, old: Any, new: Any) -> DiskTransaction:
+        source, target = self._flexcache_shard(old), self._flexcache_shard(new)
         # All processes lock shards in this order. `target` commits first, so a crash in between loses no value.
         both = [shard for shard in self._shards if shard in (source, target)]
         return DiskTransaction(both, True, last=both.index(source))
@@ -199,7 +199,7 @@ class FanoutCache(CacheMixin):
     def touch(self, key: Any, expire: float | timedelta | None = None, retry: bool = False) -> bool:
         """As `Cache.touch`. Returns False if the write lock was not acquired in time."""
         try:
-            return self._shard(key).touch(key, expire, retry)
+            return self._flexcache_shard(key).touch(key, expire, retry)
         except Timeout:
             return False
 
@@ -214,21 +214,21 @@ class FanoutCache(CacheMixin):
     ) -> bool:
         """As `Cache.add`. Returns False if the write lock was not acquired in time."""
         try:
-            return self._shard(key).add(key, value, expire, read, tag, retry)
+            return self._flexcache_shard(key).add(key, value, expire, read, tag, retry)
         except Timeout:
             return False
 
     def incr(self, key: Any, delta: float = 1, default: float | None = 0, retry: bool = False) -> Any:
         """As `Cache.incr`. Returns None if the write lock was not acquired in time."""
         try:
-            return self._shard(key).incr(key, delta, default, retry)
+            return self._flexcache_shard(key).incr(key, delta, default, retry)
         except Timeout:
             return None
 
     def decr(self, key: Any, delta: float = 1, default: float | None = 0, retry: bool = False) -> Any:
         """As `Cache.decr`. Returns None if the write lock was not acquired in time."""
         try:
-            return self._shard(key).decr(key, delta, default, retry)
+            return self._flexcache_shard(key).decr(key, delta, default, retry)
         except Timeout:
             return None
 
@@ -243,38 +243,38 @@ class FanoutCache(CacheMixin):
     ) -> Any:
         """As `Cache.get`. Returns the default if the lock was not acquired in time, or if the shard cannot be read."""
         try:
-            return self._shard(key).get(key, default, read, expire_time, tag, retry)
+            return self._flexcache_shard(key).get(key, default, read, expire_time, tag, retry)
         except (Timeout, operational_error()):
             return _shaped(default, expire_time, tag)
 
     def __getitem__(self, key: Any) -> Any:
-        return self._shard(key)[key]
+        return self._flexcache_shard(key)[key]
 
     def read(self, key: Any) -> Any:
         """As `Cache.read`; waits for other writers."""
-        return self._shard(key).read(key, retry=True)
+        return self._flexcache_shard(key).read(key, retry=True)
 
     def __contains__(self, key: Any) -> bool:
-        return key in self._shard(key)
+        return key in self._flexcache_shard(key)
 
     def pop(
         self, key: Any, default: Any = None, expire_time: bool = False, tag: bool = False, retry: bool = False
     ) -> Any:
         """As `Cache.pop`. Returns the default if the write lock was not acquired in time."""
         try:
-            return self._shard(key).pop(key, default, expire_time, tag, retry)
+            return self._flexcache_shard(key).pop(key, default, expire_time, tag, retry)
         except Timeout:
             return _shaped(default, expire_time, tag)
 
     def delete(self, key: Any, retry: bool = False) -> bool:
         """As `Cache.delete`. Returns False if the write lock was not acquired in time."""
         try:
-            return self._shard(key).delete(key, retry)
+            return self._flexcache_shard(key).delete(key, retry)
         except Timeout:
             return False
 
     def __delitem__(self, key: Any) -> None:
-        del self._shard(key)[key]
+        del self._flexcache_shard(key)[key]
 
     def check(self, fix: bool = False, retry: bool = False) -> CheckReport:
         """As `Cache.check`, of every shard."""
@@ -285,21 +285,21 @@ class FanoutCache(CacheMixin):
 
     def expire(self, retry: bool = False) -> int:
         """Remove expired entries. Returns how many."""
-        return self._until_done("expire", retry=retry)
+        return self._flexcache_until_done("expire", retry=retry)
 
     def evict(self, tag: Any, retry: bool = False) -> int:
         """Remove all entries with a tag. Returns how many."""
-        return self._until_done("evict", tag, retry=retry)
+        return self._flexcache_until_done("evict", tag, retry=retry)
 
     def cull(self, retry: bool = False) -> int:
         """Remove expired entries, then evict until each shard is within its limit. Returns how many."""
-        return self._until_done("cull", retry=retry)
+        return self._flexcache_until_done("cull", retry=retry)
 
     def clear(self, retry: bool = False) -> int:
         """Remove everything. Returns how many."""
-        return self._until_done("clear", retry=retry)
+        return self._flexcache_until_done("clear", retry=retry)
 
-    def _until_done(self, remove: str, *args: Any, retry: bool) -> int:
+    def _flexcache_until_done(self, remove: str, *args: Any, retry: bool) -> int:
         total = 0
         for shard in self._shards:
             while True:
@@ -330,9 +330,9 @@ class FanoutCache(CacheMixin):
         ([1, 'a', 'b'], ['b', 'a', 1])
         """
         each = (shard.iterkeys(reverse) for shard in self._shards)
-        return heapq.merge(*each, key=self._place, reverse=reverse)
+        return heapq.merge(*each, key=self._flexcache_place, reverse=reverse)
 
-    def _place(self, key: Any) -> tuple[int, Any, bool]:
+    def _flexcache_place(self, key: Any) -> tuple[int, Any, bool]:
         """Return a sort key in SQLite's order: numbers, then text by its bytes, then bytes."""
         stored, raw = self._shards[0].disk.put(key)
         if isinstance(stored, str):
@@ -341,14 +341,14 @@ class FanoutCache(CacheMixin):
             return 0, stored, raw
         return 2, bytes(stored), raw
 
-    def _ends(self, prefix: str | None, side: Literal["front", "back"]) -> list[tuple[Any, Cache]]:
+    def _flexcache_ends(self, prefix: str | None, side: Literal["front", "back"]) -> list[tuple[Any, Cache]]:
         """Return the keys at an end of a queue, one per non-empty shard. The end of the whole queue comes first."""
         ends: list[tuple[Any, Cache]] = []
         for shard in self._shards:
             key, _ = shard.peek(prefix, side=side, retry=True)
             if key is not None:
                 ends.append((key, shard))
-        return sorted(ends, key=lambda end: self._place(end[0]), reverse=side == "back")
+        return sorted(ends, key=lambda end: self._flexcache_place(end[0]), reverse=side == "back")
 
     def push(
         self,
@@ -368,14 +368,14 @@ class FanoutCache(CacheMixin):
         """
         try:
             # No Python code between the begin and the block: a signal handler could raise there.
-            with self._transaction_of_many(retry):
-                ends = self._ends(prefix, side)
+            with self._flexcache_transaction_of_many(retry):
+                ends = self._flexcache_ends(prefix, side)
                 number = _FIRST_IN_QUEUE
                 if ends:
                     last = ends[0][0]
                     number = (last if prefix is None else int(last[len(prefix) + 1 :])) + (1 if side == "back" else -1)
                 key: Any = number if prefix is None else f"{prefix}-{number:015d}"
-                self._shard(key).set(key, value, expire, read, tag, True)
+                self._flexcache_shard(key).set(key, value, expire, read, tag, True)
                 return key
         except Timeout:
             return None
@@ -396,7 +396,7 @@ class FanoutCache(CacheMixin):
         >>> cache.pull(), cache.pull(), cache.pull()
         ((500000000000000, 'wash'), (500000000000001, 'dry'), (None, None))
         """
-        return self._end_of_queue("pull", prefix, default, side, expire_time, tag, retry)
+        return self._flexcache_end_of_queue("pull", prefix, default, side, expire_time, tag, retry)
 
     def peek(
         self,
@@ -414,9 +414,9 @@ class FanoutCache(CacheMixin):
         >>> cache.peek()
         (500000000000000, 'wash')
         """
-        return self._end_of_queue("peek", prefix, default, side, expire_time, tag, retry)
+        return self._flexcache_end_of_queue("peek", prefix, default, side, expire_time, tag, retry)
 
-    def _end_of_queue(
+    def _flexcache_end_of_queue(
         self,
         call: str,
         prefix: str | None,
@@ -428,8 +428,8 @@ class FanoutCache(CacheMixin):
     ) -> Any:
         try:
             alone = call == "peek" and self.read_only
-            with contextlib.nullcontext() if alone else self._transaction_of_many(retry):
-                ends = self._ends(prefix, side)
+            with contextlib.nullcontext() if alone else self._flexcache_transaction_of_many(retry):
+                ends = self._flexcache_ends(prefix, side)
                 if ends:
                     return getattr(ends[0][1], call)(prefix, default, side, expire_time, tag, True)
         except Timeout:
@@ -468,9 +468,9 @@ class FanoutCache(CacheMixin):
             self._directory,
             self._count,
             self.timeout,
-            self._disk_class,
+            self._flexcache_disk_class,
             self.size_limit * self._count,
-            self._options,
+            self._flexcache_options,
         )
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -529,7 +529,7 @@ class FanoutCache(CacheMixin):
         """
         return transaction(self, retry)
 
-    def _below(self, kind: str, name: Any) -> str:
+    def _flexcache_below(self, kind: str, name: Any) -> str:
         if not isinstance(name, str) or {"", ".", ".."} & set(name.split("/")) or "\0" in name:
             raise ValueError(f"name must be a path inside the directory, such as 'jobs/first', not {name!r:.100}")
         if os.name == "nt" and any(separator in name for separator in ":\\"):
@@ -545,19 +545,25 @@ class FanoutCache(CacheMixin):
         """
         opened = self._caches.get(name)
         if opened is None:
-            disk = self._disk_class if disk is None else disk
+            disk = self._flexcache_disk_class if disk is None else disk
             # The settings of the directory, except those that are given or have no effect with the disk.
-            options = {**self._options, **settings}
+            options = {**self._flexcache_options, **settings}
             if "serializer" not in settings and not uses_serializer(disk):
                 del options["serializer"]
-            opened = published(self._caches, name, Cache(self._below("cache", name), timeout, disk, **options))
+            opened = published(
+                self._caches, name, Cache(self._flexcache_below("cache", name), timeout, disk, **options)
+            )
         return opened
+
+    def _flexcache_part(self, kind: str, name: str) -> Cache:
+        folder, options = self._flexcache_below(kind, name), self._flexcache_options
+        return Cache(folder, disk=self._flexcache_disk_class, eviction_policy="none", **options)
 
     def deque(self, name: str, maxlen: int | None = None) -> Deque:
         """Return a separate deque in the directory. The same name returns the same deque."""
         opened = self._deques.get(name)
         if opened is None:
-            cache = Cache(self._below("deque", name), disk=self._disk_class, eviction_policy="none", **self._options)
+            cache = self._flexcache_part("deque", name)
             opened = published(self._deques, name, Deque.fromcache(cache, maxlen=maxlen))
         return opened
 
@@ -565,7 +571,7 @@ class FanoutCache(CacheMixin):
         """Return a separate index in the directory. The same name returns the same index."""
         opened = self._indexes.get(name)
         if opened is None:
-            cache = Cache(self._below("index", name), disk=self._disk_class, eviction_policy="none", **self._options)
+            cache = self._flexcache_part("index", name)
             opened = published(self._indexes, name, Index.fromcache(cache))
         return opened
 

@@ -46,7 +46,7 @@ class FanoutIndex(StoredMapping):
     ) -> None:
         self._shards = shards
         self._cache = FanoutCache(directory, shards, eviction_policy="none")
-        self._update(items)
+        self._flexcache_update(items)
 
     @property
     def cache(self) -> FanoutCache:
@@ -69,7 +69,7 @@ class FanoutIndex(StoredMapping):
         if not isinstance(other, Mapping):
             return NotImplemented
         mapping: Mapping[Any, Any] = other  # pyright: ignore[reportUnknownVariableType]
-        return self._has_items_of(mapping)
+        return self._flexcache_has_items_of(mapping)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.directory!r}, shards={self._shards})"

@@ -75,17 +75,17 @@ class CacheMixin:
             typed,
             ignored(ignore),
             functools.partial(self.get, default=ENOVAL, retry=True),
-            store and functools.partial(self._keep, store, expire=expire, tag=tag, retry=True),
+            store and functools.partial(self._flexcache_keep, store, expire=expire, tag=tag, retry=True),
         )
 
-    def _keep(self: Any, store: Callable[..., object], key: Any, value: Any, **how: Any) -> None:
+    def _flexcache_keep(self: Any, store: Callable[..., object], key: Any, value: Any, **how: Any) -> None:
         """Store a computed result. If the directory cannot be written, warn once instead."""
         try:
             store(key, value, **how)
         except PermissionError:
             if not self.read_only:
                 raise
-            self._warn_not_stored()
+            self._flexcache_warn_not_stored()
 
     def get_many(self: Any, keys: Iterable[Any]) -> dict[Any, Any]:
         """Return the values of the keys that are present.
@@ -144,11 +144,11 @@ class CacheMixin:
             return 0
         try:
             # No Python code between the begin and the block: a signal handler could raise there.
-            with self._transaction_of_many(retry):
+            with self._flexcache_transaction_of_many(retry):
                 for key, value in entries:
                     self.set(key, value, expire=expire, tag=tag, retry=True)
         except Timeout:
-            if self._raises_timeout:
+            if self._flexcache_raises_timeout:
                 raise
             return 0
         return len(entries)
@@ -176,21 +176,21 @@ class CacheMixin:
         if not keys:
             return 0
         try:
-            with self._transaction_of_many(retry):
+            with self._flexcache_transaction_of_many(retry):
                 return sum(self.delete(key, retry=True) for key in keys)
         except Timeout:
-            if self._raises_timeout:
+            if self._flexcache_raises_timeout:
                 raise
             return 0
 
-    _raises_timeout = True
+    _flexcache_raises_timeout = True
 
-    def _transaction_of_many(self: Any, retry: bool) -> DiskTransaction:
+    def _flexcache_transaction_of_many(self: Any, retry: bool) -> DiskTransaction:
         return self.transact(retry)  # type: ignore[no-any-return]
 
-    def _move(self: Any, old: Any, new: Any) -> bool:
+    def _flexcache_move(self: Any, old: Any, new: Any) -> bool:
         """Move the value of a key to another key. Returns False if the key has no value."""
-        with self._transaction_of_move(old, new):
+        with self._flexcache_transaction_of_move(old, new):
             value, expires_at, tag = self.get(old, ENOVAL, expire_time=True, tag=True, retry=True)
             if value is ENOVAL:
                 return False
@@ -198,7 +198,7 @@ class CacheMixin:
             self.delete(old, retry=True)
             return True
 
-    def _transaction_of_move(self: Any, old: Any, new: Any) -> DiskTransaction:  # noqa: ARG002
+    def _flexcache_transaction_of_move(self: Any, old: Any, new: Any) -> DiskTransaction:  # noqa: ARG002
         return self.transact(True)  # type: ignore[no-any-return]
 
     def evict_tag(self: Any, tag: Any, retry: bool = False) -> int:

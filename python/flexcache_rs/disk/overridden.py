@@ -74,10 +74,28 @@ _PACKAGE = __name__.partition(".")[0] + "."
 
 
 def follow_overrides(cls: type, kind: type, forms: Mapping[str, tuple[str, Any]]) -> None:
-    """Give a user's subclass of `kind` the forms that use what it overrides. Calls that it overrides itself stay."""
+    """Give a user's subclass of `kind` the forms that use what it overrides.
+
+    Calls that it overrides itself stay, and find the forms with `super()`.
+    """
     if cls.__module__.startswith(_PACKAGE):
         return
     ours = next(one for one in cls.__mro__ if one.__module__.startswith(_PACKAGE) and issubclass(one, kind))
+    found_by_super: dict[str, Any] = {}
     for name, (used, form) in forms.items():
-        if getattr(cls, used) is not getattr(ours, used) and getattr(cls, name) is getattr(ours, name):
+        if getattr(cls, used) is getattr(ours, used):
+            continue
+        if getattr(cls, name) is getattr(ours, name):
             setattr(cls, name, form)
+        elif getattr(cls, name) is not form:
+            found_by_super[name] = form
+    if found_by_super:
+        _add_base(cls, ours, found_by_super)
+
+
+def _add_base(cls: type, ours: type, methods: dict[str, Any]) -> None:
+    """Add a base class with these methods directly before the class of this package."""
+    added = type("_Composed", (), {"__slots__": (), **methods})
+    one = next(one for one in cls.__mro__ if ours in one.__bases__)
+    place = one.__bases__.index(ours)
+    one.__bases__ = (*one.__bases__[:place], added, *one.__bases__[place:])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 
 from flexcache_rs._arguments import described
-from flexcache_rs._core import Timeout
+from flexcache_rs._core import DiskCache, Timeout
 from flexcache_rs._suggest import suggesting
 
 TYPE_CHECKING = False
@@ -74,6 +75,11 @@ class Connection:
         return Rows(*self._run(sql, parameters, self._retry))
 
 
+def _connection(cache: DiskCache, retry: bool) -> Connection:
+    # A subclass may have methods of these names.
+    return Connection(partial(DiskCache._query, cache), partial(DiskCache._run, cache), retry)
+
+
 @suggesting
 class QueryMixin:
     """Statements on the tables of a `Cache`."""
@@ -110,14 +116,14 @@ class QueryMixin:
         """
         if not isinstance(sql, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"sql must be a str, not {described(sql)}")
-        found = self._query(sql, parameters, bool(retry))
+        found = DiskCache._query(self, sql, parameters, bool(retry))
         if found is None:
             raise ValueError(f"sql must be a statement that only reads, not {sql!r:.200}")
         return Rows(*found)
 
     @property
     def _con(self: Any) -> Connection:
-        return Connection(self._query, self._run, retry=False)
+        return _connection(self, retry=False)
 
     @property
     def _sql(self) -> Callable[..., Rows]:
@@ -125,7 +131,7 @@ class QueryMixin:
 
     @property
     def _sql_retry(self: Any) -> Callable[..., Rows]:
-        return Connection(self._query, self._run, retry=True).execute
+        return _connection(self, retry=True).execute
 
     @contextlib.contextmanager
     def _transact(

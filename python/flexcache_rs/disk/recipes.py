@@ -135,7 +135,7 @@ class _Hold(DiskHold):
     ) -> None:
         # None means for ever, so infinity is not accepted.
         expire = expiry(expire, above=0)
-        shard = getattr(cache, "_shard", None)
+        shard = getattr(cache, "_flexcache_shard", None)
         shard = cache if shard is None else shard(key)
         if not isinstance(shard, DiskCache):
             raise TypeError(f"cache must be a Cache or a FanoutCache, not {type(cache).__name__}")
@@ -442,7 +442,7 @@ def memoize_stampede(
     expiry(expire)
     beta = number("beta", beta, least=0)
     ignore = ignored(ignore)
-    keep: Callable[..., None] = getattr(cache, "_keep", _keep)
+    keep: Callable[..., None] = getattr(cache, "_flexcache_keep", _keep)
 
     def decorate(function: Callable[P, R_co]) -> Any:
         base = (named(name, function),)

@@ -92,7 +92,7 @@ class _Allowing(_Finder, pickle.Unpickler):
 
 
 # The unpickler in Python, which can check each object whose state is set. It is much slower.
-_InPython: Any = pickle._Unpickler  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
+_InPython: Any = pickle._Unpickler  # pyright: ignore[reportPrivateUsage]
 
 
 class _Watching(_Finder, _InPython):  # type: ignore[misc]

@@ -113,14 +113,14 @@ def key_of_call(typed: bool, ignore: Collection[int | str], name: str | None) ->
 class Calls:
     """The methods of `Cache` and `FanoutCache` that `flexcache_rs.disk` does not have."""
 
-    _counted: Numbers
-    _plain: ClassVar[Any]
+    _flexcache_counted: Numbers
+    _flexcache_plain: ClassVar[Any]
     """The class of `flexcache_rs.disk` whose methods are called."""
 
-    def _note_stored(self, stored: bool) -> None:
+    def _flexcache_note_stored(self, stored: bool) -> None:
         """Count a write if it stored something."""
         if stored:
-            self._counted.count("sets")
+            self._flexcache_counted.count("sets")
 
     def set(
         self: Any,
@@ -144,8 +144,8 @@ class Calls:
         Returns:
             True; of a `FanoutCache` False, as from its other calls, where others were writing all the time.
         """
-        stored: bool = self._plain.set(self, key, value, lifetime(expire), read, tag, retry)
-        self._note_stored(stored)
+        stored: bool = self._flexcache_plain.set(self, key, value, lifetime(expire), read, tag, retry)
+        self._flexcache_note_stored(stored)
         return stored
 
     def add(
@@ -158,13 +158,13 @@ class Calls:
         retry: bool = False,
     ) -> bool:
         """Store a value only if the key has none. The arguments are those of `set`. Returns True if it was stored."""
-        stored: bool = self._plain.add(self, key, value, lifetime(expire), read, tag, retry)
-        self._note_stored(stored)
+        stored: bool = self._flexcache_plain.add(self, key, value, lifetime(expire), read, tag, retry)
+        self._flexcache_note_stored(stored)
         return stored
 
     def touch(self: Any, key: Any, expire: float | timedelta | None = None, retry: bool = False) -> bool:
         """Give a live entry another time to live, as for `set`. Returns True if it was present."""
-        found: bool = self._plain.touch(self, key, lifetime(expire), retry)
+        found: bool = self._flexcache_plain.touch(self, key, lifetime(expire), retry)
         return found
 
     def get(
@@ -188,20 +188,20 @@ class Calls:
         """
         if not (read or expire_time or tag):
             # The fast path of most calls. It makes no tuple, and reads neither deadline nor tag.
-            value = self._plain.get(self, key, ENOVAL, False, False, False, retry)
+            value = self._flexcache_plain.get(self, key, ENOVAL, False, False, False, retry)
             if value is ENOVAL:
-                self._counted.count("misses")
+                self._flexcache_counted.count("misses")
                 return default
-            self._counted.count("hits")
+            self._flexcache_counted.count("hits")
             return value
-        found = self._plain.get(self, key, ENOVAL, read, True, True, retry)
+        found = self._flexcache_plain.get(self, key, ENOVAL, read, True, True, retry)
         return self._counted_and_shaped(found, default, read, expire_time, tag)
 
     def delete(self: Any, key: Any, retry: bool = False) -> bool:
         """Remove a key. Returns True if it was present."""
-        removed: bool = self._plain.delete(self, key, retry)
+        removed: bool = self._flexcache_plain.delete(self, key, retry)
         if removed:
-            self._counted.count("deletes")
+            self._flexcache_counted.count("deletes")
         return removed
 
     def push(
@@ -218,7 +218,7 @@ class Calls:
 
         Returns its number: 0 for the first value, -1 for a value in front of it.
         """
-        key = self._plain.push(self, value, prefix, checked_side(side), lifetime(expire), read, tag, retry)
+        key = self._flexcache_plain.push(self, value, prefix, checked_side(side), lifetime(expire), read, tag, retry)
         return None if key is None else number_of(key)
 
     def pull(
@@ -231,7 +231,9 @@ class Calls:
         retry: bool = False,
     ) -> Any:
         """Remove the value at an end of a queue. Returns its number and the value."""
-        return numbered_or(self._plain.pull(self, prefix, ENOVAL, checked_side(side), expire_time, tag, retry), default)
+        return numbered_or(
+            self._flexcache_plain.pull(self, prefix, ENOVAL, checked_side(side), expire_time, tag, retry), default
+        )
 
     def peek(
         self: Any,
@@ -243,7 +245,9 @@ class Calls:
         retry: bool = False,
     ) -> Any:
         """Return the number and the value at an end of a queue, without removing it."""
-        return numbered_or(self._plain.peek(self, prefix, ENOVAL, checked_side(side), expire_time, tag, retry), default)
+        return numbered_or(
+            self._flexcache_plain.peek(self, prefix, ENOVAL, checked_side(side), expire_time, tag, retry), default
+        )
 
     def __setitem__(self: Any, key: Any, value: Any) -> None:
         self.set(key, value, retry=True)
@@ -257,7 +261,7 @@ class Calls:
     def _counted_and_shaped(self, found: Any, default: Any, read: bool, expire_time: bool, tag: bool) -> Any:
         """Return the result of `get` for a value with its deadline and tag. Counts a hit or a miss."""
         value, *beside = found
-        self._counted.count("misses" if value is ENOVAL else "hits")
+        self._flexcache_counted.count("misses" if value is ENOVAL else "hits")
         if value is ENOVAL:
             value = default
         elif read:
@@ -273,7 +277,7 @@ class Calls:
             reset: Whether to reset the numbers to 0.
         """
         del enable
-        numbers = self._counted.read(reset=reset)
+        numbers = self._flexcache_counted.read(reset=reset)
         return Statistics(**numbers, evictions=0, size=self.volume(), count=len(self))
 
     def exists(self: Any, key: Any) -> bool:
@@ -286,7 +290,7 @@ class Calls:
 
     def items(self: Any) -> list[tuple[Any, Any]]:
         """Return a list of the live entries as pairs."""
-        found = ((key, disk.Cache.get(self._cache_of(key), key, ENOVAL)) for key in self.iterkeys())
+        found = ((key, disk.Cache.get(self._flexcache_cache_of(key), key, ENOVAL)) for key in self.iterkeys())
         return [(key, value) for key, value in found if value is not ENOVAL]
 
     def values(self: Any) -> list[Any]:
@@ -380,7 +384,7 @@ class Cache(Calls, disk.Cache):  # type: ignore[misc]  # `set_many` has their na
     ([('b', 2), ('c', 3)], False)
     """
 
-    _plain = disk.Cache
+    _flexcache_plain = disk.Cache
 
     def __init__(
         self,
@@ -392,8 +396,8 @@ class Cache(Calls, disk.Cache):  # type: ignore[misc]  # `set_many` has their na
         given = settings_of(settings)
         most = given.pop("max_entries", None)
         most = given.pop("count_limit", most)
-        self._most = None if most is None else whole("max_entries", most, least=1)
-        self._counted = Numbers()
+        self._flexcache_most = None if most is None else whole("max_entries", most, least=1)
+        self._flexcache_counted = Numbers()
         if disk_min_file_size is not None:
             given.setdefault("disk_min_file_size", disk_min_file_size)
         super().__init__(directory_or_default(directory), timeout, **given)
@@ -403,14 +407,14 @@ class Cache(Calls, disk.Cache):  # type: ignore[misc]  # `set_many` has their na
         """The directory."""
         return Path(super().directory)
 
-    def _cache_of(self, key: Any) -> Self:
+    def _flexcache_cache_of(self, key: Any) -> Self:
         del key
         return self
 
-    def _note_stored(self, stored: bool) -> None:
-        super()._note_stored(stored)
-        if stored and self._most is not None and len(self) > self._most:
-            self.remove_oldest(self._most)
+    def _flexcache_note_stored(self, stored: bool) -> None:
+        super()._flexcache_note_stored(stored)
+        if stored and self._flexcache_most is not None and len(self) > self._flexcache_most:
+            self.remove_oldest(self._flexcache_most)
 
     def remove_oldest(self, most: int) -> None:
         """Remove the oldest entries until no more than `most` are left."""
@@ -440,7 +444,7 @@ class Cache(Calls, disk.Cache):  # type: ignore[misc]  # `set_many` has their na
             return None
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return str(self.directory), self.timeout, self._most
+        return str(self.directory), self.timeout, self._flexcache_most
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         directory, timeout, most = state
@@ -504,7 +508,7 @@ class Index(disk.Index):
             directory, args = (first.decode() if isinstance(first, bytes) else first), tuple(rest)
         place = tempfile.mkdtemp(prefix="diskcache-") if directory is None else directory
         self._cache = Cache(place, eviction_policy="none")
-        self._update(*args, **kwargs)
+        self._flexcache_update(*args, **kwargs)
 
     @property
     def directory(self) -> Path:  # type: ignore[override]

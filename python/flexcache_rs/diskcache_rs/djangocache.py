@@ -34,4 +34,4 @@ class DjangoCache(DjangoCacheOfDisk):
         self._cache: Any = Cache(location, **options_of(params, _OPTIONS, {"directory": "LOCATION"}))
 
     # Django's warnings about keys, which python-diskcache does without.
-    _key = Backend._key
+    _flexcache_key = Backend._flexcache_key

@@ -43,8 +43,8 @@ class FanoutCache(Calls, disk.FanoutCache):  # type: ignore[misc]  # As `Cache`.
     (['a', 'b'], ('b', 1))
     """
 
-    _plain = disk.FanoutCache
-    _class_of_shards: ClassVar[type[disk.Cache]] = disk.Cache
+    _flexcache_plain = disk.FanoutCache
+    _flexcache_class_of_shards: ClassVar[type[disk.Cache]] = disk.Cache
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class FanoutCache(Calls, disk.FanoutCache):  # type: ignore[misc]  # As `Cache`.
         timeout: float | timedelta = 60.0,
         **settings: Any,
     ) -> None:
-        self._counted = Numbers()
+        self._flexcache_counted = Numbers()
         super().__init__(
             directory_or_default(directory), shards, duration("timeout", timeout, least=0), **settings_of(settings)
         )
@@ -63,8 +63,8 @@ class FanoutCache(Calls, disk.FanoutCache):  # type: ignore[misc]  # As `Cache`.
         """The directory."""
         return Path(super().directory)
 
-    def _cache_of(self, key: Any) -> disk.Cache:
-        return self._shard(key)
+    def _flexcache_cache_of(self, key: Any) -> disk.Cache:
+        return self._flexcache_shard(key)
 
     def expire(self, now: float | None = None, retry: bool = False) -> int:  # type: ignore[override]
         """Remove what has expired at `now`, in seconds since 1970; None is the time of the call. How many entries."""
@@ -113,19 +113,19 @@ class FanoutCache(Calls, disk.FanoutCache):  # type: ignore[misc]  # As `Cache`.
         """Return a cache of its own in the directory; the same one for the same name."""
         opened = self._caches.get(name)
         if opened is None:
-            opened = published(self._caches, name, Cache(self._below("cache", name), timeout, **settings))
+            opened = published(self._caches, name, Cache(self._flexcache_below("cache", name), timeout, **settings))
         return opened  # type: ignore[return-value]
 
     def deque(self, name: str, maxlen: int | None = None) -> Deque:
         """Return a deque of its own in the directory; the same one for the same name."""
         opened = self._deques.get(name)
         if opened is None:
-            opened = published(self._deques, name, Deque(directory=self._below("deque", name), maxlen=maxlen))
+            opened = published(self._deques, name, Deque(directory=self._flexcache_below("deque", name), maxlen=maxlen))
         return opened  # type: ignore[return-value]
 
     def index(self, name: str) -> Index:
         """Return an index of its own in the directory; the same one for the same name."""
         opened = self._indexes.get(name)
         if opened is None:
-            opened = published(self._indexes, name, Index(directory=self._below("index", name)))
+            opened = published(self._indexes, name, Index(directory=self._flexcache_below("index", name)))
         return opened  # type: ignore[return-value]

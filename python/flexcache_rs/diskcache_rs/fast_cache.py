@@ -54,17 +54,17 @@ class FastCache(NearCache):
         shards: int | None = None,
     ) -> None:
         self.directory = directory
-        self._store: disk.Cache | disk.FanoutCache | None = None
+        self._flexcache_store: disk.Cache | disk.FanoutCache | None = None
         most = max_entries if directory is not None or max_entries is not None else max_size
         options: dict[str, Any] = {"default_ttl": default_ttl_seconds}
         if directory is not None:
             limit = UNLIMITED if max_size is None else whole("max_size", max_size, least=0)
-            self._store = (
+            self._flexcache_store = (
                 disk.Cache(directory, size_limit=limit)
                 if shards is None
                 else disk.FanoutCache(directory, shards, timeout=60, size_limit=limit)
             )
-            options |= {"store": self._store, "negative_ttl": _ABSENT_FOR}
+            options |= {"store": self._flexcache_store, "negative_ttl": _ABSENT_FOR}
         self._cache: FlexCache[Any, Any] = FlexCache(max_items=_IN_MEMORY if most is None else most, **options)
         self._set_near(self._cache)
 
@@ -147,7 +147,7 @@ class FastCache(NearCache):
 
     def keys(self) -> list[Any]:
         """Return a list of the keys of all live entries."""
-        every = self._cache if self._store is None else self._store
+        every = self._cache if self._flexcache_store is None else self._flexcache_store
         return [key for key in every if key in self._cache]
 
     def clear(self) -> None:
@@ -161,7 +161,7 @@ class FastCache(NearCache):
 
     def volume(self) -> int:
         """Return the bytes on disk. Without a directory, return the number of entries."""
-        return self._cache.bytes if self._store is None else self._store.volume()
+        return self._cache.bytes if self._flexcache_store is None else self._flexcache_store.volume()
 
     def expire(self, key: Any, ttl_seconds: float | timedelta) -> bool:
         """Give a live entry another time to live. Returns True if it was present."""
@@ -190,9 +190,9 @@ class FastCache(NearCache):
         Raises:
             ValueError: The value is no number.
         """
-        if self._store is not None:
+        if self._flexcache_store is not None:
             try:
-                return self._store.incr(key, delta, 0, retry=True)
+                return self._flexcache_store.incr(key, delta, 0, retry=True)
             except TypeError as error:
                 raise ValueError(f"the value of {key!r} is no number") from error
         value = self._cache.get(key, 0)
@@ -207,8 +207,8 @@ class FastCache(NearCache):
 
     def close(self) -> None:
         """Close the directory in this process. The next call opens it again."""
-        if self._store is not None:
-            self._store.close()
+        if self._flexcache_store is not None:
+            self._flexcache_store.close()
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.set(key, value)

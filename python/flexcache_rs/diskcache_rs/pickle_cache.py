@@ -44,8 +44,8 @@ class PickleCache:
         max_size: int | None = None,
         default_ttl_seconds: float | timedelta | None = None,
     ) -> None:
-        self._most = None if max_size is None else whole("max_size", max_size, least=0)
-        self._default = _seconds("default_ttl_seconds", default_ttl_seconds)
+        self._flexcache_most = None if max_size is None else whole("max_size", max_size, least=0)
+        self._flexcache_default = _seconds("default_ttl_seconds", default_ttl_seconds)
         # Store each value in a separate file. `max_size` limits the sum of their sizes.
         self._cache = disk.Cache(directory, size_limit=UNLIMITED, eviction_policy="none", disk_min_file_size=1)
 
@@ -58,14 +58,14 @@ class PickleCache:
             ttl_seconds: Seconds to live, or a timedelta; None is `default_ttl_seconds`.
         """
         seconds = _seconds("ttl_seconds", ttl_seconds)
-        self._cache.set(key, value, self._default if seconds is None else seconds, retry=True)
-        if self._most is not None and self._size() > self._most:
+        self._cache.set(key, value, self._flexcache_default if seconds is None else seconds, retry=True)
+        if self._flexcache_most is not None and self._flexcache_size() > self._flexcache_most:
             with self._cache.transact(retry=True):
-                while len(self._cache) and self._size() > self._most:
+                while len(self._cache) and self._flexcache_size() > self._flexcache_most:
                     (first, _) = self._cache.peekitem(last=False, retry=True)
                     self._cache.delete(first, retry=True)
 
-    def _size(self) -> int:
+    def _flexcache_size(self) -> int:
         return int(self._cache.reset("size"))
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -90,10 +90,13 @@ class PickleCache:
 
     def stats(self) -> Statistics:
         """Numbers: `entries`, `size_bytes`, and with a limit `max_size_bytes` and `size_ratio`, in per cent."""
-        size = self._size()
+        size = self._flexcache_size()
         numbers = Statistics(entries=len(self._cache), size_bytes=size)
-        if self._most is not None:
-            numbers |= {"max_size_bytes": self._most, "size_ratio": round(100 * size / self._most) if self._most else 0}
+        if self._flexcache_most is not None:
+            numbers |= {
+                "max_size_bytes": self._flexcache_most,
+                "size_ratio": round(100 * size / self._flexcache_most) if self._flexcache_most else 0,
+            }
         return numbers
 
     def expire(self, key: str, ttl_seconds: float | timedelta) -> bool:

@@ -70,34 +70,34 @@ class DjangoCache(Backend):
         """The `RemoteCache`, for calls that Django does not have."""
         return _shared(self._server, self._options)
 
-    def _seconds(self, timeout: Any) -> Any:
+    def _flexcache_seconds(self, timeout: Any) -> Any:
         """Return the time to live for a timeout of Django: None means for ever."""
         seconds = self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout
         return float("inf") if seconds is None else seconds
 
     def add(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         """Store a value only if there is none. Returns True if it was stored."""
-        return self.cache.add(self._key(key, version), value, self._seconds(timeout))
+        return self.cache.add(self._flexcache_key(key, version), value, self._flexcache_seconds(timeout))
 
     def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
         """Return the value of a key, or `default`."""
-        return self.cache.get(self._key(key, version), default)
+        return self.cache.get(self._flexcache_key(key, version), default)
 
     def set(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> None:
         """Store or replace a value."""
-        self.cache.put(self._key(key, version), value, self._seconds(timeout))
+        self.cache.put(self._flexcache_key(key, version), value, self._flexcache_seconds(timeout))
 
     def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         """Give a key another time to live. Returns True if it has a value."""
-        return self.cache.touch(self._key(key, version), self._seconds(timeout))
+        return self.cache.touch(self._flexcache_key(key, version), self._flexcache_seconds(timeout))
 
     def delete(self, key: Any, version: int | None = None) -> bool:
         """Remove a key. Returns True if it had a value."""
-        return self.cache.delete(self._key(key, version))
+        return self.cache.delete(self._flexcache_key(key, version))
 
     def has_key(self, key: Any, version: int | None = None) -> bool:
         """Whether a key has a value."""
-        return self._key(key, version) in self.cache
+        return self._flexcache_key(key, version) in self.cache
 
     def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
         """Add to the int of a key, atomically.
@@ -107,25 +107,25 @@ class DjangoCache(Backend):
         """
         added = whole_number("delta", delta)
         try:
-            return self.cache._past_memory(self._key(key, version), self.cache._store.incr, added, None, None)
+            return self.cache._past_memory(self._flexcache_key(key, version), self.cache._store.incr, added, None, None)
         except KeyError:
             message = f"Key '{key}' not found"
             raise ValueError(message) from None
 
     def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
         """Return a dict with the values of the present keys."""
-        names = {self._key(key, version): key for key in keys}
+        names = {self._flexcache_key(key, version): key for key in keys}
         return {names[name]: value for name, value in self.cache.get_many(names).items()}
 
     def set_many(self, data: dict[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> list[Any]:
         """Store or replace values. Returns the keys that failed: none."""
-        entries = {self._key(key, version): value for key, value in data.items()}
-        self.cache.set_many(entries, self._seconds(timeout))
+        entries = {self._flexcache_key(key, version): value for key, value in data.items()}
+        self.cache.set_many(entries, self._flexcache_seconds(timeout))
         return []
 
     def delete_many(self, keys: Iterable[Any], version: int | None = None) -> int | None:
         """Remove keys. Returns how many had a value, or None if no keys are given."""
-        names = [self._key(key, version) for key in keys]
+        names = [self._flexcache_key(key, version) for key in keys]
         return self.cache.delete_many(names) if names else None
 
     def get_or_set(self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> Any:
@@ -134,23 +134,25 @@ class DjangoCache(Backend):
         If several processes ask at the same time, one of them computes.
         """
         factory: Callable[[], Any] = default if callable(default) else lambda: default
-        return self.cache.get_or_set(self._key(key, version), factory, self._seconds(timeout))
+        return self.cache.get_or_set(self._flexcache_key(key, version), factory, self._flexcache_seconds(timeout))
 
-    def _move(self, old: str, new: str) -> bool:
+    def _flexcache_move(self, old: str, new: str) -> bool:
         # Only one of several concurrent callers moves the value.
         with self.cache.lock(("incr_version", old)):
             return self.cache._store.move(old, new)
 
     async def aget(self, key: Any, default: Any = None, version: int | None = None) -> Any:
         """The same as `get`, awaited."""
-        return await self.cache.aget(self._key(key, version), default)
+        return await self.cache.aget(self._flexcache_key(key, version), default)
 
     async def aget_or_set(
         self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> Any:
         """The same as `get_or_set`, awaited."""
         factory: Callable[[], Any] = default if callable(default) else lambda: default
-        return await self.cache.aget_or_set(self._key(key, version), factory, self._seconds(timeout))
+        return await self.cache.aget_or_set(
+            self._flexcache_key(key, version), factory, self._flexcache_seconds(timeout)
+        )
 
     def clear(self) -> None:
         """Invalidate everything in the namespace."""
@@ -164,7 +166,7 @@ class DjangoCache(Backend):
     def ttl(self, key: Any, version: int | None = None) -> int | None:
         """Return the whole seconds that a key has left, None if it never expires, or 0 if it has no value."""
         try:
-            seconds = self.cache.ttl(self._key(key, version))
+            seconds = self.cache.ttl(self._flexcache_key(key, version))
         except KeyError:
             return 0
         return None if seconds is None else int(seconds)
@@ -175,7 +177,7 @@ class DjangoCache(Backend):
 
     def persist(self, key: Any, version: int | None = None) -> bool:
         """Remove the time to live of a key. Returns True if it has a value."""
-        return self.cache.persist(self._key(key, version))
+        return self.cache.persist(self._flexcache_key(key, version))
 
     def iter_keys(self, search: str, version: int | None = None) -> Iterator[str]:
         """Iterate over the keys that match a pattern such as `"user:*"`. O(keys of the database)."""
@@ -198,11 +200,13 @@ class DjangoCache(Backend):
         self, key: Any, version: int | None = None, timeout: float | None = 30.0, blocking_timeout: float | None = None
     ) -> RemoteLock:
         """Return a lock. It becomes free after `timeout` seconds. See `RemoteCache.lock`."""
-        return self.cache.lock(self._key(key, version), 30.0 if timeout is None else timeout, blocking_timeout)
+        return self.cache.lock(
+            self._flexcache_key(key, version), 30.0 if timeout is None else timeout, blocking_timeout
+        )
 
     def limiter(self, key: Any, limit: int, per: float = 1.0, version: int | None = None) -> RemoteLimiter:
         """Return a limiter. See `RemoteCache.limiter`."""
-        return self.cache.limiter(self._key(key, version), limit, per)
+        return self.cache.limiter(self._flexcache_key(key, version), limit, per)
 
     def evict_tag(self, tag: str) -> None:
         """Invalidate all entries that have a tag."""

@@ -69,28 +69,28 @@ def plain_key(key: Any) -> Any:
 class StoreBase(DiskShards):
     """The common methods of all four kinds of store."""
 
-    _files: Any  # A Shard if `_is_one`, else Shards.
-    _is_one: bool
+    _flexcache_files: Any  # A Shard if `_flexcache_is_one`, else Shards.
+    _flexcache_is_one: bool
     _shards: tuple[Shard, ...]
 
-    def _open(self, opened: Shard | Shards) -> None:
-        self._path = opened.directory
+    def _flexcache_open(self, opened: Shard | Shards) -> None:
+        self._flexcache_path = opened.directory
         shards: Any = opened.shards if isinstance(opened, disk.FanoutCache) else (opened,)
         self._shards = shards
-        self._set_shards(shards)
-        self._files = opened
-        self._is_one = isinstance(opened, disk.Cache)
+        DiskShards._set_shards(self, shards)
+        self._flexcache_files = opened
+        self._flexcache_is_one = isinstance(opened, disk.Cache)
         _opened[id(self)] = self
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("_files", "_shards"):
-            raise RuntimeError(f"the {type(self).__name__} is closed: {self.__dict__.get('_path', '')}")
+        if name in ("_flexcache_files", "_shards"):
+            raise RuntimeError(f"the {type(self).__name__} is closed: {self.__dict__.get('_flexcache_path', '')}")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def shard_of(self, key: Any) -> Shard:
         """The database of a key."""
-        files = self._files
-        return files if self._is_one else files._shard(key)  # type: ignore[no-any-return]
+        files = self._flexcache_files
+        return files if self._flexcache_is_one else files._flexcache_shard(key)  # type: ignore[no-any-return]
 
     @property
     def serializer(self) -> Serializer:
@@ -99,12 +99,12 @@ class StoreBase(DiskShards):
 
     def path(self) -> str:
         """The directory."""
-        return self._path
+        return self._flexcache_path
 
     def close(self) -> None:
         """Closes the store for good: a later call raises RuntimeError. `with store:` does not close it."""
-        self._close_reads()
-        files = self.__dict__.pop("_files", None)
+        DiskShards._close_reads(self)
+        files = self.__dict__.pop("_flexcache_files", None)
         self.__dict__.pop("_shards", None)
         if files is not None:
             files.close()
@@ -120,11 +120,12 @@ class StoreBase(DiskShards):
 
     def count(self) -> int:
         """The number of entries, as `len`. Expired ones count until they are removed."""
-        return len(self)
+        return StoreBase.__len__(self)
 
     def exists(self, key: Any) -> bool:
         """Return whether a key has a live value."""
-        return key in self
+        # Not `key in self`, because a subclass may call this method there.
+        return DiskShards.__contains__(self, key)
 
     def __getitem__(self, key: Any) -> Any:
         stored = plain_key(key)

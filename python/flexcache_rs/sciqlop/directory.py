@@ -55,7 +55,9 @@ class Shard(disk.Cache):
         "cull_limit": 1,
     }
 
-    def _agree_on_serializer(self, recorded: dict[str, Any], merged: dict[str, Any]) -> SerializerOfDisk | None:
+    def _flexcache_agree_on_serializer(
+        self, recorded: dict[str, Any], merged: dict[str, Any]
+    ) -> SerializerOfDisk | None:
         made_with = recorded.get("serializer", "pickle" if recorded else None)
         given: Any = self._given()
         wanted = made_with or "pickle" if given is None else given.name
@@ -65,7 +67,7 @@ class Shard(disk.Cache):
         used = None if wanted == "pickle" else given or DiskSerializer(get_serializer_by_name(wanted))
         if used is not None:
             merged["serializer"] = wanted
-        self._serializer: Any = used
+        self._flexcache_serializer: Any = used
         return used
 
     @property
@@ -75,14 +77,14 @@ class Shard(disk.Cache):
         return PickleSerializer() if used is None else used.serializer
 
     def _given(self) -> DiskSerializer | None:
-        given: Any = self._serializer
+        given: Any = self._flexcache_serializer
         return given  # type: ignore[no-any-return]
 
 
 class Shards(disk.FanoutCache):
     """Several shards in one directory."""
 
-    _class_of_shards = Shard
+    _flexcache_class_of_shards = Shard
 
 
 def open_shards(

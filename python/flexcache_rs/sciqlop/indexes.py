@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class IndexBase(StoreBase, MutableMapping[Any, Any]):
     """The common base of both."""
 
-    def _fill(self, mappings: Iterable[Mapping[Any, Any]], items: dict[str, Any]) -> None:
+    def _flexcache_fill(self, mappings: Iterable[Mapping[Any, Any]], items: dict[str, Any]) -> None:
         for mapping in (*mappings, items):
             self.update(mapping)
 
@@ -33,7 +33,7 @@ class IndexBase(StoreBase, MutableMapping[Any, Any]):
         self.shard_of(key).set(key, value)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self.set(key, value)
+        IndexBase.set(self, key, value)
 
     def get(  # type: ignore[override]
         self, key: Any, default: Any = None, retry: bool = False
@@ -70,7 +70,7 @@ class IndexBase(StoreBase, MutableMapping[Any, Any]):
         """Return a live view of the values."""
         return ValuesView(self)
 
-    def _from_end(self, last: bool) -> Iterator[Any]:
+    def _flexcache_from_end(self, last: bool) -> Iterator[Any]:
         shards = reversed(self._shards) if last else self._shards
         return itertools.chain.from_iterable(shard.iterkeys(reverse=last) for shard in shards)
 
@@ -80,7 +80,7 @@ class IndexBase(StoreBase, MutableMapping[Any, Any]):
         Raises:
             KeyError: There is none.
         """
-        for key in self._from_end(last):
+        for key in self._flexcache_from_end(last):
             value = self.shard_of(key).get(key, ENOVAL)
             # Another process may have removed it meanwhile.
             if value is not ENOVAL:
@@ -93,7 +93,7 @@ class IndexBase(StoreBase, MutableMapping[Any, Any]):
         Raises:
             KeyError: There is none.
         """
-        for key in self._from_end(last):
+        for key in self._flexcache_from_end(last):
             value = self.shard_of(key).pop(key, ENOVAL)
             if value is not ENOVAL:
                 return key, value
@@ -127,10 +127,10 @@ class Index(IndexBase):
         path: str | os.PathLike[str] | None = None,
         **items: Any,
     ) -> None:
-        self._open(
+        self._flexcache_open(
             open_shards(directory or path or ".index/", shards=None, serializer=serializer, timeout=None, max_size=None)
         )
-        self._fill(mappings, items)
+        self._flexcache_fill(mappings, items)
 
     def transact(self, retry: bool = False) -> DiskTransaction:
         """Begin a transaction of this thread, for `with`. All of its writes take effect, or none. It may be nested."""
@@ -138,7 +138,7 @@ class Index(IndexBase):
         return DiskTransaction(self._shards, False, self)
 
     def __repr__(self) -> str:
-        return f"Index({self._path!r}, count={len(self)})"
+        return f"Index({self._flexcache_path!r}, count={len(self)})"
 
 
 @suggesting
@@ -170,7 +170,7 @@ class FanoutIndex(IndexBase):
         shards: int | None = None,
         **items: Any,
     ) -> None:
-        self._open(
+        self._flexcache_open(
             open_shards(
                 directory or path or ".index/",
                 shards=shard_count if shards is None else shards,
@@ -179,7 +179,7 @@ class FanoutIndex(IndexBase):
                 max_size=None,
             )
         )
-        self._fill(mappings, items)
+        self._flexcache_fill(mappings, items)
 
     def shard_count(self) -> int:
         """The number of databases."""
@@ -194,4 +194,4 @@ class FanoutIndex(IndexBase):
         return DiskTransaction((self.shard_of(plain_key(key)),), False, self)
 
     def __repr__(self) -> str:
-        return f"FanoutIndex({self._path!r}, shards={self.shard_count()}, count={len(self)})"
+        return f"FanoutIndex({self._flexcache_path!r}, shards={self.shard_count()}, count={len(self)})"

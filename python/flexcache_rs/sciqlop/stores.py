@@ -7,7 +7,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs import disk
-from flexcache_rs._core import DiskTransaction
+from flexcache_rs._core import DiskShards, DiskTransaction
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.checks import expiry, whole
 from flexcache_rs.disk.constants import ENOVAL
@@ -90,7 +90,7 @@ class CacheBase(StoreBase):
         return _shaped(default if value is ENOVAL else value, (expire_time, expires), (tag, tagged))
 
     def __getitem__(self, key: Any) -> Any:
-        value = self.get(key, ENOVAL)
+        value = DiskShards.get(self, key, ENOVAL)
         if value is ENOVAL:
             raise KeyError(key)
         return value
@@ -159,7 +159,7 @@ class CacheBase(StoreBase):
 
     def stats(self) -> dict[str, int]:
         """Return a dict with the hits and misses of this object's `get` and `[]`."""
-        hits, misses = self._counts()
+        hits, misses = DiskShards._counts(self)
         return {"hits": hits, "misses": misses}
 
     def reset_stats(self) -> None:
@@ -305,7 +305,7 @@ class Cache(CacheBase):
     ) -> None:
         refuse_settings("Cache", disk, settings)
         limit = max_size if size_limit is None else size_limit
-        self._open(
+        self._flexcache_open(
             open_shards(
                 directory or cache_path or ".cache/",
                 shards=None,
@@ -321,7 +321,7 @@ class Cache(CacheBase):
         return DiskTransaction(self._shards, False, self)
 
     def __repr__(self) -> str:
-        return f"Cache({self._path!r}, count={len(self)})"
+        return f"Cache({self._flexcache_path!r}, count={len(self)})"
 
 
 @suggesting
@@ -363,7 +363,7 @@ class FanoutCache(CacheBase):
     ) -> None:
         refuse_settings("FanoutCache", disk, settings)
         limit = max_size if size_limit is None else size_limit
-        self._open(
+        self._flexcache_open(
             open_shards(
                 directory or cache_path or ".cache/",
                 shards=shard_count if shards is None else shards,
@@ -386,4 +386,4 @@ class FanoutCache(CacheBase):
         return DiskTransaction((self.shard_of(plain_key(key)),), False, self)
 
     def __repr__(self) -> str:
-        return f"FanoutCache({self._path!r}, shards={self.shard_count()}, count={len(self)})"
+        return f"FanoutCache({self._flexcache_path!r}, shards={self.shard_count()}, count={len(self)})"

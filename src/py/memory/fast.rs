@@ -364,7 +364,7 @@ unsafe extern "C" fn get_item_or(
         entered(ptr::null_mut(), |py| {
             let [key, default] = GET.bind(py, args, count, keywords)?;
             if cache_of(py, this).get().composes_in_python() {
-                return composed(cache_of(py, this), intern!(py, "_plain_get"), key, default);
+                return composed(cache_of(py, this), intern!(py, "_cachetools_plain_get"), key, default);
             }
             Ok(or_default(py, read::<{ site::GET }>(py, this, key)?, default))
         })
@@ -401,7 +401,12 @@ unsafe extern "C" fn get_or_store(
         entered(ptr::null_mut(), |py| {
             let [key, default] = GET_OR_STORE.bind(py, args, count, keywords)?;
             if cache_of(py, this).get().composes_in_python() {
-                return composed(cache_of(py, this), intern!(py, "_plain_setdefault"), key, default);
+                return composed(
+                    cache_of(py, this),
+                    intern!(py, "_cachetools_plain_setdefault"),
+                    key,
+                    default,
+                );
             }
             if let Some(value) = read::<{ site::OTHER }>(py, this, key)? {
                 return Ok(value.into_ptr());

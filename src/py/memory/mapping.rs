@@ -18,18 +18,22 @@ use crate::py::object::running_python::call;
 /// The value of an absent key: the result of `__missing__` of a subclass.
 #[cold]
 pub(super) fn missing_item(this: &Bound<'_, FlexCache>, key: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    let (cache, name) = (this.get(), intern!(this.py(), "__missing__"));
+    if PolicyName::OF_MAPPINGS.contains(&cache.options.policy)
+        && let Some(method) = this.getattr_opt(name)?
+    {
+        // As in cachetools, an instance may have a method of its own, and `cache[key]` also counts as an access
+        // of the entry that the method stores.
+        let value = call(&method, [key])?.unbind();
+        let hash = cache.hash(key.as_borrowed())?;
+        cache.read(key.as_borrowed(), hash)?;
+        return Ok(value);
+    }
     let class = this.get_type();
     if !class.is(state::type_of(this.py()))
-        && let Some(method) = class.getattr_opt(intern!(this.py(), "__missing__"))?
+        && let Some(method) = class.getattr_opt(name)?
     {
-        let value = call(&method, [this.as_any(), key])?.unbind();
-        let cache = this.get();
-        if PolicyName::OF_MAPPINGS.contains(&cache.options.policy) {
-            // In cachetools, `cache[key]` also counts as an access of the entry that `__missing__` stores.
-            let hash = cache.hash(key.as_borrowed())?;
-            cache.read(key.as_borrowed(), hash)?;
-        }
-        return Ok(value);
+        return Ok(call(&method, [this.as_any(), key])?.unbind());
     }
     Err(missing(key))
 }
@@ -48,14 +52,14 @@ pub(super) fn store_item(
     key: &Bound<'_, PyAny>,
     value: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
-    let method = this.getattr(intern!(this.py(), "_store_item"))?;
+    let method = this.getattr(intern!(this.py(), "_cachetools_store_item"))?;
     call(&method, [key, value]).map(drop)
 }
 
 /// `del cache[key]` of a cache whose class stores entries in Python.
 #[cold]
 pub(super) fn remove_item(this: &Bound<'_, FlexCache>, key: &Bound<'_, PyAny>) -> PyResult<()> {
-    let method = this.getattr(intern!(this.py(), "_remove_item"))?;
+    let method = this.getattr(intern!(this.py(), "_cachetools_remove_item"))?;
     call(&method, [key]).map(drop)
 }
 
@@ -133,7 +137,7 @@ impl FlexCache {
 
 #[pymethods]
 impl FlexCache {
-    /// Says whether `[]=` and `del` call the class's `_store_item` and `_remove_item`.
+    /// Says whether `[]=` and `del` call the class's `_cachetools_store_item` and `_cachetools_remove_item`.
     fn _store_in_python(&self, in_python: bool) {
         self.detours.set(Detours::IN_PYTHON, in_python);
     }
@@ -143,7 +147,8 @@ impl FlexCache {
         self.detours.set(Detours::CHOOSES, in_python);
     }
 
-    /// Says whether `_get_item_or` and `_get_or_store` call the class's `_plain_get` and `_plain_setdefault`.
+    /// Says whether `_get_item_or` and `_get_or_store` call the class's `_cachetools_plain_get` and
+    /// `_cachetools_plain_setdefault`.
     fn _compose_in_python(&self, in_python: bool) {
         self.detours.set(Detours::COMPOSES, in_python);
     }
