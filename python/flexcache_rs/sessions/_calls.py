@@ -174,7 +174,7 @@ class Calls:
             OverflowError: The sum does not fit 64 bits.
         """
         touch = arguments.touch_of_write(ttl, ttl_if_new)
-        first = arguments.number("initial", initial)
+        first = arguments.summand("initial", initial)
         return await self._run(self._codec.call("incr", key, by, first, touch))
 
     def list(self, key: str) -> List:

@@ -407,7 +407,7 @@ class SetOf(Handle):
 
     async def has_many(self, members: Iterable[Any]) -> list[bool]:
         """Return for each of several values whether it is a member."""
-        found: list[bool] = await self._act(KEPT, "set_has", list(members))
+        found: list[bool] = await self._act(KEPT, "set_has", arguments.several("members", members))
         return found
 
     async def pop(self, n: int = 1) -> list[Any]:

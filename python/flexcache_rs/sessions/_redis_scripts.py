@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flexcache_rs.remote.scripts import END_LEASE, Script
 from flexcache_rs.sessions._redis_acts import ACTS, KIND
+from flexcache_rs.sessions._redis_replies import register
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,7 +118,19 @@ if #there == 0 or (ARGV[1] == 'intersection' and not all) or (ARGV[1] == 'differ
   return {1, {}}
 end
 local commands = {union = 'SUNION', intersection = 'SINTER', difference = 'SDIFF'}
-return {1, call(commands[ARGV[1]], unpack(there))}
+if #there <= 1000 then return {1, call(commands[ARGV[1]], unpack(there))} end
+-- Lua passes only some thousands of keys at once. Members of a union are in one part, other members are in all parts.
+local parts, counts, found = 0, {}, {}
+for at = 2, #there, 1000 do
+  parts = parts + 1
+  for _, member in ipairs(call(commands[ARGV[1]], there[1], unpack(there, at, math.min(at + 999, #there)))) do
+    counts[member] = (counts[member] or 0) + 1
+  end
+end
+for member, count in pairs(counts) do
+  if ARGV[1] == 'union' or count == parts then found[#found + 1] = member end
+end
+return {1, found}
 """,
     # The same as on disk. If the clock was set back by more than a limiter can be ahead, the limiter starts again.
     "gate": """
@@ -153,7 +166,11 @@ return {0, string.format('%.0f', wait), math.max(0, limit - counted)}
 """,
     "lease": """
 local held = call('GET', KEYS[1])
-if held and held ~= ARGV[1] then return call('PTTL', KEYS[1]) end
+if held and held ~= ARGV[1] then
+  -- Another program may have removed the deadline.
+  local left = call('PTTL', KEYS[1])
+  return left < 0 and 1000 or left
+end
 call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return -1
 """,
@@ -247,6 +264,10 @@ _TEXTS = {
 }
 
 _SCRIPTS = {name: Script(text, 1) for name, text in _TEXTS.items()}
+for _name, _script in _SCRIPTS.items():
+    register(_name, _script.hash, _script.text)
+register("TOUCH", TOUCH)
+register("COMMIT", COMMIT)
 _BY_HASH = {script.hash: script for script in _SCRIPTS.values()}
 
 

@@ -405,7 +405,7 @@ class SetOf(Handle):
 
     def has_many(self, members: Iterable[Any]) -> list[bool]:
         """Return for each of several values whether it is a member."""
-        found: list[bool] = self._act(KEPT, "set_has", list(members))
+        found: list[bool] = self._act(KEPT, "set_has", arguments.several("members", members))
         return found
 
     def pop(self, n: int = 1) -> list[Any]:

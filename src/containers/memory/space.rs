@@ -113,6 +113,12 @@ impl<V: Held, P: Policy, C: Clock> Space<'_, V, P, C> {
 
     pub(super) fn apply(&mut self, op: &Op) -> Result<Reply> {
         let now = self.clock.now();
+        if self.transaction.is_some()
+            && let Some(name) = op.of_all_keys()
+        {
+            // It would miss the transaction's writes, and a rollback would not undo its own.
+            return Err(Error::NotInTransaction(name));
+        }
         Ok(match op {
             Op::Get(keys) => Reply::Wholes(
                 keys.iter().map(|key| self.entry(key).map(|entry| entry.value.whole())).collect(),
@@ -157,8 +163,14 @@ impl<V: Held, P: Policy, C: Clock> Space<'_, V, P, C> {
             Op::Rename(from, to) => {
                 let Some(entry) = self.entry(from).cloned() else { return Ok(Reply::Bool(false)) };
                 if from != to {
-                    self.leave(to, Some((entry.value, entry.deadline)))?;
+                    self.store.admit(to, &entry.value)?;
+                    // Before the other name is stored. Otherwise, there would be one key more for a moment, for
+                    // which another one might be evicted.
                     self.leave(from, None)?;
+                    if let Err(error) = self.leave(to, Some((entry.value.clone(), entry.deadline))) {
+                        self.leave(from, Some((entry.value, entry.deadline)))?;
+                        return Err(error);
+                    }
                 }
                 Reply::Bool(true)
             }
@@ -213,7 +225,7 @@ impl<V: Held, P: Policy, C: Clock> Space<'_, V, P, C> {
         })
     }
 
-    /// Operations on all keys of the namespace. A transaction does not see its own writes here.
+    /// Operations on all keys of the namespace.
     fn all(&mut self, op: &Op) -> Reply {
         let now = self.clock.now();
         let namespace = Arc::clone(self.namespace);
