@@ -54,6 +54,7 @@ URLS: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     ("disk:///tmp/x", {"tier": True}, ValueError, "put FlexCache(store=session.store()"),
     ("memory://?policy=mru", {}, ValueError, "policy must be one of lru, fifo"),
     ("memory://", {"namespace": 1}, TypeError, "namespace must be a str"),
+    ("memory://", {"namespace": "\ud800"}, ValueError, "namespace must be text without surrogates, not '\\ud800'"),
     ("memory://", {"namespace": "x" * 65}, ValueError, "at most 64 bytes, not 65"),
     ("memory://", {"timeout": 0}, ValueError, "timeout must be more than 0"),
     ("memory://", {"timeout": math.nan}, ValueError, "timeout"),

@@ -238,3 +238,45 @@ def test_an_unavailable_backend_has_nothing_and_stores_nothing(tmp_path: Path) -
                     await strict.set("a", 4)
 
     asyncio.run(main())
+
+
+def test_a_job_of_a_batch_ends_like_any_other(place: Place) -> None:
+    session = place.open[0]
+    session.queue("mail").push("a", "b")
+    with session.batch() as batch:
+        first, second = batch.queue("mail").reserve(), batch.queue("mail").reserve()
+        none = batch.queue("none").reserve()
+    assert (first.result().value, second.result().value, none.result()) == ("a", "b", None)
+    assert first.result().ack()
+    assert session.queue("mail").release(second.result())
+    assert session.queue("mail").range() == ["b"]
+
+    async def main() -> None:
+        async with place.awaited() as awaited:
+            async with awaited.batch() as several:
+                job = several.queue("mail").reserve()
+            assert await job.result().ack()
+            assert await awaited.queue("mail").reserve() is None
+
+    asyncio.run(main())
+
+
+def test_a_batch_does_not_wait(place: Place) -> None:
+    session = place.open[0]
+    with pytest.raises(TypeError, match="a batch cannot wait for an element of 'none': give timeout=0"):  # noqa: SIM117
+        with session.batch() as batch:
+            waits, at_once = batch.list("none").wait_pop(5), batch.list("none").wait_pop(0)
+            stored = batch.set("key", 1)
+    assert (at_once.result(), stored.result(), session.get("key")) == (None, True, 1)
+    with pytest.raises(TypeError, match="cannot wait"):
+        waits.result()
+
+    async def main() -> None:
+        async with place.awaited() as awaited:
+            with pytest.raises(TypeError, match="cannot wait for an element of 'stream'"):
+                async with awaited.batch() as several:
+                    several.stream("stream").read()
+                    kept = several.incr("key")
+            assert kept.result() == 2
+
+    asyncio.run(main())

@@ -266,6 +266,18 @@ SCHEMES = tuple(_BACKENDS)
 """The known schemes of URLs."""
 
 
+def _checked_namespace(namespace: object) -> str:
+    if not isinstance(namespace, str):
+        raise TypeError(f"namespace must be a str, not {type(namespace).__name__}")
+    try:
+        length = len(namespace.encode())
+    except UnicodeEncodeError:
+        raise ValueError(f"namespace must be text without surrogates, not {namespace!r}") from None
+    if length > 64:
+        raise ValueError(f"namespace must be at most 64 bytes, not {length}")
+    return namespace
+
+
 def open_backend(
     url: object, namespace: object, serializer: object, timeout: object, options: dict[str, Any]
 ) -> Backend:
@@ -289,14 +301,11 @@ def open_backend(
                 raise
             return ShardedBackend(opened)
     parsed = parse_url(url, _BACKENDS)
-    if not isinstance(namespace, str):
-        raise TypeError(f"namespace must be a str, not {type(namespace).__name__}")
-    if len(namespace.encode()) > 64:
-        raise ValueError(f"namespace must be at most 64 bytes, not {len(namespace.encode())}")
+    name = _checked_namespace(namespace)
     if serializer is not None and not all(callable(getattr(serializer, name, None)) for name in ("dumps", "loads")):
         raise TypeError(f"serializer must have the methods dumps and loads, unlike {type(serializer).__name__}")
     twice = options.keys() & parsed.options.keys()
     if twice:
         raise ValueError(f"the option {min(twice)} is given twice: in the URL and as an argument")
-    terms = Terms(namespace, serializer, seconds("timeout", timeout))
+    terms = Terms(name, serializer, seconds("timeout", timeout))
     return _BACKENDS[parsed.scheme](parsed, {**parsed.options, **options}, terms)

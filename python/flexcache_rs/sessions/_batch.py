@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.sessions._calls import Calls
-from flexcache_rs.sessions._containers import Handle
+from flexcache_rs.sessions._containers import Handle, Job
 from flexcache_rs.sessions._errors import ClosedError
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from flexcache_rs._core import SessionCall, SessionCodec
+    from flexcache_rs.sessions._waiting import Waiting
 
 
 _NOTHING: Any = object()
@@ -69,6 +70,9 @@ class _Gathering(Calls):
 
     async def _run(self, call: SessionCall) -> Any:
         return await _Ask(call)
+
+    def _waiting(self, key: str) -> Waiting:
+        raise TypeError(f"a batch cannot wait for an element of {key!r}: give timeout=0")
 
 
 @suggesting
@@ -144,12 +148,18 @@ class Batch(_Gathered):
         try:
             call: SessionCall = coroutine.send(answer) if raised is None else coroutine.throw(raised)
         except StopIteration as done:
-            pending._value = done.value
+            pending._value = self._usable(done.value)
         except Exception as error:  # noqa: BLE001 - it is told at the end
             pending._raised = error
             self._first = self._first or error
         else:
             self._asking.append(_Asked(pending, coroutine, call))
+
+    def _usable(self, value: Any) -> Any:
+        """Return the result of a call. A job is one of the session, because the batch makes no calls any more."""
+        if type(value) is Job:
+            return self._session.queue(value._queue._key)._job(value._number, value.value)
+        return value
 
     def _drop(self) -> None:
         for _, coroutine, _ in self._take():

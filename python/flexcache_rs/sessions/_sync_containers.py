@@ -272,7 +272,10 @@ class Queue(List):
             return self._undo(found, "release", None if found is None else found[0])
 
         found: tuple[int, Any] | None = self._wait(timeout, lambda: self._take(undo, "reserve", micros))
-        return None if found is None else Job(self, *found)
+        return None if found is None else self._job(*found)
+
+    def _job(self, number: int, value: Any) -> Job:
+        return Job(self, number, value)
 
     def _number(self, job: Job) -> int:
         if not isinstance(job, Job):
