@@ -72,8 +72,8 @@ class MemoryBackend:
         """Make several calls at once. Returns for each its result or its exception."""
         return self._open().execute_many(calls)
 
-    async def arun_many(self, calls: list[SessionCall]) -> list[tuple[Any, BaseException | None]]:
-        """Make several calls at once."""
+    async def arun_many(self, calls: list[SessionCall], undo: object) -> list[tuple[Any, BaseException | None]]:  # noqa: ARG002
+        """Make several calls at once. They do not wait, so they cannot be cancelled."""
         return self._open().execute_many(calls)
 
     def begin(self) -> MemoryTransaction:
