@@ -208,6 +208,18 @@ def test_conflicts(redis_url: str) -> None:
     other.close()
 
 
+def test_transactions_use_a_connection_one_after_the_other(redis_url: str, raw: Any) -> None:
+    with now.connect(redis_url) as session:
+        for _ in range(2):
+            with session.transaction() as t:
+                t.incr("key")
+        before = raw.info("stats")["total_connections_received"]
+        for _ in range(5):
+            with session.transaction() as t:
+                t.incr("key")
+        assert raw.info("stats")["total_connections_received"] == before
+
+
 def test_a_transaction_leaves_nothing(session: now.Session, raw: Any) -> None:
     session.set_many({"a": [1], "b": 2, "gone": 1}, ttl=60)
     with session.transaction() as t:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import time
@@ -138,7 +139,10 @@ class Limiter:
                 raise RateLimitExceeded(
                     f"{self._name} is limited to {self._limit} calls in {self._period / 1e6:g} seconds", hit.retry_after
                 )
-            return await function(*args, **kwargs)
+            value = function(*args, **kwargs)
+            if inspect.isawaitable(value):
+                value = await value
+            return value
 
         return call
 
