@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from own_proxy import Proxy, encoded
 from session_places import SERVERS, redis_server
+from waiting import BRIEF
 
 from flexcache_rs.sessions import CodecError, OutcomeUnknown, SessionError, TimedOut, Unavailable, connect
 from flexcache_rs.sessions import sync as now
@@ -233,6 +234,36 @@ def test_whether_a_write_was_made_is_unknown(redis_url: str, proxy: Proxy) -> No
         assert (other.get("a"), other.get("l")) == (1, [1])
         # The connection has ended, so no later call gets a reply of these.
         assert (session.get("a"), session.get("l")) == (1, [1])
+
+
+@pytest.mark.parametrize("reply", [b"+no number\r\n", b""], ids=["wrong", "none"])
+def test_an_awaited_write_is_made_once(redis_url: str, proxy: Proxy, reply: bytes) -> None:
+    """A plain command whose fate is unknown is not followed by its script, which would do the same again."""
+
+    async def main() -> None:
+        async with connect(proxy.url, timeout=LONG if reply else BRIEF) as session:
+            backend: Any = session._backend
+            await session.incr("a")
+            while backend._client.asker(b"") is None or not backend._gatherer.is_idle:
+                await session.get("a")
+
+            def answer(command: list[bytes]) -> tuple[bytes, bool]:
+                # The server makes each call. The reply to it is another one, or none.
+                if command[0] == b"INCRBY":
+                    return reply, bool(reply)
+                return b"", True
+
+            proxy.answer = answer
+            # Replies to other calls keep the connection.
+            others = [asyncio.create_task(session.get("a"))]
+            with pytest.raises(OutcomeUnknown):
+                await session.incr("a")
+            await asyncio.gather(*others, return_exceptions=True)
+            proxy.be_right()
+
+    asyncio.run(main())
+    with now.connect(redis_url) as other:
+        assert other.get("a") == (2 if reply else 1)
 
 
 def test_a_read_is_repeated_over_another_connection(redis_url: str, proxy: Proxy) -> None:
