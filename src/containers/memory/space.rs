@@ -160,20 +160,7 @@ impl<V: Held, P: Policy, C: Clock> Space<'_, V, P, C> {
                 }
                 Reply::Wholes(vec![whole])
             }
-            Op::Rename(from, to) => {
-                let Some(entry) = self.entry(from).cloned() else { return Ok(Reply::Bool(false)) };
-                if from != to {
-                    self.store.admit(to, &entry.value)?;
-                    // Before the other name is stored. Otherwise, there would be one key more for a moment, for
-                    // which another one might be evicted.
-                    self.leave(from, None)?;
-                    if let Err(error) = self.leave(to, Some((entry.value.clone(), entry.deadline))) {
-                        self.leave(from, Some((entry.value, entry.deadline)))?;
-                        return Err(error);
-                    }
-                }
-                Reply::Bool(true)
-            }
+            Op::Rename(from, to) => Reply::Bool(self.rename(from, to)?),
             Op::KindOf(key) => Reply::Kind(self.entry(key).map(|entry| entry.value.kind())),
             Op::Expire(key, touch) => {
                 let Some(old) = self.entry(key).map(|entry| entry.deadline) else {
@@ -223,6 +210,23 @@ impl<V: Held, P: Policy, C: Clock> Space<'_, V, P, C> {
                 self.all(op)
             }
         })
+    }
+
+    /// Gives a key another name. Returns whether there is such a key.
+    fn rename(&mut self, from: &[u8], to: &[u8]) -> Result<bool> {
+        let Some(entry) = self.entry(from).cloned() else { return Ok(false) };
+        if from == to {
+            return Ok(true);
+        }
+        self.store.admit(to, &entry.value)?;
+        // Before the other name is stored. Otherwise, there would be one key more for a moment, for which another
+        // one might be evicted.
+        self.leave(from, None)?;
+        if let Err(error) = self.leave(to, Some((entry.value.clone(), entry.deadline))) {
+            self.leave(from, Some((entry.value, entry.deadline)))?;
+            return Err(error);
+        }
+        Ok(true)
     }
 
     /// Operations on all keys of the namespace.
