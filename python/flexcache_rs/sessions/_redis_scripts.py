@@ -137,10 +137,11 @@ return {1, found}
 local now, interval, burst, cost = micros(), tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local tat = tonumber(call('GET', KEYS[1]) or now)
 if tat > now + 2 * burst or tat < now then tat = now end
-local following = tat + interval * cost
-if following - now > burst then return {0, string.format('%.0f', following - now - burst), 0} end
-call('SET', KEYS[1], string.format('%.0f', following), 'PX', math.max(1, math.ceil((following - now) / 1000)))
-return {1, '0', math.floor((burst - (following - now)) / interval)}
+-- By how much the limiter would be ahead. A time itself may be too large to be an exact number here.
+local ahead = tat - now + interval * cost
+if ahead > burst then return {0, string.format('%.0f', ahead - burst), 0} end
+call('SET', KEYS[1], string.format('%.0f', now + ahead), 'PX', math.max(1, math.ceil(ahead / 1000)))
+return {1, '0', math.floor((burst - ahead) / interval)}
 """,
     # A sorted set with a member for each call that counts. The score is the time until which it counts, and the member
     # has its cost and a unique part. A score later than that of a call now is from before the clock was set back.
