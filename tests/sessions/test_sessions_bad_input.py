@@ -170,6 +170,7 @@ CALLS: list[tuple[str, Callable[[Session], Any], type[Exception], str]] = [
     ("by", lambda s: s.incr("n", math.nan), ValueError, "by must be an int or a float, not NaN"),
     ("has_many", lambda s: s.set_of("s").has_many("abc"), TypeError, "members must be several, as a list, not str"),
     ("items", lambda s: s.bloom("f").has_many("abc"), TypeError, "items must be several, as a list, not str"),
+    ("match", lambda s: list(s.keys(b"*")), TypeError, "match must be a str, not bytes"),
     ("digits", lambda s: s.stream("t").range("9" * 5000 + "-0"), ValueError, "after must be an id such as"),
     ("until", lambda s: s.stream("t").range(until="0-" + "9" * 50), ValueError, "until must be from 0 to 2**63 - 1"),
     ("long ttl", lambda s: s.set("a", 1, "9" * 400 + "s"), ValueError, "ttl must be at most 292 years"),
