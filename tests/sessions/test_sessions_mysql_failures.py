@@ -116,6 +116,48 @@ def test_a_transaction_that_does_not_begin(session: now.Session, monkeypatch: py
         assert t.incr("key") == 2
 
 
+def test_transactions_use_a_connection_one_after_the_other(session: now.Session) -> None:
+    server = mariadb_server()
+
+    def connections() -> int:
+        # This counts the connection that asks, too.
+        return int(server.execute("SHOW GLOBAL STATUS LIKE 'Connections'")[0][0][1])
+
+    before = connections()
+    for _ in range(3):
+        with session.transaction() as t:
+            t.incr("key")
+        with pytest.raises(ZeroDivisionError), session.transaction() as t:
+            t.incr("key")
+            raise ZeroDivisionError
+    assert connections() == before + 1
+    assert session.get("key") == 4
+
+
+def test_a_call_of_a_transaction_that_fails_half_way_is_undone(session: now.Session) -> None:
+    """The key has been made when its elements turn out to be more than the server takes."""
+    with session.transaction() as t:
+        t.set("before", 1)
+        with pytest.raises(ValueError, match="max_allowed_packet"):
+            t.set("large", ["x" * 9_000_000])
+        assert not t.exists("large")
+        assert t.list("large").push("small") == 1
+    assert session.get_many(["before", "large"]) == {"before": 1, "large": ["small"]}
+
+
+def test_a_transaction_whose_connection_is_lost(session: now.Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Unavailable, match="Lost connection"), session.transaction() as t:
+        t.incr("key")
+        fail_once(monkeypatch, "SAVEPOINT fx_call", lost())
+        with pytest.raises(Unavailable, match="Lost connection") as raised:
+            t.get("key")
+        for call in (lambda: t.get("key"), lambda: t.set("key", 5), session.transaction().__enter__):
+            with pytest.raises(ClosedError, match="has ended, or was interrupted"):
+                call()
+        raise raised.value
+    assert session.get("key") == 1
+
+
 def test_an_awaited_transaction_that_does_not_begin(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         async with connect(url) as session:
