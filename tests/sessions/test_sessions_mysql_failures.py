@@ -89,18 +89,17 @@ def test_a_write_that_cannot_clean_up_has_succeeded(session: now.Session, monkey
 
 
 def test_a_user_who_must_not_read_the_tables(url: str) -> None:
-    """The error is about that, and not about tables that the session then tries to create."""
-    with now.connect(url) as session:
-        session.set("key", 1)
+    """The error is about that, and the session creates no tables, which it could not use."""
     server = mariadb_server()
-    server.execute("CREATE USER writer", "GRANT INSERT, CREATE ON flexcache.* TO writer")
+    server.execute("CREATE DATABASE other", "CREATE USER writer", "GRANT INSERT, CREATE ON other.* TO writer")
     try:
-        with now.connect(url.replace("root@", "writer@")) as session:
+        with now.connect(url.replace("root@", "writer@").replace("localhost/flexcache", "localhost/other")) as session:
             for call in (lambda: session.get("key"), lambda: session.set("key", 1)):
                 with pytest.raises(SessionError, match="the server refused a statement: 1142: SELECT command denied"):
                     call()
+        assert server.execute("SHOW TABLES IN other") == [()]
     finally:
-        server.execute("DROP USER writer")
+        server.execute("DROP USER writer", "DROP DATABASE other")
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, "lost"])
