@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from own_proxy import Proxy, encoded
 from session_places import SERVERS, redis_server
-from waiting import BRIEF
+from waiting import BRIEF, until
 
 from flexcache_rs.sessions import CodecError, OutcomeUnknown, SessionError, TimedOut, Unavailable, connect
 from flexcache_rs.sessions import sync as now
@@ -222,7 +222,8 @@ def test_a_wrong_reply_to_an_awaited_call(redis_url: str, proxy: Proxy, call: st
 
 def test_whether_a_write_was_made_is_unknown(redis_url: str, proxy: Proxy) -> None:
     with now.connect(proxy.url) as session, now.connect(redis_url) as other:
-        session.get("a")
+        # The server has the script then.
+        session.list("other").push(1)
         for name, sent, call in (
             (b"SET", b":5\r\n", lambda: session.set("a", 1)),
             (b"EVALSHA", b":5\r\n", lambda: session.list("l").push(1)),
@@ -231,7 +232,8 @@ def test_whether_a_write_was_made_is_unknown(redis_url: str, proxy: Proxy) -> No
             proxy.be_wrong_once(name, sent)
             with pytest.raises(OutcomeUnknown, match=r"repl(y|ies) to "):
                 call()
-        assert (other.get("a"), other.get("l")) == (1, [1])
+        # The proxy passes the commands on after it has replied.
+        until(lambda: (other.get("a"), other.get("l")) == (1, [1]))
         # The connection has ended, so no later call gets a reply of these.
         assert (session.get("a"), session.get("l")) == (1, [1])
 

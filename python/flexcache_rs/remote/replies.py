@@ -16,15 +16,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
-class UnexpectedReplyError(RemoteError):
-    """The server sent a reply that the command never has. The command may have been executed."""
+def _unexpected(message: str) -> RemoteError:
+    error = RemoteError(message)
+    error._is_unexpected = True  # pyright: ignore[reportPrivateUsage]
+    return error
+
+
+def is_unexpected(error: BaseException) -> bool:
+    """Whether the error is about a reply that a command never has. The command may have been executed."""
+    return isinstance(error, RemoteError) and error._is_unexpected  # pyright: ignore[reportPrivateUsage]
 
 
 def unexpected(command: str, reply: Any) -> RemoteError:
     """Return the error for a reply that a command never has. The error of a refused command is returned itself."""
     if isinstance(reply, RemoteError):
         return reply
-    return UnexpectedReplyError(f"the server sent a reply to {command} that this command does not have: {shown(reply)}")
+    return _unexpected(f"the server sent a reply to {command} that this command does not have: {shown(reply)}")
 
 
 def data(command: str, reply: Any) -> bytes | None:
@@ -208,7 +215,7 @@ def check_all(commands: Sequence[Sequence[Any]], replies: Sequence[Any], *, watc
     """
     if len(replies) != len(commands):
         message = f"the server sent {len(replies)} replies to {len(commands)} commands"
-        raise UnexpectedReplyError(message)
+        raise _unexpected(message)
     if len(commands) == 1:
         check(commands[0], replies[0])
         return
