@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +25,12 @@ def split(url: str, *, with_port: bool = False) -> SplitResult:
     except ValueError:
         raise ValueError(UNREADABLE) from None
     return parts
+
+
+def quoted_path(path: str) -> str:
+    """Return the path of a file as a part of a URL, which `unquote` turns back into the path."""
+    # Names of files may have bytes that are no text. They stand for themselves, as `unquote` could not restore them.
+    return "".join(letter if "\ud800" <= letter <= "\udfff" else quote(letter, safe="/") for letter in path)
 
 
 def options_of(query: str) -> list[tuple[str, str]]:

@@ -38,6 +38,8 @@ pub enum Error {
     },
     /// There is not enough memory.
     OutOfMemory,
+    /// The call is one on all keys, which has this name and cannot be part of a transaction.
+    NotInTransaction(&'static str),
 }
 
 /// The result of operations.
@@ -52,7 +54,7 @@ impl fmt::Display for Error {
             }
             Self::NotANumber => write!(f, "the value is not a number of 64 bits, to which could be added"),
             Self::Overflow => write!(f, "the sum does not fit 64 bits"),
-            Self::NoSum => write!(f, "the sum is not a number (NaN), which cannot be counted with"),
+            Self::NoSum => write!(f, "the sum is not a number (NaN) and cannot be stored"),
             Self::Shape => write!(f, "the Bloom filter was made with another capacity or error rate"),
             Self::NoElement(index) => write!(f, "the list has no element {index}"),
             Self::Conflict => {
@@ -65,6 +67,9 @@ impl fmt::Display for Error {
                 )
             }
             Self::OutOfMemory => write!(f, "there is not enough memory"),
+            Self::NotInTransaction(name) => {
+                write!(f, "{name}() cannot be part of a transaction on this backend")
+            }
         }
     }
 }

@@ -317,20 +317,22 @@ impl<V: Held, P: Policy> MemoryStore<V, P> {
                 return Err(Error::Conflict);
             }
         }
-        for ((namespace, key), touched) in transaction.touched {
-            if !touched.is_changed {
-                continue;
+        // What leaves first makes room for what comes. Otherwise, another key might be evicted.
+        for ((namespace, key), touched) in &transaction.touched {
+            if touched.is_changed
+                && touched.entry.is_none()
+                && let (_, Some(slot)) = self.find(namespace, key)
+            {
+                self.next_version();
+                self.entries.remove(slot, Cause::Deleted, &mut Vec::new());
             }
-            match touched.entry {
-                Some(mut entry) => {
-                    entry.version = self.next_version();
-                    self.put(&namespace, &key, entry, clock)?;
-                }
-                None => {
-                    if let (_, Some(slot)) = self.find(&namespace, &key) {
-                        self.entries.remove(slot, Cause::Deleted, &mut Vec::new());
-                    }
-                }
+        }
+        for ((namespace, key), touched) in transaction.touched {
+            if touched.is_changed
+                && let Some(mut entry) = touched.entry
+            {
+                entry.version = self.next_version();
+                self.put(&namespace, &key, entry, clock)?;
             }
         }
         Ok(())

@@ -365,6 +365,20 @@ impl Op {
 }
 
 impl Op {
+    /// The name of an operation on all keys.
+    #[must_use]
+    pub fn of_all_keys(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Keys { .. } => "keys",
+            Self::Expiring => "expiring",
+            Self::Count => "count",
+            Self::CountExpired => "count_expired",
+            Self::Clear => "clear",
+            Self::Purge(_) => "purge",
+            _ => return None,
+        })
+    }
+
     /// The most elements of containers that it stores.
     #[must_use]
     pub fn elements(&self) -> usize {

@@ -416,7 +416,7 @@ def test_the_scripts_on_a_server_that_has_nothing_for_such_a_range(make: Make, m
         if isinstance(each, scripts.Script):
             text = each.text.decode().replace("redis.call('GETRANGE'", "as_kvrocks('GETRANGE'")
             reply = OF_SCRIPTS[each.hash]
-            changed = scripts.Script(_AS_KVROCKS + text, each._keys, lambda _, found, reply=reply: reply(found))
+            changed = scripts.Script(_AS_KVROCKS + text, each._keys, lambda _, found, reply=reply: reply((), found))
             monkeypatch.setattr(scripts, name, changed)
     cache, other = make(near=None), make(near=None)
     many = cache._client.execute_many

@@ -210,3 +210,84 @@ def test_the_command_and_the_adapter_that_names_it(tmp_path: Path, capsys: pytes
     assert f"{len(VALUES)} keys migrated, 0 had expired, 1 skipped" in shown.out
     assert "skipped 'class'" in shown.err
     assert main(["sessions", "migrate", str(tmp_path / "none")]) == 1
+
+
+def test_a_key_that_expires_during_the_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look at its deadline and its storing, too."""
+    file = tmp_path / "cache.db"
+    write(file, {"first": 1, "second": 2}, expires_at=stamp(100))
+    write(file, {"stays": 3}, expires_at=stamp(10_000))
+
+    class Clock(datetime):
+        calls = 0
+
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            cls.calls += 1
+            return datetime.now(tz) + timedelta(seconds=0 if cls.calls == 1 else 200)
+
+    monkeypatch.setattr(module, "datetime", Clock)
+    assert migrate(file) == Migrated(1, 2, {}, tmp_path / "cache.db.pycache")
+    with connect(f"sqlite://{file}") as session:
+        assert (list(session.keys()), session.get("stays")) == (["stays"], 3)
+
+
+def test_a_deadline_that_is_too_far_away(tmp_path: Path) -> None:
+    file = tmp_path / "cache.db"
+    write(file, {"key": 1}, expires_at="9999-12-31 23:59:59")
+    assert migrate(file).keys == 1
+    with connect(f"sqlite://{file}") as session:
+        assert (session.get("key"), session.ttl("key")) == (1, None)
+
+
+class Raises:
+    """An object whose pickle calls a function with arguments that raise."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+DAMAGED: dict[str, Any] = {
+    "overflow": Raises(timedelta, 10**12),
+    "name": Raises(getattr, datetime, "none"),
+    "key": Raises(dict.__getitem__, {}, "a"),
+    "zero": Raises(divmod, 1, 0),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_pickle_that_raises_anything_is_named(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "cache.db"
+    write(file, {"good": 1, "bad": DAMAGED[name]})
+    allowed = ["builtins.getattr", "builtins.divmod", "builtins.dict"]
+    with pytest.raises(SessionError, match="the value of 'bad' in the table 'kv-store' cannot be migrated"):
+        migrate(file, allow=allowed)
+    migrated = migrate(file, allow=allowed, skip_unreadable=True)
+    assert (migrated.keys, list(migrated.skipped)) == (1, ["bad"])
+
+
+def test_the_value_of_an_expired_key_is_not_loaded(tmp_path: Path) -> None:
+    file = tmp_path / "cache.db"
+    write(file, {"bad": DAMAGED["overflow"]}, expires_at=stamp(-5))
+    write(file, {"good": 1})
+    assert migrate(file) == Migrated(1, 1, {}, tmp_path / "cache.db.pycache")
+
+
+@pytest.mark.parametrize("folder", ["a\tb", "[1]", "a b", "x@y:1", "\udcff"])
+def test_files_whose_names_mean_something_in_a_url(
+    tmp_path: Path, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / folder).mkdir()
+    file = tmp_path / folder / "cache.db"
+    write(file, {"key": 1})
+    assert migrate(file).keys == 1
+    # With a name that is relative, the part before the first slash is where a URL has its host.
+    monkeypatch.chdir(tmp_path)
+    for name in (f"{folder}/cache.db", f"{folder}.db", "data\u2100.db", "a\nb.db"):
+        adapter = SQLite(name)
+        with adapter.now() as session:
+            session.set("other", name.encode("utf-8", "surrogateescape"))
+        assert (tmp_path / name).is_file()

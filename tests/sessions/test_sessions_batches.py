@@ -11,7 +11,8 @@ import pytest
 from session_places import advance
 
 from flexcache_rs import FlexCache
-from flexcache_rs.sessions import ClosedError, KindError, Pending, TimedOut, UnsupportedError
+from flexcache_rs.disk.serializers import PickleSerializer
+from flexcache_rs.sessions import ClosedError, CodecError, KindError, Pending, TimedOut, UnsupportedError
 from flexcache_rs.sessions import connect as awaited_connect
 from flexcache_rs.sessions.sync import connect
 
@@ -238,3 +239,160 @@ def test_an_unavailable_backend_has_nothing_and_stores_nothing(tmp_path: Path) -
                     await strict.set("a", 4)
 
     asyncio.run(main())
+
+
+def test_a_job_of_a_batch_ends_like_any_other(place: Place) -> None:
+    session = place.open[0]
+    session.queue("mail").push("a", "b")
+    with session.batch() as batch:
+        first, second = batch.queue("mail").reserve(), batch.queue("mail").reserve()
+        none = batch.queue("none").reserve()
+    assert (first.result().value, second.result().value, none.result()) == ("a", "b", None)
+    assert first.result().ack()
+    assert session.queue("mail").release(second.result())
+    assert session.queue("mail").range() == ["b"]
+
+    async def main() -> None:
+        async with place.awaited() as awaited:
+            async with awaited.batch() as several:
+                job = several.queue("mail").reserve()
+            assert await job.result().ack()
+            assert await awaited.queue("mail").reserve() is None
+
+    asyncio.run(main())
+
+
+def test_a_batch_does_not_wait(place: Place) -> None:
+    session = place.open[0]
+    with pytest.raises(TypeError, match="a batch cannot wait for an element of 'none': give timeout=0"):  # noqa: SIM117
+        with session.batch() as batch:
+            waits, at_once = batch.list("none").wait_pop(5), batch.list("none").wait_pop(0)
+            stored = batch.set("key", 1)
+    assert (at_once.result(), stored.result(), session.get("key")) == (None, True, 1)
+    with pytest.raises(TypeError, match="cannot wait"):
+        waits.result()
+
+    async def main() -> None:
+        async with place.awaited() as awaited:
+            with pytest.raises(TypeError, match="cannot wait for an element of 'stream'"):
+                async with awaited.batch() as several:
+                    several.stream("stream").read()
+                    kept = several.incr("key")
+            assert kept.result() == 2
+
+    asyncio.run(main())
+
+
+def test_calls_that_ask_for_nothing(session: Session) -> None:
+    with session.batch() as batch:
+        results = batch.map("map").update({}), batch.set_of("set").add(), batch.sorted("sorted").add({})
+        assert [result.result() for result in results] == [0, 0, 0]
+    assert session.count() == 0
+
+
+def test_a_batch_whose_block_has_failed_may_be_used_again(place: Place) -> None:
+    """It then makes only its new calls."""
+    session = place.open[0]
+    batch = session.batch()
+    with pytest.raises(ZeroDivisionError), batch:
+        batch.set("first", 1)
+        raise ZeroDivisionError
+    with batch:
+        batch.set("second", 2)
+    assert session.get_many(["first", "second"]) == {"second": 2}
+
+    async def main() -> None:
+        async with place.awaited() as awaited:
+            several = awaited.batch()
+            with pytest.raises(ZeroDivisionError):
+                async with several:
+                    several.set("third", 3)
+                    raise ZeroDivisionError
+            async with several:
+                several.set("fourth", 4)
+            assert await awaited.get_many(["third", "fourth"]) == {"fourth": 4}
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("backend", HERE)
+def test_a_batch_is_one_call_of_the_store(backend: str, tmp_path: Path) -> None:
+    url = "memory://" if backend == "memory" else f"disk://{tmp_path}"
+
+    def fail(*_: object) -> None:
+        raise AssertionError("the calls were made one by one")
+
+    with connect(url) as session:
+        session._backend.run = fail  # type: ignore[method-assign]
+        with session.batch() as batch:
+            result = batch.incr("key"), batch.incr("key")
+        assert [each.result() for each in result] == [1, 2]
+
+    async def main() -> None:
+        async with awaited_connect(url) as awaited:
+            awaited._backend.arun = fail  # type: ignore[assignment, method-assign]
+            async with awaited.batch() as several:
+                result = several.incr("other"), several.incr("other")
+            assert [each.result() for each in result] == [1, 2]
+
+    asyncio.run(main())
+
+
+def test_a_batch_that_is_cancelled_returns_what_it_took(place: Place) -> None:
+    session = place.open[0]
+    if place.backend == "memory":
+        # Its calls never wait.
+        return
+
+    async def main() -> None:
+        async with place.awaited() as awaited:
+            for turns in range(30):
+                await awaited.list("list").push(1, 2, 3, 4)
+                await awaited.sorted("sorted").add({"a": 1, "b": 2})
+                started = asyncio.Event()
+
+                async def take(started: asyncio.Event = started) -> None:
+                    async with awaited.batch() as batch:
+                        batch.list("list").pop_left()
+                        batch.sorted("sorted").pop_min()
+                        batch.list("list").pop_left(2)
+                        started.set()
+
+                task = asyncio.create_task(take())
+                await started.wait()
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                if turns > 20:
+                    await asyncio.sleep(0.0005 * turns)
+                task.cancel()
+                try:
+                    await task
+                except asyncio.CancelledError:
+                    assert await awaited.list("list").range() == [1, 2, 3, 4]
+                    assert await awaited.sorted("sorted").range() == [("a", 1.0), ("b", 2.0)]
+                else:
+                    assert await awaited.list("list").range() == [4]
+                await awaited.delete("list", "sorted")
+
+    asyncio.run(main())
+    assert session.count() == 0
+
+
+def test_an_awaited_call_that_fails_lets_the_others_be_made(place: Place) -> None:
+    async def main() -> None:
+        async with place.awaited() as awaited:
+            with pytest.raises(TypeError, match="not a number"):
+                async with awaited.batch() as batch:
+                    results = batch.set("text", "x"), batch.incr("text"), batch.incr("number")
+            assert (results[0].result(), results[2].result()) == (True, 1)
+            with pytest.raises(TypeError, match="not a number"):
+                results[1].result()
+
+    asyncio.run(main())
+
+
+def test_a_store_tells_of_values_that_cannot_be_read(place: Place) -> None:
+    with place.sync(serializer=PickleSerializer(["builtins.complex"])) as session:
+        session.set("key", 1j)
+    with pytest.raises(CodecError):
+        place.open[0].store().load("key")

@@ -175,3 +175,37 @@ def test_a_snapshot_of_more_is_loaded_as_far_as_there_is_room(tmp_path: Path) ->
         assert checked(session)["bytes"] <= MOST
         assert not session.exists("big")
         assert session.get("key 49") == ["x" * 500]
+
+
+POLICIES = ("lru", "fifo", "lfu", "random", "sieve", "s3fifo", "tinylfu", "auto")
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["alone", "in a transaction"])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_key_that_gets_another_name_lets_none_go(policy: str, inside: bool) -> None:
+    """There are no more keys than before, whatever is in the store."""
+    for number in range(20):
+        with connect("memory://", max_items=3, policy=policy) as session:
+            session.set_many({"first": 1, "second": 2, "key": 3})
+            for _ in range(number):
+                session.get_many(["first", "second", "key"] if number % 2 else ["first"])
+            if inside:
+                with session.transaction() as t:
+                    t.rename("key", "other")
+            else:
+                session.rename("key", "other")
+            assert session.get_many(["first", "second", "other"]) == {"first": 1, "second": 2, "other": 3}
+            assert checked(session)["evictions"] == 0
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_heavy_key_gets_another_name(policy: str) -> None:
+    with connect("memory://", max_bytes=MOST, policy=policy) as session:
+        session.set("other", "x" * (MOST // 4))
+        session.list("key").push("x" * (MOST // 2))
+        session.rename("key", "name")
+        assert (session.exists("other"), session.list("name").len(), session.exists("key")) == (True, 1, False)
+        with pytest.raises(ValueError, match="max_bytes"):
+            session.rename("name", "k" * MOST)
+        assert session.list("name").len() == 1
+        assert checked(session)["evictions"] == 0

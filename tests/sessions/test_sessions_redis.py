@@ -14,7 +14,7 @@ import pytest
 from session_places import SERVERS, redis_server
 from waiting import until
 
-from flexcache_rs.sessions import ConflictError, SessionError, UnsupportedError, connect
+from flexcache_rs.sessions import ConflictError, KindError, SessionError, UnsupportedError, connect
 from flexcache_rs.sessions import sync as now
 from flexcache_rs.sessions._redis_backend import RedisBackend
 
@@ -208,6 +208,18 @@ def test_conflicts(redis_url: str) -> None:
     other.close()
 
 
+def test_transactions_use_a_connection_one_after_the_other(redis_url: str, raw: Any) -> None:
+    with now.connect(redis_url) as session:
+        for _ in range(2):
+            with session.transaction() as t:
+                t.incr("key")
+        before = raw.info("stats")["total_connections_received"]
+        for _ in range(5):
+            with session.transaction() as t:
+                t.incr("key")
+        assert raw.info("stats")["total_connections_received"] == before
+
+
 def test_a_transaction_leaves_nothing(session: now.Session, raw: Any) -> None:
     session.set_many({"a": [1], "b": 2, "gone": 1}, ttl=60)
     with session.transaction() as t:
@@ -266,6 +278,29 @@ def test_no_call_overtakes_those_that_a_thread_makes(redis_url: str, monkeypatch
             goes_on.set()
             await asyncio.gather(first, second)
             assert await session.get("a") == 2
+
+    asyncio.run(main())
+
+
+def test_awaited_calls_whose_plain_command_is_refused(redis_url: str) -> None:
+    """The connection of the event loop makes them by their scripts."""
+
+    async def main() -> None:
+        async with connect(redis_url, timeout=LONG) as session:
+            backend: Any = session._backend
+            await session.get("a")
+            while backend._client.asker(b"") is None or not backend._gatherer.is_idle:
+                await session.get("a")
+            asked: list[Any] = []
+            backend._gatherer.ask = asked.append
+            await session.set_many({"list": [1], "map": {}, "number": 1.5})
+            assert await session.get("list") == [1]
+            assert await session.map("map").len() == 0
+            assert await session.map("map").get("a") is None
+            assert await session.incr("number") == 2.5
+            with pytest.raises(KindError):
+                await session.sorted("list").rank("a")
+            assert not asked
 
     asyncio.run(main())
 

@@ -236,3 +236,47 @@ def test_a_session_whose_end_is_cancelled_is_closed(tmp_path: Path) -> None:
             await session.get("key")
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("backend", [name for name in URLS if name == "disk" or name in SERVERS])
+def test_tasks_that_make_the_first_call_of_a_transaction_share_it(backend: str, tmp_path: Path) -> None:
+    keys = [f"{{same}}:{number}" for number in range(5)]
+
+    async def main() -> None:
+        urls = {"one": URLS[backend](tmp_path), "two": f"memory://shard-{next(_numbers)}"}
+        async with connect(urls) as session:
+            shards: Any = session._backend
+            same = next(f"{{{number}}}" for number in itertools.count() if shards.shard_of(f"{{{number}}}") == "one")
+            names = [key.replace("{same}", same) for key in keys]
+            async with session.transaction() as t:
+                await asyncio.gather(*(t.set(name, 1) for name in names))
+                async with session.transaction() as inner:
+                    await asyncio.gather(*(inner.incr(name) for name in names))
+            assert await session.get_many(names) == dict.fromkeys(names, 2)
+            # Without a rest of another transaction, which would hold a lock.
+            assert await session.set(names[0], 3)
+
+    asyncio.run(main())
+
+
+def test_tasks_that_begin_a_transaction_on_several_shards(urls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with connect(urls) as session:
+            shards: Any = session._backend
+            keys = [next(key for key in map(str, itertools.count()) if shards.shard_of(key) == url) for url in urls]
+            for shard in shards._shards.values():
+                begin = shard.abegin
+
+                async def abegin(begin: Any = begin) -> Any:
+                    await asyncio.sleep(0)
+                    return await begin()
+
+                monkeypatch.setattr(shard, "abegin", abegin)
+            results: list[Any] = []
+            async with session.transaction() as t:
+                results += await asyncio.gather(*(t.set(key, 1) for key in keys), return_exceptions=True)
+            assert [result is True for result in results] == [True, False, False]
+            assert all(isinstance(result, CrossShardError) for result in results[1:])
+            assert await session.get_many(keys) == {keys[0]: 1}
+
+    asyncio.run(main())

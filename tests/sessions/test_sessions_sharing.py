@@ -98,6 +98,25 @@ def test_a_limited_function(session: Session) -> None:
     assert 0 < raised[0].retry_after <= 60
 
 
+def test_an_awaited_limiter_takes_any_function(place: Place) -> None:
+    async def main() -> None:
+        async with place.awaited() as awaited:
+
+            @awaited.limiter("calls", 2, 60)
+            def plain(number: int) -> int:
+                return number * 2
+
+            @awaited.limiter("calls", 2, 60)
+            async def coroutine(number: int) -> int:
+                return number * 3
+
+            assert (await plain(4), await coroutine(4)) == (8, 12)
+            with pytest.raises(RateLimitExceeded):
+                await plain(4)
+
+    asyncio.run(main())
+
+
 def test_locks(place: Place) -> None:
     session, other = place.open[0], place.sync()
     with session.lock("job"):

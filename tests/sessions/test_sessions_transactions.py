@@ -13,7 +13,9 @@ import pytest
 from scale import SEED, scaled
 from session_places import advance
 
-from flexcache_rs.sessions import ClosedError, ConflictError, KindError
+from flexcache_rs import FlexCache
+from flexcache_rs.sessions import ClosedError, ConflictError, KindError, UnsupportedError
+from flexcache_rs.sessions import sync as now
 
 if TYPE_CHECKING:
     from session_places import Place
@@ -258,3 +260,45 @@ def test_what_a_signal_interrupts_does_not_stay_open(place: Place, monkeypatch: 
         signal.signal(signal.SIGALRM, before)
         other.close()
     assert interrupted
+
+
+def test_calls_on_all_keys(place: Place) -> None:
+    """They are part of a transaction, or refused. A rollback undoes all of them."""
+    session = place.open[0]
+    session.set("key", 1, ttl=60)
+    session.set("other", 2)
+    is_refused = place.backend in ("memory", "redis")
+    calls: list[tuple[Any, Any]] = [
+        (session.count, 3),
+        (lambda: list(session.keys()), ["key", "new", "other"]),
+        (lambda: list(session.expiring()), ["key"]),
+        (session.count_expired, 0),
+        (session.purge, 0),
+        (session.clear, 3),
+    ]
+    with pytest.raises(ZeroDivisionError), session.transaction() as t:
+        t.set("new", 3)
+        for call, result in calls:
+            if is_refused:
+                with pytest.raises(UnsupportedError, match=r"\(\) cannot be part of a transaction"):
+                    call()
+            else:
+                assert call() == result
+        raise ZeroDivisionError
+    assert session.get_many(["key", "other", "new"]) == {"key": 1, "other": 2}
+
+
+def test_a_cache_in_front_is_told_of_what_a_transaction_removes() -> None:
+    with now.connect("memory://") as session:
+        cache: FlexCache[str, int] = FlexCache(max_items=10, store=session.store(), coherence="strict")
+        session.set("key", 1)
+        loaded: list[Any] = []
+        with session.transaction() as t:
+            t.delete("key")
+            # Another thread, which does not see the transaction, loads the key after its last call.
+            thread = threading.Thread(target=lambda: loaded.append(cache["key"]))
+            thread.start()
+            thread.join()
+        assert loaded == [1]
+        assert "key" not in cache
+        assert cache.get("key") is None

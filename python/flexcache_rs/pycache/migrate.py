@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import shutil
 import sqlite3
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flexcache_rs import _urls
 from flexcache_rs.disk.serializers import PickleSerializer
 from flexcache_rs.sessions import CodecError, SessionError
 from flexcache_rs.sessions.sync import connect
@@ -40,6 +40,8 @@ _PLAIN = (
     "uuid.UUID",
 )
 _BATCH = 1000
+_LONGEST = timedelta(days=100_000)
+"""Keys that live longer have no deadline."""
 _DEFAULT_TABLE = "kv-store"
 # The key of the progress of the migration in the new database. It is removed at the end.
 _PROGRESS = "\0flexcache_rs migration"
@@ -131,7 +133,7 @@ def migrate(
     made = target.with_name(target.name + ".migrating")
     serializer = PickleSerializer([*_PLAIN, *allow])
     with _locked(source) as connection:
-        keys, expired, skipped = _copy(connection, tables, made, serializer, skip_unreadable)
+        keys, expired, skipped = _copy(connection, source, tables, made, serializer, skip_unreadable)
         if backup is None:
             os.link(made, target)
             made.unlink()
@@ -165,10 +167,15 @@ def _keep(source: Path, backup: Path) -> None:
 
 
 def _copy(
-    connection: sqlite3.Connection, tables: list[str], made: Path, serializer: PickleSerializer, skip_unreadable: bool
+    connection: sqlite3.Connection,
+    source: Path,
+    tables: list[str],
+    made: Path,
+    serializer: PickleSerializer,
+    skip_unreadable: bool,
 ) -> tuple[int, int, dict[str, str]]:
     """Make the new database. Returns the number of its keys, the number of expired ones, and the skipped ones."""
-    state = Path(connection.execute("PRAGMA database_list").fetchone()[2]).stat()
+    state = source.stat()
     origin = (state.st_size, state.st_mtime_ns, state.st_ino)
     keys = expired = 0
     skipped: dict[str, str] = {}
@@ -191,7 +198,7 @@ def _copy(
 
 def _open(made: Path, table: str, origin: tuple[int, ...]) -> Session:
     """Return the session of a table. Removes copies that were made of an earlier state of the old database."""
-    name = "".join(f"%{ord(letter):02X}" if letter in "%?#" else letter for letter in str(made.absolute()))
+    name = _urls.quoted_path(str(made.absolute()))
     namespace = "" if table == _DEFAULT_TABLE else table
     session = connect(f"sqlite://{name}", namespace=namespace, timeout=30)
     progress = session.get(_PROGRESS)
@@ -218,7 +225,6 @@ class _Table:
         self._serializer = serializer
         self._skip_unreadable = skip_unreadable
         self._origin = origin
-        self._now = datetime.now(timezone.utc)
         self.expired = 0
         self.skipped: dict[str, str] = {}
 
@@ -236,9 +242,17 @@ class _Table:
                 transaction.set(_PROGRESS, told)
 
     def _set(self, key: str, value: Any, deadline: datetime | None) -> None:
+        left = None if deadline is None else deadline - datetime.now(timezone.utc)
+        if left is not None and left <= timedelta():
+            # An expired row also replaces an earlier row of the key.
+            self._session.delete(key)
+            self.expired += 1
+            return
         try:
-            self._session.set(key, value, ttl=deadline)
-        except CodecError as error:
+            self._session.set(key, value, ttl=None if left is None or left > _LONGEST else left)
+        except (CodecError, ValueError) as error:
+            if isinstance(error, SessionError) and not isinstance(error, CodecError):
+                raise
             self._refuse(key, error)
 
     def _rows(self, after: int) -> list[tuple[int, Any, Any, Any]]:
@@ -251,13 +265,12 @@ class _Table:
         for _, key, value, expires_at in rows:
             try:
                 deadline = _deadline(expires_at)
-                if deadline is not None and deadline <= self._now:
-                    # An expired row also replaces an earlier row of the key.
-                    self._session.delete(str(key))
-                    self.expired += 1
-                    continue
-                found = self._serializer.loads(value) if isinstance(value, bytes) else value
-            except (ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
+                is_over = deadline is not None and deadline <= datetime.now(timezone.utc)
+                # The value of an expired row is not loaded.
+                found = self._serializer.loads(value) if isinstance(value, bytes) and not is_over else value
+            except MemoryError:
+                raise
+            except Exception as error:  # noqa: BLE001 - a damaged pickle, or a class that it calls, may raise any
                 self._refuse(key, error)
                 continue
             yield str(key), found, deadline

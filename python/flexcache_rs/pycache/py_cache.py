@@ -9,6 +9,7 @@ import logging
 import math
 import threading
 import weakref
+from collections import deque
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,13 @@ if TYPE_CHECKING:
 __all__ = ["PyCache", "PyCacheSession"]
 
 _ALL = 2**62
+_KINDS: dict[type, tuple[str, ...]] = {
+    list: ("list", "stream", "bits"),
+    deque: ("queue",),
+    dict: ("map", "sorted"),
+    set: ("set", "bloom"),
+}
+"""The kinds of keys whose values have a type. Keys of other types hold a single value."""
 
 _log = logging.getLogger("flexcache_rs")
 
@@ -92,6 +100,10 @@ class PyCacheSession:
                 named: Any = keys[key]
                 wanted = _datatype(named)
                 kind = await self._session.kind(key) or "scalar"
+                likely = _KINDS.get(type(value), ("scalar",))
+                if kind not in likely:
+                    # Another call has replaced the key since its value was read.
+                    kind = likely[0]
                 if not wanted.accepts(kind, value):
                     message = f"{key!r} holds a {type(value).__name__}, not a {wanted.__name__}"
                     raise KindError(message)
@@ -172,8 +184,10 @@ class PyCache(PyCacheSession):
         return self
 
     async def __aexit__(self, *raised: object) -> None:
-        await self._session.aclose()
-        await self._save()
+        try:
+            await self._session.aclose()
+        finally:
+            await self._save()
 
     async def _save(self) -> None:
         if self.adapter.snapshots_enabled:

@@ -267,7 +267,9 @@ class Client:
         return self._request(as_bytes(commands), commands)
 
     def exchange(self, connection: Any, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """The same as `execute_many`, over a connection of the caller's. After an error it is disconnected.
+        """The same as `execute_many`, over a connection of the caller's, which may watch keys.
+
+        After an error it is disconnected.
 
         `has_unread` of the connection is True from before the commands are sent until all replies have been read.
         """
@@ -279,8 +281,7 @@ class Client:
             try:
                 connection.send_packed_command([packed])
                 replies = self._read(connection, len(commands))
-                if len(replies) > len(commands):
-                    raise RemoteConnectionError("the server sent replies to commands that it was not sent")
+                checked.check_all(commands, replies, watches=True)
             except BaseException:
                 connection.disconnect()
                 raise

@@ -8,6 +8,8 @@ class RemoteError(OSError):
 
     # Whether it is known that the connection was lost before the command was sent, so that it can be sent again.
     _is_unsent: bool = False
+    # Whether the reply to the command is one that it never has. The server may have executed the command.
+    _is_unexpected: bool = False
 
 
 class RemoteTimeoutError(RemoteError, TimeoutError):

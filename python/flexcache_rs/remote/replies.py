@@ -16,11 +16,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
+def _unexpected(message: str) -> RemoteError:
+    error = RemoteError(message)
+    error._is_unexpected = True  # pyright: ignore[reportPrivateUsage]
+    return error
+
+
+def is_unexpected(error: BaseException) -> bool:
+    """Whether the error is about a reply that a command never has. The command may have been executed."""
+    return isinstance(error, RemoteError) and error._is_unexpected  # pyright: ignore[reportPrivateUsage]
+
+
 def unexpected(command: str, reply: Any) -> RemoteError:
     """Return the error for a reply that a command never has. The error of a refused command is returned itself."""
     if isinstance(reply, RemoteError):
         return reply
-    return RemoteError(f"the server sent a reply to {command} that this command does not have: {shown(reply)}")
+    return _unexpected(f"the server sent a reply to {command} that this command does not have: {shown(reply)}")
 
 
 def data(command: str, reply: Any) -> bytes | None:
@@ -75,7 +86,7 @@ def values(command: str, reply: Any, places: Sequence[bytes]) -> list[bytes | No
 _VALUES = frozenset((bytes, type(None)))
 """The classes of values."""
 
-OF_SCRIPTS: dict[str | bytes, Callable[[Any], Any]] = {}
+OF_SCRIPTS: dict[str | bytes, Callable[[Sequence[Any], Any], object]] = {}
 """The checks of the replies of scripts, by the hashes and by the texts of the scripts."""
 
 
@@ -110,7 +121,46 @@ def _time(_: Sequence[Any], reply: Any) -> None:
 def _of_script(command: Sequence[Any], reply: Any) -> None:
     of_reply = OF_SCRIPTS.get(command[1])
     if of_reply is not None:
-        of_reply(reply)
+        of_reply(command, reply)
+
+
+def _number(command: Sequence[Any], reply: Any) -> None:
+    number(command[0], reply)
+
+
+def _rank(command: Sequence[Any], reply: Any) -> None:
+    if reply is not None:
+        number(command[0], reply)
+
+
+def _booleans(command: Sequence[Any], reply: Any) -> None:
+    if len(array(command[0], reply)) != len(command) - 2 or not {0, 1}.issuperset(
+        part if type(part) is int else None for part in reply
+    ):
+        raise unexpected(command[0], reply)
+
+
+def is_score(reply: Any) -> bool:
+    """Whether a reply is a score: a number, or its text."""
+    if type(reply) is float:
+        return reply == reply
+    if type(reply) is bytes:
+        try:
+            score = float(reply)
+        except ValueError:
+            return False
+        return score == score
+    return False
+
+
+def _score(command: Sequence[Any], reply: Any) -> None:
+    if not is_score(reply):
+        raise unexpected(command[0], reply)
+
+
+def _scores(command: Sequence[Any], reply: Any) -> None:
+    if len(array(command[0], reply)) != len(command) - 2 or not all(part is None or is_score(part) for part in reply):
+        raise unexpected(command[0], reply)
 
 
 _CHECKS: dict[Any, Callable[[Sequence[Any], Any], object]] = {
@@ -127,6 +177,16 @@ _CHECKS: dict[Any, Callable[[Sequence[Any], Any], object]] = {
     "EVAL": _of_script,
     "ASKING": _ok,
     "MULTI": _ok,
+    "WATCH": _ok,
+    "UNWATCH": _ok,
+    "HMGET": lambda command, reply: values("HMGET", reply, command[2:]),
+    "SMISMEMBER": _booleans,
+    "ZINCRBY": _score,
+    "ZMSCORE": _scores,
+    "ZRANK": _rank,
+    "ZREVRANK": _rank,
+    **dict.fromkeys(("INCRBY", "HINCRBY", "HSET", "SADD", "ZADD", "HLEN", "SCARD", "ZCARD", "XLEN"), _number),
+    **dict.fromkeys(("PEXPIRE", "PERSIST", "PTTL"), _number),
 }
 """The checks of replies, by the names of commands. Other commands may have any reply."""
 
@@ -142,15 +202,20 @@ def check(command: Sequence[Any], reply: Any) -> None:
         of_reply(command, reply)
 
 
-def check_all(commands: Sequence[Sequence[Any]], replies: Sequence[Any]) -> None:
+def check_all(commands: Sequence[Sequence[Any]], replies: Sequence[Any], *, watches: bool = False) -> None:
     """Check the replies to commands, which may be those of transactions.
+
+    Args:
+        commands: The commands.
+        replies: Their replies.
+        watches: Whether a transaction may not be executed because a watched key has changed.
 
     Raises:
         RemoteError: There are too many replies or too few, or a command has no such reply.
     """
     if len(replies) != len(commands):
         message = f"the server sent {len(replies)} replies to {len(commands)} commands"
-        raise RemoteError(message)
+        raise _unexpected(message)
     if len(commands) == 1:
         check(commands[0], replies[0])
         return
@@ -158,7 +223,8 @@ def check_all(commands: Sequence[Sequence[Any]], replies: Sequence[Any]) -> None
     for command, reply in zip(commands, replies, strict=True):
         name = command[0]
         if name == "EXEC":
-            if queued is not None and not isinstance(reply, Exception):
+            is_executed = not isinstance(reply, Exception) and (reply is not None or not watches)
+            if queued is not None and is_executed:
                 check_all(queued, array("EXEC", reply))
             queued = None
         elif queued is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +51,7 @@ class Script:
         self.text, self._keys = text.encode(), keys
         self.hash = hashlib.sha1(self.text, usedforsecurity=False).hexdigest()
         if reply is not None:
-            OF_SCRIPTS[self.hash] = OF_SCRIPTS[self.text] = functools.partial(reply, _NAME)
+            OF_SCRIPTS[self.hash] = OF_SCRIPTS[self.text] = lambda _, given: reply(_NAME, given)
 
     def command(self, *arguments: Any) -> tuple[Any, ...]:
         """What runs it with its keys and arguments, if the server has it. Otherwise, the server refuses the command."""

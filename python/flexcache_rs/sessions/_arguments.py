@@ -65,7 +65,8 @@ def seconds(argument: str, time: object) -> float:
         parts = _PART.findall(time)
         if not parts or "".join(number + unit for number, unit in parts) != time:
             raise ValueError(f'{argument} must be such as "90s", "1h30m" or "250ms", not {time!r}')
-        value = sum(float(number) * _UNITS[unit] for number, unit in parts)
+        # Only infinity itself means for ever, and not text with many digits.
+        value = min(sum(float(number) * _UNITS[unit] for number, unit in parts), 2 * _LONGEST)
     else:
         allowed = 'a number of seconds, a timedelta, a datetime or text such as "90s"'
         raise TypeError(f"{argument} must be {allowed}, not {type(time).__name__}")
@@ -132,6 +133,21 @@ def number(argument: str, value: object) -> float:
         raise TypeError(f"{argument} must be an int or a float, not {_arguments.described(value)}")
     plain: float = _arguments.plain_number(value)
     return plain
+
+
+def summand(argument: str, value: object) -> float:
+    """Check that a value is a number that can be added: an int of 64 bits, or a float other than NaN.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is out of range, or NaN.
+    """
+    added = number(argument, value)
+    if added != added:
+        raise ValueError(f"{argument} must be an int or a float, not NaN")
+    if isinstance(added, int) and not -_MOST - 1 <= added <= _MOST:
+        raise ValueError(f"{argument} must be from -2**63 to 2**63 - 1, not {_arguments.shown(added)}")
+    return added
 
 
 def mapping(argument: str, value: Any) -> dict[Any, Any]:

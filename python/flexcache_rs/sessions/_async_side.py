@@ -8,6 +8,7 @@ import threading
 from asyncio import sleep
 from asyncio import to_thread as in_thread
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from flexcache_rs._core import AwaitedBlock as Block
 from flexcache_rs._core import _load_in_task as load
@@ -72,9 +73,10 @@ def _give_back(backend: Backend, call: SessionCall) -> None:
         backend.run(call)
 
 
-def holder() -> int:
-    """Return the identity of the holder of a lock: the task."""
-    return id(asyncio.current_task())
+def holder() -> Any:
+    """Return the identity of the holder of a lock: a reference to the task, which is no later one's."""
+    task = asyncio.current_task()
+    return None if task is None else ref(task)
 
 
 def store(_: Any) -> SessionStore:

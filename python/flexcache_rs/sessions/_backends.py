@@ -72,8 +72,8 @@ class MemoryBackend:
         """Make several calls at once. Returns for each its result or its exception."""
         return self._open().execute_many(calls)
 
-    async def arun_many(self, calls: list[SessionCall]) -> list[tuple[Any, BaseException | None]]:
-        """Make several calls at once."""
+    async def arun_many(self, calls: list[SessionCall], undo: object) -> list[tuple[Any, BaseException | None]]:  # noqa: ARG002
+        """Make several calls at once. They do not wait, so they cannot be cancelled."""
         return self._open().execute_many(calls)
 
     def begin(self) -> MemoryTransaction:
@@ -266,6 +266,18 @@ SCHEMES = tuple(_BACKENDS)
 """The known schemes of URLs."""
 
 
+def _checked_namespace(namespace: object) -> str:
+    if not isinstance(namespace, str):
+        raise TypeError(f"namespace must be a str, not {type(namespace).__name__}")
+    try:
+        length = len(namespace.encode())
+    except UnicodeEncodeError:
+        raise ValueError(f"namespace must be text without surrogates, not {namespace!r}") from None
+    if length > 64:
+        raise ValueError(f"namespace must be at most 64 bytes, not {length}")
+    return namespace
+
+
 def open_backend(
     url: object, namespace: object, serializer: object, timeout: object, options: dict[str, Any]
 ) -> Backend:
@@ -289,14 +301,11 @@ def open_backend(
                 raise
             return ShardedBackend(opened)
     parsed = parse_url(url, _BACKENDS)
-    if not isinstance(namespace, str):
-        raise TypeError(f"namespace must be a str, not {type(namespace).__name__}")
-    if len(namespace.encode()) > 64:
-        raise ValueError(f"namespace must be at most 64 bytes, not {len(namespace.encode())}")
+    name = _checked_namespace(namespace)
     if serializer is not None and not all(callable(getattr(serializer, name, None)) for name in ("dumps", "loads")):
         raise TypeError(f"serializer must have the methods dumps and loads, unlike {type(serializer).__name__}")
     twice = options.keys() & parsed.options.keys()
     if twice:
         raise ValueError(f"the option {min(twice)} is given twice: in the URL and as an argument")
-    terms = Terms(namespace, serializer, seconds("timeout", timeout))
+    terms = Terms(name, serializer, seconds("timeout", timeout))
     return _BACKENDS[parsed.scheme](parsed, {**parsed.options, **options}, terms)

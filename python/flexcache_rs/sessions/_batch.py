@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.sessions._calls import Calls
-from flexcache_rs.sessions._containers import Handle
-from flexcache_rs.sessions._errors import ClosedError
+from flexcache_rs.sessions._containers import Handle, Job
+from flexcache_rs.sessions._errors import ClosedError, SessionError
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from flexcache_rs._core import SessionCall, SessionCodec
+    from flexcache_rs.sessions._gathered import Result
+    from flexcache_rs.sessions._taking import Undo
+    from flexcache_rs.sessions._waiting import Waiting
 
 
 _NOTHING: Any = object()
@@ -43,22 +49,32 @@ class Pending:
         return self._value
 
 
+class _Ask:
+    """An awaitable that suspends the coroutine of a call until the reply to its request is there."""
+
+    def __init__(self, call: SessionCall, undo: Undo | None = None) -> None:
+        self.call, self.undo = call, undo
+
+    def __await__(self) -> Generator[_Ask, Any, Any]:
+        return (yield self)
+
+
 class _Asked(NamedTuple):
     """A gathered call that is suspended at its request."""
 
     pending: Pending
     coroutine: Coroutine[Any, Any, Any]
-    call: SessionCall
+    ask: _Ask
 
 
-class _Ask:
-    """An awaitable that suspends the coroutine of a call until the reply to its request is there."""
-
-    def __init__(self, call: SessionCall) -> None:
-        self._call = call
-
-    def __await__(self) -> Generator[SessionCall, Any, Any]:
-        return (yield self._call)
+def _giving_back(asking: list[_Asked], answers: list[Result]) -> list[SessionCall]:
+    """Return the calls that give back what the answered ones have taken, the last one first."""
+    taken = [
+        asked.ask.undo(answer)
+        for asked, (answer, raised) in zip(asking, answers, strict=False)
+        if asked.ask.undo is not None and raised is None
+    ]
+    return [back for back in reversed(taken) if back is not None]
 
 
 class _Gathering(Calls):
@@ -69,6 +85,12 @@ class _Gathering(Calls):
 
     async def _run(self, call: SessionCall) -> Any:
         return await _Ask(call)
+
+    async def _take(self, call: SessionCall, undo: Undo) -> Any:
+        return await _Ask(call, undo)
+
+    def _waiting(self, key: str) -> Waiting:
+        raise TypeError(f"a batch cannot wait for an element of {key!r}: give timeout=0")
 
 
 @suggesting
@@ -121,11 +143,11 @@ class Batch(_Gathered):
         pending = Pending()
         try:
             # Run the call up to its request. A wrong argument raises here at once.
-            call: SessionCall = coroutine.send(None)
+            ask: _Ask = coroutine.send(None)
         except StopIteration as done:
             pending._value = done.value
         else:
-            self._asking.append(_Asked(pending, coroutine, call))
+            self._asking.append(_Asked(pending, coroutine, ask))
         return pending
 
     def _take(self) -> list[_Asked]:
@@ -133,7 +155,7 @@ class Batch(_Gathered):
         asking, self._asking = self._asking, []
         return asking
 
-    def _answer(self, asking: list[_Asked], answers: list[tuple[Any, BaseException | None]]) -> None:
+    def _answer(self, asking: list[_Asked], answers: list[Result]) -> None:
         """Pass the replies to the calls, and run each until its next request or its end."""
         for (pending, coroutine, _), answer in zip(asking, answers, strict=True):
             self._go_on(pending, coroutine, *answer)
@@ -142,14 +164,20 @@ class Batch(_Gathered):
         self, pending: Pending, coroutine: Coroutine[Any, Any, Any], answer: Any, raised: BaseException | None
     ) -> None:
         try:
-            call: SessionCall = coroutine.send(answer) if raised is None else coroutine.throw(raised)
+            ask: _Ask = coroutine.send(answer) if raised is None else coroutine.throw(raised)
         except StopIteration as done:
-            pending._value = done.value
+            pending._value = self._usable(done.value)
         except Exception as error:  # noqa: BLE001 - it is told at the end
             pending._raised = error
             self._first = self._first or error
         else:
-            self._asking.append(_Asked(pending, coroutine, call))
+            self._asking.append(_Asked(pending, coroutine, ask))
+
+    def _usable(self, value: Any) -> Any:
+        """Return the result of a call. A job is one of the session, because the batch makes no calls any more."""
+        if type(value) is Job:
+            return self._session.queue(value._queue._key)._job(value._number, value.value)
+        return value
 
     def _drop(self) -> None:
         for _, coroutine, _ in self._take():
@@ -171,23 +199,35 @@ class AwaitedBatch(Batch):
     ) -> None:
         try:
             while kind is None and (asking := self._take()):
-                self._answer(asking, await self._make([call for *_, call in asking]))
+                self._answer(asking, await self._make(asking))
         finally:
             self._drop()
         if kind is None:
             self._raise_first()
 
-    async def _make(self, calls: list[SessionCall]) -> list[tuple[Any, BaseException | None]]:
+    async def _make(self, asking: list[_Asked]) -> list[Result]:
         session = self._session
         many = getattr(session._backend, "arun_many", None)
         if many is not None and session._current() is None:
-            answers: list[tuple[Any, BaseException | None]] = await many(calls)
-            return answers
-        return [await self._attempt(call) for call in calls]
-
-    async def _attempt(self, call: SessionCall) -> tuple[Any, BaseException | None]:
+            made: list[Result] = await many([asked.ask.call for asked in asking], partial(_giving_back, asking))
+            return made
+        answers: list[Result] = []
         try:
-            return await self._session._run(call), None
+            for asked in asking:
+                answers.append(await self._attempt(asked.ask))  # noqa: PERF401 - a cancellation needs those before it
+        except asyncio.CancelledError:
+            # A rollback of the transaction gives back what its calls took.
+            for back in [] if session._current() is not None else _giving_back(asking, answers):
+                with contextlib.suppress(SessionError):
+                    await session._backend.arun(back)
+            raise
+        return answers
+
+    async def _attempt(self, ask: _Ask) -> Result:
+        session = self._session
+        try:
+            made = session._run(ask.call) if ask.undo is None else session._take(ask.call, ask.undo)
+            return await made, None
         except Exception as error:  # noqa: BLE001 - it is that call's
             return None, error
 
@@ -203,21 +243,21 @@ class SyncBatch(Batch):
     ) -> None:
         try:
             while kind is None and (asking := self._take()):
-                self._answer(asking, self._make([call for *_, call in asking]))
+                self._answer(asking, self._make([asked.ask.call for asked in asking]))
         finally:
             self._drop()
         if kind is None:
             self._raise_first()
 
-    def _make(self, calls: list[SessionCall]) -> list[tuple[Any, BaseException | None]]:
+    def _make(self, calls: list[SessionCall]) -> list[Result]:
         session = self._session
         many = getattr(session._backend, "run_many", None)
         if many is not None and session._current() is None:
-            answers: list[tuple[Any, BaseException | None]] = many(calls)
+            answers: list[Result] = many(calls)
             return answers
         return [self._attempt(call) for call in calls]
 
-    def _attempt(self, call: SessionCall) -> tuple[Any, BaseException | None]:
+    def _attempt(self, call: SessionCall) -> Result:
         try:
             return self._session._run(call), None
         except Exception as error:  # noqa: BLE001 - it is that call's

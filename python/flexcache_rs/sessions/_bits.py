@@ -104,5 +104,6 @@ class Bloom(Handle):
 
     async def has_many(self, items: Iterable[Any]) -> list[bool]:
         """Return for each of several items whether it was probably added."""
-        found: list[bool] = await self._act(KEPT, "bloom_has", list(items), self._bits, self._hashes)
+        several = arguments.several("items", items)
+        found: list[bool] = await self._act(KEPT, "bloom_has", several, self._bits, self._hashes)
         return found

@@ -174,7 +174,7 @@ class Calls:
             OverflowError: The sum does not fit 64 bits.
         """
         touch = arguments.touch_of_write(ttl, ttl_if_new)
-        first = arguments.number("initial", initial)
+        first = arguments.summand("initial", initial)
         return await self._run(self._codec.call("incr", key, by, first, touch))
 
     def list(self, key: str) -> List:
@@ -226,6 +226,8 @@ class KeyspaceCalls(Calls):
         A key that is present all the time is returned exactly once, whatever is stored or removed in the meantime.
         `match` is a pattern with `*`, `?` and `[...]`.
         """
+        if match is not None and not isinstance(match, str):
+            raise TypeError(f"match must be a str, not {type(match).__name__}")
         most = min(arguments.whole_number("count", count, 1), self._page)
         page: list[str] = await self._run(self._codec.call("keys", None, max(most, self._page)))
         size = max(most, self._page)

@@ -6,16 +6,16 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from flexcache_rs._arguments import as_number, plain_number, shown
+from flexcache_rs._arguments import as_number, plain_number
 from flexcache_rs._core import SessionCodec
-from flexcache_rs.sessions._arguments import KEPT, MISSING
-from flexcache_rs.sessions._arguments import number as checked_number
-from flexcache_rs.sessions._errors import KindError
+from flexcache_rs.sessions._arguments import KEPT, MISSING, summand
+from flexcache_rs.sessions._errors import KindError, TimedOut, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from flexcache_rs.sessions._arguments import Touch
 
@@ -33,6 +33,7 @@ _WITH_ARTICLE = (
 SCALAR, LIST, QUEUE, MAP, SET, SORTED, STREAM, BLOOM, BITS = range(1, 10)
 
 _MOST = 2**63 - 1
+_MOST_ATTEMPTS = 1000
 
 
 class Whole(NamedTuple):
@@ -74,6 +75,18 @@ class Cursor:
         self.fetched: list[Any] = []
         self.place: bytes | None = b"0"
         self.seen: set[int] = set()
+        self.places: set[bytes] = set()
+
+    def advance(self, place: bytes) -> None:
+        """Move to the next place of the server, which is 0 at the end.
+
+        Raises:
+            Unavailable: It was there before. A server never returns to a place, so the iteration would not end.
+        """
+        if place in self.places:
+            raise Unavailable(f"the server sent the place {place.decode()} of an iteration twice")
+        self.places.add(place)
+        self.place = None if place == b"0" else place
 
 
 # By name: the type of each argument, and whether the call writes. c: a cell; C: cells; m: a member; M:
@@ -216,6 +229,16 @@ def add(cell: Cell | None, by: Number) -> Number:
     return total
 
 
+def attempts() -> Iterator[None]:
+    """Count the attempts of a call that begins again if others change the same key meanwhile.
+
+    Raises:
+        TimedOut: There were too many of them.
+    """
+    yield from repeat(None, _MOST_ATTEMPTS)
+    raise TimedOut(f"others changed the key during each of {_MOST_ATTEMPTS} attempts; nothing was changed")
+
+
 def number_cell(number: Number) -> Cell:
     """Return the canonical text of a number."""
     return repr(number).encode()
@@ -260,15 +283,6 @@ def _score(value: object) -> float:
     raise ValueError(f"a score must be a number other than NaN, not {value!r}")
 
 
-def _number(value: object) -> Number:
-    by = checked_number("by", value)
-    if by != by:
-        raise ValueError("by must be an int or a float, not NaN")
-    if isinstance(by, int) and not -_MOST - 1 <= by <= _MOST:
-        raise ValueError(f"by must be from -2**63 to 2**63 - 1, not {shown(by)}")
-    return by
-
-
 class Codec:
     """Encodes the calls of one session, and decodes the cells of replies to objects."""
 
@@ -285,7 +299,7 @@ class Codec:
             "p": self._pairs,
             "s": self._scored,
             "f": _score,
-            "n": _number,
+            "n": lambda by: summand("by", by),
             "a": lambda after: None if after is None else (after[1], self._encode(after[0], True)),
         }
 
@@ -363,7 +377,7 @@ class Codec:
             case "expire":
                 touch, rest = values[1], ()
             case "incr":
-                touch, rest = values[3], (_number(values[1]), _number(values[2]))
+                touch, rest = values[3], (summand("by", values[1]), summand("initial", values[2]))
             case "keys":
                 rest = (None if values[0] is None else key_cell(values[0]), values[1])
             case _:

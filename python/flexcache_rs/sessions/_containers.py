@@ -272,7 +272,10 @@ class Queue(List):
             return self._undo(found, "release", None if found is None else found[0])
 
         found: tuple[int, Any] | None = await self._wait(timeout, lambda: self._take(undo, "reserve", micros))
-        return None if found is None else Job(self, *found)
+        return None if found is None else self._job(*found)
+
+    def _job(self, number: int, value: Any) -> Job:
+        return Job(self, number, value)
 
     def _number(self, job: Job) -> int:
         if not isinstance(job, Job):
@@ -407,7 +410,7 @@ class SetOf(Handle):
 
     async def has_many(self, members: Iterable[Any]) -> list[bool]:
         """Return for each of several values whether it is a member."""
-        found: list[bool] = await self._act(KEPT, "set_has", list(members))
+        found: list[bool] = await self._act(KEPT, "set_has", arguments.several("members", members))
         return found
 
     async def pop(self, n: int = 1) -> list[Any]:

@@ -107,9 +107,19 @@ class DiskBackend:
                     raise
             sleep(pauses.next())
 
-    async def arun_many(self, calls: list[SessionCall]) -> list[tuple[Any, BaseException | None]]:
-        """Make several calls in one transaction, in a thread."""
-        return await asyncio.to_thread(self.run_many, calls)
+    async def arun_many(
+        self, calls: list[SessionCall], undo: Callable[[list[Result]], list[SessionCall]]
+    ) -> list[Result]:
+        """Make several calls in one transaction, in a thread.
+
+        If the task is cancelled, the calls that `undo` returns give back what they took.
+        """
+
+        def ask(some: list[SessionCall]) -> asyncio.Future[list[Result]]:
+            return asyncio.get_running_loop().run_in_executor(None, self.run_many, some)
+
+        answers: list[Result] = await taken(ask(calls), lambda answers: undo(answers or []) or None, ask)
+        return answers
 
     def version(self) -> int:
         """Return a number that changes with each write of any process."""

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import time
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from flexcache_rs.sessions._session import Session
 
 _MOST_IN_WINDOW = 1000
+_FOREVER = 2**62
+_LONGEST_AHEAD = int(292 * 365.25 * 86400) * 10**6
+"""292 years in microseconds. The calls that a limiter allows at once take no longer at its rate, so that each backend
+can store the time of the next one."""
 
 
 def new_token() -> bytes:
@@ -75,11 +80,15 @@ class Limiter:
         # Escape the name, so that different pairs of name and key never give the same text.
         self._prefix = name.replace("%", "%25").replace(":", "%3A") + ":"
         self._limit = arguments.whole_number("limit", limit)
-        self._burst = self._limit if burst is None else arguments.whole_number("burst", burst)
         self._period = arguments.micros("period", period)
         if not self._period:
             raise ValueError(f"period must be a finite time, not {period!r}")
         self._interval = max(1, self._period // self._limit) if self._limit else 0
+        most = _LONGEST_AHEAD // max(1, self._interval)
+        # Only limits of 10**15 calls and more are too large. No program makes so many calls.
+        self._burst = min(self._limit, most) if burst is None else arguments.whole_number("burst", burst)
+        if self._burst > most:
+            raise ValueError(f"burst must be at most {most} with this limit and period, not {burst}")
         self._is_window = arguments.one_of("algorithm", algorithm, ("gcra", "sliding_window")) == "sliding_window"
         if self._is_window and burst is not None:
             raise ValueError(f'burst must be None with algorithm="sliding_window", not {burst}')
@@ -130,7 +139,10 @@ class Limiter:
                 raise RateLimitExceeded(
                     f"{self._name} is limited to {self._limit} calls in {self._period / 1e6:g} seconds", hit.retry_after
                 )
-            return await function(*args, **kwargs)
+            value = function(*args, **kwargs)
+            if inspect.isawaitable(value):
+                value = await value
+            return value
 
         return call
 
@@ -155,11 +167,11 @@ class Lock(side.Block):
     def __init__(self, session: Session, name: str, ttl: Ttl) -> None:
         self._session = session
         self._name = name
-        self._micros = arguments.micros("ttl", ttl) or 2**62
+        self._micros = _FOREVER if ttl is None else arguments.micros("ttl", ttl) or _FOREVER
         # The token of each holder.
-        self._tokens: dict[int, bytes] = {}
+        self._tokens: dict[Any, bytes] = {}
         # The same for holders that are entering or leaving a block, and may hold the lock.
-        self._uncertain: dict[int, bytes] = {}
+        self._uncertain: dict[Any, bytes] = {}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._name!r}>"
@@ -183,6 +195,10 @@ class Lock(side.Block):
                 if left <= 0:
                     return False
                 await other.arest(min(left, held))
+        if is_new:
+            # The time of a holder that has ended without a release was over.
+            for gone in [holder for holder in list(self._tokens) if holder is not None and holder() is None]:
+                self._tokens.pop(gone, None)
         self._tokens[side.holder()] = token
         return True
 

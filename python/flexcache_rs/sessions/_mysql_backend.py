@@ -362,13 +362,12 @@ class MysqlTransaction:
             raise self._failed(error, link, commits) from error
 
     def _failed(self, error: Any, link: Link, commits: bool) -> Exception:
-        """Convert an error. After a conflict or a lost connection the whole transaction is lost."""
+        """Convert an error. After a conflict the whole transaction is lost."""
         code = error.args[0] if error.args else 0
         if not link.is_lost(error) and (code in _AGAIN or code == _LOCK_TIMEOUT):
             self._lose()
             return ConflictError("another transaction got in the way of this one; nothing of it was stored")
-        if link.is_lost(error):
-            self._lose()
+        # A lost connection is not whole, so that no call uses it again. It is closed at the end of the transaction.
         return self._backend.failed(error, link, commits)
 
     def run(self, call: Any) -> Any:

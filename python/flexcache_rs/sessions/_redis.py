@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 from flexcache_rs.sessions import _cells as cells
 from flexcache_rs.sessions._arguments import MISSING
-from flexcache_rs.sessions._cells import BITS, BLOOM, MAP, SCALAR, SET, SORTED, STREAM, Cursor, CursorPage
+from flexcache_rs.sessions._cells import BITS, BLOOM, LIST, MAP, SCALAR, SET, SORTED, STREAM, Cursor, CursorPage
 from flexcache_rs.sessions._redis_plain import plain_command, scored_arguments
 from flexcache_rs.sessions._redis_scripts import script
 
@@ -44,6 +44,8 @@ _MOST_BITS = 2**32
 _MOST_ELEMENTS = 2**32
 _SCANNED = 1000
 _LONGEST = 2**52
+_END = Cursor()
+_END.place = None
 
 
 class Names:
@@ -57,6 +59,10 @@ class Names:
     def data(self, key: bytes) -> bytes:
         """Return the name of a key's value. In a cluster, the part in braces determines the slot."""
         return b"%b%b}" % (self._begin, key)
+
+    def is_data(self, name: bytes) -> bool:
+        """Return whether this is the name of a value. Other programs may have names that match the pattern."""
+        return name.startswith(self._begin) and name.endswith(b"}")
 
     def key(self, name: bytes) -> bytes:
         """Return the key for the name of a value."""
@@ -133,7 +139,10 @@ def _whole(codec: Codec, found: Any) -> Any:
     if isinstance(found, bytes):
         if not found.startswith(_MARK):
             return codec.decode(found)
-        kind = found[2] - 48
+        kind = found[2] - 48 if len(found) > 2 else SCALAR
+        if not LIST <= kind <= BITS:
+            # This is of another program, and decoding it raises the error for that.
+            return codec.decode(found)
         if kind in (BITS, BLOOM):
             return codec.whole(kind, _positions(found, _BEFORE_BITS if kind == BITS else _BEFORE_BLOOM))
         return codec.whole(kind, ())
@@ -311,9 +320,10 @@ class Plans:
         field, by = call.arguments
         amount = str(by) if isinstance(by, int) else ""
         state, found = yield from self._script(call, "map_incr", field, amount, "", "", "")
+        attempts = cells.attempts()
         while state == 5:
-            total = cells.add(found, by)
-            new = cells.number_cell(total)
+            next(attempts)
+            new = cells.number_cell(cells.add(found, by))
             there = ("", 1) if found is None else (found, 0)
             state, found = yield from self._script(call, "map_incr", field, "", new, *there)
         return cells.parse_number(found)
@@ -322,14 +332,15 @@ class Plans:
         after, count = call.arguments
         if count >= _MOST_ELEMENTS and after is None:
             _, parts = yield from self._script(call, "map_page", "")
-            return [(self._codec.decode(field), self._codec.decode(value)) for field, value in sorted(_pairs(parts))]
+            pairs = sorted(_pairs(parts))
+            return CursorPage([(self._codec.decode(field), self._codec.decode(value)) for field, value in pairs], _END)
         return (yield from self._cursor_page(call, after, count, _pairs, lambda pair: pair[0]))
 
     def _act_set_page(self, call: Call) -> Plan:
         after, count = call.arguments
         if count >= _MOST_ELEMENTS and after is None:
             _, parts = yield from self._script(call, "set_page", "")
-            return self._codec.objects(sorted(parts))
+            return CursorPage(self._codec.objects(sorted(parts)), _END)
         return (yield from self._cursor_page(call, after, count, list, lambda member: member))
 
     def _cursor_page(
@@ -343,7 +354,7 @@ class Plans:
         cursor = after or Cursor()
         while len(cursor.fetched) < count and cursor.place is not None:
             place, parts = yield from self._script(call, call.name, cursor.place, min(count, _SCANNED))
-            cursor.place = None if place == b"0" else place
+            cursor.advance(place)
             for element in parse(parts):
                 known = hash(name(element))
                 if known not in cursor.seen:
@@ -426,7 +437,9 @@ class Plans:
         except OverflowError:
             first = ""
         (reply,) = yield [script("incr", names, *touch, amount, first, "", "")]
+        attempts = cells.attempts()
         while reply[0] == 5:
+            next(attempts)
             total = cells.number_cell(cells.add(reply[1], by))
             (reply,) = yield [script("incr", names, *touch, "", first, total, reply[1])]
         if reply[0] == 0:
@@ -446,12 +459,12 @@ class Plans:
     def _found(self) -> Plan:
         """Find the names of all values, each once."""
         found: dict[bytes, None] = {}
-        place = b"0"
-        while True:
-            ((place, names),) = yield [("SCAN", place, "MATCH", self._names.pattern, "COUNT", _SCANNED)]
-            found.update(dict.fromkeys(names))
-            if place == b"0":
-                return list(found)
+        cursor = Cursor()
+        while cursor.place is not None:
+            ((place, names),) = yield [("SCAN", cursor.place, "MATCH", self._names.pattern, "COUNT", _SCANNED)]
+            found.update(dict.fromkeys(filter(self._names.is_data, names)))
+            cursor.advance(place)
+        return list(found)
 
     def _keys(self, call: Call) -> Plan:
         after, count = call.arguments

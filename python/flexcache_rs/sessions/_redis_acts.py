@@ -16,6 +16,8 @@ local function kind_of(key)
     local head = call('GETRANGE', key, 0, 2)
     if #head < 3 or string.sub(head, 1, 2) ~= '\\255K' then return 1, false end
     local kind = string.byte(head, 3) - 48
+    -- Other programs may have stored such bytes.
+    if kind < 2 or kind > 9 then return 1, false end
     return kind, kind < 8
   end
   if t == 'none' then return 0, false end
@@ -141,7 +143,7 @@ if WANT == 4 then return {1, call('HLEN', K)} end
 if WANT == 5 then return {1, call('SCARD', K)} end
 if WANT == 6 then return {1, call('ZCARD', K)} end
 if WANT == 7 then return {1, call('XLEN', K)} end
-if WANT == 8 then return {1, tonumber(call('GETRANGE', K, 27, 47))} end
+if WANT == 8 then return {1, tonumber(call('GETRANGE', K, 27, 47)) or 0} end
 if WANT == 9 then return {1, call('BITCOUNT', K, 3, -1)} end
 return {1, length()}
 """,
@@ -247,8 +249,9 @@ if heads == 2 and have == 0 then call('RPUSH', K, QUEUE, '') end
 if left or most ~= '' then heads_off() end
 for i = 6, #ARGV, 1000 do call(left and 'LPUSH' or 'RPUSH', K, unpack(ARGV, i, math.min(i + 999, #ARGV))) end
 if most ~= '' then
-  if most == '0' then call('DEL', K)
-  elseif left then call('LTRIM', K, 0, tonumber(most) - 1) else call('LTRIM', K, -tonumber(most), -1) end
+  -- Larger numbers are no exact ones here, and the server would refuse their texts.
+  local n = math.min(tonumber(most), call('LLEN', K))
+  if n == 0 then call('DEL', K) elseif left then call('LTRIM', K, 0, n - 1) else call('LTRIM', K, -n, -1) end
 end
 if left or most ~= '' then heads_on() end
 return finish(math.max(call('LLEN', K) - heads, 0), true)
@@ -428,7 +431,7 @@ for i = 6, #ARGV, hashes do
   end
   if is_new then added = added + 1 end
 end
-call('SETRANGE', K, 27, string.format('%021d', tonumber(call('GETRANGE', K, 27, 47)) + added))
+call('SETRANGE', K, 27, string.format('%021d', (tonumber(call('GETRANGE', K, 27, 47)) or 0) + added))
 return finish(added, true)
 """,
 }

@@ -12,6 +12,7 @@ from flexcache_rs.remote.direct import DirectClient, why_not
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
 from flexcache_rs.remote.failures import failed
 from flexcache_rs.remote.given import Given
+from flexcache_rs.remote.replies import is_unexpected
 from flexcache_rs.sessions._errors import TimedOut, Unavailable
 from flexcache_rs.sessions._redis_scripts import with_text
 from flexcache_rs.sessions._taking import taken
@@ -57,7 +58,9 @@ def is_script_missing(reply: Any) -> bool:
 
 def _is_broken(error: Exception) -> bool:
     """Whether there was no reply because the connection failed."""
-    return isinstance(error, (RemoteConnectionError, Unavailable)) and not isinstance(error, TimedOut)
+    if isinstance(error, TimedOut):
+        return False
+    return isinstance(error, (RemoteConnectionError, Unavailable)) or is_unexpected(error)
 
 
 class AwaitedLane:
@@ -88,7 +91,7 @@ class AwaitedLane:
                 try:
                     return self._plans.answer(call, await self._reply(ask, plain))
                 except RemoteError as error:
-                    if isinstance(error, (RemoteConnectionError, RemoteTimeoutError)):
+                    if isinstance(error, (RemoteConnectionError, RemoteTimeoutError)) or is_unexpected(error):
                         raise
             return await self._follow(self._plans.plan(call), ask, undo, elsewhere)
         except (RemoteError, Unavailable) as error:

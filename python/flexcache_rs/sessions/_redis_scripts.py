@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flexcache_rs.remote.scripts import END_LEASE, Script
 from flexcache_rs.sessions._redis_acts import ACTS, KIND
+from flexcache_rs.sessions._redis_replies import register
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,17 +118,30 @@ if #there == 0 or (ARGV[1] == 'intersection' and not all) or (ARGV[1] == 'differ
   return {1, {}}
 end
 local commands = {union = 'SUNION', intersection = 'SINTER', difference = 'SDIFF'}
-return {1, call(commands[ARGV[1]], unpack(there))}
+if #there <= 1000 then return {1, call(commands[ARGV[1]], unpack(there))} end
+-- Lua passes only some thousands of keys at once. Members of a union are in one part, other members are in all parts.
+local parts, counts, found = 0, {}, {}
+for at = 2, #there, 1000 do
+  parts = parts + 1
+  for _, member in ipairs(call(commands[ARGV[1]], there[1], unpack(there, at, math.min(at + 999, #there)))) do
+    counts[member] = (counts[member] or 0) + 1
+  end
+end
+for member, count in pairs(counts) do
+  if ARGV[1] == 'union' or count == parts then found[#found + 1] = member end
+end
+return {1, found}
 """,
     # The same as on disk. If the clock was set back by more than a limiter can be ahead, the limiter starts again.
     "gate": """
 local now, interval, burst, cost = micros(), tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local tat = tonumber(call('GET', KEYS[1]) or now)
 if tat > now + 2 * burst or tat < now then tat = now end
-local following = tat + interval * cost
-if following - now > burst then return {0, string.format('%.0f', following - now - burst), 0} end
-call('SET', KEYS[1], string.format('%.0f', following), 'PX', math.max(1, math.ceil((following - now) / 1000)))
-return {1, '0', math.floor((burst - (following - now)) / interval)}
+-- By how much the limiter would be ahead. A time itself may be too large to be an exact number here.
+local ahead = tat - now + interval * cost
+if ahead > burst then return {0, string.format('%.0f', ahead - burst), 0} end
+call('SET', KEYS[1], string.format('%.0f', now + ahead), 'PX', math.max(1, math.ceil(ahead / 1000)))
+return {1, '0', math.floor((burst - ahead) / interval)}
 """,
     # A sorted set with a member for each call that counts. The score is the time until which it counts, and the member
     # has its cost and a unique part. A score later than that of a call now is from before the clock was set back.
@@ -153,7 +167,11 @@ return {0, string.format('%.0f', wait), math.max(0, limit - counted)}
 """,
     "lease": """
 local held = call('GET', KEYS[1])
-if held and held ~= ARGV[1] then return call('PTTL', KEYS[1]) end
+if held and held ~= ARGV[1] then
+  -- Another program may have removed the deadline.
+  local left = call('PTTL', KEYS[1])
+  return left < 0 and 1000 or left
+end
 call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return -1
 """,
@@ -247,6 +265,10 @@ _TEXTS = {
 }
 
 _SCRIPTS = {name: Script(text, 1) for name, text in _TEXTS.items()}
+for _name, _script in _SCRIPTS.items():
+    register(_name, _script.hash, _script.text)
+register("TOUCH", TOUCH)
+register("COMMIT", COMMIT)
 _BY_HASH = {script.hash: script for script in _SCRIPTS.values()}
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flexcache_rs._idle import Idle
 from flexcache_rs.remote.connections import is_quiet
 from flexcache_rs.remote.errors import RemoteConnectionError, RemoteError, RemoteTimeoutError
+from flexcache_rs.remote.replies import is_unexpected
 from flexcache_rs.sessions._errors import OutcomeUnknown, SessionError, TimedOut, Unavailable
 from flexcache_rs.sessions._redis_lane import is_script_missing
 from flexcache_rs.sessions._redis_scripts import with_text
@@ -32,11 +33,12 @@ class Sender:
 
     def failed(self, error: Exception, is_sent_write: bool) -> Exception:
         """Convert an error of the client to an error of sessions."""
-        if is_sent_write and isinstance(error, (RemoteTimeoutError, RemoteConnectionError)):
+        is_broken = isinstance(error, RemoteConnectionError) or is_unexpected(error)
+        if is_sent_write and (is_broken or isinstance(error, RemoteTimeoutError)):
             return OutcomeUnknown(f"{error}; the call may have been made")
         if isinstance(error, RemoteTimeoutError):
             return TimedOut(str(error))
-        if isinstance(error, RemoteConnectionError):
+        if is_broken:
             return Unavailable(str(error))
         return SessionError(str(error)) if isinstance(error, RemoteError) else error
 

@@ -345,7 +345,8 @@ class Session(KeyspaceCalls):
             name: The name of the limiter. All limiters of the store with this name count together.
             limit: The number of calls. 0 allows none.
             period: The length of the period: seconds, a timedelta, or text such as "1m".
-            burst: The number of calls that are allowed at once. The default is `limit`.
+            burst: The number of calls that are allowed at once. The default is `limit`. At the even rate, these calls
+                must take at most 292 years.
             algorithm: "gcra" or "sliding_window". With the latter, no period contains more than `limit` calls,
                 wherever it begins. A sliding window remembers each call, so `limit` is at most 1000. Calls count
                 together if their algorithm is the same.

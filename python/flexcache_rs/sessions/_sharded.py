@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlunsplit
 
 from flexcache_rs import _urls
+from flexcache_rs._threads import ForkSafeRLock
 from flexcache_rs.sessions._errors import ClosedError, CrossShardError, ShardError
 from flexcache_rs.sessions._waiting import waiting
 
@@ -292,6 +293,8 @@ class ShardedTransaction:
         self._shard: str | None = None
         self._of_shard: BackendTransaction | None = None
         self._depth = 1
+        # If several threads or tasks make the first call at the same time, one of them begins the transaction.
+        self._beginning, self._abeginning = ForkSafeRLock(), asyncio.Lock()
 
     def _wanted(self, call: _Call) -> str:
         shard = self._backend.only_shard_of(call)
@@ -304,39 +307,62 @@ class ShardedTransaction:
 
     def run(self, call: Any) -> Any:
         """Make a call in the transaction."""
-        shard = self._wanted(call)
-        made = self._backend.made(shard, call)
-        if self._of_shard is None:
-            self._of_shard = self._shards[shard].begin()
-            self._shard = shard
+        begun = self._of_shard
+        made = self._backend.made(self._wanted(call), call)
+        if begun is None:
+            with self._beginning:
+                # Again, because another call may have chosen another shard meanwhile.
+                shard = self._wanted(call)
+                begun = self._of_shard or self._begun(shard)
+        return begun.run(made)
+
+    def _begun(self, shard: str) -> BackendTransaction:
+        begun = self._shards[shard].begin()
+        try:
             for _ in range(1, self._depth):
-                self._of_shard.begin_inner()
-        return self._of_shard.run(made)
+                begun.begin_inner()
+        except BaseException:
+            begun.end(1)
+            raise
+        self._shard, self._of_shard = shard, begun
+        return begun
 
     async def arun(self, call: Any) -> Any:
         """Make a call in the transaction."""
-        shard = self._wanted(call)
-        made = self._backend.made(shard, call)
-        if self._of_shard is None:
-            self._of_shard = await self._shards[shard].abegin()
-            self._shard = shard
+        begun = self._of_shard
+        made = self._backend.made(self._wanted(call), call)
+        if begun is None:
+            async with self._abeginning:
+                shard = self._wanted(call)
+                begun = self._of_shard or await self._abegun(shard)
+        return await begun.arun(made)
+
+    async def _abegun(self, shard: str) -> BackendTransaction:
+        begun = await self._shards[shard].abegin()
+        try:
             for _ in range(1, self._depth):
-                await self._of_shard.abegin_inner()
-        return await self._of_shard.arun(made)
+                await begun.abegin_inner()
+        except BaseException:
+            await begun.aend(1)
+            raise
+        self._shard, self._of_shard = shard, begun
+        return begun
 
     def begin_inner(self) -> int:
         """Begin an inner transaction. Returns the number of open ones."""
-        if self._of_shard is not None:
-            self._of_shard.begin_inner()
-        self._depth += 1
-        return self._depth
+        with self._beginning:
+            if self._of_shard is not None:
+                self._of_shard.begin_inner()
+            self._depth += 1
+            return self._depth
 
     async def abegin_inner(self) -> int:
         """Begin an inner transaction. Returns the number of open ones."""
-        if self._of_shard is not None:
-            await self._of_shard.abegin_inner()
-        self._depth += 1
-        return self._depth
+        async with self._abeginning:
+            if self._of_shard is not None:
+                await self._of_shard.abegin_inner()
+            self._depth += 1
+            return self._depth
 
     def commit(self) -> None:
         """Commit."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from flexcache_rs.sessions import _cells as cells
 from flexcache_rs.sessions._arguments import MISSING
 from flexcache_rs.sessions._cells import QUEUE, SCALAR, SET
-from flexcache_rs.sessions._sql_acts import ASKING, OF_HEAD, ONE_QUESTION
+from flexcache_rs.sessions._sql_acts import ASKING, OF_HEAD, OF_JOBS, ONE_QUESTION
 from flexcache_rs.sessions._sql_pages import PageActs
 from flexcache_rs.sessions._sql_schema import LATER, MOST_KEY_BYTES, MOST_NAME_BYTES, NOW, OF_KIND
 from flexcache_rs.sessions._sql_statements import CHUNK, Alone, Head, Last, Result, inserted, marks
@@ -200,7 +200,7 @@ class Plans(PageActs):
         is_new = head is None
         if head is None:
             head = yield from self._make(old, key, call.kind, None, self._deadline(call.touch, None))
-        if call.kind == QUEUE and call.writes and call.name != "push":
+        if call.kind == QUEUE and call.name in OF_JOBS:
             yield from self._reclaim(head)
         reply = yield from act(head, *call.arguments)
         if not call.writes:
@@ -226,7 +226,7 @@ class Plans(PageActs):
                 plan.send([Result((), 0, 0)])
             except StopIteration:
                 return questions, True
-        if call.kind == QUEUE and call.writes:
+        if call.kind == QUEUE and call.name in OF_JOBS:
             questions = [*next(self._reclaim(anything)), *questions]
         return questions, False
 
@@ -259,7 +259,9 @@ class Plans(PageActs):
         is_one = len(call.keys) == 1 and not self._locks
         heads = yield from (self._one(call.keys[0]) if is_one else self._live(call.keys))
         wholes = yield from self._wholes(heads)
+        attempts = cells.attempts()
         while wholes is None:
+            next(attempts)
             # Another session has replaced the content of a key meanwhile.
             heads = yield from self._live(call.keys)
             wholes = yield from self._wholes(heads)
@@ -394,9 +396,9 @@ class Plans(PageActs):
         names = list(dict.fromkeys(call.keys))
         asks = [self._of_key(("SELECT m FROM fx_set WHERE id = %s", (0,)), key) for key in names]
         heads = yield from self._live(names, begins=True, asks=asks, ends=True)
-        for key, head in heads.items():
-            if head.kind != SET:
-                raise cells.wrong_kind(key, head.kind, SET)
+        for key in names:
+            if key in heads and heads[key].kind != SET:
+                raise cells.wrong_kind(key, heads[key].kind, SET)
         members: dict[bytes, set[bytes]] = {}
         for key, answer in zip(names, self._answers, strict=True):
             members[key] = {bytes(member) for (member,) in answer.rows} if key in heads else set()

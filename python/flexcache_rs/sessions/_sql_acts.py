@@ -41,6 +41,9 @@ ASKING = ONE_QUESTION | frozenset(
 OF_HEAD = frozenset(("len", "bits_count"))
 """The acts that need only the head."""
 
+OF_JOBS = frozenset(("pop", "reserve", "ack", "release"))
+"""The acts before which jobs whose time is over return to their queue."""
+
 _MANY = frozenset(("map_get", "map_delete", "set_add", "set_discard", "set_has", "sorted_scores", "sorted_remove"))
 _ONE = frozenset(("map_default", "map_incr", "sorted_incr", "sorted_rank"))
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from flexcache_rs.sessions._arguments import Ttl
 
 _ALL = 2**63 - 1
+_MOST_DIGITS = 100
+_MOST_SHOWN = 100
 
 
 def _stream_id(argument: str, text: str | None) -> tuple[int, int] | None:
@@ -25,8 +27,9 @@ def _stream_id(argument: str, text: str | None) -> tuple[int, int] | None:
     if not isinstance(text, str):
         raise TypeError(f"{argument} must be an id, a str, not {type(text).__name__}")
     millis, _, number = text.partition("-")
-    if not (millis.isascii() and millis.isdigit() and number.isascii() and number.isdigit()):
-        raise ValueError(f'{argument} must be an id such as "1700000000000-0", not {text!r}')
+    if not all(part.isascii() and part.isdigit() and len(part) <= _MOST_DIGITS for part in (millis, number)):
+        shown = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+        raise ValueError(f'{argument} must be an id such as "1700000000000-0", not {shown!r}')
     return arguments.whole_number(argument, int(millis)), arguments.whole_number(argument, int(number))
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from threading import get_ident
+from threading import local
 from time import sleep
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from flexcache_rs._core import Block
 from flexcache_rs._core import _load as load
@@ -66,9 +67,24 @@ def give_back(backend: Backend, call: SessionCall) -> None:
         backend.run(call)
 
 
-def holder() -> int:
-    """Return the identity of the holder of a lock: the thread."""
-    return get_ident()
+class _Thread:
+    """Stands for a thread, and ends with it."""
+
+
+class _Here(local):
+    """An object of each thread. The number of a thread may be a later one's too."""
+
+    def __init__(self) -> None:
+        self.thread = _Thread()
+        self.holder = ref(self.thread)
+
+
+_here = _Here()
+
+
+def holder() -> Any:
+    """Return the identity of the holder of a lock: a reference to an object of the thread."""
+    return _here.holder
 
 
 def store(session: Any) -> SessionStore:

@@ -113,6 +113,12 @@ impl<V: Held, P: Policy, C: Clock> Space<'_, V, P, C> {
 
     pub(super) fn apply(&mut self, op: &Op) -> Result<Reply> {
         let now = self.clock.now();
+        if self.transaction.is_some()
+            && let Some(name) = op.of_all_keys()
+        {
+            // It would miss the transaction's writes, and a rollback would not undo its own.
+            return Err(Error::NotInTransaction(name));
+        }
         Ok(match op {
             Op::Get(keys) => Reply::Wholes(
                 keys.iter().map(|key| self.entry(key).map(|entry| entry.value.whole())).collect(),
@@ -154,14 +160,7 @@ impl<V: Held, P: Policy, C: Clock> Space<'_, V, P, C> {
                 }
                 Reply::Wholes(vec![whole])
             }
-            Op::Rename(from, to) => {
-                let Some(entry) = self.entry(from).cloned() else { return Ok(Reply::Bool(false)) };
-                if from != to {
-                    self.leave(to, Some((entry.value, entry.deadline)))?;
-                    self.leave(from, None)?;
-                }
-                Reply::Bool(true)
-            }
+            Op::Rename(from, to) => Reply::Bool(self.rename(from, to)?),
             Op::KindOf(key) => Reply::Kind(self.entry(key).map(|entry| entry.value.kind())),
             Op::Expire(key, touch) => {
                 let Some(old) = self.entry(key).map(|entry| entry.deadline) else {
@@ -213,7 +212,24 @@ impl<V: Held, P: Policy, C: Clock> Space<'_, V, P, C> {
         })
     }
 
-    /// Operations on all keys of the namespace. A transaction does not see its own writes here.
+    /// Gives a key another name. Returns whether there is such a key.
+    fn rename(&mut self, from: &[u8], to: &[u8]) -> Result<bool> {
+        let Some(entry) = self.entry(from).cloned() else { return Ok(false) };
+        if from == to {
+            return Ok(true);
+        }
+        self.store.admit(to, &entry.value)?;
+        // Before the other name is stored. Otherwise, there would be one key more for a moment, for which another
+        // one might be evicted.
+        self.leave(from, None)?;
+        if let Err(error) = self.leave(to, Some((entry.value.clone(), entry.deadline))) {
+            self.leave(from, Some((entry.value, entry.deadline)))?;
+            return Err(error);
+        }
+        Ok(true)
+    }
+
+    /// Operations on all keys of the namespace.
     fn all(&mut self, op: &Op) -> Reply {
         let now = self.clock.now();
         let namespace = Arc::clone(self.namespace);

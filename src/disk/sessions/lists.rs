@@ -81,7 +81,9 @@ impl Asked<'_> {
     }
 
     pub(super) fn list(&self, head: &mut Head, act: &Act) -> Outcome<Reply> {
-        if head.kind == Kind::Queue && act.writes() && !matches!(act, Act::ListPush { .. }) {
+        let takes_or_ends_jobs =
+            matches!(act, Act::ListPop { .. } | Act::Reserve(_) | Act::Ack(_) | Act::Release(_));
+        if head.kind == Kind::Queue && takes_or_ends_jobs {
             self.reclaim(head)?;
         }
         Ok(match act {

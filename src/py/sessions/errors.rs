@@ -21,6 +21,7 @@ pub(super) fn raised(py: Python<'_>, error: &Error) -> PyErr {
     match error {
         Error::Kind { .. } => of_sessions(py, "KindError", message),
         Error::Conflict => of_sessions(py, "ConflictError", message),
+        Error::NotInTransaction(_) => of_sessions(py, "UnsupportedError", message),
         Error::NotANumber => PyTypeError::new_err(message),
         Error::Overflow | Error::NoSum => PyOverflowError::new_err(message),
         Error::NoElement(_) => PyIndexError::new_err(message),

@@ -158,7 +158,7 @@ class SQLite(Adapter):
         self._file = place
         if place == ":memory:":
             return f"memory://pycache-{os.getpid()}-{next(_numbers)}"
-        return "sqlite://" + "".join(f"%{ord(letter):02X}" if letter in "%?#" else letter for letter in place)
+        return "sqlite://" + _urls.quoted_path(place)
 
     def session(self) -> Session:
         """Return a session of its own, to be awaited."""
