@@ -76,7 +76,7 @@ impl DiskStore {
         let mut findings = self.read(patience, |connection| damages(connection))?;
         if fix {
             self.require_writable()?;
-            retry_while_busy(patience, || {
+            retry_while_busy(patience, |patience| {
                 self.read(patience, |connection| Ok(connection.execute_batch("VACUUM")?))
             })?;
         }
