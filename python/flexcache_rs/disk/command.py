@@ -170,10 +170,8 @@ def _check_one(options: argparse.Namespace, folder: Path, inside: list[Path]) ->
     # Bypass the constructor, so that the settings of the directory stay as they are.
     cache = Cache.__new__(Cache)
     try:
-        with warnings.catch_warnings():
-            # The check loads no pickle, so it does not matter who can write them.
-            warnings.simplefilter("ignore")
-            cache._connect(str(folder.absolute()), 60.0)  # noqa: SLF001
+        # The check loads no pickle, so it does not matter who can write them.
+        cache._connect(str(folder.absolute()), 60.0)  # noqa: SLF001
         findings: list[tuple[str, str]] = cache._check(fix, False)  # noqa: SLF001
     except Timeout:
         tell(f"{folder}: not checked: the write lock was not acquired within a minute")

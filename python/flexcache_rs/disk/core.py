@@ -136,6 +136,9 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
     default_settings: ClassVar[dict[str, Any]] = DEFAULT_SETTINGS
     """Settings of a new directory."""
 
+    _warns_of_writers = True
+    """Whether opening it warns if other users can write to the directory. A `FanoutCache` does so for its shards."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         follow_overrides(cls, Cache, OF_CACHE)
@@ -166,6 +169,8 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         self._timeout = timeout
         self._serializer = serializer
         self._rules: dict[str, Any] = {}
+        if self._warns_of_writers and (message := self._other_writers(directory)):
+            warnings.warn(message, stacklevel=2)
         recorded = self._connect(directory, timeout)
         self._set_unreadable_is_missing(is_missing)
         self._unreadable = unreadable

@@ -7,6 +7,7 @@ import heapq
 import itertools
 import operator
 import os
+import warnings
 
 from flexcache_rs._core import DiskTransaction
 from flexcache_rs._suggest import suggesting
@@ -109,22 +110,22 @@ class FanoutCache(CacheMixin):
         if unreadable_is_missing(unreadable):
             self._options["unreadable"] = unreadable
         self._disk_class = disk
-        self._shards = tuple(
-            self._class_of_shards(
-                os.path.join(self._directory, f"{number:03d}"),  # noqa: PTH118
-                timeout,
-                disk,
-                serializer=serializer,
-                unreadable=unreadable,
-                size_limit=limit / shards,
-                **settings,
-            )
-            for number in range(shards)
-        )
+        paths = [os.path.join(self._directory, f"{number:03d}") for number in range(shards)]  # noqa: PTH118
+        if message := next(filter(None, map(Cache._other_writers, (self._directory, *paths))), None):  # noqa: SLF001
+            warnings.warn(message, stacklevel=2)
+        options = {"serializer": serializer, "unreadable": unreadable, "size_limit": limit / shards, **settings}
+        self._shards = tuple(self._opened(path, timeout, disk, options) for path in paths)
         self._hash = self._shards[0].disk.hash
         self._caches: dict[str, Cache] = {}
         self._deques: dict[str, Deque] = {}
         self._indexes: dict[str, Index] = {}
+
+    def _opened(self, path: str, timeout: float, disk: type[Disk], options: dict[str, Any]) -> Cache:
+        """Open a shard, which does not warn of other users: the cache has done so once for all."""
+        shard = self._class_of_shards.__new__(self._class_of_shards)
+        shard._warns_of_writers = False  # noqa: SLF001 - it is one of its parts
+        shard.__init__(path, timeout, disk, **options)  # type: ignore[misc]
+        return shard
 
     @property
     def directory(self) -> str:

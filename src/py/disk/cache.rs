@@ -5,7 +5,7 @@
 
 #![expect(clippy::unused_self, reason = "the signatures are python-diskcache's")]
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -383,6 +383,20 @@ impl DiskCache {
         Ok(())
     }
 
+    /// What to warn of, if other users can write to a directory.
+    #[staticmethod]
+    fn _other_writers(directory: PathBuf) -> Option<String> {
+        let (who, remedy) = match files::other_writers(&directory)? {
+            OtherWriters::Everybody => ("can be written by other users".to_owned(), ": chmod o-w"),
+            OtherWriters::Owner(user) => (format!("belongs to user {user}"), ""),
+        };
+        Some(format!(
+            "the cache directory {} {who}, who can change its values, and run code in this process where values are \
+             pickles{remedy}",
+            directory.display()
+        ))
+    }
+
     /// The settings in a directory that exists.
     fn _connect(&self, py: Python<'_>, directory: PathBuf, timeout: f64) -> PyResult<Py<PyDict>> {
         let timeout = match timeout {
@@ -392,19 +406,6 @@ impl DiskCache {
             _ if timeout <= 0.0 => Duration::ZERO,
             _ => Duration::try_from_secs_f64(timeout).unwrap_or(Duration::MAX),
         };
-        if let Some(writers) = files::other_writers(&directory) {
-            let (who, remedy) = match writers {
-                OtherWriters::Everybody => ("can be written by other users".to_owned(), ": chmod o-w"),
-                OtherWriters::Owner(user) => (format!("belongs to user {user}"), ""),
-            };
-            let message = format!(
-                "the cache directory {} {who}, who can change its values, and run code in this process where values \
-                 are pickles{remedy}",
-                directory.display()
-            );
-            let message = CString::new(message)?;
-            PyErr::warn(py, &py.get_type::<PyUserWarning>(), &message, 2)?;
-        }
         let open = OpenDirectory {
             directory,
             timeout,
@@ -503,8 +504,8 @@ impl DiskCache {
 
     /// The directory, as an absolute path.
     #[getter]
-    fn directory(&self) -> PyResult<String> {
-        Ok(self.opened()?.directory.to_string_lossy().into_owned())
+    fn directory(&self) -> PyResult<&OsStr> {
+        Ok(self.opened()?.directory.as_os_str())
     }
 
     /// Begin a transaction of this thread. All of the changes in the block take effect, or none of them. Other
