@@ -351,6 +351,11 @@ class FanoutCache(CacheMixin):
                 ends.append((key, shard))
         return sorted(ends, key=lambda end: self._place(end[0]), reverse=side == "back")
 
+    def _check_key_of_queue(self, key: Any) -> None:
+        disk = self._shards[0].disk
+        if disk.put(key) != (key, True):
+            raise TypeError(f"queues need a disk that stores ints and text as they are, unlike {type(disk).__name__}")
+
     def push(
         self,
         value: Any,
@@ -376,6 +381,7 @@ class FanoutCache(CacheMixin):
                     last = ends[0][0]
                     number = (last if prefix is None else int(last[len(prefix) + 1 :])) + (1 if side == "back" else -1)
                 key: Any = number if prefix is None else f"{prefix}-{number:015d}"
+                self._check_key_of_queue(key)
                 self._shard(key).set(key, value, expire, read, tag, True)
                 return key
         except Timeout:
