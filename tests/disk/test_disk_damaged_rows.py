@@ -6,12 +6,15 @@ SQLite stores a value of any kind in any column, whatever program wrote it.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from commands import flexcache, program
 
+from flexcache_rs.disk import Cache
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 FILLED = """
@@ -35,6 +38,7 @@ DAMAGE = {
     "mode": "UPDATE Cache SET mode = 'abc' WHERE key = 1",
     "mode of another format": "UPDATE Cache SET mode = 9223372036854775807 WHERE key = 1",
     "size": "UPDATE Cache SET size = 'abc' WHERE key = 'long'",
+    "largest sizes": "UPDATE Cache SET size = 9223372036854775807",
     "infinite times": "UPDATE Cache SET store_time = -9e999, expire_time = 9e999",
     "infinite settings": "UPDATE Settings SET value = 9e999 WHERE key IN ('count', 'size', 'size_limit', 'hits')",
     "bytes in settings": "UPDATE Settings SET value = X'1b5b' WHERE key = 'eviction_policy'",
@@ -60,6 +64,46 @@ def test_rows_of_other_kinds(damage: str, tmp_path: Path) -> None:
     written = 3 if damage in UNREADABLE else 4
     assert flexcache("export", directory, file).stderr.startswith(f"flexcache: {written} entries exported")
     assert flexcache("import", tmp_path / "new", file).stderr.startswith(f"flexcache: {written} entries imported")
+
+
+CALLS: dict[str, Callable[[Cache], object]] = {
+    "delete": lambda cache: [cache.delete(key) for key in ("long", 1, 2)],
+    "pop": lambda cache: [cache.pop(key) for key in ("long", 1, 2)],
+    "set": lambda cache: [cache.set(key, b"y" * 2000) for key in ("long", 1, 2)],
+    "set in a transaction": lambda cache: cache.set_many(dict.fromkeys(("long", 1, 2), 1)),
+    "clear": Cache.clear,
+    "evict": lambda cache: cache.evict("tag"),
+    "check": Cache.check,
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("size", [-(2**63), 2**63 - 1])
+def test_sizes_beyond_all_bounds(tmp_path: Path, size: int, call: str) -> None:
+    """The calls do their work, and afterwards `check` makes the counters right."""
+    program(FILLED, tmp_path)
+    program(EDIT, tmp_path, f"UPDATE Cache SET size = {size}")
+    with Cache(tmp_path) as cache:
+        CALLS[call](cache)
+        assert len(cache) == {"delete": 1, "pop": 1, "clear": 0, "evict": 1}.get(call, 4)
+        cache.check(fix=True)
+        assert cache.check() == []
+        assert len(cache) == len(list(cache))
+
+
+@pytest.mark.parametrize("side", ["back", "front"])
+def test_the_last_key_of_a_queue(tmp_path: Path, side: Literal["back", "front"]) -> None:
+    """A key of the program's own looks like one of the queue."""
+    with Cache(tmp_path) as cache:
+        cache[f"jobs-{2**63 - 1}"] = 1
+        if side == "front":
+            assert cache.push(2, "jobs", side) == f"jobs-{2**63 - 2}"
+            return
+        for _ in range(2):
+            with pytest.raises(ValueError, match=f"jobs-{2**63 - 1}"):
+                cache.push(2, "jobs", side)
+        assert list(cache) == [f"jobs-{2**63 - 1}"]
+        cache["still"] = "writes"
 
 
 def test_an_export_that_nests_without_end(tmp_path: Path) -> None:

@@ -201,9 +201,9 @@ def _check_one(options: argparse.Namespace, folder: Path, inside: list[Path]) ->
 
 # stats ----------------------------------------------------------------------------------------------------------------
 
-# SQLite stores anything in any column, so whatever is no number of a kind is left out.
+# SQLite stores anything in any column, so whatever is no number of a kind is left out. `SUM` fails if it exceeds 64 bits.
 _VALUES = """
-SELECT mode, filename IS NOT NULL AS in_file, COUNT(*), SUM(bytes), MAX(bytes) FROM (
+SELECT mode, filename IS NOT NULL AS in_file, COUNT(*), CAST(TOTAL(bytes) AS INTEGER), MAX(bytes) FROM (
   SELECT
     CASE WHEN TYPEOF(mode) = 'integer' THEN mode ELSE -1 END AS mode,
     filename,

@@ -125,6 +125,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         NetworkFilesystemWarning: A warning: the directory is on a network file system.
         RuntimeError: The database is open in this process through another SQLite library.
         sqlite3.DatabaseError: The database is damaged, or the file is no database.
+        sqlite3.OperationalError: The file system cannot lock files.
         Timeout: Other processes set up the directory for longer than a minute.
 
     >>> cache = Cache(size_limit=10**9, eviction_policy="least-recently-used")

@@ -71,6 +71,7 @@ class FanoutCache(CacheMixin):
 
     Raises:
         ValueError: `shards` is less than 1, or as for `Cache`.
+        UserWarning: A warning: other users can write to the directory or to a shard. There is one for all.
 
     >>> cache = FanoutCache(shards=4, timeout=1)
     >>> cache.set("a", 1)

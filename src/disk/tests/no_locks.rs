@@ -47,7 +47,9 @@ fn fail_with(number: c_int) {
         unsafe {
             let system = ffi::sqlite3_vfs_find(c"unix".as_ptr());
             let replace = (*system).xSetSystemCall.expect("it has this method");
-            let call = transmute::<extern "C" fn(c_int, c_int, *mut c_void) -> c_int, unsafe extern "C" fn()>(locks_fail);
+            let call = transmute::<extern "C" fn(c_int, c_int, *mut c_void) -> c_int, unsafe extern "C" fn()>(
+                locks_fail,
+            );
             assert_eq!(replace(system, c"fcntl".as_ptr(), Some(call)), ffi::SQLITE_OK);
         }
     });
