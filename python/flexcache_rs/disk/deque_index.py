@@ -419,11 +419,17 @@ class StoredMapping(MutableMapping["Any", "Any"]):
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
         """Return the value of a key. If there is none, store the default first."""
-        while True:
+        found = self._cache.get(key, default=ENOVAL, retry=True)
+        if found is not ENOVAL:
+            return found
+        # `add` does not replace a value that cannot be read and therefore counts as missing.
+        shard = getattr(self._cache, "_shard", None)
+        with (self._cache if shard is None else shard(key)).transact(retry=True):
             found = self._cache.get(key, default=ENOVAL, retry=True)
-            if found is not ENOVAL:
-                return found
-            self._cache.add(key, default, retry=True)
+            if found is ENOVAL:
+                self._cache.set(key, default, retry=True)
+                found = self._cache.get(key, default=default, retry=True)
+            return found
 
     def pop(self, key: Any, default: Any = ENOVAL) -> Any:
         """Remove a key and return its value.

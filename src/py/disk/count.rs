@@ -1,6 +1,6 @@
 //! Calls that count.
 
-use flexcache_disk::{Counted, Error, Key, Number};
+use flexcache_disk::{Counted, Key, Number};
 use pyo3::exceptions::{PyKeyError, PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyInt};
@@ -8,7 +8,6 @@ use pyo3::types::{PyDict, PyFloat, PyInt};
 use super::arguments::OptionalArgument;
 use super::cache::DiskCache;
 use super::datum::integer;
-use super::errors;
 use crate::py::object::argument::{truth, wrong_type};
 use crate::py::object::did_you_mean;
 use crate::py::process::wall_clock::now;
@@ -33,9 +32,7 @@ impl DiskCache {
             if !default.is_instance_of::<PyInt>() && !default.is_instance_of::<PyFloat>() {
                 return Err(wrong_type("default", "an int, a float or None", default));
             }
-            let begin = if sign > 0 { default.add(delta)? } else { default.sub(delta)? };
-            refuse_first_sum(&begin)?;
-            Some(begin)
+            Some(if sign > 0 { default.add(delta)? } else { default.sub(delta)? })
         };
         let counted = match &begin {
             None => self
@@ -116,16 +113,6 @@ impl DiskCache {
         let py = key.py();
         self.add_up(key, &delta.or(|| integer(py, 1)), -1, &default.or(|| integer(py, 0)), retry)
     }
-}
-
-/// Refuses a first sum to which nothing could be added later.
-fn refuse_first_sum(begin: &Bound<'_, PyAny>) -> PyResult<()> {
-    let error = match begin.cast::<PyFloat>() {
-        Ok(begin) if begin.value().is_nan() => Error::NoSum,
-        Err(_) if begin.extract::<i64>().is_err() => Error::Overflow,
-        _ => return Ok(()),
-    };
-    Err(errors::raised(begin.py(), error))
 }
 
 /// A number to count with, or its negative.
