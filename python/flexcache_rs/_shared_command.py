@@ -157,7 +157,7 @@ def _path_of(name: str) -> Path | None:
 
 
 def _of_this_version(paths: list[Path]) -> Path:
-    """Return the file that this process can open, of several of a name. The others are of other versions or containers."""
+    """Return the file that this process can open. The others of the name are of other versions or containers."""
     from flexcache_rs.shared import SharedCache
 
     for path in paths:

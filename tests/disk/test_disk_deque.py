@@ -128,7 +128,7 @@ def test_values_whose_files_are_gone_are_skipped(tmp_path: Path) -> None:
     ids=lambda options: next(iter(options)),
 )
 def test_a_copy_reads_what_the_original_wrote(tmp_path: Path, part: str, options: dict[str, Any]) -> None:
-    """A plain cache of the same directory would refuse the serializer, or return the bytes that the disk class stores."""
+    """A plain cache of the directory would refuse the serializer, or return the bytes that the disk class stores."""
     with diskcache.FanoutCache(tmp_path, shards=2, **options) as fanout:
         stored: Any = getattr(fanout, part)("part")
         if part == "deque":
@@ -138,7 +138,7 @@ def test_a_copy_reads_what_the_original_wrote(tmp_path: Path, part: str, options
         for other in (copy.copy(stored), pickle.loads(pickle.dumps(stored))):
             assert (other.peek() if part == "deque" else other["key"]) == {"a": [1]}
             assert (type(other), other.directory) == (type(stored), stored.directory)
-            assert other.cache._unreadable == stored.cache._unreadable  # noqa: SLF001
+            assert other.cache._unreadable == stored.cache._unreadable
 
 
 def test_a_copy_of_a_deque_in_shards(tmp_path: Path) -> None:

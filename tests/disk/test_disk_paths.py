@@ -58,7 +58,7 @@ def test_parts_stay_where_they_are(elsewhere: Path) -> None:
 
 
 def test_links_in_a_relative_path_are_followed(elsewhere: Path) -> None:
-    """".." after a link leads to the parent of the directory that the link points to."""
+    """A ".." after a link leads to the parent of the directory that the link points to."""
     (elsewhere / "target").mkdir()
     Path("link").symlink_to(elsewhere / "target")
     with Cache("link/../cache") as cache:

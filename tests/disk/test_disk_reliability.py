@@ -192,7 +192,8 @@ def test_a_key_whose_file_is_damaged_can_be_added(tmp_path: Path, damage: str, f
         assert cache.add("key", "new")
         assert cache.get("key") == disk["key"] == "new"
         assert not cache.add("key", "newer")
-        assert disk.check() == []
+        # The directory of the deleted file is empty.
+        assert {str(type(finding.message).__name__) for finding in disk.check()} <= {"EmptyDirWarning"}
 
 
 def test_a_value_that_is_replaced_while_it_is_read(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ HEAD = '{"flexcache_disk_export":1}\n'
         (HEAD + '{"cache":"","shards":true}\n', "wrong shards"),
         (HEAD + '{"cache":"cache/\\ud800"}\n', "is no name of a cache"),
         *(
-            (HEAD + '{"cache":""}\n{"key":"a","mode":1,"value":1,' + wrong + "}\n", "line 3 of the export: a wrong entry")
+            (HEAD + '{"cache":""}\n{"key":"a","mode":1,"value":1,' + wrong + "}\n", "line 3 of the export: a wrong")
             for wrong in (
                 '"mode":1e999',
                 '"bytes":1e999',
@@ -172,8 +172,9 @@ def test_settings_of_an_export_are_not_believed(tmp_path: Path) -> None:
 )
 def test_settings_that_a_cache_refuses_are_left_out(tmp_path: Path, name: str, value: str) -> None:
     """python-diskcache records whatever it gets."""
-    lines = f'{{"cache":"","shards":2,"settings":{{"{name}":{value}}}}}\n{{"key":"a","mode":1,"value":1}}\n{{"entries":1}}\n'
-    (tmp_path / "export").write_text(HEAD + lines, encoding="utf-8")
+    cache = f'{{"cache":"","shards":2,"settings":{{"{name}":{value}}}}}\n'
+    entry = '{"key":"a","mode":1,"value":1}\n{"entries":1}\n'
+    (tmp_path / "export").write_text(HEAD + cache + entry, encoding="utf-8")
     flexcache("import", tmp_path / "copy", tmp_path / "export")
     with FanoutCache(tmp_path / "copy", shards=2) as cache:
         assert cache["a"] == 1

@@ -11,7 +11,6 @@ import secrets
 import sqlite3
 import sys
 import time
-import warnings
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -201,7 +200,7 @@ def _check_one(options: argparse.Namespace, folder: Path, inside: list[Path]) ->
 
 # stats ----------------------------------------------------------------------------------------------------------------
 
-# SQLite stores anything in any column, so whatever is no number of a kind is left out. `SUM` fails if it exceeds 64 bits.
+# SQLite stores anything in any column, so whatever is no number of a kind is left out. `SUM` fails beyond 64 bits.
 _VALUES = """
 SELECT mode, filename IS NOT NULL AS in_file, COUNT(*), CAST(TOTAL(bytes) AS INTEGER), MAX(bytes) FROM (
   SELECT

@@ -577,10 +577,10 @@ class Index(StoredMapping):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.directory!r})"
 
-    def __getstate__(self) -> str | Cache:
+    def __getstate__(self) -> Any:
         return _place_of(self._cache)
 
-    def __setstate__(self, state: str | Cache) -> None:
+    def __setstate__(self, state: Any) -> None:
         if isinstance(state, str):
             self.__init__(state)  # type: ignore[misc]
         else:

@@ -217,9 +217,7 @@ class Importer:
     def _cache(self, content: dict[str, Any]) -> Found:
         """Return the cache for the following entries. Creates it if it does not exist."""
         name, shards, given = content["cache"], content.get("shards"), content.get("settings", {})
-        if not isinstance(given, dict) or not (
-            shards is None or (type(shards) is int and 0 < shards <= MOST_SHARDS)
-        ):
+        if not isinstance(given, dict) or not (shards is None or (type(shards) is int and 0 < shards <= MOST_SHARDS)):
             self._fail("a cache with wrong shards or settings")
         if name == "":
             there, shards, folders = self._own(shards)
