@@ -6,6 +6,8 @@ SQLite stores a value of any kind in any column, whatever program wrote it.
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -115,3 +117,47 @@ def test_an_export_that_nests_without_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize("option", [("--shards", 1001), ("--shards", 10**30)])
 def test_more_shards_than_a_directory_has(option: tuple[str, int], tmp_path: Path) -> None:
     assert "from 0 to 1000" in flexcache("import", tmp_path / "new", "-", *option, status=2).stderr
+
+
+SCIQLOP = "CREATE TABLE meta (key, value); CREATE TABLE cache (key PRIMARY KEY, path, value, expire, tag, size);"
+PICKLED = "X'80054b012e'"
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        (f"('a', NULL, {PICKLED}, 'soon', NULL, 5)", "an expiry time that is no number"),
+        (f"('a', NULL, {PICKLED}, X'00', NULL, 5)", "an expiry time that is no number"),
+        ("('a', 5, NULL, NULL, NULL, 5)", "a file of a value is missing"),
+        ("('a', X'61', NULL, NULL, NULL, 5)", "a file of a value is missing"),
+    ],
+)
+def test_rows_of_other_kinds_are_not_migrated(tmp_path: Path, rows: str, reason: str) -> None:
+    """The other entries are, and the command says why these are not."""
+    (tmp_path / "source").mkdir()
+    fill = f"{SCIQLOP} INSERT INTO cache VALUES {rows}, ('b', NULL, {PICKLED}, NULL, NULL, 5)"
+    with closing(sqlite3.connect(tmp_path / "source" / "sciqlop-cache.db")) as connection:
+        connection.executescript(fill)
+    done = flexcache("migrate", tmp_path / "source", tmp_path / "new")
+    assert f"left out: {reason}" in done.stderr
+    with Cache(tmp_path / "new") as cache:
+        assert {key: cache[key] for key in cache} == {"b": 1}
+
+
+@pytest.mark.parametrize("limit", ["-1", "9e999", "9223372036854775808", "'much'"])
+def test_a_limit_that_is_none_is_not_migrated(tmp_path: Path, limit: str) -> None:
+    (tmp_path / "source").mkdir()
+    with closing(sqlite3.connect(tmp_path / "source" / "sciqlop-cache.db")) as connection:
+        connection.executescript(f"{SCIQLOP} INSERT INTO meta VALUES ('max_size', {limit})")
+    flexcache("migrate", tmp_path / "source", tmp_path / "new")
+    with Cache(tmp_path / "new") as cache:
+        assert cache.size_limit == 2**30
+
+
+@pytest.mark.parametrize("value", ["5", "'text'", "NULL", "9.5"])
+def test_records_of_other_kinds_are_not_migrated(tmp_path: Path, value: str) -> None:
+    (tmp_path / "source").mkdir()
+    with closing(sqlite3.connect(tmp_path / "source" / "index.sqlite3")) as connection:
+        connection.executescript(f"CREATE TABLE cache_index (key, value); INSERT INTO cache_index VALUES ('a', {value})")
+    done = flexcache("migrate", tmp_path / "source", tmp_path / "new")
+    assert "left out: damaged record: 1" in done.stderr
