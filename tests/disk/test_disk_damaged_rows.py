@@ -158,6 +158,8 @@ def test_a_limit_that_is_none_is_not_migrated(tmp_path: Path, limit: str) -> Non
 def test_records_of_other_kinds_are_not_migrated(tmp_path: Path, value: str) -> None:
     (tmp_path / "source").mkdir()
     with closing(sqlite3.connect(tmp_path / "source" / "index.sqlite3")) as connection:
-        connection.executescript(f"CREATE TABLE cache_index (key, value); INSERT INTO cache_index VALUES ('a', {value})")
+        connection.executescript(
+            f"CREATE TABLE cache_index (key, value); INSERT INTO cache_index VALUES ('a', {value})"
+        )
     done = flexcache("migrate", tmp_path / "source", tmp_path / "new")
     assert "left out: damaged record: 1" in done.stderr
