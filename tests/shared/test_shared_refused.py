@@ -32,14 +32,14 @@ LOCKS: dict[str, tuple[Callable[[SharedCache], object], type[Exception], str]] =
 NAMES: dict[str, tuple[Any, type[Exception], str]] = {
     "a path of bytes": (PathOfBytes(), TypeError, "name must be a path of str"),
     "a lone surrogate": ("\udc80", ValueError, "without lone surrogates"),
-    "a missing directory": ("/nowhere/cache", FileNotFoundError, "the directory of the cache does not exist"),
+    "a missing directory": ("MISSING/cache", FileNotFoundError, "the directory of the cache does not exist"),
 }
 INIT: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "a name of bytes": ({"cache_name": b"name"}, TypeError, "cache_name must be a str"),
     "a path as a name": ({"cache_name": "a/b"}, ValueError, "cache_name must have letters"),
     "a parent": ({"cache_name": ".."}, ValueError, "cache_name must have letters"),
     "no time": ({"expires": 0}, ValueError, "expires must be more than 0"),
-    "a missing root": ({"root": "/nowhere"}, FileNotFoundError, "root must be a directory"),
+    "a missing root": ({"root": "MISSING"}, FileNotFoundError, "root must be a directory"),
     "a number as root": ({"root": 5}, TypeError, "root must be a path"),
     "a number as snapshot": ({"snapshot": 5}, TypeError, "snapshot must be a path"),
     "text as poolsize": ({"poolsize": "10"}, TypeError, "poolsize must be an int"),
@@ -54,17 +54,20 @@ def test_locks_and_limiters(cache: SharedCache, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", NAMES)
-def test_names(case: str) -> None:
+def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    monkeypatch.chdir(tmp_path)
     name, error, text = NAMES[case]
     before = set(directory().glob("*"))
     with pytest.raises(error, match=text):
         SharedCache(name, max_bytes=1 << 20)
     assert set(directory().glob("*")) == before
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("case", INIT)
-def test_lilcache(tmp_path: Path, case: str) -> None:
+def test_lilcache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
     """The cache that was opened before stays in use."""
+    monkeypatch.chdir(tmp_path)
     tmp_path.chmod(0o700)
     lilcache.init("refused", root=tmp_path)
     try:
