@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -152,6 +153,16 @@ def _path_of(name: str) -> Path | None:
     if not paths or not paths[0].name or not paths[0].exists():
         complain(f"flexcache shared: there is no cache {name!r}; see `flexcache shared list`")
         return None
+    return paths[0] if len(paths) == 1 else _of_this_version(paths)
+
+
+def _of_this_version(paths: list[Path]) -> Path:
+    """Return the file that this process can open. The others of the name are of other versions or containers."""
+    from flexcache_rs.shared import SharedCache
+
+    for path in paths:
+        with contextlib.suppress(OSError), SharedCache(path, create=False):
+            return path
     return paths[0]
 
 

@@ -76,7 +76,7 @@ impl DiskStore {
         let mut findings = self.read(patience, |connection| damages(connection))?;
         if fix {
             self.require_writable()?;
-            retry_while_busy(patience, || {
+            retry_while_busy(patience, |patience| {
                 self.read(patience, |connection| Ok(connection.execute_batch("VACUUM")?))
             })?;
         }
@@ -243,8 +243,10 @@ impl DiskStore {
     }
 }
 
-/// The sum of the integers in the column `size`; reads ignore other values, too.
-const SUM_OF_SIZES: &str = "SELECT COALESCE(SUM(size), 0) FROM Cache WHERE typeof(size) = 'integer'";
+/// The sum of the sizes in the column `size`; reads ignore other values, too, see [`StoredSize`]. `SUM` would fail if they
+/// exceed 64 bits together. `TOTAL` is exact for all that a disk can have.
+const SUM_OF_SIZES: &str = "SELECT CAST(TOTAL(size) AS INTEGER) FROM Cache \
+     WHERE typeof(size) = 'integer' AND size BETWEEN 0 AND 9007199254740992";
 
 /// The value that is reported for a counter which is not a number.
 const NO_NUMBER: i64 = -1;

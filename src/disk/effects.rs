@@ -29,6 +29,7 @@ pub(crate) struct TransactionEffects {
     /// Whether entries were removed to make room, or many at once.
     pub(crate) has_removed_many: bool,
     count: i64,
+    /// Saturates, because any program may have written any size into a row.
     size: i64,
     /// The database's version when the transaction began. No other writer changes it before the transaction ends.
     pub(crate) version: Option<Version>,
@@ -113,7 +114,7 @@ impl TransactionEffects {
     /// Counts a row that was inserted.
     pub(crate) fn inserted(&mut self, size: i64) {
         self.count += 1;
-        self.size += size;
+        self.size = self.size.saturating_add(size);
     }
 
     /// Counts a row that was deleted, whose file is to be removed.
@@ -125,12 +126,12 @@ impl TransactionEffects {
     /// Counts a row that was deleted, whose file stays.
     pub(crate) fn taken(&mut self, size: i64) {
         self.count -= 1;
-        self.size -= size;
+        self.size = self.size.saturating_sub(size);
     }
 
     /// Counts a row whose file has another size now.
     pub(crate) fn resized(&mut self, from: i64, to: i64) {
-        self.size += to - from;
+        self.size = self.size.saturating_add(to.saturating_sub(from));
     }
 
     /// The change of the counter `size` that has not been written yet.

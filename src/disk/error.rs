@@ -14,7 +14,8 @@ pub enum Error {
     /// The calling thread has the lock itself, in a transaction that it began through another object of the same
     /// directory.
     HeldByThisThread,
-    /// The filesystem could not lock. On a network filesystem, the next attempt may succeed.
+    /// The filesystem could not lock. On a network filesystem, the next attempt may succeed. If the file system has no
+    /// locks at all, the error is [`Error::Sqlite`].
     NoLock(rusqlite::Error),
     /// SQLite failed.
     Sqlite(rusqlite::Error),
@@ -72,6 +73,20 @@ impl Error {
         Self::File { path: path.to_owned(), source }
     }
 
+    /// The error after waiting for the database while it was opened. SQLite takes a file system that could not lock for
+    /// another process that has the lock.
+    pub(crate) fn busy_while_opening() -> Self {
+        let Some(reason) = busy_reason::get() else { return Self::Busy };
+        let failure = ffi::Error::new(ffi::SQLITE_BUSY);
+        Self::NoLock(rusqlite::Error::SqliteFailure(failure, Some(cannot_lock(&reason))))
+    }
+
+    /// Whether the file system failed to lock, for a reason that has nothing to do with other processes.
+    #[must_use]
+    pub fn is_failed_lock(&self) -> bool {
+        matches!(self, Self::NoLock(_)) && self.sqlite_code() != Some(ffi::SQLITE_PROTOCOL)
+    }
+
     /// Whether SQLite found the disk full.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
@@ -123,6 +138,11 @@ impl std::error::Error for OutOfMemory {}
 #[cfg(unix)]
 fn with_reason(error: rusqlite::Error) -> rusqlite::Error {
     let reason = io::Error::last_os_error();
+    if let rusqlite::Error::SqliteFailure(failure, _) = error
+        && CANNOT_LOCK.contains(&failure.extended_code)
+    {
+        return rusqlite::Error::SqliteFailure(failure, Some(cannot_lock(&reason)));
+    }
     let Some(number) = reason.raw_os_error().filter(|number| REASONS.contains(number)) else { return error };
     match error {
         rusqlite::Error::SqliteFailure(failure, Some(message))
@@ -135,9 +155,7 @@ fn with_reason(error: rusqlite::Error) -> rusqlite::Error {
             } else {
                 (failure, message)
             };
-            let reason = reason.to_string();
-            let reason = reason.split(" (os error").next().unwrap_or_default();
-            rusqlite::Error::SqliteFailure(failure, Some(format!("{message} ({reason})")))
+            rusqlite::Error::SqliteFailure(failure, Some(format!("{message} ({})", text_of(&reason))))
         }
         error => error,
     }
@@ -163,8 +181,59 @@ const REASONS: [i32; 9] = [
     libc::ESTALE,
 ];
 
+/// The system's reasons for which locks never work on a file system.
+#[cfg(unix)]
+const NEVER_LOCKS: [i32; 3] = [libc::ENOSYS, libc::EOPNOTSUPP, libc::EINVAL];
+
+/// Whether a file system has no locks at all, after a call that failed to lock.
+#[cfg(unix)]
+fn has_no_locks() -> bool {
+    io::Error::last_os_error().raw_os_error().is_some_and(|number| NEVER_LOCKS.contains(&number))
+}
+
+#[cfg(not(unix))]
+fn has_no_locks() -> bool {
+    false
+}
+
+/// The system's text for an error, without its number.
+fn text_of(reason: &io::Error) -> String {
+    reason.to_string().split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+fn cannot_lock(reason: &io::Error) -> String {
+    format!("the file system cannot lock files ({})", text_of(reason))
+}
+
+/// The system's reason for which SQLite last reported to this thread that the database is locked.
+mod busy_reason {
+    use std::cell::Cell;
+    use std::io;
+
+    thread_local! {
+        static NUMBER: Cell<Option<i32>> = const { Cell::new(None) };
+    }
+
+    /// Notes the reason, right after the failure.
+    pub(super) fn note() {
+        NUMBER.set(io::Error::last_os_error().raw_os_error());
+    }
+
+    /// The reason, if the file system could not lock.
+    #[cfg(unix)]
+    pub(super) fn get() -> Option<io::Error> {
+        NUMBER.get().filter(|&number| number == libc::ENOLCK).map(io::Error::from_raw_os_error)
+    }
+
+    #[cfg(not(unix))]
+    pub(super) fn get() -> Option<io::Error> {
+        None
+    }
+}
+
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
+        // What asks for the system's error number comes first, before anything can change it.
         let error = with_reason(error);
         if let rusqlite::Error::FromSqlConversionFailure(_, _, source) = &error
             && source.is::<OutOfMemory>()
@@ -173,18 +242,21 @@ impl From<rusqlite::Error> for Error {
         }
         match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::OutOfMemory) => Self::OutOfMemory,
-            Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => Self::Busy,
-            _ if error.sqlite_error().is_some_and(|failure| NO_LOCK.contains(&failure.extended_code)) => {
-                Self::NoLock(error)
+            Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => {
+                busy_reason::note();
+                Self::Busy
             }
-            _ => Self::Sqlite(error),
+            _ => match error.sqlite_error().map(|failure| failure.extended_code) {
+                Some(code) if CANNOT_LOCK.contains(&code) && !has_no_locks() => Self::NoLock(error),
+                Some(ffi::SQLITE_PROTOCOL) => Self::NoLock(error),
+                _ => Self::Sqlite(error),
+            },
         }
     }
 }
 
-/// Result codes of SQLite which mean that locking failed.
-const NO_LOCK: [i32; 5] = [
-    ffi::SQLITE_PROTOCOL,
+/// Result codes of SQLite for a lock that the system refused for another reason than that somebody else has it.
+const CANNOT_LOCK: [i32; 4] = [
     ffi::SQLITE_IOERR_LOCK,
     ffi::SQLITE_IOERR_RDLOCK,
     ffi::SQLITE_IOERR_CHECKRESERVEDLOCK,

@@ -289,7 +289,7 @@ impl DiskStore {
     ///
     /// None at present: a lease that cannot be read counts as ended.
     pub fn wait_for_lease(&self, key: Key<'_>, awaited: &LeaseToken, timeout: Duration) -> Result<bool> {
-        let deadline = Instant::now() + timeout;
+        let begin = Instant::now();
         let mut pause = PAUSES[0];
         let mut seen: Option<(Version, Instant)> = None;
         loop {
@@ -326,7 +326,7 @@ impl DiskStore {
                 }
                 Err(_) => return Ok(true),
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = timeout.saturating_sub(begin.elapsed());
             if left.is_zero() {
                 return Ok(false);
             }

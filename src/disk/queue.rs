@@ -59,7 +59,8 @@ fn next(outermost: Option<&Value>, prefix: Option<&str>, side: Side) -> Result<V
         Some(Value::Real(number)) => Ok(Value::Real(number + step as f64)),
         Some(Value::Text(key)) => {
             let number = key.rsplit('-').next().and_then(|digits| digits.parse::<i64>().ok());
-            Ok(key_of(prefix, number.ok_or_else(|| Error::NotAQueueKey(key.clone()))? + step))
+            let next = number.and_then(|number| number.checked_add(step));
+            Ok(key_of(prefix, next.ok_or_else(|| Error::NotAQueueKey(key.clone()))?))
         }
         Some(other) => Err(Error::NotAQueueKey(format!("{other:?}"))),
     }

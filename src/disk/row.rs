@@ -84,13 +84,17 @@ impl FromSql for Owned {
     }
 }
 
-/// The column `size`. A value that is not an integer counts as 0.
+/// The column `size`. A value that is no size of a file counts as 0.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StoredSize(pub(crate) i64);
 
+/// The largest size that a file can have, about. Sums of such sizes are exact as floats, too.
+const LARGEST_SIZE: i64 = 1 << 53;
+
 impl FromSql for StoredSize {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        Ok(Self(value.as_i64().unwrap_or(0)))
+        let size = value.as_i64().unwrap_or(0);
+        Ok(Self(if (0..=LARGEST_SIZE).contains(&size) { size } else { 0 }))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::eviction_rules::Policy;
 use crate::row::Owned;
 use crate::schema;
-use crate::sql::retry_while_busy;
+use crate::sql::{retry_to_open, retry_while_busy};
 use crate::store::DiskStore;
 
 impl DiskStore {
@@ -20,7 +20,7 @@ impl DiskStore {
     ///
     /// [`Error::Busy`](crate::Error::Busy); the database cannot be opened or read.
     pub fn settings(&self, patience: Duration) -> Result<Vec<(String, Value)>> {
-        retry_while_busy(patience, || self.read(patience, |connection| settings(connection)))
+        retry_to_open(patience, |patience| self.read(patience, |connection| settings(connection)))
     }
 
     /// Creates the tables, and writes the settings that differ. Writes nothing if nothing differs, or if the
@@ -31,14 +31,14 @@ impl DiskStore {
     /// [`Error::Busy`](crate::Error::Busy); the database cannot be written.
     pub fn create(&self, settings: &[(String, Value)], policy: &Policy, patience: Duration) -> Result<()> {
         if self.is_read_only() {
-            let is_there = retry_while_busy(patience, || {
+            let is_there = retry_to_open(patience, |patience| {
                 self.read(patience, |connection| {
                     Ok(schema::has(connection, "Settings")? && schema::has(connection, "Cache")?)
                 })
             })?;
             return if is_there { Ok(()) } else { self.require_writable() };
         }
-        retry_while_busy(patience, || {
+        retry_to_open(patience, |patience| {
             self.read(patience, |connection| {
                 self.begin_log(connection, settings)?;
                 for (key, value) in settings {
@@ -124,7 +124,7 @@ impl DiskStore {
         }
         if key.starts_with("sqlite_") {
             // SQLite does not always wait by itself when it changes the kind of journal.
-            retry_while_busy(patience, || {
+            retry_while_busy(patience, |patience| {
                 self.read(patience, |connection| self.apply(connection, key, value))
             })?;
             if update {

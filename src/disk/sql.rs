@@ -16,14 +16,27 @@ pub(crate) fn execute(connection: &Connection, sql: &str) -> Result<()> {
 }
 
 /// Repeats `attempt` while others have the database locked, for calls in which SQLite does not always wait by
-/// itself.
-pub(crate) fn retry_while_busy<R>(patience: Duration, mut attempt: impl FnMut() -> Result<R>) -> Result<R> {
-    let deadline = Instant::now() + patience;
+/// itself. Passes how long the attempt may wait.
+pub(crate) fn retry_while_busy<R>(
+    patience: Duration,
+    mut attempt: impl FnMut(Duration) -> Result<R>,
+) -> Result<R> {
+    let begin = Instant::now();
     loop {
-        match attempt() {
-            Err(Error::Busy | Error::NoLock(_)) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+        let left = patience.saturating_sub(begin.elapsed());
+        match attempt(left) {
+            Err(Error::Busy | Error::NoLock(_)) if begin.elapsed() < patience => std::thread::sleep(PAUSE),
             done => return done,
         }
+    }
+}
+
+/// As [`retry_while_busy`], for the calls that open a directory. They also tell a file system that could not lock
+/// from other processes that have the database locked, which SQLite does not.
+pub(crate) fn retry_to_open<R>(patience: Duration, attempt: impl FnMut(Duration) -> Result<R>) -> Result<R> {
+    match retry_while_busy(patience, attempt) {
+        Err(Error::Busy) => Err(Error::busy_while_opening()),
+        done => done,
     }
 }
 

@@ -45,7 +45,7 @@ const REPLACE: &str = replace!();
 const REPLACE_INLINE: &str = concat!(replace!(), " AND filename IS NULL AND size = 0");
 
 const FILE_OF: &str = "SELECT size, filename FROM Cache WHERE key = ?1 AND raw = ?2";
-const EXPIRY_OF: &str = "SELECT expire_time FROM Cache WHERE key = ?1 AND raw = ?2";
+const LIFE_OF: &str = "SELECT expire_time, size, filename FROM Cache WHERE key = ?1 AND raw = ?2";
 const NUMBER_OF: &str = "SELECT rowid, expire_time, filename, value FROM Cache WHERE key = ?1 AND raw = ?2";
 const TOUCH: &str = "UPDATE Cache SET expire_time = ?4 WHERE key = ?1 AND raw = ?2 \
                      AND (expire_time IS NULL OR expire_time > ?3)";
@@ -181,14 +181,6 @@ pub enum Put {
     Discarded,
 }
 
-fn has_live(connection: &Connection, key: Key<'_>, now: f64) -> Result<bool> {
-    let expires: Option<Option<f64>> = connection
-        .prepare_cached(EXPIRY_OF)?
-        .query_row(params![bind(key.datum), key.raw], |row| row.get(0))
-        .optional()?;
-    Ok(expires.is_some_and(|time| time.is_none_or(|time| time > now)))
-}
-
 impl DiskStore {
     fn put_and_evict(
         &self,
@@ -209,6 +201,23 @@ impl DiskStore {
             self.evict_some(connection, effects, &incoming, rules)?;
         }
         Ok(replaced)
+    }
+
+    /// Whether a key has a live entry. An entry whose file is missing is none, as it is for reads: otherwise the key would
+    /// have no value, and yet none could be added.
+    fn has_live(&self, connection: &Connection, key: Key<'_>, now: f64) -> Result<bool> {
+        let found: Option<(Option<f64>, StoredSize, FileName)> = connection
+            .prepare_cached(LIFE_OF)?
+            .query_row(params![bind(key.datum), key.raw], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .optional()?;
+        let Some((expires, StoredSize(size), FileName(filename))) = found else { return Ok(false) };
+        if expires.is_some_and(|time| time <= now) {
+            return Ok(false);
+        }
+        match filename {
+            Some(name) => Ok(files::open(&self.directory, &name, size)?.is_some()),
+            None => Ok(true),
+        }
     }
 
     /// Stores an entry. With `only_new`, it is stored only if the key has no live entry. It is not stored if
@@ -237,7 +246,7 @@ impl DiskStore {
                 lease.map_or(Ok(true), |token| self.may_land(connection, key, token, label.tag))?;
             let refused = if !has_lease || unless() {
                 Some(Put::Discarded)
-            } else if only_new && has_live(connection, key, label.now)? {
+            } else if only_new && self.has_live(connection, key, label.now)? {
                 Some(Put::Present)
             } else {
                 None
@@ -306,7 +315,7 @@ impl DiskStore {
         self.read(patience, |connection| {
             let Some(header) = connection.header() else { return Ok(false) };
             // In this order, a lease that was given before the entry was seen is seen as well.
-            Ok(has_live(connection, key, now)?
+            Ok(self.has_live(connection, key, now)?
                 && matches!(self.gates.has_leases(Some(header.version())), Ok(false)))
         })
     }
@@ -328,7 +337,7 @@ impl DiskStore {
     ) -> Result<Written<bool>> {
         self.write(patience, |connection, effects| {
             self.void(effects, key)?;
-            if has_live(connection, key, label.now)? {
+            if self.has_live(connection, key, label.now)? {
                 effects.old_files.extend(record.filename.map(str::to_owned));
                 return Ok(false);
             }

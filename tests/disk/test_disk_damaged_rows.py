@@ -6,12 +6,17 @@ SQLite stores a value of any kind in any column, whatever program wrote it.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from commands import flexcache, program
 
+from flexcache_rs.disk import Cache
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 FILLED = """
@@ -35,6 +40,7 @@ DAMAGE = {
     "mode": "UPDATE Cache SET mode = 'abc' WHERE key = 1",
     "mode of another format": "UPDATE Cache SET mode = 9223372036854775807 WHERE key = 1",
     "size": "UPDATE Cache SET size = 'abc' WHERE key = 'long'",
+    "largest sizes": "UPDATE Cache SET size = 9223372036854775807",
     "infinite times": "UPDATE Cache SET store_time = -9e999, expire_time = 9e999",
     "infinite settings": "UPDATE Settings SET value = 9e999 WHERE key IN ('count', 'size', 'size_limit', 'hits')",
     "bytes in settings": "UPDATE Settings SET value = X'1b5b' WHERE key = 'eviction_policy'",
@@ -62,6 +68,46 @@ def test_rows_of_other_kinds(damage: str, tmp_path: Path) -> None:
     assert flexcache("import", tmp_path / "new", file).stderr.startswith(f"flexcache: {written} entries imported")
 
 
+CALLS: dict[str, Callable[[Cache], object]] = {
+    "delete": lambda cache: [cache.delete(key) for key in ("long", 1, 2)],
+    "pop": lambda cache: [cache.pop(key) for key in ("long", 1, 2)],
+    "set": lambda cache: [cache.set(key, b"y" * 2000) for key in ("long", 1, 2)],
+    "set in a transaction": lambda cache: cache.set_many(dict.fromkeys(("long", 1, 2), 1)),
+    "clear": Cache.clear,
+    "evict": lambda cache: cache.evict("tag"),
+    "check": Cache.check,
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("size", [-(2**63), 2**63 - 1])
+def test_sizes_beyond_all_bounds(tmp_path: Path, size: int, call: str) -> None:
+    """The calls do their work, and afterwards `check` makes the counters right."""
+    program(FILLED, tmp_path)
+    program(EDIT, tmp_path, f"UPDATE Cache SET size = {size}")
+    with Cache(tmp_path) as cache:
+        CALLS[call](cache)
+        assert len(cache) == {"delete": 1, "pop": 1, "clear": 0, "evict": 1}.get(call, 4)
+        cache.check(fix=True)
+        assert cache.check() == []
+        assert len(cache) == len(list(cache))
+
+
+@pytest.mark.parametrize("side", ["back", "front"])
+def test_the_last_key_of_a_queue(tmp_path: Path, side: Literal["back", "front"]) -> None:
+    """A key of the program's own looks like one of the queue."""
+    with Cache(tmp_path) as cache:
+        cache[f"jobs-{2**63 - 1}"] = 1
+        if side == "front":
+            assert cache.push(2, "jobs", side) == f"jobs-{2**63 - 2}"
+            return
+        for _ in range(2):
+            with pytest.raises(ValueError, match=f"jobs-{2**63 - 1}"):
+                cache.push(2, "jobs", side)
+        assert list(cache) == [f"jobs-{2**63 - 1}"]
+        cache["still"] = "writes"
+
+
 def test_an_export_that_nests_without_end(tmp_path: Path) -> None:
     file = tmp_path / "export"
     file.write_bytes(b"[" * 200_000)
@@ -71,3 +117,49 @@ def test_an_export_that_nests_without_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize("option", [("--shards", 1001), ("--shards", 10**30)])
 def test_more_shards_than_a_directory_has(option: tuple[str, int], tmp_path: Path) -> None:
     assert "from 0 to 1000" in flexcache("import", tmp_path / "new", "-", *option, status=2).stderr
+
+
+SCIQLOP = "CREATE TABLE meta (key, value); CREATE TABLE cache (key PRIMARY KEY, path, value, expire, tag, size);"
+PICKLED = "X'80054b012e'"
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        (f"('a', NULL, {PICKLED}, 'soon', NULL, 5)", "an expiry time that is no number"),
+        (f"('a', NULL, {PICKLED}, X'00', NULL, 5)", "an expiry time that is no number"),
+        ("('a', 5, NULL, NULL, NULL, 5)", "a file of a value is missing"),
+        ("('a', X'61', NULL, NULL, NULL, 5)", "a file of a value is missing"),
+    ],
+)
+def test_rows_of_other_kinds_are_not_migrated(tmp_path: Path, rows: str, reason: str) -> None:
+    """The other entries are, and the command says why these are not."""
+    (tmp_path / "source").mkdir()
+    fill = f"{SCIQLOP} INSERT INTO cache VALUES {rows}, ('b', NULL, {PICKLED}, NULL, NULL, 5)"
+    with closing(sqlite3.connect(tmp_path / "source" / "sciqlop-cache.db")) as connection:
+        connection.executescript(fill)
+    done = flexcache("migrate", tmp_path / "source", tmp_path / "new")
+    assert f"left out: {reason}" in done.stderr
+    with Cache(tmp_path / "new") as cache:
+        assert {key: cache[key] for key in cache} == {"b": 1}
+
+
+@pytest.mark.parametrize("limit", ["-1", "9e999", "9223372036854775808", "'much'"])
+def test_a_limit_that_is_none_is_not_migrated(tmp_path: Path, limit: str) -> None:
+    (tmp_path / "source").mkdir()
+    with closing(sqlite3.connect(tmp_path / "source" / "sciqlop-cache.db")) as connection:
+        connection.executescript(f"{SCIQLOP} INSERT INTO meta VALUES ('max_size', {limit})")
+    flexcache("migrate", tmp_path / "source", tmp_path / "new")
+    with Cache(tmp_path / "new") as cache:
+        assert cache.size_limit == 2**30
+
+
+@pytest.mark.parametrize("value", ["5", "'text'", "NULL", "9.5"])
+def test_records_of_other_kinds_are_not_migrated(tmp_path: Path, value: str) -> None:
+    (tmp_path / "source").mkdir()
+    with closing(sqlite3.connect(tmp_path / "source" / "index.sqlite3")) as connection:
+        connection.executescript(
+            f"CREATE TABLE cache_index (key, value); INSERT INTO cache_index VALUES ('a', {value})"
+        )
+    done = flexcache("migrate", tmp_path / "source", tmp_path / "new")
+    assert "left out: damaged record: 1" in done.stderr

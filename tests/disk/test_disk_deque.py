@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import pickle
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from interrupting import INTERRUPTS, points
@@ -113,3 +115,50 @@ def test_values_whose_files_are_gone_are_skipped(tmp_path: Path) -> None:
         assert (stored.maxlen, list(stored)) == (1, ["small"])
         stored.maxlen = 0
         assert (stored.maxlen, len(stored)) == (0, 0)
+
+
+@pytest.mark.parametrize("part", ["deque", "index"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"serializer": diskcache.JSONSerializer()},
+        {"unreadable": "missing"},
+        {"disk": diskcache.JSONDisk},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_a_copy_reads_what_the_original_wrote(tmp_path: Path, part: str, options: dict[str, Any]) -> None:
+    """A plain cache of the directory would refuse the serializer, or return the bytes that the disk class stores."""
+    with diskcache.FanoutCache(tmp_path, shards=2, **options) as fanout:
+        stored: Any = getattr(fanout, part)("part")
+        if part == "deque":
+            stored.append({"a": [1]})
+        else:
+            stored["key"] = {"a": [1]}
+        for other in (copy.copy(stored), pickle.loads(pickle.dumps(stored))):
+            assert (other.peek() if part == "deque" else other["key"]) == {"a": [1]}
+            assert (type(other), other.directory) == (type(stored), stored.directory)
+            assert other.cache._flexcache_unreadable == stored.cache._flexcache_unreadable
+
+
+def test_a_copy_of_a_deque_in_shards(tmp_path: Path) -> None:
+    """`fromcache` takes any cache with transactions."""
+    with diskcache.FanoutCache(tmp_path, shards=2) as fanout:
+        stored = diskcache.Deque.fromcache(fanout, "ab", maxlen=2)  # type: ignore[arg-type]
+        for other in (stored.copy(), pickle.loads(pickle.dumps(stored))):
+            other.append("c")
+            assert (list(other), other.maxlen) == (list(stored), 2)
+
+
+def test_a_queue_needs_a_disk_that_finds_its_keys(tmp_path: Path) -> None:
+    """`JSONDisk` compresses every key. A value could be pushed, and not be found again."""
+    with diskcache.FanoutCache(tmp_path / "shards", shards=2, disk=diskcache.JSONDisk) as fanout:
+        for prefix in (None, "jobs"):
+            with pytest.raises(TypeError, match="unlike JSONDisk"):
+                fanout.push(1, prefix=prefix)
+        assert len(fanout) == 0
+    with diskcache.Cache(tmp_path / "one", disk=diskcache.JSONDisk) as cache:
+        cache.push(1)
+        assert cache.peek() == (500_000_000_000_000, 1)
+        with pytest.raises(TypeError, match="500000000000000 is a key of a queue"):
+            list(cache)

@@ -19,6 +19,7 @@ from drivers import NEEDS_THEIRS, PROGRAMS, THEIRS
 from scale import scaled
 from waiting import until
 
+from flexcache_rs import FlexCache
 from flexcache_rs.disk import Cache, Disk, FanoutCache
 
 if TYPE_CHECKING:
@@ -166,6 +167,33 @@ def test_a_value_whose_file_is_damaged(tmp_path: Path, damage: str, value: objec
     assert cache["key"] == value
     assert cache["other"] == "o" * 2000
     cache.close()
+
+
+@pytest.mark.parametrize("damage", ["deleted", "cut off"])
+@pytest.mark.parametrize("first", [True, False], ids=["first", "after others"])
+@pytest.mark.parametrize("kind", [Cache, FlexCache], ids=["disk", "in front"])
+def test_a_key_whose_file_is_damaged_can_be_added(tmp_path: Path, damage: str, first: bool, kind: type) -> None:
+    """It has no value, so `add` stores one. Otherwise the key would have none until somebody replaced it."""
+    with Cache(tmp_path, disk_min_file_size=1000) as disk:
+        disk["key"] = b"v" * 2000
+        (path,) = value_files(tmp_path)
+        if not first:
+            # Afterwards `add` looks before it locks.
+            disk["other"] = 1
+            for _ in range(2):
+                assert not disk.add("other", 2)
+        cache = disk if kind is Cache else FlexCache(store=disk)
+        assert not cache.add("key", "kept")
+        if damage == "deleted":
+            path.unlink()
+        else:
+            path.write_bytes(b"v" * 700)
+        cache = disk if kind is Cache else FlexCache(store=disk)
+        assert cache.add("key", "new")
+        assert cache.get("key") == disk["key"] == "new"
+        assert not cache.add("key", "newer")
+        # The directory of the deleted file is empty.
+        assert {str(type(finding.message).__name__) for finding in disk.check()} <= {"EmptyDirWarning"}
 
 
 def test_a_value_that_is_replaced_while_it_is_read(tmp_path: Path) -> None:

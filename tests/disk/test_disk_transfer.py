@@ -15,6 +15,7 @@ from commands import content, files, flexcache, program
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flexcache_rs.disk import FanoutCache
 from flexcache_rs.disk.raw_directory import shard_of
 from flexcache_rs.disk.transfer import decode, encode
 
@@ -116,6 +117,21 @@ HEAD = '{"flexcache_disk_export":1}\n'
         (HEAD + '{"cache":""}\n{"key":18446744073709551616,"mode":1,"value":1}\n', "does not fit 64 bits"),
         (HEAD + '{"cache":""}\n{"key":"a","mode":2,"bytes":9}\n{"data":"AAAA"}\n{"entries":1}\n', "is damaged"),
         (HEAD + '{"cache":""}\n{"key":"a","mode":1,"value":1}\n{"entries":7}\n', "was expected"),
+        (HEAD + '{"cache":"","shards":true}\n', "wrong shards"),
+        (HEAD + '{"cache":"cache/\\ud800"}\n', "is no name of a cache"),
+        *(
+            (HEAD + '{"cache":""}\n{"key":"a","mode":1,"value":1,' + wrong + "}\n", "line 3 of the export: a wrong")
+            for wrong in (
+                '"mode":1e999',
+                '"bytes":1e999',
+                '"bytes":-5',
+                '"access_count":1e999',
+                f'"access_count":{10**30}',
+                '"expire_time":NaN',
+                '"key":NaN',
+            )
+        ),
+        (HEAD + '{"cache":""}\n{"key":"a","mode":2,"bytes":9}\n{"data":"\u00e9"}\n{"entries":1}\n', "is damaged"),
     ],
 )
 def test_a_wrong_export(tmp_path: Path, text: str, complaint: str) -> None:
@@ -140,6 +156,28 @@ def test_settings_of_an_export_are_not_believed(tmp_path: Path) -> None:
     assert (described["settings"]["sqlite_mmap_size"], described["settings"]["sqlite_cache_size"]) == (2**26, 2**13)
     assert described["settings"]["sqlite_journal_mode"] == "wal"
     assert not {"sqlite_x; y", "network"} & set(described["settings"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("size_limit", "NaN"),
+        ("size_limit", "-1"),
+        ("cull_limit", "1.5"),
+        ("statistics", "7"),
+        ("eviction_policy", "7"),
+        ("disk_pickle_protocol", "99"),
+        ("disk_min_file_size", "-1"),
+    ],
+)
+def test_settings_that_a_cache_refuses_are_left_out(tmp_path: Path, name: str, value: str) -> None:
+    """python-diskcache records whatever it gets."""
+    cache = f'{{"cache":"","shards":2,"settings":{{"{name}":{value}}}}}\n'
+    entry = '{"key":"a","mode":1,"value":1}\n{"entries":1}\n'
+    (tmp_path / "export").write_text(HEAD + cache + entry, encoding="utf-8")
+    flexcache("import", tmp_path / "copy", tmp_path / "export")
+    with FanoutCache(tmp_path / "copy", shards=2) as cache:
+        assert cache["a"] == 1
 
 
 def test_an_export_that_fails_leaves_no_file(cache: Path, tmp_path: Path) -> None:

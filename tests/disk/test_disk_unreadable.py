@@ -18,6 +18,8 @@ from flexcache_rs.disk import (
     Cache,
     Deque,
     FanoutCache,
+    FanoutIndex,
+    Index,
     JSONSerializer,
 )
 
@@ -210,3 +212,28 @@ def test_an_import_through_a_link(tmp_path: Path, name: str) -> None:
     assert done.returncode == 1
     assert "link" in done.stderr
     assert not list(outside.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["Index", "FanoutIndex"])
+@pytest.mark.parametrize("what", ["file", "pickle"])
+def test_setdefault_over_a_value_that_counts_as_missing(tmp_path: Path, kind: str, what: str) -> None:
+    """It stores the default. It must not wait for the value to be gone."""
+    cache: Any = Cache(tmp_path, unreadable="missing")
+    stored: Any = Index.fromcache(cache)
+    if kind == "FanoutIndex":
+        stored = FanoutIndex(tmp_path, shards=2)
+        cache = stored.cache
+        for shard in cache.shards:
+            shard._set_unreadable_is_missing(True)
+    with stored:
+        stored["key"] = [1] * (20_000 if what == "file" else 1)
+        if what == "file":
+            (path,) = tmp_path.rglob("*.val")
+            path.unlink()
+        else:
+            home = cache if kind == "Index" else cache._flexcache_shard("key")
+            damage(home, "key", DAMAGE["nonsense"])
+        assert stored.setdefault("key", "default") == "default"
+        assert stored.setdefault("key", "other") == stored["key"] == "default"
+        assert stored.setdefault("new") is None
+        assert dict(stored) == {"key": "default", "new": None}

@@ -264,11 +264,23 @@ def test_a_directory_that_others_can_write(tmp_path: Path, kind: type[Cache | Fa
     assert (tmp_path / "new").stat().st_mode & 0o022 == 0
     for folder in [tmp_path / "new", *(tmp_path / "new").glob("0*")]:
         folder.chmod(0o777)
-    with pytest.warns(UserWarning, match=r"new.*can be written by other users.*chmod o-w"):
+    with pytest.warns(UserWarning, match=r"new.*can be written by other users.*chmod o-w") as warned:
         kind(tmp_path / "new").close()
+    assert [warning.filename for warning in warned] == [__file__]
     for folder in [tmp_path / "new", *(tmp_path / "new").glob("0*")]:
         folder.chmod(0o775)
     kind(tmp_path / "new").close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions are other things there")
+@pytest.mark.parametrize("part", [".", "001", "001/cache.db"])
+def test_a_part_that_others_can_write(tmp_path: Path, part: str) -> None:
+    """Any shard, and the directory around the shards, in which others could replace a shard."""
+    FanoutCache(tmp_path / "new", shards=2).close()
+    (tmp_path / "new" / part).chmod(0o777)
+    with pytest.warns(UserWarning, match="can be written by other users") as warned:
+        FanoutCache(tmp_path / "new", shards=2).close()
+    assert len(warned) == 1
 
 
 def test_a_directory_whose_name_looks_like_a_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

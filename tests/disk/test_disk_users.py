@@ -190,8 +190,10 @@ def test_a_directory_that_belongs_to_another_user(place: Path, kind: type[Cache 
     kind(place).close()
     for path in (place, *place.glob("0*")):
         os.chown(path, 65534, 65534)
-    with pytest.warns(UserWarning, match="belongs to user 65534"):
+    with pytest.warns(UserWarning, match="belongs to user 65534") as warned:
         kind(place).close()
+    # Once for all shards, at the line that opens it.
+    assert [warning.filename for warning in warned] == [__file__]
 
 
 def test_users_of_a_group_share_a_directory(place: Path) -> None:

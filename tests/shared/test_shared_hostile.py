@@ -350,6 +350,39 @@ def test_a_file_that_others_may_read_is_removed() -> None:
     assert not list(directory().glob(f"{name}*"))
 
 
+@pytest.mark.parametrize("other", ["0.1", "ffff.ffff"])
+def test_the_commands_use_the_file_of_this_version(capsys: pytest.CaptureFixture[str], other: str) -> None:
+    """Another version, or a container that shares the memory, may have a file of the same name."""
+    name = f"test-several-{os.getpid()}"
+    of_other = directory() / f"{name}.{other}"
+    with SharedCache(name, max_bytes=1 << 20) as cache:
+        cache["key"] = 1
+        of_other.write_bytes(b"of another version" * 1000)
+        of_other.chmod(0o600)
+        try:
+            assert main(["shared", "clear", name]) == 0
+            assert "1 entries removed" in capsys.readouterr().out
+            assert main(["shared", "unlink", name]) == 0
+            assert of_other.exists()
+            assert not cache.unlink()
+        finally:
+            of_other.unlink()
+
+
+def test_a_cache_that_replaces_a_damaged_file_is_not_removed() -> None:
+    """It is created between the two steps of the command: it cannot open the damaged file, then it removes the file."""
+    name = f"test-replaced-{os.getpid()}"
+    with SharedCache(name, max_bytes=1 << 20) as cache:
+        path = Path(cache.path)
+        cache.unlink()
+    path.write_bytes(b"damaged" * 1000)
+    path.chmod(0o600)
+    with SharedCache(name, max_bytes=1 << 20) as replacing:
+        assert not _shared_files.remove_left(path)
+        assert path.exists()
+        replacing.unlink()
+
+
 def test_a_limiter_takes_what_it_says_it_takes(cache: SharedCache) -> None:
     """All documented values are accepted, including a period of a hundred years."""
     assert cache.limiter("name", 1, per=36_525 * 86_400).acquire(timeout=0)

@@ -11,7 +11,6 @@ import secrets
 import sqlite3
 import sys
 import time
-import warnings
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -170,10 +169,8 @@ def _check_one(options: argparse.Namespace, folder: Path, inside: list[Path]) ->
     # Bypass the constructor, so that the settings of the directory stay as they are.
     cache = Cache.__new__(Cache)
     try:
-        with warnings.catch_warnings():
-            # The check loads no pickle, so it does not matter who can write them.
-            warnings.simplefilter("ignore")
-            cache._connect(str(folder.absolute()), 60.0)
+        # The check loads no pickle, so it does not matter who can write them.
+        cache._connect(str(folder.absolute()), 60.0)
         findings: list[tuple[str, str]] = cache._check(fix, False)
     except Timeout:
         tell(f"{folder}: not checked: the write lock was not acquired within a minute")
@@ -203,9 +200,9 @@ def _check_one(options: argparse.Namespace, folder: Path, inside: list[Path]) ->
 
 # stats ----------------------------------------------------------------------------------------------------------------
 
-# SQLite stores anything in any column, so whatever is no number of a kind is left out.
+# SQLite stores anything in any column, so whatever is no number of a kind is left out. `SUM` fails beyond 64 bits.
 _VALUES = """
-SELECT mode, filename IS NOT NULL AS in_file, COUNT(*), SUM(bytes), MAX(bytes) FROM (
+SELECT mode, filename IS NOT NULL AS in_file, COUNT(*), CAST(TOTAL(bytes) AS INTEGER), MAX(bytes) FROM (
   SELECT
     CASE WHEN TYPEOF(mode) = 'integer' THEN mode ELSE -1 END AS mode,
     filename,

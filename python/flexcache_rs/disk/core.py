@@ -125,6 +125,7 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         NetworkFilesystemWarning: A warning: the directory is on a network file system.
         RuntimeError: The database is open in this process through another SQLite library.
         sqlite3.DatabaseError: The database is damaged, or the file is no database.
+        sqlite3.OperationalError: The file system cannot lock files.
         Timeout: Other processes set up the directory for longer than a minute.
 
     >>> cache = Cache(size_limit=10**9, eviction_policy="least-recently-used")
@@ -135,6 +136,9 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
 
     default_settings: ClassVar[dict[str, Any]] = DEFAULT_SETTINGS
     """Settings of a new directory."""
+
+    _flexcache_warns_of_writers = True
+    """Whether opening it warns if other users can write to the directory. A `FanoutCache` does so for its shards."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -166,6 +170,8 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
         self._timeout = timeout
         self._flexcache_serializer = serializer
         self._flexcache_rules: dict[str, Any] = {}
+        if self._flexcache_warns_of_writers and (message := DiskCache._other_writers(directory)):
+            warnings.warn(message, stacklevel=2)
         recorded = DiskCache._connect(self, directory, timeout)
         DiskCache._set_unreadable_is_missing(self, is_missing)
         self._flexcache_unreadable = unreadable

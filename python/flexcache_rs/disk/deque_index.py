@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import operator
 from collections import OrderedDict
@@ -23,7 +24,7 @@ from flexcache_rs._arguments import described, each
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.checks import whole
 from flexcache_rs.disk.constants import ENOVAL
-from flexcache_rs.disk.core import Cache
+from flexcache_rs.disk.core import Cache, Disk
 from flexcache_rs.disk.overridden import OF_MAPPING, follow_overrides
 
 TYPE_CHECKING = False
@@ -48,6 +49,14 @@ def _checked(cache: Any) -> Any:
     if not hasattr(cache, "transact"):
         raise TypeError(f"cache must be a Cache, not {described(cache)}")
     return cache
+
+
+def _place_of(cache: Any) -> Any:
+    """Return the directory, or the cache itself if a plain cache of its directory would not read its values."""
+    if not isinstance(cache, Cache):
+        return cache
+    directory, _, disk, *options = cache.__getstate__()
+    return cache if options or disk is not Disk else directory
 
 
 def _length(maxlen: float | None) -> float:
@@ -198,12 +207,15 @@ class Deque(Sequence["Any"]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}(directory={self.directory!r})"
 
-    def __getstate__(self) -> tuple[str, float]:
-        return self.directory, self.maxlen
+    def __getstate__(self) -> tuple[str | Cache, float]:
+        return _place_of(self._cache), self.maxlen
 
-    def __setstate__(self, state: tuple[str, float]) -> None:
-        directory, maxlen = state
-        self.__init__(directory=directory, maxlen=maxlen)  # type: ignore[misc]
+    def __setstate__(self, state: tuple[str | Cache, float]) -> None:
+        place, maxlen = state
+        if isinstance(place, str):
+            self.__init__(directory=place, maxlen=maxlen)  # type: ignore[misc]
+        else:
+            self._cache, self._maxlen = place, maxlen
 
     def __iadd__(self, iterable: Iterable[Any]) -> Self:
         self._extend(iterable)
@@ -249,7 +261,10 @@ class Deque(Sequence["Any"]):
 
     def copy(self) -> Self:
         """Return another object over the same directory."""
-        return type(self)(directory=self.directory, maxlen=self.maxlen)
+        place = _place_of(self._cache)
+        if isinstance(place, str):
+            return type(self)(directory=place, maxlen=self.maxlen)
+        return self.fromcache(copy.copy(place), maxlen=self.maxlen)
 
     __copy__ = copy
 
@@ -404,11 +419,17 @@ class StoredMapping(MutableMapping["Any", "Any"]):
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
         """Return the value of a key. If there is none, store the default first."""
-        while True:
+        found = self._cache.get(key, default=ENOVAL, retry=True)
+        if found is not ENOVAL:
+            return found
+        # `add` does not replace a value that cannot be read and therefore counts as missing.
+        shard = getattr(self._cache, "_flexcache_shard", None)
+        with (self._cache if shard is None else shard(key)).transact(retry=True):
             found = self._cache.get(key, default=ENOVAL, retry=True)
-            if found is not ENOVAL:
-                return found
-            self._cache.add(key, default, retry=True)
+            if found is ENOVAL:
+                self._cache.set(key, default, retry=True)
+                found = self._cache.get(key, default=default, retry=True)
+            return found
 
     def pop(self, key: Any, default: Any = ENOVAL) -> Any:
         """Remove a key and return its value.
@@ -556,8 +577,11 @@ class Index(StoredMapping):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.directory!r})"
 
-    def __getstate__(self) -> str:
-        return self.directory
+    def __getstate__(self) -> Any:
+        return _place_of(self._cache)
 
-    def __setstate__(self, state: str) -> None:
-        self.__init__(state)  # type: ignore[misc]
+    def __setstate__(self, state: Any) -> None:
+        if isinstance(state, str):
+            self.__init__(state)  # type: ignore[misc]
+        else:
+            self._cache = state

@@ -29,7 +29,8 @@ def path_of(directory: Any) -> str:
 def prepare_directory(directory: str | os.PathLike[str] | None) -> str:
     """Create a directory if needed, and return its path with `~` and `$VARIABLES` replaced. None makes a temporary one.
 
-    A new directory is private to its owner.
+    A new directory is private to its owner. The path is absolute, so that the cache stays there if the program changes
+    its working directory.
     """
     if directory is None:
         import tempfile
@@ -48,7 +49,8 @@ def prepare_directory(directory: str | os.PathLike[str] | None) -> str:
             else:
                 message = f"the cache directory does not exist and cannot be made: {error.strerror}"
                 raise OSError(error.errno, message, expanded) from error
-    return expanded
+    # `abspath` would follow ".." without regard to links.
+    return expanded if os.path.isabs(expanded) else os.path.join(os.getcwd(), expanded)  # noqa: PTH109, PTH117, PTH118
 
 
 _ATTEMPTS = 10

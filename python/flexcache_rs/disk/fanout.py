@@ -7,8 +7,9 @@ import heapq
 import itertools
 import operator
 import os
+import warnings
 
-from flexcache_rs._core import DiskTransaction
+from flexcache_rs._core import DiskCache, DiskTransaction
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.aio import awaitable, taking, transaction
 from flexcache_rs.disk.check_report import CheckReport
@@ -70,6 +71,7 @@ class FanoutCache(CacheMixin):
 
     Raises:
         ValueError: `shards` is less than 1, or as for `Cache`.
+        UserWarning: A warning: other users can write to the directory or to a shard. There is one for all.
 
     >>> cache = FanoutCache(shards=4, timeout=1)
     >>> cache.set("a", 1)
@@ -109,22 +111,22 @@ class FanoutCache(CacheMixin):
         if unreadable_is_missing(unreadable):
             self._flexcache_options["unreadable"] = unreadable
         self._flexcache_disk_class = disk
-        self._shards = tuple(
-            self._flexcache_class_of_shards(
-                os.path.join(self._directory, f"{number:03d}"),  # noqa: PTH118
-                timeout,
-                disk,
-                serializer=serializer,
-                unreadable=unreadable,
-                size_limit=limit / shards,
-                **settings,
-            )
-            for number in range(shards)
-        )
+        paths = [os.path.join(self._directory, f"{number:03d}") for number in range(shards)]  # noqa: PTH118
+        if message := next(filter(None, map(DiskCache._other_writers, (self._directory, *paths))), None):
+            warnings.warn(message, stacklevel=2)
+        options = {"serializer": serializer, "unreadable": unreadable, "size_limit": limit / shards, **settings}
+        self._shards = tuple(self._flexcache_opened(path, timeout, disk, options) for path in paths)
         self._hash = self._shards[0].disk.hash
         self._caches: dict[str, Cache] = {}
         self._deques: dict[str, Deque] = {}
         self._indexes: dict[str, Index] = {}
+
+    def _flexcache_opened(self, path: str, timeout: float, disk: type[Disk], options: dict[str, Any]) -> Cache:
+        """Open a shard, which does not warn of other users: the cache has done so once for all."""
+        shard = self._flexcache_class_of_shards.__new__(self._flexcache_class_of_shards)
+        shard._flexcache_warns_of_writers = False
+        shard.__init__(path, timeout, disk, **options)  # type: ignore[misc]
+        return shard
 
     @property
     def directory(self) -> str:
@@ -350,6 +352,11 @@ class FanoutCache(CacheMixin):
                 ends.append((key, shard))
         return sorted(ends, key=lambda end: self._flexcache_place(end[0]), reverse=side == "back")
 
+    def _flexcache_check_key_of_queue(self, key: Any) -> None:
+        disk = self._shards[0].disk
+        if disk.put(key) != (key, True):
+            raise TypeError(f"queues need a disk that stores ints and text as they are, unlike {type(disk).__name__}")
+
     def push(
         self,
         value: Any,
@@ -375,6 +382,7 @@ class FanoutCache(CacheMixin):
                     last = ends[0][0]
                     number = (last if prefix is None else int(last[len(prefix) + 1 :])) + (1 if side == "back" else -1)
                 key: Any = number if prefix is None else f"{prefix}-{number:015d}"
+                self._flexcache_check_key_of_queue(key)
                 self._flexcache_shard(key).set(key, value, expire, read, tag, True)
                 return key
         except Timeout:

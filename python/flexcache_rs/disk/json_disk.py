@@ -76,6 +76,8 @@ class JSONDisk(Disk):
     def get(self, key: Any, raw: bool, /) -> Any:
         """Return the key for a key of the table."""
         data = super().get(key, raw)
+        if not isinstance(data, bytes):
+            raise TypeError(f"{data!r:.80} is a key of a queue, which {type(self).__name__} cannot find again")
         return self._decompress(data, f"the key {data[:20]!r}")
 
     def store(self, value: Any, read: bool = False, key: Any = UNKNOWN) -> tuple[int, int, str | None, Any]:

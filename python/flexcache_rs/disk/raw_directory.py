@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from flexcache_rs._core import disk_open_value, disk_remove_value
 from flexcache_rs._naming import naming
+from flexcache_rs.disk.checks import checked_setting
 from flexcache_rs.disk.core import Cache, Disk
 from flexcache_rs.disk.format import (
     COMPRESSED,
@@ -342,9 +343,21 @@ def usable_settings(given: dict[str, Any]) -> dict[str, Any]:
             fits = isinstance(value, int | float)
         else:
             fits = isinstance(value, int | float | str)
-        if fits:
+        if fits and _is_in_range(key, value):
             usable[key] = value
     return usable
+
+
+def _is_in_range(key: str, value: Any) -> bool:
+    """Whether a cache accepts a setting. python-diskcache records whatever it gets."""
+    if key == "eviction_policy" or key not in DEFAULT_SETTINGS:
+        # A program may have registered the policy, or have its own disk class.
+        return key != "eviction_policy" or isinstance(value, str)
+    try:
+        checked_setting(key, value)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
 
 
 def create(folder: Path, given: dict[str, Any]) -> None:

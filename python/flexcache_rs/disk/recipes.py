@@ -108,10 +108,10 @@ class Averager(_Recipe):
 
     def add(self, value: float) -> None:
         """Add a number."""
-        number("value", value)
+        added = number("value", value)
         with self._cache.transact(retry=True):
             total, count = self._cache.get(self._key, default=(0.0, 0))
-            self._store((total + value, count + 1))
+            self._store((total + added, count + 1))
 
     def get(self) -> float | None:
         """Return the average of the added numbers, or None if there are none."""

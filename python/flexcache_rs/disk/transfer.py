@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import math
 import re
@@ -36,7 +35,8 @@ if TYPE_CHECKING:
 FORMAT = "flexcache_disk_export"
 VERSION = 1
 
-_NAME = re.compile(rf"(?:{'|'.join(KINDS)})(?:/[^/\\:\x00]+)+")
+# A name with lone surrogates is no name of a folder.
+_NAME = re.compile(rf"(?:{'|'.join(KINDS)})(?:/[^/\\:\x00\ud800-\udfff]+)+")
 
 
 def encode(datum: Datum) -> Any:
@@ -217,9 +217,7 @@ class Importer:
     def _cache(self, content: dict[str, Any]) -> Found:
         """Return the cache for the following entries. Creates it if it does not exist."""
         name, shards, given = content["cache"], content.get("shards"), content.get("settings", {})
-        if not isinstance(given, dict) or not (
-            shards is None or (isinstance(shards, int) and 0 < shards <= MOST_SHARDS)
-        ):
+        if not isinstance(given, dict) or not (shards is None or (type(shards) is int and 0 < shards <= MOST_SHARDS)):
             self._fail("a cache with wrong shards or settings")
         if name == "":
             there, shards, folders = self._own(shards)
@@ -262,21 +260,25 @@ class Importer:
     def _entry(self, content: dict[str, Any]) -> Entry:
         try:
             entry = Entry(decode(content["key"]), not content.get("pickled", False), int(content["mode"]))
-            if entry.key is None or entry.mode not in MODES:
+            # SQLite stores NaN as NULL.
+            if entry.key is None or entry.key != entry.key or entry.mode not in MODES:
                 raise ValueError("no entry")
             if "bytes" in content:
                 entry.length = int(content["bytes"])
+                if entry.length < 0:
+                    raise ValueError("the length is less than 0")
                 entry.chunks = self._data(entry.length)
             else:
                 entry.value = decode(content["value"])
             entry.tag = decode(content.get("tag"))
             for name in ("expire_time", "store_time", "access_time"):
                 value = decode(content.get(name))
-                if not (value is None or isinstance(value, int | float)):
+                if not (value is None or isinstance(value, int | float)) or value != value:
                     raise ValueError(f"{name} is no number")
                 setattr(entry, name, value)
-            entry.access_count = int(content.get("access_count", 0))
-        except (KeyError, TypeError, ValueError) as error:
+            count: Any = decode(content.get("access_count", 0))
+            entry.access_count = int(count)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             self._fail(f"a wrong entry: {what}")
         return entry
@@ -287,7 +289,7 @@ class Importer:
             content = next(self._lines, None)
             try:
                 chunk = base64.b64decode((content or {})["data"], validate=True)
-            except (KeyError, TypeError, binascii.Error):
+            except (KeyError, TypeError, ValueError):
                 chunk = b""
             length -= len(chunk)
             if not chunk or length < 0:

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use crate::error::Result;
-use crate::sql::{execute, retry_while_busy, roll_back};
+use crate::sql::{execute, retry_to_open, roll_back};
 
 /// The version of the tables, which the database carries.
 pub(super) const VERSION: i32 = 2;
@@ -59,7 +59,7 @@ fn version(connection: &Connection) -> Result<i32> {
 /// Makes the tables if there are none, and upgrades those of an earlier version. Returns the version of the
 /// tables.
 pub(super) fn create(connection: &Connection, patience: Duration) -> Result<i32> {
-    retry_while_busy(patience, || {
+    retry_to_open(patience, |_| {
         let found = version(connection)?;
         if !(0..VERSION).contains(&found) {
             return Ok(found);

@@ -5,11 +5,11 @@
 
 #![expect(clippy::unused_self, reason = "the signatures are python-diskcache's")]
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flexcache_core::tracker::Tracker;
 use flexcache_core::{Clock, Nanos};
@@ -50,6 +50,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub(super) struct OpenDirectory {
     pub(super) directory: PathBuf,
     timeout: Duration,
+    /// When it was begun to open it.
+    since: Instant,
     store: PerProcess<Lazy>,
     disk: OnceLock<Py<PyAny>>,
     /// The disk object, if it has its own method to remove files.
@@ -145,45 +147,54 @@ impl DiskCache {
         call: impl Fn(&DiskStore, Duration) -> Result<R, Error> + Send + Sync,
     ) -> PyResult<R> {
         let timeout = self.opened()?.timeout;
-        self.wait_up_to(py, if retry { Duration::MAX } else { timeout }, call)
+        let patience = if retry { Duration::MAX } else { timeout };
+        self.wait_up_to(py, patience, patience, call)
     }
 
-    /// As `wait`, but waits longer for other processes that open the directory at the same time.
+    /// As `wait`, but waits longer for other processes that open the directory at the same time. All steps of opening
+    /// together wait for a file system that does not lock for at most the timeout.
     fn wait_to_open<R: Send>(
         &self,
         py: Python<'_>,
         call: impl Fn(&DiskStore, Duration) -> Result<R, Error> + Send + Sync,
     ) -> PyResult<R> {
-        self.wait_up_to(py, PATIENCE_TO_OPEN, call)
+        let open = self.opened()?;
+        let for_locks = open.timeout.saturating_sub(open.since.elapsed());
+        self.wait_up_to(py, PATIENCE_TO_OPEN, for_locks, call)
     }
 
-    /// Waits for other writers up to this time, or until a signal.
+    /// Waits up to `patience` for other writers, and up to `for_locks` for a file system that does not lock, or until a
+    /// signal.
     fn wait_up_to<R: Send>(
         &self,
         py: Python<'_>,
-        mut left: Duration,
+        patience: Duration,
+        for_locks: Duration,
         call: impl Fn(&DiskStore, Duration) -> Result<R, Error> + Send + Sync,
     ) -> PyResult<R> {
+        let begin = Instant::now();
+        let mut slice = patience.min(for_locks).min(SLICE);
         loop {
             // A signal handler may have forked, so look again each time.
             let store = self.store(py)?;
             let Some(store) = store.get() else {
                 return Err(PyRuntimeError::new_err("the cache is not open"));
             };
-            let patience = left.min(SLICE);
-            match py.detach(|| call(store, patience)) {
+            let error = match py.detach(|| call(store, slice)) {
                 Ok(result) => return Ok(result),
-                Err(Error::Busy) if left > patience => {
-                    check_signals(py)?;
-                    left = left.saturating_sub(patience);
+                Err(error) => error,
+            };
+            let limit = if error.is_failed_lock() { for_locks } else { patience };
+            let left = limit.saturating_sub(begin.elapsed());
+            match error {
+                Error::Busy if !left.is_zero() => {}
+                Error::NoLock(_) if !left.is_zero() => {
+                    py.detach(|| std::thread::sleep(PAUSE.min(left)));
                 }
-                Err(Error::NoLock(_)) if left > PAUSE => {
-                    py.detach(|| std::thread::sleep(PAUSE));
-                    check_signals(py)?;
-                    left = left.saturating_sub(PAUSE);
-                }
-                Err(error) => return Err(errors::raised_in(py, error, store.directory())),
+                error => return Err(errors::raised_in(py, error, store.directory())),
             }
+            check_signals(py)?;
+            slice = left.min(SLICE);
         }
     }
 
@@ -372,6 +383,20 @@ impl DiskCache {
         Ok(())
     }
 
+    /// What to warn of, if other users can write to a directory.
+    #[staticmethod]
+    fn _other_writers(directory: PathBuf) -> Option<String> {
+        let (who, remedy) = match files::other_writers(&directory)? {
+            OtherWriters::Everybody => ("can be written by other users".to_owned(), ": chmod o-w"),
+            OtherWriters::Owner(user) => (format!("belongs to user {user}"), ""),
+        };
+        Some(format!(
+            "the cache directory {} {who}, who can change its values, and run code in this process where values are \
+             pickles{remedy}",
+            directory.display()
+        ))
+    }
+
     /// The settings in a directory that exists.
     fn _connect(&self, py: Python<'_>, directory: PathBuf, timeout: f64) -> PyResult<Py<PyDict>> {
         let timeout = match timeout {
@@ -381,22 +406,10 @@ impl DiskCache {
             _ if timeout <= 0.0 => Duration::ZERO,
             _ => Duration::try_from_secs_f64(timeout).unwrap_or(Duration::MAX),
         };
-        if let Some(writers) = files::other_writers(&directory) {
-            let (who, remedy) = match writers {
-                OtherWriters::Everybody => ("can be written by other users".to_owned(), ": chmod o-w"),
-                OtherWriters::Owner(user) => (format!("belongs to user {user}"), ""),
-            };
-            let message = format!(
-                "the cache directory {} {who}, who can change its values, and run code in this process where values \
-                 are pickles{remedy}",
-                directory.display()
-            );
-            let message = CString::new(message)?;
-            PyErr::warn(py, &py.get_type::<PyUserWarning>(), &message, 2)?;
-        }
         let open = OpenDirectory {
             directory,
             timeout,
+            since: Instant::now(),
             store: PerProcess::default(),
             disk: OnceLock::new(),
             remover: Arc::default(),
@@ -491,8 +504,8 @@ impl DiskCache {
 
     /// The directory, as an absolute path.
     #[getter]
-    fn directory(&self) -> PyResult<String> {
-        Ok(self.opened()?.directory.to_string_lossy().into_owned())
+    fn directory(&self) -> PyResult<&OsStr> {
+        Ok(self.opened()?.directory.as_os_str())
     }
 
     /// Begin a transaction of this thread. All of the changes in the block take effect, or none of them. Other

@@ -1,5 +1,6 @@
 //! `Disk`: converts keys and values to what the table and the files store, and back.
 
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -416,8 +417,8 @@ impl Disk {
 
     /// The directory of the cache.
     #[getter]
-    fn _directory(&self) -> String {
-        self.made().directory.to_string_lossy().into_owned()
+    fn _directory(&self) -> &OsStr {
+        self.made().directory.as_os_str()
     }
 
     /// The number of bytes (characters of a `str`) from which a value gets its own file.
@@ -538,10 +539,10 @@ impl Disk {
         py: Python<'_>,
         key: Option<&Bound<'_, PyAny>>,
         value: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<(String, String)> {
+    ) -> PyResult<(String, OsString)> {
         let _ = (key, value);
         let name = self.name_of_file(None).map_err(|error| errors::raised(py, error))?;
-        let full = self.path(&name).to_string_lossy().into_owned();
+        let full = self.path(&name).into_os_string();
         Ok((name, full))
     }
 

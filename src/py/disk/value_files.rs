@@ -32,7 +32,7 @@ pub(super) fn remove(remover: &OnceLock<Py<PyAny>>, directory: &Path, name: &str
         // A disk object of the user would follow any name.
         Some(disk) if matches!(files::size(directory, name), Ok(Some(_))) => Python::attach(|py| {
             let path = directory.join(name);
-            if let Err(error) = disk.bind(py).call_method1("remove", (path.to_string_lossy(),)) {
+            if let Err(error) = disk.bind(py).call_method1("remove", (path.as_os_str(),)) {
                 running_python::report_unraisable(py, error);
             }
         }),

@@ -93,7 +93,7 @@ def _diskcache_rs_record(record: bytes) -> tuple[str, int, float, bool]:
         _, at = _number(record, at)
         stored, at = _number(record, at)
         return path, at + 1, float(stored), record[at] == 1
-    except (IndexError, UnicodeDecodeError) as error:
+    except (AttributeError, IndexError, TypeError, UnicodeDecodeError) as error:
         raise UnreadableError("damaged record") from error
 
 

@@ -31,13 +31,14 @@ def open_source(source: Source, *, trust: bool) -> None:
             meta = dict(connection.execute("SELECT key, value FROM meta"))
             names.add(str(meta.get("serializer", "pickle")))
             encoded = encoded or "encoded_keys" in meta
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, OverflowError):
                 limit += int(meta.get("max_size") or 0)
-            ((count, size),) = connection.execute("SELECT COUNT(*), COALESCE(SUM(size), 0) FROM cache")
+            # SQLite stores anything in any column, and `SUM` fails beyond 64 bits.
+            ((count, size),) = connection.execute("SELECT COUNT(*), CAST(TOTAL(size) AS INTEGER) FROM cache")
             source.evicts = _has_expiry(connection)
         source.total += count
         source.size += size
-    source.size_limit = limit or None
+    source.size_limit = limit if 0 < limit < 2**63 else None
     if len(names) > 1:
         raise UnusableError(f"the shards have different serializers: {', '.join(sorted(names))}")
     (serializer,) = names

@@ -54,12 +54,12 @@ def loader(value: Any) -> Callable[[], bytes]:
     return load
 
 
-def file_loader(folder: Path, name: str) -> Callable[[], bytes]:
+def file_loader(folder: Path, name: Any) -> Callable[[], bytes]:
     """Return a function that loads a file of a folder. The source chose the name, which must not leave the folder."""
 
     def load() -> bytes:
         try:
-            file = disk_open_value(str(folder), name)
+            file = disk_open_value(str(folder), name) if isinstance(name, str) else None
         except OSError as error:
             raise UnreadableError(f"a file of a value: {error.strerror}") from error
         if file is None:
