@@ -311,7 +311,7 @@ def test_a_surplus_end_of_a_timers_block_ends_nothing() -> None:
     """The time of an outer block stands still, even if a program has called `__exit__` once too often."""
     times = iter(range(10))
     timer = TTLCache(10, 10, timer=lambda: next(times)).timer
-    timer.__exit__(None, None, None)
+    timer.__exit__()
     with timer as outer:
         with timer as inner:
             assert inner == outer == timer()

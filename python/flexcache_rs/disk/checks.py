@@ -332,6 +332,12 @@ def check_serializer(serializer: Any, disk: type) -> None:
         raise TypeError(f"serializer must have a name that is a str, and {type(serializer).__name__} has none")
 
 
+def check_key_of_queue(disk: Any, key: Any) -> None:
+    """Refuse a disk that stores the key of a queue in another form, in which the queue would not find it."""
+    if disk.put(key) != (key, True):
+        raise TypeError(f"queues need a disk that stores ints and text as they are, unlike {type(disk).__name__}")
+
+
 _CHECKED = (
     frozenset(("statistics", "eviction_policy", "size_limit", "cull_limit", "tag_index", "compression", "network"))
     | OF_DISK

@@ -14,6 +14,7 @@ from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.aio import awaitable, taking, transaction
 from flexcache_rs.disk.check_report import CheckReport
 from flexcache_rs.disk.checks import (
+    check_key_of_queue,
     check_serializer,
     checked_settings,
     duration,
@@ -124,7 +125,7 @@ class FanoutCache(CacheMixin):
     def _flexcache_opened(self, path: str, timeout: float, disk: type[Disk], options: dict[str, Any]) -> Cache:
         """Open a shard, which does not warn of other users: the cache has done so once for all."""
         shard = self._flexcache_class_of_shards.__new__(self._flexcache_class_of_shards)
-        shard._flexcache_warns_of_writers = False
+        shard._flexcache_warns_of_writers = False  # pyright: ignore[reportPrivateUsage]
         shard.__init__(path, timeout, disk, **options)  # type: ignore[misc]
         return shard
 
@@ -352,11 +353,6 @@ class FanoutCache(CacheMixin):
                 ends.append((key, shard))
         return sorted(ends, key=lambda end: self._flexcache_place(end[0]), reverse=side == "back")
 
-    def _flexcache_check_key_of_queue(self, key: Any) -> None:
-        disk = self._shards[0].disk
-        if disk.put(key) != (key, True):
-            raise TypeError(f"queues need a disk that stores ints and text as they are, unlike {type(disk).__name__}")
-
     def push(
         self,
         value: Any,
@@ -382,7 +378,7 @@ class FanoutCache(CacheMixin):
                     last = ends[0][0]
                     number = (last if prefix is None else int(last[len(prefix) + 1 :])) + (1 if side == "back" else -1)
                 key: Any = number if prefix is None else f"{prefix}-{number:015d}"
-                self._flexcache_check_key_of_queue(key)
+                check_key_of_queue(self._shards[0].disk, key)
                 self._flexcache_shard(key).set(key, value, expire, read, tag, True)
                 return key
         except Timeout:

@@ -251,7 +251,7 @@ class _Table:
         try:
             self._session.set(key, value, ttl=None if left is None or left > _LONGEST else left)
         except (CodecError, ValueError) as error:
-            if isinstance(error, SessionError) and not isinstance(error, CodecError):
+            if isinstance(error, SessionError) and type(error) is not CodecError:
                 raise
             self._refuse(key, error)
 

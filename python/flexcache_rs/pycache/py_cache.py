@@ -87,7 +87,8 @@ class PyCacheSession:
         """
         if datatype is None:
             return loaded(await self._session.get(key))
-        return (await self.batch_get({key: datatype})).get(key)
+        found: dict[str, Any] = await self.batch_get({key: datatype})
+        return found.get(key)
 
     async def batch_get(self, keys: list[str] | dict[str, Any]) -> dict[str, Any]:
         """Return a dict with the values of the present keys. A dict names the datatype of each key."""

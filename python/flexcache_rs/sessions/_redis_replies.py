@@ -17,8 +17,8 @@ from flexcache_rs.sessions._cells import KINDS, LIST, MAP, QUEUE, SET, SORTED, S
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    Command: TypeAlias = "Sequence[Any]"
-    _Check: TypeAlias = "Callable[[Command, Any], bool]"
+    _Command: TypeAlias = "Sequence[Any]"
+    _Check: TypeAlias = "Callable[[_Command, Any], bool]"
     """Whether a command may have a reply."""
 
 _KEYS = 3
@@ -29,7 +29,7 @@ _KIND_DIFFERS, _DONE, _NO_ELEMENT, _NO_SUM, _SHAPE_DIFFERS, _CHANGED, _NO_FIRST 
 """The states with which replies begin."""
 
 
-def _arguments(command: Command) -> Sequence[Any]:
+def _arguments(command: _Command) -> Sequence[Any]:
     return command[_KEYS + command[2] :]
 
 
@@ -37,39 +37,39 @@ def _is_number(reply: Any, least: int = 0, most: int = 2**63 - 1) -> bool:
     return type(reply) is int and least <= reply <= most
 
 
-def _number(_: Command, reply: Any) -> bool:
+def _number(_: _Command, reply: Any) -> bool:
     return _is_number(reply)
 
 
-def _signed(_: Command, reply: Any) -> bool:
+def _signed(_: _Command, reply: Any) -> bool:
     return type(reply) is int
 
 
-def _bit(_: Command, reply: Any) -> bool:
+def _bit(_: _Command, reply: Any) -> bool:
     return _is_number(reply, 0, 1)
 
 
-def _place(_: Command, reply: Any) -> bool:
+def _place(_: _Command, reply: Any) -> bool:
     return reply is None or _is_number(reply)
 
 
-def _cell(_: Command, reply: Any) -> bool:
+def _cell(_: _Command, reply: Any) -> bool:
     return type(reply) is bytes
 
 
-def _optional_cell(_: Command, reply: Any) -> bool:
+def _optional_cell(_: _Command, reply: Any) -> bool:
     return type(reply) in _DATA
 
 
-def _cells(_: Command, reply: Any) -> bool:
+def _cells(_: _Command, reply: Any) -> bool:
     return type(reply) is list and _BYTES.issuperset(map(type, reply))
 
 
-def _pairs(command: Command, reply: Any) -> bool:
+def _pairs(command: _Command, reply: Any) -> bool:
     return _cells(command, reply) and len(reply) % 2 == 0
 
 
-def _scored(command: Command, reply: Any) -> bool:
+def _scored(command: _Command, reply: Any) -> bool:
     return _pairs(command, reply) and all(map(is_score, reply[1::2]))
 
 
@@ -80,11 +80,11 @@ def _is_id(reply: Any) -> bool:
     return millis.isdigit() and number.isdigit()
 
 
-def _id(_: Command, reply: Any) -> bool:
+def _id(_: _Command, reply: Any) -> bool:
     return _is_id(reply)
 
 
-def _entries(command: Command, reply: Any) -> bool:
+def _entries(command: _Command, reply: Any) -> bool:
     return type(reply) is list and all(
         type(entry) is list and len(entry) == 2 and _is_id(entry[0]) and _pairs(command, entry[1]) and entry[1]
         for entry in reply
@@ -99,21 +99,21 @@ def _is_array(reply: Any, length: int) -> bool:
     return type(reply) is list and len(reply) == length
 
 
-def _found(command: Command, reply: Any) -> bool:
+def _found(command: _Command, reply: Any) -> bool:
     """Bytes or nothing for each argument of an act."""
     return _is_array(reply, len(_arguments(command)) - 3) and _DATA.issuperset(map(type, reply))
 
 
-def _bits(command: Command, reply: Any) -> bool:
+def _bits(command: _Command, reply: Any) -> bool:
     return _is_array(reply, len(_arguments(command)) - 3) and all(_is_number(bit, 0, 1) for bit in reply)
 
 
-def _bits_of_items(command: Command, reply: Any) -> bool:
+def _bits_of_items(command: _Command, reply: Any) -> bool:
     _, _, _, _, hashes, *places = _arguments(command)
     return _is_array(reply, len(places) // hashes) and all(_is_number(bit, 0, 1) for bit in reply)
 
 
-def _scores(command: Command, reply: Any) -> bool:
+def _scores(command: _Command, reply: Any) -> bool:
     return _is_array(reply, len(_arguments(command)) - 3) and all(score is None or is_score(score) for score in reply)
 
 
@@ -121,7 +121,7 @@ def _page(of_parts: _Check) -> _Check:
     return lambda command, reply: _is_array(reply, 2) and _decimal(reply[0]) and of_parts(command, reply[1])
 
 
-def _job(_: Command, reply: Any) -> bool:
+def _job(_: _Command, reply: Any) -> bool:
     return reply is None or (_is_array(reply, 2) and _is_number(reply[0], 1) and type(reply[1]) is bytes)
 
 
@@ -129,7 +129,7 @@ def _is_sum(reply: Any) -> bool:
     return type(reply) is bytes and parse_number(reply) is not None
 
 
-def _map_sum(_: Command, reply: Any) -> bool:
+def _map_sum(_: _Command, reply: Any) -> bool:
     if not _is_array(reply, 2):
         return False
     state, cell = reply
@@ -145,13 +145,13 @@ _PARTS: dict[int, _Check] = {
 """The checks of whole containers, by their kinds."""
 
 
-def _whole(command: Command, reply: Any) -> bool:
+def _whole(command: _Command, reply: Any) -> bool:
     if type(reply) in _DATA:
         return True
     return _is_array(reply, 2) and type(reply[0]) is int and reply[0] in _PARTS and _PARTS[reply[0]](command, reply[1])
 
 
-def _wholes(command: Command, reply: Any) -> bool:
+def _wholes(command: _Command, reply: Any) -> bool:
     return _is_array(reply, command[2]) and all(_whole(command, one) for one in reply)
 
 
@@ -167,7 +167,7 @@ def _state(reply: Any) -> Any:
 def _act(of_answer: _Check, *states: int) -> _Check:
     """Return the check of an act. The states are those besides the usual ones, without an answer."""
 
-    def check(command: Command, reply: Any) -> bool:
+    def check(command: _Command, reply: Any) -> bool:
         state = _state(reply)
         if state == _DONE:
             return len(reply) == 2 and of_answer(command, reply[1])
@@ -176,7 +176,7 @@ def _act(of_answer: _Check, *states: int) -> _Check:
     return check
 
 
-def _sum(command: Command, reply: Any) -> bool:
+def _sum(command: _Command, reply: Any) -> bool:
     state = _state(reply)
     if state == _KIND_DIFFERS:
         return _wrong_kind(reply)
@@ -188,14 +188,14 @@ def _sum(command: Command, reply: Any) -> bool:
     return (state == _DONE and _is_sum(reply[1])) or (state == _CHANGED and type(reply[1]) is bytes)
 
 
-def _combined(command: Command, reply: Any) -> bool:
+def _combined(command: _Command, reply: Any) -> bool:
     state = _state(reply)
     if state == _KIND_DIFFERS:
         return _wrong_kind(reply[:2]) and len(reply) == 3 and _is_number(reply[2], 1, command[2])
     return state == _DONE and len(reply) == 2 and _cells(command, reply[1])
 
 
-def _limited(_: Command, reply: Any) -> bool:
+def _limited(_: _Command, reply: Any) -> bool:
     return _is_array(reply, 3) and _is_number(reply[0], 0, 1) and _decimal(reply[1]) and _is_number(reply[2])
 
 
@@ -243,7 +243,7 @@ def register(name: str, *scripts: str | bytes) -> None:
     """Let the replies of a script be checked. It is known by its hash and by its text."""
     may_have = CHECKS[name]
 
-    def check(command: Command, reply: Any) -> None:
+    def check(command: _Command, reply: Any) -> None:
         if not may_have(command, reply):
             raise unexpected(f"the script of {name}() (EVALSHA)", reply)
 

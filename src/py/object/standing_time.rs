@@ -5,6 +5,7 @@
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 use crate::py::process::guard::Guard;
 
@@ -55,13 +56,8 @@ impl StandingTime {
         Ok(stands.into_bound(py))
     }
 
-    fn __exit__(
-        &self,
-        py: Python<'_>,
-        _kind: &Bound<'_, PyAny>,
-        _raised: &Bound<'_, PyAny>,
-        _traceback: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
+    #[pyo3(signature = (*_raised))]
+    fn __exit__(&self, py: Python<'_>, _raised: &Bound<'_, PyTuple>) -> PyResult<()> {
         let ended = self.standing.with(py, |standing| {
             // One end too many, by a program that calls this method itself, ends nothing.
             standing.depth = (standing.depth - 1).max(0);

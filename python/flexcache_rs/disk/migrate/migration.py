@@ -91,7 +91,7 @@ def migrate(
         now = time.time()
         for number, item in enumerate(source.items(), 1):
             try:
-                if not isinstance(item.expire_time, int | float | None):
+                if not isinstance(item.expire_time, int | float | None):  # pyright: ignore[reportUnnecessaryIsInstance]
                     raise UnreadableError("an expiry time that is no number")
                 if item.expire_time is not None and item.expire_time <= now:
                     summary.skipped += 1
