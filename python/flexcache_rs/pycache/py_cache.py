@@ -95,7 +95,8 @@ class PyCacheSession:
         if not isinstance(keys, (list, dict)):
             message = "keys must be a list of strings"
             raise TypeError(message)
-        found = {key: loaded(value) for key, value in (await self._session.get_many(keys)).items()}
+        values: dict[str, Any] = await self._session.get_many(keys)
+        found: dict[str, Any] = {key: loaded(value) for key, value in values.items()}
         if isinstance(keys, dict):
             for key, value in found.items():
                 named: Any = keys[key]
