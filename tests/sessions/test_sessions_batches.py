@@ -339,12 +339,12 @@ def test_a_batch_is_one_call_of_the_store(backend: str, tmp_path: Path) -> None:
 
 
 def test_a_batch_that_is_cancelled_returns_what_it_took(place: Place) -> None:
-    session = place.open[0]
+    session, cancelled = place.open[0], 0
     if place.backend == "memory":
-        # Its calls never wait.
-        return
+        pytest.skip("its calls never wait")
 
     async def main() -> None:
+        nonlocal cancelled
         async with place.awaited() as awaited:
             for turns in range(30):
                 await awaited.list("list").push(1, 2, 3, 4)
@@ -368,6 +368,7 @@ def test_a_batch_that_is_cancelled_returns_what_it_took(place: Place) -> None:
                 try:
                     await task
                 except asyncio.CancelledError:
+                    cancelled += 1
                     assert await awaited.list("list").range() == [1, 2, 3, 4]
                     assert await awaited.sorted("sorted").range() == [("a", 1.0), ("b", 2.0)]
                 else:
@@ -375,7 +376,29 @@ def test_a_batch_that_is_cancelled_returns_what_it_took(place: Place) -> None:
                 await awaited.delete("list", "sorted")
 
     asyncio.run(main())
+    assert cancelled
     assert session.count() == 0
+
+
+def test_a_batch_that_takes_nothing_is_cancelled_at_once(tmp_path: Path) -> None:
+    """Even if another process has the write lock."""
+
+    async def main() -> None:
+        async with awaited_connect(f"sqlite://{tmp_path}/db", timeout=60) as session:
+            await session.set("key", 1)
+            with connect(f"sqlite://{tmp_path}/db") as other, other.transaction():
+                other.set("key", 2)
+
+                async def store() -> None:
+                    async with session.batch() as batch:
+                        batch.set("key", 3)
+
+                with pytest.raises(asyncio.TimeoutError):
+                    await asyncio.wait_for(store(), 0.1)
+                # It ended while the lock was still held.
+                other.set("key", 4)
+
+    asyncio.run(main())
 
 
 def test_an_awaited_call_that_fails_lets_the_others_be_made(place: Place) -> None:

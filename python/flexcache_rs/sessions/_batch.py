@@ -209,7 +209,9 @@ class AwaitedBatch(Batch):
         session = self._session
         many = getattr(session._backend, "arun_many", None)
         if many is not None and session._current() is None:
-            made: list[Result] = await many([asked.ask.call for asked in asking], partial(_giving_back, asking))
+            takes = any(asked.ask.undo is not None for asked in asking)
+            undo = partial(_giving_back, asking) if takes else None
+            made: list[Result] = await many([asked.ask.call for asked in asking], undo)
             return made
         answers: list[Result] = []
         try:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from flexcache_rs._arguments import as_number, plain_number
@@ -15,7 +14,7 @@ from flexcache_rs.sessions._arguments import KEPT, MISSING, summand
 from flexcache_rs.sessions._errors import KindError, TimedOut, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from flexcache_rs.sessions._arguments import Touch
 
@@ -33,7 +32,7 @@ _WITH_ARTICLE = (
 SCALAR, LIST, QUEUE, MAP, SET, SORTED, STREAM, BLOOM, BITS = range(1, 10)
 
 _MOST = 2**63 - 1
-_MOST_ATTEMPTS = 1000
+_MOST_TIMES = 1000
 
 
 class Whole(NamedTuple):
@@ -229,14 +228,27 @@ def add(cell: Cell | None, by: Number) -> Number:
     return total
 
 
-def attempts() -> Iterator[None]:
-    """Count the attempts of a call that begins again if others change the same key meanwhile.
+class Changes:
+    """What a call has found that begins again because others change the same key meanwhile.
 
-    Raises:
-        TimedOut: There were too many of them.
+    If many calls do that, one of them begins again often, and finds something else each time. A server or a proxy that
+    gives wrong replies says again and again that the same has changed.
     """
-    yield from repeat(None, _MOST_ATTEMPTS)
-    raise TimedOut(f"others changed the key during each of {_MOST_ATTEMPTS} attempts; nothing was changed")
+
+    def __init__(self) -> None:
+        self._found: Any = None
+        self._times = 0
+
+    def find(self, found: Any) -> None:
+        """Note what was found.
+
+        Raises:
+            TimedOut: It was the same too often.
+        """
+        self._times = self._times + 1 if found == self._found else 1
+        self._found = found
+        if self._times > _MOST_TIMES:
+            raise TimedOut(f"the key is said to have changed, {_MOST_TIMES} times to the same; nothing was changed")
 
 
 def number_cell(number: Number) -> Cell:

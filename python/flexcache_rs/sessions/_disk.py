@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
@@ -108,17 +109,19 @@ class DiskBackend:
             sleep(pauses.next())
 
     async def arun_many(
-        self, calls: list[SessionCall], undo: Callable[[list[Result]], list[SessionCall]]
+        self, calls: list[SessionCall], undo: Callable[[list[Result]], list[SessionCall]] | None
     ) -> list[Result]:
         """Make several calls in one transaction, in a thread.
 
-        If the task is cancelled, the calls that `undo` returns give back what they took.
+        If the task is cancelled, the calls that `undo` returns give back what they took. None if they take nothing.
         """
+        context = copy_context()
 
         def ask(some: list[SessionCall]) -> asyncio.Future[list[Result]]:
-            return asyncio.get_running_loop().run_in_executor(None, self.run_many, some)
+            return asyncio.get_running_loop().run_in_executor(None, context.run, self.run_many, some)
 
-        answers: list[Result] = await taken(ask(calls), lambda answers: undo(answers or []) or None, ask)
+        give_back = None if undo is None else lambda answers: undo(answers or []) or None
+        answers: list[Result] = await taken(ask(calls), give_back, ask)
         return answers
 
     def version(self) -> int:

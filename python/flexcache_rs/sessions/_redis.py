@@ -320,9 +320,9 @@ class Plans:
         field, by = call.arguments
         amount = str(by) if isinstance(by, int) else ""
         state, found = yield from self._script(call, "map_incr", field, amount, "", "", "")
-        attempts = cells.attempts()
+        changes = cells.Changes()
         while state == 5:
-            next(attempts)
+            changes.find(found)
             new = cells.number_cell(cells.add(found, by))
             there = ("", 1) if found is None else (found, 0)
             state, found = yield from self._script(call, "map_incr", field, "", new, *there)
@@ -437,9 +437,9 @@ class Plans:
         except OverflowError:
             first = ""
         (reply,) = yield [script("incr", names, *touch, amount, first, "", "")]
-        attempts = cells.attempts()
+        changes = cells.Changes()
         while reply[0] == 5:
-            next(attempts)
+            changes.find(reply[1])
             total = cells.number_cell(cells.add(reply[1], by))
             (reply,) = yield [script("incr", names, *touch, "", first, total, reply[1])]
         if reply[0] == 0:

@@ -259,10 +259,10 @@ class Plans(PageActs):
         is_one = len(call.keys) == 1 and not self._locks
         heads = yield from (self._one(call.keys[0]) if is_one else self._live(call.keys))
         wholes = yield from self._wholes(heads)
-        attempts = cells.attempts()
+        changes = cells.Changes()
         while wholes is None:
-            next(attempts)
             # Another session has replaced the content of a key meanwhile.
+            changes.find([head.id for head in heads.values()])
             heads = yield from self._live(call.keys)
             wholes = yield from self._wholes(heads)
         return [wholes.get(key, MISSING) for key in call.keys]
