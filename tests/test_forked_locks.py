@@ -152,5 +152,5 @@ def test_a_fork_while_another_thread_holds_a_lock(what: str, tmp_path: Path, mon
     else:
         cache = diskcache_rs.Cache(tmp_path)
         cache["key"] = "value"
-        lock, use = cache._counted._guard, lambda: cache["key"]
+        lock, use = cache._flexcache_counted._guard, lambda: cache["key"]
     assert in_child_of_two(lock, use) == 0

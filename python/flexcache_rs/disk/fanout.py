@@ -108,14 +108,13 @@ class FanoutCache(CacheMixin):
         self._count = shards
         limit = settings.pop("size_limit", self._flexcache_class_of_shards.default_settings["size_limit"])
         # The arguments to make this object again, for pickle.
-        self._flexcache_options: dict[str, Any] = {"serializer": serializer}
-        if unreadable_is_missing(unreadable):
-            self._flexcache_options["unreadable"] = unreadable
+        is_missing = {"unreadable": unreadable} if unreadable_is_missing(unreadable) else {}
+        self._flexcache_options: dict[str, Any] = {"serializer": serializer} | is_missing
         self._flexcache_disk_class = disk
         paths = [os.path.join(self._directory, f"{number:03d}") for number in range(shards)]  # noqa: PTH118
         if message := next(filter(None, map(DiskCache._other_writers, (self._directory, *paths))), None):
             warnings.warn(message, stacklevel=2)
-        options = {"serializer": serializer, "unreadable": unreadable, "size_limit": limit / shards, **settings}
+        options = {"serializer": serializer, "unreadable": unreadable, "size_limit": limit / shards} | settings
         self._shards = tuple(self._flexcache_opened(path, timeout, disk, options) for path in paths)
         self._hash = self._shards[0].disk.hash
         self._caches: dict[str, Cache] = {}

@@ -118,10 +118,15 @@ class DiskBackend:
         context = copy_context()
 
         def ask(some: list[SessionCall]) -> asyncio.Future[list[Result]]:
-            return asyncio.get_running_loop().run_in_executor(None, context.run, self.run_many, some)
+            def make() -> list[Result]:
+                return context.run(self.run_many, some)
 
-        give_back = None if undo is None else lambda answers: undo(answers or []) or None
-        answers: list[Result] = await taken(ask(calls), give_back, ask)
+            return asyncio.get_running_loop().run_in_executor(None, make)
+
+        def given_back(answers: list[Result] | None) -> list[SessionCall] | None:
+            return undo(answers or []) or None if undo is not None else None
+
+        answers: list[Result] = await taken(ask(calls), None if undo is None else given_back, ask)
         return answers
 
     def version(self) -> int:
