@@ -102,8 +102,7 @@ class PyCacheSession:
                 named: Any = keys[key]
                 wanted = _datatype(named)
                 kind = await self._session.kind(key) or "scalar"
-                datatype: type[Any] = type(value)
-                likely = _KINDS.get(datatype, ("scalar",))
+                likely = _KINDS.get(type(value), ("scalar",))  # pyright: ignore[reportUnknownArgumentType]
                 if kind not in likely:
                     # Another call has replaced the key since its value was read.
                     kind = likely[0]
