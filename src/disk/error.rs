@@ -183,7 +183,7 @@ const REASONS: [i32; 9] = [
 
 /// The system's reasons for which locks never work on a file system.
 #[cfg(unix)]
-const NEVER_LOCKS: [i32; 3] = [libc::ENOSYS, libc::EOPNOTSUPP, libc::EINVAL];
+const NEVER_LOCKS: [i32; 4] = [libc::ENOSYS, libc::EOPNOTSUPP, libc::ENOTSUP, libc::EINVAL];
 
 /// Whether a file system has no locks at all, after a call that failed to lock.
 #[cfg(unix)]

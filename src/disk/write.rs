@@ -215,7 +215,8 @@ impl DiskStore {
             return Ok(false);
         }
         match filename {
-            Some(name) => Ok(files::open(&self.directory, &name, size)?.is_some()),
+            // What cannot be opened for another reason may be read later, or by others.
+            Some(name) => Ok(!matches!(files::open(&self.directory, &name, size), Ok(None))),
             None => Ok(true),
         }
     }

@@ -82,7 +82,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_what_cannot_be_locked_is_named(tmp_path: Path, library: Path, kind: str, number: int, options: str) -> None:
-    """At once if there are no locks, and otherwise after `timeout` seconds, for all steps and shards together.
+    """At once if there are no locks, and otherwise after `timeout` seconds, or a moment, for all steps together.
 
     Without a bound it would take longer than the test waits.
     """

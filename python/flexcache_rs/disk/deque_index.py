@@ -55,7 +55,7 @@ def _place_of(cache: Any) -> Any:
     """Return the directory, or the cache itself if a plain cache of its directory would not read its values."""
     if not isinstance(cache, Cache):
         return cache
-    directory, _, disk, *options = cache.__getstate__()
+    directory, _, disk, *options = Cache.__getstate__(cache)
     return cache if options or disk is not Disk else directory
 
 
@@ -420,6 +420,9 @@ class StoredMapping(MutableMapping["Any", "Any"]):
     def setdefault(self, key: Any, default: Any = None) -> Any:
         """Return the value of a key. If there is none, store the default first."""
         found = self._cache.get(key, default=ENOVAL, retry=True)
+        if found is ENOVAL:
+            self._cache.add(key, default, retry=True)
+            found = self._cache.get(key, default=ENOVAL, retry=True)
         if found is not ENOVAL:
             return found
         # `add` does not replace a value that cannot be read and therefore counts as missing.

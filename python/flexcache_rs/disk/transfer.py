@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 FORMAT = "flexcache_disk_export"
 VERSION = 1
 
-# A name with lone surrogates is no name of a folder.
-_NAME = re.compile(rf"(?:{'|'.join(KINDS)})(?:/[^/\\:\x00\ud800-\udfff]+)+")
+# Lone surrogates are no part of a folder's name, except those that stand for bytes which are no text.
+_NAME = re.compile(rf"(?:{'|'.join(KINDS)})(?:/[^/\\:\x00\ud800-\udc7f\udd00-\udfff]+)+")
 
 
 def encode(datum: Datum) -> Any:

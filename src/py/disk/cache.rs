@@ -37,6 +37,8 @@ use crate::py::process::guard::Guard;
 use crate::py::process::per_process::PerProcess;
 use crate::py::process::stack;
 
+/// The least time for which opening waits for a file system that fails to lock, which may pass.
+const MOMENT_FOR_LOCKS: Duration = Duration::from_secs(2);
 /// How long hits are served before the store is asked whether its file was replaced, for example by a backup.
 const BETWEEN_QUESTIONS: Nanos = 1_000_000_000;
 
@@ -152,14 +154,14 @@ impl DiskCache {
     }
 
     /// As `wait`, but waits longer for other processes that open the directory at the same time. All steps of opening
-    /// together wait for a file system that does not lock for at most the timeout.
+    /// together wait for a file system that does not lock for at most the timeout, or a moment if that is shorter.
     fn wait_to_open<R: Send>(
         &self,
         py: Python<'_>,
         call: impl Fn(&DiskStore, Duration) -> Result<R, Error> + Send + Sync,
     ) -> PyResult<R> {
         let open = self.opened()?;
-        let for_locks = open.timeout.saturating_sub(open.since.elapsed());
+        let for_locks = open.timeout.max(MOMENT_FOR_LOCKS).saturating_sub(open.since.elapsed());
         self.wait_up_to(py, PATIENCE_TO_OPEN, for_locks, call)
     }
 
