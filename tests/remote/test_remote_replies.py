@@ -287,6 +287,18 @@ def test_what_was_read_is_forgotten(make: Make, proxy: Proxy) -> None:
     assert is_over()
 
 
+def test_an_iteration_that_never_ends(make: Make, proxy: Proxy) -> None:
+    """A server never returns to a cursor."""
+    cache = make(proxy.url, near=None)
+    cache["key"] = 1
+    assert list(cache.scan()) == ["key"]
+    proxy.be_wrong([b"5", []])
+    with pytest.raises(RemoteError, match="a reply to SCAN that this command does not have"):
+        list(cache.scan())
+    proxy.be_right()
+    assert list(cache.scan()) == ["key"]
+
+
 def test_replies_too_many_at_once(make: Make, proxy: Proxy) -> None:
     """All of them arrive together, so a call reads one more than it has commands."""
     cache = make(proxy.url, near=None)

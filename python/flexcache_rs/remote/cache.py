@@ -35,6 +35,7 @@ from flexcache_rs.remote.options import (
     max_stale as checked_max_stale,
 )
 from flexcache_rs.remote.reads import LENIENT
+from flexcache_rs.remote.replies import unexpected
 from flexcache_rs.remote.stats import RemoteStats
 from flexcache_rs.remote.store import BATCH, RemoteStore
 from flexcache_rs.remote.values import MOST_HEAD, Values, serializer_of
@@ -270,14 +271,15 @@ class RemoteCache(Awaited, LockCalls):
     def _scan(self, pattern: bytes) -> Iterator[list[bytes]]:
         self._store.begin()
         for server in self._store.send(self._client.servers):
-            cursor: Any = b"0"
-            while True:
-                ask = functools.partial(server.scan, cursor, pattern, BATCH)
+            cursor, seen = b"", set[bytes]()
+            while cursor != b"0":
+                ask = functools.partial(server.scan, cursor or b"0", pattern, BATCH)
                 cursor, places = self._store.send(ask)
+                if cursor in seen:  # A server never returns to a cursor, so this would not end.
+                    raise unexpected("SCAN", cursor)
+                seen.add(cursor)
                 if places:
                     yield places
-                if cursor == b"0":
-                    break
 
     # Writing
 
