@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import contextlib
 import functools
 import itertools
+import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -24,7 +27,7 @@ from flexcache_rs import sessions, testing
 from flexcache_rs.sessions import sync
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
 _HAS_REDIS = not NO_REDIS and find_spec("redis") is not None
 
@@ -197,3 +200,17 @@ class Place:
     def awaited(self, **options: Any) -> sessions.Session:
         """Open a session with awaited calls."""
         return sessions.connect(self.url, **options)
+
+
+def result_in_child(call: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    """Make an awaited call in a forked child. Returns its result, or 255 if it raises or takes long."""
+    child = os.fork()
+    if child == 0:
+        # It may wait for a thread that it does not have.
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(255))
+        signal.alarm(20)
+        try:
+            os._exit(asyncio.run(call()))
+        finally:
+            os._exit(255)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from session_places import SERVERS, redis_server
+from session_places import SERVERS, redis_server, result_in_child
 from waiting import BRIEF
 
 from flexcache_rs.sessions import OutcomeUnknown, SessionError, TimedOut, Unavailable, connect
@@ -174,15 +172,6 @@ def test_a_forked_child_has_threads_of_its_own(redis_url: str) -> None:
         await session.aclose()
 
     assert asyncio.run(count()) == 2
-    child = os.fork()
-    if child == 0:
-        # It would wait for a thread that it does not have.
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(20)
-        counted = None
-        with contextlib.suppress(BaseException):
-            counted = asyncio.run(count())
-        os._exit(counted != 4)
-    assert os.waitpid(child, 0)[1] == 0
+    assert result_in_child(count) == 4
     assert asyncio.run(count()) == 6
     asyncio.run(end())
