@@ -14,6 +14,7 @@ from collections.abc import MutableMapping
 
 from flexcache_rs._absent import hide, present_names, show_assignable
 from flexcache_rs._arguments import check_callable, described
+from flexcache_rs._bases import classes_beside
 from flexcache_rs._core import FlexCache, _show_once
 from flexcache_rs._suggest import _VAR_KEYWORD, _VAR_POSITIONAL, suggesting
 
@@ -149,6 +150,8 @@ class Cache(_Allocated):
         if overridden & {*_REPLACED, "__contains__"}:
             cls._cachetools_composes = cls._cachetools_overrides = True
             _add_bases(cls, {name for name in overridden if _takes_more(getattr(cls, name), name)})
+        elif not set(_COMPOSED.values()).isdisjoint(cls.__mro__):
+            _add_bases(cls, set())
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in _REASSIGNED or self.__flexcache_limit is None:
@@ -499,8 +502,12 @@ def _add_bases(cls: type, replacing: set[str]) -> None:
     The methods named in `replacing` are those whose overrides may pass `cache_getitem` and so on to `super()`, as in
     `super().__setitem__(key, value, cache_setitem)`. FlexCache's methods do not take these arguments, and methods in
     Python would slow down all caches. So the methods that take them become further bases.
+
+    Each class with which a user's class is combined also gets them. Otherwise, they would come before its own methods.
     """
-    for one in cls.__mro__:
+    waiting = list(cls.__mro__)
+    while waiting:
+        one = waiting.pop()
         bases = one.__bases__
         place = next((place for place, base in enumerate(bases) if _is_ours(base)), None)
         if place is None or _is_ours(one):
@@ -508,7 +515,9 @@ def _add_bases(cls: type, replacing: set[str]) -> None:
         # Always in this order directly before the class of this package, so that every order of bases is consistent.
         wanted = [_REPLACEABLE[name] for name in _REPLACEABLE if name in replacing or _REPLACEABLE[name] in bases]
         added = [_composed(bases[place]), *wanted]
-        one.__bases__ = (*(base for base in bases[:place] if base not in added), *added, *bases[place:])
+        if any(base not in bases for base in added):
+            one.__bases__ = (*(base for base in bases[:place] if base not in added), *added, *bases[place:])
+            waiting += classes_beside(one)
 
 
 _OWN_ATTRIBUTES = ("_Cache__", "_RRCache__", "_TTLCache__", "_TLRUCache__", "_cachetools_", "getsizeof")

@@ -6,6 +6,7 @@ overrides one of these gets the calls that python-diskcache makes of it in the f
 
 from __future__ import annotations
 
+from flexcache_rs._bases import classes_beside
 from flexcache_rs.disk.constants import ENOVAL
 
 TYPE_CHECKING = False
@@ -93,7 +94,7 @@ def follow_overrides(cls: type, kind: type, forms: Mapping[str, tuple[str, Any]]
         one = waiting.pop()
         if _add_bases(one, kind, {name: form for name, (_, form) in forms.items()}, names):
             # A class that derives from this one and from another one needs the forms in both.
-            waiting += _classes_beside(one)
+            waiting += classes_beside(one)
 
 
 def _is_ours(one: type, kind: type) -> bool:
@@ -127,12 +128,3 @@ def _add_bases(one: type, kind: type, forms: Mapping[str, Any], names: set[str])
         return False
     one.__bases__ = (*(base for base in bases[:place] if base not in added), *added, *bases[place:])
     return True
-
-
-def _classes_beside(one: type) -> list[type]:
-    """Return the classes that derive from a class, and their bases."""
-    classes: list[type] = []
-    subclasses: list[type] = type.__subclasses__(one)
-    for below in subclasses:
-        classes += (*below.__mro__, *_classes_beside(below))
-    return classes
