@@ -18,7 +18,7 @@ class _Absent:
 
     def __init__(self, name: str, hidden_in: type, hidden: frozenset[type]) -> None:
         # The search begins after the class that has this object. The classes in `hidden` are left out.
-        self._name, self._hidden_in, self._hidden = name, hidden_in, hidden
+        self._name, self._hidden_in, self.hidden = name, hidden_in, hidden
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         name = self._name
@@ -33,7 +33,7 @@ class _Absent:
 
     def found_below(self, owner: type) -> object:
         """Return the attribute of a base class that comes after the one with this object, or this object."""
-        name, hidden, classes = self._name, self._hidden, owner.__mro__
+        name, hidden, classes = self._name, self.hidden, owner.__mro__
         place = classes.index(self._hidden_in)
         if len(classes) - place == len(hidden) and type(self) is _Absent:
             # There are no further base classes.
@@ -56,15 +56,17 @@ class _Forwarding(_Absent):
 
     def __set__(self, instance: object, value: Any) -> None:
         found = self.found_below(type(instance))
-        if found is not self and hasattr(type(found), "__set__"):
-            type(found).__set__(found, instance, value)
+        assign: Any = getattr(type(found), "__set__", None)
+        if found is not self and assign is not None:
+            assign(found, instance, value)
         else:
             vars(instance)[self._name] = value
 
     def __delete__(self, instance: object) -> None:
         found = self.found_below(type(instance))
-        if found is not self and hasattr(type(found), "__delete__"):
-            type(found).__delete__(found, instance)
+        delete: Any = getattr(type(found), "__delete__", None)
+        if found is not self and delete is not None:
+            delete(found, instance)
         elif self._name in vars(instance):
             del vars(instance)[self._name]
         else:
@@ -83,7 +85,7 @@ def show_assignable(class_: type) -> None:
             first.setdefault(name, kept)
     for name, kept in first.items():
         if type(kept) is _Absent and hasattr(type(kept.found_below(class_)), "__set__"):
-            setattr(class_, name, _Forwarding(name, class_, kept._hidden))
+            setattr(class_, name, _Forwarding(name, class_, kept.hidden))
 
 
 def hide(class_: type, names: Iterable[str]) -> None:
