@@ -108,8 +108,11 @@ def test_subclasses_may_have_private_names(backend: Any) -> None:
     from django.core.cache.backends.base import BaseCache
 
     classes = [one for one in type(backend).__mro__ if one not in BaseCache.__mro__]
-    private = {name for one in classes for name in vars(one) if name.startswith("_") and not name.startswith("__")}
-    for name in {"_key", "_move", "_seconds"} | {name for name in private if not name.startswith("_flexcache_")}:
+    found = {*(name for one in classes for name in vars(one)), *(vars(backend).keys() - vars(BaseCache({})).keys())}
+    # python-diskcache's and diskcache_rs's backends have `_cache` as well.
+    ours = ("__", "_flexcache_", *(["_cache"] if hasattr(backend, "_cache") else []))
+    private = {name for name in found if name.startswith("_") and not name.startswith(ours)}
+    for name in {"_key", "_move", "_seconds", "_options", "_server"} | private:
         setattr(backend, name, "own")
     backend.set("a", 1, 60)
     assert (backend.get("a"), backend.add("a", 2), backend.touch("a", 30), backend.incr("a")) == (1, False, True, 2)
@@ -197,7 +200,7 @@ def test_a_move_that_fails_leaves_the_value_where_it_is(backend: Any, monkeypatc
     def fail(*_: Any, **__: Any) -> None:
         raise FullError
 
-    cache = getattr(backend, "_cache", None)
+    cache = getattr(backend, "_flexcache_cache", getattr(backend, "_cache", None))
     backend.set("moved", "value", 3600)
     if cache is None:
         # The command is not sent.

@@ -54,7 +54,7 @@ class DjangoCache(Backend):
         if not location:
             message = "LOCATION must be the name or the path of a cache in shared memory"
             raise ValueError(message)
-        self._cache = SharedCache(location, **options)
+        self._flexcache_cache = SharedCache(location, **options)
 
     def get_backend_timeout(self, timeout: Any = DEFAULT_TIMEOUT) -> float:
         """Return the time to live in seconds for a timeout of Django: None means for ever, and 0 not at all."""
@@ -64,27 +64,27 @@ class DjangoCache(Backend):
 
     def add(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         """Store only if absent. Returns True if it was stored. Exactly one of several processes succeeds."""
-        return self._cache.add(self._flexcache_key(key, version), value, self.get_backend_timeout(timeout))
+        return self._flexcache_cache.add(self._flexcache_key(key, version), value, self.get_backend_timeout(timeout))
 
     def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
         """Return the value of a key."""
-        return self._cache.get(self._flexcache_key(key, version), default)
+        return self._flexcache_cache.get(self._flexcache_key(key, version), default)
 
     def set(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> None:
         """Store, or replace."""
-        self._cache.put(self._flexcache_key(key, version), value, self.get_backend_timeout(timeout))
+        self._flexcache_cache.put(self._flexcache_key(key, version), value, self.get_backend_timeout(timeout))
 
     def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         """Give a key another time to live. Returns True if it was present."""
-        return self._cache.touch(self._flexcache_key(key, version), self.get_backend_timeout(timeout))
+        return self._flexcache_cache.touch(self._flexcache_key(key, version), self.get_backend_timeout(timeout))
 
     def delete(self, key: Any, version: int | None = None) -> bool:
         """Delete a key. Returns True if it was present."""
-        return self._cache.delete(self._flexcache_key(key, version))
+        return self._flexcache_cache.delete(self._flexcache_key(key, version))
 
     def has_key(self, key: Any, version: int | None = None) -> bool:
         """Whether a key has a live value."""
-        return self._flexcache_key(key, version) in self._cache
+        return self._flexcache_key(key, version) in self._flexcache_cache
 
     def incr(self, key: Any, delta: int = 1, version: int | None = None) -> Any:
         """Add to a number, atomically for all processes. Returns the sum. The time to live stays.
@@ -94,40 +94,40 @@ class DjangoCache(Backend):
         """
         name = self._flexcache_key(key, version)
         while True:
-            found = self._cache._read_version(name)
+            found = self._flexcache_cache._read_version(name)
             if found is None:
                 raise ValueError(f"Key {key!r} not found")
             value, seen = found
             if type(value) is int and type(delta) is int:
-                total = self._cache._incr_present(name, delta)
+                total = self._flexcache_cache._incr_present(name, delta)
                 if total is not None:
                     return total
             else:
                 try:
-                    ttl = self._cache.ttl(name)
+                    ttl = self._flexcache_cache.ttl(name)
                 except KeyError:
                     continue
-                if self._cache._replace(name, seen, value + delta, float("inf") if ttl is None else ttl):
+                if self._flexcache_cache._replace(name, seen, value + delta, float("inf") if ttl is None else ttl):
                     return value + delta
 
     def _flexcache_move(self, old: str, new: str) -> bool:
         # Only one of several callers moves the value. The block holds a single call: a signal handler that raises at
         # certain instructions of a loop or `try` would leave the lock held.
-        with self._cache.lock(("incr_version", old)):
+        with self._flexcache_cache.lock(("incr_version", old)):
             return self._flexcache_move_alone(old, new)
 
     def _flexcache_move_alone(self, old: str, new: str) -> bool:
         is_moved = False
-        while (found := self._cache._read_version(old)) is not None:
+        while (found := self._flexcache_cache._read_version(old)) is not None:
             value, seen = found
             try:
-                ttl = self._cache.ttl(old)
+                ttl = self._flexcache_cache.ttl(old)
             except KeyError:
                 break
             # Store before removing. If storing fails, the value stays where it is.
-            self._cache.put(new, value, float("inf") if ttl is None else ttl)
+            self._flexcache_cache.put(new, value, float("inf") if ttl is None else ttl)
             is_moved = True
-            if self._cache._delete_version(old, seen):
+            if self._flexcache_cache._delete_version(old, seen):
                 break
         return is_moved
 
@@ -150,4 +150,4 @@ class DjangoCache(Backend):
 
     def clear(self) -> None:
         """Remove everything, for all processes."""
-        self._cache.clear()
+        self._flexcache_cache.clear()

@@ -10,6 +10,7 @@ from unittest import mock
 
 import pytest
 from cachetools_makers import MAKERS, build, timed, used
+from interrupting import INTERRUPTS, points
 
 from flexcache_rs.cachetools import Cache, LRUCache, TTLCache
 
@@ -124,6 +125,144 @@ def test_base_classes_after_a_cache_have_names_of_flexcache(kind: Any) -> None:
         assert len(cache) == 2
 
 
+class Tracked:
+    """Notes what is assigned and deleted."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        NOTED.append(("set", name))
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        NOTED.append(("delete", name))
+        super().__delattr__(name)
+
+
+NOTED: list[Any] = []
+
+
+def test_base_classes_after_a_cache_notice_assignments(kind: Any) -> None:
+    class Mixed(kind, Tracked):  # type: ignore[misc]
+        pass
+
+    cache = build(Mixed, 2)
+    NOTED.clear()
+    cache.mine = 1
+    cache.popitem = cache.popitem
+    del cache.mine, cache.popitem
+    assert NOTED == [("set", "mine"), ("set", "popitem"), ("delete", "mine"), ("delete", "popitem")]
+    assert not vars(cache).keys() & {"mine", "popitem"}
+
+
+class Another(Named):
+    @property
+    def store(self) -> Any:
+        return "another's"
+
+    @store.setter
+    def store(self, value: Any) -> None:
+        vars(self)["another's"] = value
+
+
+class Plainly(Named):
+    store = "plain"  # type: ignore[assignment]
+
+
+def test_a_property_is_the_one_that_python_finds(kind: Any) -> None:
+    class Mixed(kind, Named):  # type: ignore[misc]
+        pass
+
+    class Cached(kind):  # type: ignore[misc]
+        store = "cached"
+
+    class Own(Mixed):
+        @property
+        def store(self) -> Any:
+            return ("own", super().store)
+
+    of_another: Any = build(type("OfAnother", (Mixed, Another), {}), 2)
+    of_another.store = 1
+    assert (of_another.store, vars(of_another)["another's"]) == ("another's", 1)
+    with pytest.raises(AttributeError):
+        del of_another.store
+
+    for name, second in (("plain", Plainly), ("cached", Cached)):
+        one: Any = build(type("OfPlain", (Mixed, second), {}), 2)
+        assert one.store == name
+        one.store = 1
+        assert (one.store, vars(one)["store"]) == (1, 1)
+        del one.store
+        assert one.store == name
+        with pytest.raises(AttributeError, match="store"):
+            del one.store
+
+    own = build(Own, 2)
+    vars(own)["kept"] = 1
+    assert own.store == ("own", 1)
+
+
+def test_deleting_before_the_size_is_known() -> None:
+    class Early(LRUCache[Any, Any]):
+        def __init__(self) -> None:
+            self.popitem = super().popitem  # type: ignore[method-assign]
+            del self.popitem
+            super().__init__(1)
+
+    cache = Early()
+    cache["a"], cache["b"] = 1, 2
+    assert list(cache) == ["b"]
+
+
+class Pickled(LRUCache[Any, Any]):
+    """Keeps all of its attributes."""
+
+    def __getstate__(self) -> Any:
+        return self.__dict__.copy()
+
+
+class Telling:
+    """An own `popitem`, which can be pickled."""
+
+    def __init__(self, cache: Any) -> None:
+        self.cache = cache
+        self.told = 0
+
+    def __call__(self) -> Any:
+        self.told += 1
+        return LRUCache.popitem(self.cache)
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda cache: pickle.loads(pickle.dumps(cache))])
+def test_an_assigned_popitem_is_called_in_copies_of_subclasses_with_a_state(again: Any) -> None:
+    cache = Pickled(1)
+    telling: Any = Telling(cache)
+    cache.popitem = telling
+    copied = again(cache)
+    found: Any = copied.popitem
+    found.cache = copied
+    copied["a"], copied["b"] = 1, 2
+    assert (list(copied), found.told) == (["b"], 1)
+
+
+@pytest.mark.parametrize("how", INTERRUPTS)
+def test_an_assignment_that_is_interrupted_is_used_or_not_made(kind: Any, how: str) -> None:
+    cache = build(kind, 1)
+    calls: list[int] = []
+
+    def popitem() -> Any:
+        calls.append(1)
+        return type(cache).popitem(cache)
+
+    for at in points(lambda: setattr(cache, "popitem", popitem), how):
+        cache["a"], cache["b"] = 1, 2
+        assert len(cache) == 1
+        assert bool(calls) == ("popitem" in vars(cache)), f"not used after point {at}"
+        vars(cache).pop("popitem", None)
+        cache.popitem = popitem
+        del cache.popitem
+        cache.clear()
+        calls.clear()
+
+
 def private_names() -> list[str]:
     """The private names of all classes and caches, which subclasses of cachetools may use for what they like."""
     found: set[str] = set()
@@ -133,10 +272,17 @@ def private_names() -> list[str]:
     mangled = tuple(f"_{one.__name__.lstrip('_')}__" for kind in KINDS for one in kind.__mro__)
     # The prefix says whose the names are.
     return sorted(
-        name
-        for name in found
-        if name.startswith("_") and not name.startswith(("__", "_cachetools_", *mangled)) and name != "_repr_html_"
+        name for name in found if name.startswith("_") and not name.startswith(("__", "_cachetools_", *mangled))
     )
+
+
+def test_base_classes_after_a_cache_have_private_names(kind: Any) -> None:
+    # cachetools' class has this one as well.
+    names = [name for name in private_names() if name != "_Link"]
+    further = type("Further", (), dict.fromkeys(names, "further"))
+    cache: Any = build(type("Mixed", (kind, further), {}), 2)
+    assert [name for name in names if getattr(cache, name) != "further"] == []
+    assert used_once(type("Mixed", (kind, further), {}), {}) == used_once(kind, {})
 
 
 class Other:

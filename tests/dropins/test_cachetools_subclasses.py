@@ -55,6 +55,48 @@ def test_overriding_methods_pass_cachetools_arguments_on(make: Any) -> None:
         del cache["c"]
 
 
+def test_overrides_of_siblings_are_called(make: Any) -> None:
+    """Also if another class that derives from the first one has made it use overrides."""
+    kind: Any = type(make(1))
+
+    class First(kind):  # type: ignore[misc]
+        pass
+
+    class Second(kind):  # type: ignore[misc]
+        def get(self, key: Any, default: Any = None) -> Any:
+            return ("second", super().get(key, default))
+
+    class Early(First, Second):
+        pass
+
+    class Overriding(kind):  # type: ignore[misc]
+        def __getitem__(self, key: Any) -> Any:
+            return super().__getitem__(key)
+
+    class Both(Overriding, First):
+        pass
+
+    class Third(kind):  # type: ignore[misc]
+        def get(self, key: Any, default: Any = None) -> Any:
+            return ("third", super().get(key, default))
+
+    class Late(First, Third):
+        pass
+
+    for one, expected in ((Early, ("second", 1)), (Late, ("third", 1)), (Both, 1)):
+        cache: Any = build(one, 3)
+        cache["a"] = 1
+        assert cache.get("a") == expected
+    length = len(Both.__mro__)
+    for _ in range(5):
+
+        class More(Overriding, First):
+            def __getitem__(self, key: Any) -> Any:
+                return super().__getitem__(key)
+
+    assert len(Both.__mro__) == len(More.__mro__) == length
+
+
 @pytest.mark.parametrize("make", [timed, used], ids=["timed", "used"])
 def test_expired_entries_are_missing_for_replaced_methods(make: Any) -> None:
     kind: Any = type(make(1))

@@ -128,18 +128,43 @@ def test_a_key_that_was_absent_is_found_when_another_process_stores_it(kind: typ
     assert (cache.get("c"), "c" in cache) == (5, True)
 
 
-@pytest.mark.parametrize("kind", [Cache, FanoutCache, FastCache, PickleCache])
-def test_subclasses_may_have_private_names(kind: Any, tmp_path: Path) -> None:
-    names = ("_store", "_size", "_default", "_plain", "_most", "_counted", "_note_stored", "_cache_of")
+def private_names(kind: Any, folder: Path) -> list[str]:
+    """The private names of a class and its objects that the class of `flexcache_rs.disk` does not have."""
+    names = []
+    for one in (getattr(disk, kind.__name__, object), kind):
+        made = object() if one is object else one(folder / one.__module__)
+        names.append({*getattr(made, "__dict__", ()), *(name for base in one.__mro__[:-1] for name in vars(base))})
+    # The prefix says whose the names are.
+    return sorted(name for name in names[1] - names[0] if name.startswith("_") and not name.startswith(OURS))
+
+
+OURS = ("__", "_flexcache_")
+FURTHER = ("_store", "_size", "_cache", "_left", "_get_with", "_counted_and_shaped", "_near")
+"""Names that programs are likely to use, or which have been ours."""
+
+
+@pytest.mark.parametrize("kind", [Cache, FanoutCache, FastCache, FastFanoutCache, PickleCache])
+@pytest.mark.parametrize("of", ["object", "class"])
+def test_subclasses_may_have_private_names(kind: Any, of: str, tmp_path: Path) -> None:
+    names = {*private_names(kind, tmp_path / "names"), *FURTHER}
+    # Each subclass gets this method of its own.
+    names -= {"_get_from_memory"} if of == "class" else set()
 
     class Own(kind):  # type: ignore[misc]
         def __init__(self, directory: Path) -> None:
             super().__init__(directory)
-            for name in names:
+            for name in names if of == "object" else ():
                 setattr(self, name, f"own {name}")
 
-    cache = Own(tmp_path)
+    for name in names if of == "class" else ():
+        setattr(Own, name, f"own {name}")
+    cache = Own(tmp_path / "store")
     cache["a"] = 1
     cache.set("b", [2])
     assert (cache["a"], cache.get("b"), cache.delete("a"), cache.get("a", 5), len(cache)) == (1, [2], True, 5, 1)
-    assert [getattr(cache, name) for name in names] == [f"own {name}" for name in names]
+    if kind is not PickleCache:
+        assert cache.get("b", tag=True) == ([2], None)
+        assert cache.get("b", expire_time=True, tag=True)[0] == [2]
+    if hasattr(cache, "ttl"):
+        assert cache.ttl("b") is None
+    assert {name: getattr(cache, name) for name in names} == {name: f"own {name}" for name in names}

@@ -126,7 +126,7 @@ def test_expiration(make: Callable[..., Any]) -> None:
         assert cache.get("now") is None
         assert cache.add("now", 4, timeout)
         assert not cache.has_key("now")
-    with SharedCache(cache._cache.path) as inside:
+    with SharedCache(cache._flexcache_cache.path) as inside:
         left = [inside.ttl(f":1:{key}") for key in ("default", "forever", "short")]
     assert 59 < left[0] <= 60  # type: ignore[operator]
     assert left[1] is None
@@ -136,7 +136,7 @@ def test_expiration(make: Callable[..., Any]) -> None:
     assert not cache.has_key("forever")
     assert not cache.touch("missing")
     assert cache.touch("default", None)
-    assert make(TIMEOUT=None)._cache.ttl(":1:default") is None
+    assert make(TIMEOUT=None)._flexcache_cache.ttl(":1:default") is None
 
 
 def test_versions_and_prefixes(make: Callable[..., Any]) -> None:
@@ -154,7 +154,7 @@ def test_versions_and_prefixes(make: Callable[..., Any]) -> None:
         cache.incr_version("does_not_exist")
     custom = make(KEY_FUNCTION=lambda key, prefix, version: f"CUSTOM-{prefix}-{version}-{key}")
     custom.set("answer", 4)
-    assert SharedCache(cache._cache.path)["CUSTOM--1-answer"] == 4
+    assert SharedCache(cache._flexcache_cache.path)["CUSTOM--1-answer"] == 4
 
 
 def test_get_or_set(make: Callable[..., Any]) -> None:
@@ -193,7 +193,7 @@ def test_awaited(make: Callable[..., Any]) -> None:
         await cache.aset("n", 0, 3600)
         await asyncio.gather(*(cache.aincr("n") for _ in range(20)), *(cache.adecr("n", 2) for _ in range(5)))
         assert await cache.aget("n") == 10
-        assert cache._cache.ttl(":1:n") > 3000
+        assert cache._flexcache_cache.ttl(":1:n") > 3000
 
     asyncio.run(calls())
 
@@ -229,7 +229,7 @@ def test_another_process_by_its_settings(make: Callable[..., Any]) -> None:
     cache = make()
     cache.set("k", "value")
     cache.set("n", 1)
-    location = str(cache._cache.path)
+    location = str(cache._flexcache_cache.path)
     program = PROGRAM.replace("LOCATION}", f"{location!r}}}")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split() == ["value", "2", "value"]

@@ -14,6 +14,7 @@ from collections.abc import MutableMapping
 
 from flexcache_rs._absent import hide, present_names, show_assignable
 from flexcache_rs._arguments import check_callable, described
+from flexcache_rs._bases import classes_beside
 from flexcache_rs._core import FlexCache, _show_once
 from flexcache_rs._suggest import _VAR_KEYWORD, _VAR_POSITIONAL, suggesting
 
@@ -31,7 +32,7 @@ _contains, _length = FlexCache.__contains__, FlexCache.__len__
 _get_item, _set_item, _delete_item = FlexCache.__getitem__, FlexCache.__setitem__, FlexCache.__delitem__
 _limit_of = FlexCache.max_items.__get__
 
-# Faster than `Cache.__setattr__`, for attributes of this package.
+# Faster than `Cache.__setattr__`, for attributes of this package. Where there are several, the dict is faster.
 _assign = object.__setattr__
 
 _LEAST_UNLIMITED = 2**63
@@ -48,14 +49,17 @@ class _Sizes(dict):
     The sum is no attribute of the cache, because `Cache.__setattr__` would make each assignment slower.
     """
 
+    # There is no `__init__`, because it would make creating a cache slower.
     __slots__ = ("total",)
 
-    def __init__(self, sizes: dict[Any, float], total: float) -> None:
-        dict.__init__(self, sizes)
-        self.total = total
-
     def __reduce__(self) -> Any:
-        return _Sizes, (dict(self), self.total)
+        return _sizes, (dict(self), self.total)
+
+
+def _sizes(sizes: dict[Any, float], total: float) -> _Sizes:
+    made = _Sizes(sizes)
+    made.total = total
+    return made
 
 
 def _shown_entries(cache: FlexCache) -> str:
@@ -126,8 +130,12 @@ class Cache(_Allocated):
         if self.__flexcache_limit is not None:
             # Called again, for example because `__new__` of a subclass returns the same object again.
             FlexCache.clear(self)
-        _assign(self, "_Cache__flexcache_limit", maxsize)
-        _assign(self, "_Cache__sizes", None if self.getsizeof is Cache.getsizeof else _Sizes({}, 0))
+        sizes = None
+        if self.getsizeof is not Cache.getsizeof:
+            sizes = _Sizes()
+            sizes.total = 0
+        attributes = self.__dict__
+        attributes["_Cache__sizes"], attributes["_Cache__flexcache_limit"] = sizes, maxsize
         self._cachetools_set_limit()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -142,16 +150,28 @@ class Cache(_Allocated):
         if overridden & {*_REPLACED, "__contains__"}:
             cls._cachetools_composes = cls._cachetools_overrides = True
             _add_bases(cls, {name for name in overridden if _takes_more(getattr(cls, name), name)})
+        elif not set(_COMPOSED.values()).isdisjoint(cls.__mro__):
+            _add_bases(cls, set())
 
     def __setattr__(self, name: str, value: Any) -> None:
-        _assign(self, name, value)
-        if name in _REASSIGNED and self.__flexcache_limit is not None:
+        if name not in _REASSIGNED or self.__flexcache_limit is None:
+            super().__setattr__(name, value)
+            return
+        # First, so that the method is called also if a signal interrupts here.
+        self._cachetools_call_assigned()
+        try:
+            super().__setattr__(name, value)
+        finally:
             self._cachetools_set_limit()
 
     def __delattr__(self, name: str) -> None:
-        object.__delattr__(self, name)
-        if name in _REASSIGNED:
+        super().__delattr__(name)
+        if name in _REASSIGNED and self.__flexcache_limit is not None:
             self._cachetools_set_limit()
+
+    def _cachetools_call_assigned(self) -> None:
+        """Call the methods of this object, which may have been assigned to it."""
+        FlexCache._choose_in_python(self, True)
 
     def _cachetools_set_limit(self) -> None:
         """Let the native code store entries and enforce the limit, or Python code if necessary."""
@@ -162,7 +182,7 @@ class Cache(_Allocated):
         natively = natively and _length(self) <= size
         FlexCache._store_in_python(self, not natively)
         # The native code then calls `popitem` of this object until there is room.
-        FlexCache._choose_in_python(self, self._cachetools_policy == "listed-random" or "popitem" in vars(self))
+        FlexCache._choose_in_python(self, self._cachetools_policy == "listed-random" or "popitem" in self.__dict__)
         limit = int(size) if natively and size < _LEAST_UNLIMITED else 0
         if _limit_of(self) != limit:
             FlexCache.resize(self, max_items=limit)
@@ -318,7 +338,7 @@ class Cache(_Allocated):
     @__maxsize.setter
     def __maxsize(self, maxsize: float) -> None:
         # cachetools has no call that changes the size, so programs assign to `_Cache__maxsize`.
-        self.__flexcache_limit = maxsize
+        _assign(self, "_Cache__flexcache_limit", maxsize)
         self._cachetools_set_limit()
 
     @property
@@ -334,7 +354,7 @@ class Cache(_Allocated):
     def _cachetools_state(self) -> tuple[dict[str, Any], list[tuple[Any, Any]], list[tuple[Any, int]]]:
         attributes = dict(self.__dict__)
         if self.__sizes is not None:
-            attributes["_Cache__sizes"] = _Sizes(self.__sizes, self.__sizes.total)
+            attributes["_Cache__sizes"] = _sizes(self.__sizes, self.__sizes.total)
         # Through an iterator, because list() would call `__len__`, which a subclass may override.
         return attributes, list(iter(FlexCache.entries(self))), FlexCache._next_victims(self)
 
@@ -363,6 +383,9 @@ class Cache(_Allocated):
         if isinstance(state, dict):
             # What a subclass keeps of its attributes. The entries are already there.
             self.__dict__.update(state)
+            if self.__flexcache_limit is not None:
+                # A method that is called by others may be among them.
+                self._cachetools_set_limit()
             return
         attributes, entries, victims = state
         self.__dict__.update(attributes)
@@ -383,10 +406,9 @@ class Cache(_Allocated):
 hide(Cache, ("put", "set", "add", "touch", "ttl", "tags", "delete", "resize", "copy", "close", "aclose", "scan"))
 hide(Cache, ("get_or_set", "aget_or_set", "set_many", "get_many", "delete_many", "evict_tag", "memoize", "listen"))
 hide(Cache, ("unlisten", "entries", "peek", "bytes", "stats", "reset_stats", "max_items", "max_bytes"))
-hide(Cache, ("eviction_policy", "name", "store", "describe", "_repr_html_"))
-# Hide private attributes of FlexCache that cannot be assigned, so that a subclass may have attributes of these names.
-_private = [name for name in vars(FlexCache) if name.startswith("_") and not name.startswith("__")]
-hide(Cache, [name for name in _private if hasattr(vars(FlexCache)[name], "__set__")])
+hide(Cache, ("eviction_policy", "name", "store", "describe"))
+# Hide private names of FlexCache, so that a subclass and its further base classes may have them.
+hide(Cache, [name for name in vars(FlexCache) if name.startswith("_") and not name.startswith("__")])
 
 
 def _is_ours(one: type) -> bool:
@@ -480,8 +502,12 @@ def _add_bases(cls: type, replacing: set[str]) -> None:
     The methods named in `replacing` are those whose overrides may pass `cache_getitem` and so on to `super()`, as in
     `super().__setitem__(key, value, cache_setitem)`. FlexCache's methods do not take these arguments, and methods in
     Python would slow down all caches. So the methods that take them become further bases.
+
+    Each class with which a user's class is combined also gets them. Otherwise, they would come before its own methods.
     """
-    for one in cls.__mro__:
+    waiting = list(cls.__mro__)
+    while waiting:
+        one = waiting.pop()
         bases = one.__bases__
         place = next((place for place, base in enumerate(bases) if _is_ours(base)), None)
         if place is None or _is_ours(one):
@@ -489,7 +515,9 @@ def _add_bases(cls: type, replacing: set[str]) -> None:
         # Always in this order directly before the class of this package, so that every order of bases is consistent.
         wanted = [_REPLACEABLE[name] for name in _REPLACEABLE if name in replacing or _REPLACEABLE[name] in bases]
         added = [_composed(bases[place]), *wanted]
-        one.__bases__ = (*(base for base in bases[:place] if base not in added), *added, *bases[place:])
+        if any(base not in bases for base in added):
+            one.__bases__ = (*(base for base in bases[:place] if base not in added), *added, *bases[place:])
+            waiting += classes_beside(one)
 
 
 _OWN_ATTRIBUTES = ("_Cache__", "_RRCache__", "_TTLCache__", "_TLRUCache__", "_cachetools_", "getsizeof")

@@ -10,7 +10,7 @@ from collections.abc import Sequence as _Sequence
 from flexcache_rs._arguments import check_callable
 from flexcache_rs._core import FlexCache
 from flexcache_rs._suggest import suggesting
-from flexcache_rs.cachetools.caches import Cache, _get_item, _length, _peek
+from flexcache_rs.cachetools.caches import Cache, _assign, _get_item, _length, _peek
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class RRCache(Cache):
         getsizeof: Callable[[Any], float] | None = None,
     ) -> None:
         check_callable("choice", choice)
-        self.__choice = choice
+        _assign(self, "_RRCache__choice", choice)
         Cache.__init__(self, maxsize, getsizeof)
 
     @property

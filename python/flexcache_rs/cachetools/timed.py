@@ -19,8 +19,8 @@ from flexcache_rs._core import FlexCache, StandingTime
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.cachetools.caches import (
     _ABSENT,
-    _REASSIGNED,
     Cache,
+    _assign,
     _Evicting,
     _get,
     _is_ours,
@@ -77,17 +77,23 @@ class _TimedCache(_Evicting):
     ) -> None:
         check_callable("timer", timer)
         Cache.__init__(self, maxsize, getsizeof)
-        self._cachetools_timer = _Timer(timer)
+        _assign(self, "_cachetools_timer", _Timer(timer))
 
     def _cachetools_set_limit(self) -> None:
         Cache._cachetools_set_limit(self)
         # Whether the fast path applies: all entries have size 1, there is room for one, and no method is overridden.
-        self._cachetools_simple = (
+        attributes = self.__dict__
+        attributes["_cachetools_simple"] = (
             self._cachetools_is_plain
             and self.getsizeof is Cache.getsizeof
             and self._Cache__flexcache_limit >= 1
-            and not _REASSIGNED.intersection(vars(self))
+            and "popitem" not in attributes
+            and "expire" not in attributes
         )
+
+    def _cachetools_call_assigned(self) -> None:
+        Cache._cachetools_call_assigned(self)
+        _assign(self, "_cachetools_simple", False)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -166,12 +172,14 @@ class _Ends(OrderedDict):
 
     __slots__ = ("last", "next")
 
-    def __init__(self, ends: Any = (), next: Any = None, last: Any = None) -> None:  # noqa: A002
-        OrderedDict.__init__(self, ends)
-        self.next, self.last = next, last
-
     def __reduce__(self) -> Any:
-        return _Ends, (list(self.items()), self.next, self.last)
+        return _ends, (list(self.items()), self.next, self.last)
+
+
+def _ends(ends: Any, following: Any, last: Any) -> _Ends:
+    made = _Ends(ends)
+    made.next, made.last = following, last
+    return made
 
 
 class _NumberedEnds(dict):
@@ -182,12 +190,14 @@ class _NumberedEnds(dict):
 
     __slots__ = ("number",)
 
-    def __init__(self, ends: Any = (), number: int = 0) -> None:
-        dict.__init__(self, ends)
-        self.number = number
-
     def __reduce__(self) -> Any:
-        return _NumberedEnds, (dict(self), self.number)
+        return _numbered_ends, (dict(self), self.number)
+
+
+def _numbered_ends(ends: Any, number: int) -> _NumberedEnds:
+    made = _NumberedEnds(ends)
+    made.number = number
+    return made
 
 
 @suggesting
@@ -243,10 +253,12 @@ class TTLCache(_TimedCache):
             except TypeError:
                 raise TypeError(f"ttl must be a number of seconds, not {described(ttl)}") from None
         _TimedCache.__init__(self, maxsize, timer, getsizeof)
-        self.__ttl = ttl
         # If the timer does not go back, the earliest is the first. As in cachetools, an entry does not expire before
         # those in front of it.
-        self.__ends = _Ends()
+        ends = _Ends()
+        ends.next = ends.last = None
+        attributes = self.__dict__
+        attributes["_TTLCache__ttl"], attributes["_TTLCache__ends"] = ttl, ends
 
     @property
     def ttl(self) -> Any:
@@ -391,7 +403,7 @@ class TTLCache(_TimedCache):
     def _cachetools_state(self) -> Any:
         attributes, entries, victims = Cache._cachetools_state(self)
         attributes["_cachetools_timer"] = self._cachetools_timer.__copy__()
-        attributes["_TTLCache__ends"] = _Ends(self.__ends, self.__ends.next, self.__ends.last)
+        attributes["_TTLCache__ends"] = _ends(self.__ends, self.__ends.next, self.__ends.last)
         return attributes, entries, victims
 
     def __setstate__(self, state: Any) -> None:
@@ -426,10 +438,11 @@ class TLRUCache(_TimedCache):
     ) -> None:
         check_callable("ttu", ttu)
         _TimedCache.__init__(self, maxsize, timer, getsizeof)
-        self.__ttu = ttu
-        self.__ends = _NumberedEnds()
-        # The same tuples as a heap. It may also contain outdated ones, which are no longer in `ends`.
-        self.__heap: list[tuple[Any, int, Any]] = []
+        ends = _NumberedEnds()
+        ends.number = 0
+        # The heap has the same tuples. It may also contain outdated ones, which are no longer in `ends`.
+        attributes = self.__dict__
+        attributes["_TLRUCache__ttu"], attributes["_TLRUCache__ends"], attributes["_TLRUCache__heap"] = ttu, ends, []
 
     @property
     def ttu(self) -> Callable[[Any, Any, Any], Any]:
@@ -561,7 +574,7 @@ class TLRUCache(_TimedCache):
     def _cachetools_state(self) -> Any:
         attributes, entries, victims = Cache._cachetools_state(self)
         numbered = self.__ends
-        ends = _NumberedEnds({key: numbered[key] for key, _ in entries if key in numbered}, numbered.number)
+        ends = _numbered_ends({key: numbered[key] for key, _ in entries if key in numbered}, numbered.number)
         attributes["_cachetools_timer"] = self._cachetools_timer.__copy__()
         attributes["_TLRUCache__ends"] = ends
         attributes["_TLRUCache__heap"] = sorted(ends.values(), key=lambda end: end[:2])

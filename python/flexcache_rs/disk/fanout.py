@@ -345,11 +345,8 @@ class FanoutCache(CacheMixin):
 
     def _flexcache_ends(self, prefix: str | None, side: Literal["front", "back"]) -> list[tuple[Any, Cache]]:
         """Return the keys at an end of a queue, one per non-empty shard. The end of the whole queue comes first."""
-        ends: list[tuple[Any, Cache]] = []
-        for shard in self._shards:
-            key, _ = shard.peek(prefix, side=side, retry=True)
-            if key is not None:
-                ends.append((key, shard))
+        found = ((shard.peek(prefix, side=side, retry=True)[0], shard) for shard in self._shards)
+        ends = [(key, shard) for key, shard in found if key is not None]
         return sorted(ends, key=lambda end: self._flexcache_place(end[0]), reverse=side == "back")
 
     def push(

@@ -195,7 +195,7 @@ class Calls:
             self._flexcache_counted.count("hits")
             return value
         found = self._flexcache_plain.get(self, key, ENOVAL, read, True, True, retry)
-        return self._counted_and_shaped(found, default, read, expire_time, tag)
+        return self._flexcache_counted_and_shaped(found, default, read, expire_time, tag)
 
     def delete(self: Any, key: Any, retry: bool = False) -> bool:
         """Remove a key. Returns True if it was present."""
@@ -258,7 +258,7 @@ class Calls:
             raise KeyError(key)
         return value
 
-    def _counted_and_shaped(self, found: Any, default: Any, read: bool, expire_time: bool, tag: bool) -> Any:
+    def _flexcache_counted_and_shaped(self, found: Any, default: Any, read: bool, expire_time: bool, tag: bool) -> Any:
         """Return the result of `get` for a value with its deadline and tag. Counts a hit or a miss."""
         value, *beside = found
         self._flexcache_counted.count("misses" if value is ENOVAL else "hits")

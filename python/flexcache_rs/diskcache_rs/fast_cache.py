@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from flexcache_rs import FlexCache, disk
+from flexcache_rs._absent import hide
 from flexcache_rs._core import NearCache
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.disk.checks import whole
@@ -65,8 +66,10 @@ class FastCache(NearCache):
                 else disk.FanoutCache(directory, shards, timeout=60, size_limit=limit)
             )
             options |= {"store": self._flexcache_store, "negative_ttl": _ABSENT_FOR}
-        self._cache: FlexCache[Any, Any] = FlexCache(max_items=_IN_MEMORY if most is None else most, **options)
-        self._set_near(self._cache)
+        self._flexcache_memory: FlexCache[Any, Any] = FlexCache(
+            max_items=_IN_MEMORY if most is None else most, **options
+        )
+        NearCache._set_near(self, self._flexcache_memory)
 
     def set(
         self,
@@ -94,7 +97,7 @@ class FastCache(NearCache):
         del tag, retry
         if read:
             raise NotImplementedError("read=True (files) is not supported")
-        self._cache.put(key, value, ttl=lifetime(expire))
+        self._flexcache_memory.put(key, value, ttl=lifetime(expire))
         return True
 
     if TYPE_CHECKING:
@@ -119,70 +122,70 @@ class FastCache(NearCache):
                 retry: Accepted without effect.
             """
 
-    def _get_with(self, key: Any, default: Any, read: bool, expire_time: bool, tag: bool) -> Any:
+    def _flexcache_get_with(self, key: Any, default: Any, read: bool, expire_time: bool, tag: bool) -> Any:
         """The part of `get` for callers that ask for more than the value."""
         if read:
             raise NotImplementedError("read=True (files) is not supported")
-        beside: list[Any] = [self._cache.get(key, default)]
+        beside: list[Any] = [self._flexcache_memory.get(key, default)]
         if expire_time:
-            left = self._left(key)
+            left = self._flexcache_left(key)
             beside.append(None if left is None else time.time() + left)
         if tag:
             beside.append(None)
         return tuple(beside)
 
-    def _left(self, key: Any) -> float | None:
+    def _flexcache_left(self, key: Any) -> float | None:
         try:
-            return self._cache.ttl(key)
+            return self._flexcache_memory.ttl(key)
         except KeyError:
             return None
 
     def delete(self, key: Any) -> bool:
         """Remove a key. Returns True if it was present."""
-        return self._cache.delete(key)
+        return self._flexcache_memory.delete(key)
 
     def exists(self, key: Any) -> bool:
         """Return whether a key has a live value."""
-        return key in self._cache
+        return key in self._flexcache_memory
 
     def keys(self) -> list[Any]:
         """Return a list of the keys of all live entries."""
-        every = self._cache if self._flexcache_store is None else self._flexcache_store
-        return [key for key in every if key in self._cache]
+        every = self._flexcache_memory if self._flexcache_store is None else self._flexcache_store
+        return [key for key in every if key in self._flexcache_memory]
 
     def clear(self) -> None:
         """Remove everything."""
-        self._cache.clear()
+        self._flexcache_memory.clear()
 
     def stats(self) -> Statistics:
         """Return the numbers `entries`, `size_bytes`, `hits` and `misses`."""
-        counted = self._cache.stats()
+        counted = self._flexcache_memory.stats()
         return Statistics(entries=len(self.keys()), size_bytes=self.volume(), hits=counted.hits, misses=counted.misses)
 
     def volume(self) -> int:
         """Return the bytes on disk. Without a directory, return the number of entries."""
-        return self._cache.bytes if self._flexcache_store is None else self._flexcache_store.volume()
+        return self._flexcache_memory.bytes if self._flexcache_store is None else self._flexcache_store.volume()
 
     def expire(self, key: Any, ttl_seconds: float | timedelta) -> bool:
         """Give a live entry another time to live. Returns True if it was present."""
-        return self._cache.touch(key, ttl_seconds)
+        return self._flexcache_memory.touch(key, ttl_seconds)
 
     def ttl(self, key: Any) -> int | None:
         """Return the seconds that an entry has left, rounded up. None means that it never expires or is absent."""
-        left = self._left(key)
+        left = self._flexcache_left(key)
         return None if left is None else max(0, math.ceil(left))
 
     def add(self, key: Any, value: Any, expire: float | timedelta | None = None) -> bool:
         """Store a value only if the key has none. Returns True if it was stored."""
-        return self._cache.add(key, value, ttl=lifetime(expire))
+        return self._flexcache_memory.add(key, value, ttl=lifetime(expire))
 
     def touch(self, key: Any, expire: float | timedelta | None = None) -> bool:
         """Give a live entry another time to live. None keeps it. Returns True if it was present."""
-        return self.exists(key) if expire is None else self._cache.touch(key, lifetime(expire))
+        return self.exists(key) if expire is None else self._flexcache_memory.touch(key, lifetime(expire))
 
     def pop(self, key: Any, default: Any = None) -> Any:
         """Remove a key and return its value, or the default."""
-        return self._cache.pop(key, default)
+        return self._flexcache_memory.pop(key, default)
 
     def incr(self, key: Any, delta: int = 1) -> Any:
         """Add to a number. Returns the sum. In one step with a directory; in memory, as in diskcache_rs, in two.
@@ -195,10 +198,10 @@ class FastCache(NearCache):
                 return self._flexcache_store.incr(key, delta, 0, retry=True)
             except TypeError as error:
                 raise ValueError(f"the value of {key!r} is no number") from error
-        value = self._cache.get(key, 0)
+        value = self._flexcache_memory.get(key, 0)
         if not isinstance(value, int | float):
             raise ValueError(f"the value of {key!r} is no number")
-        self._cache.put(key, value + delta)
+        self._flexcache_memory.put(key, value + delta)
         return value + delta
 
     def decr(self, key: Any, delta: int = 1) -> Any:
@@ -228,6 +231,10 @@ class FastCache(NearCache):
 
     def __exit__(self, *raised: object) -> None:
         self.close()
+
+
+# It cannot be assigned, and a subclass may have an attribute of this name.
+hide(FastCache, ["_near"])
 
 
 @suggesting

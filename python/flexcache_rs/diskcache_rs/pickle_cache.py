@@ -47,7 +47,9 @@ class PickleCache:
         self._flexcache_most = None if max_size is None else whole("max_size", max_size, least=0)
         self._flexcache_default = _seconds("default_ttl_seconds", default_ttl_seconds)
         # Store each value in a separate file. `max_size` limits the sum of their sizes.
-        self._cache = disk.Cache(directory, size_limit=UNLIMITED, eviction_policy="none", disk_min_file_size=1)
+        self._flexcache_store = disk.Cache(
+            directory, size_limit=UNLIMITED, eviction_policy="none", disk_min_file_size=1
+        )
 
     def set(self, key: str, value: Any, ttl_seconds: float | timedelta | None = None) -> None:
         """Store or replace an object.
@@ -58,40 +60,40 @@ class PickleCache:
             ttl_seconds: Seconds to live, or a timedelta; None is `default_ttl_seconds`.
         """
         seconds = _seconds("ttl_seconds", ttl_seconds)
-        self._cache.set(key, value, self._flexcache_default if seconds is None else seconds, retry=True)
+        self._flexcache_store.set(key, value, self._flexcache_default if seconds is None else seconds, retry=True)
         if self._flexcache_most is not None and self._flexcache_size() > self._flexcache_most:
-            with self._cache.transact(retry=True):
-                while len(self._cache) and self._flexcache_size() > self._flexcache_most:
-                    (first, _) = self._cache.peekitem(last=False, retry=True)
-                    self._cache.delete(first, retry=True)
+            with self._flexcache_store.transact(retry=True):
+                while len(self._flexcache_store) and self._flexcache_size() > self._flexcache_most:
+                    (first, _) = self._flexcache_store.peekitem(last=False, retry=True)
+                    self._flexcache_store.delete(first, retry=True)
 
     def _flexcache_size(self) -> int:
-        return int(self._cache.reset("size"))
+        return int(self._flexcache_store.reset("size"))
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return an object, or the default."""
-        return self._cache.get(key, default, retry=True)
+        return self._flexcache_store.get(key, default, retry=True)
 
     def delete(self, key: str) -> bool:
         """Remove an object. Returns True if it was present."""
-        return self._cache.delete(key, retry=True)
+        return self._flexcache_store.delete(key, retry=True)
 
     def exists(self, key: str) -> bool:
         """Whether there is an object of that name, whose time is not over."""
-        return key in self._cache
+        return key in self._flexcache_store
 
     def keys(self) -> list[str]:
         """The names of all objects whose time is not over."""
-        return [key for key in self._cache if key in self._cache]
+        return [key for key in self._flexcache_store if key in self._flexcache_store]
 
     def clear(self) -> None:
         """Remove everything."""
-        self._cache.clear(retry=True)
+        self._flexcache_store.clear(retry=True)
 
     def stats(self) -> Statistics:
         """Numbers: `entries`, `size_bytes`, and with a limit `max_size_bytes` and `size_ratio`, in per cent."""
         size = self._flexcache_size()
-        numbers = Statistics(entries=len(self._cache), size_bytes=size)
+        numbers = Statistics(entries=len(self._flexcache_store), size_bytes=size)
         if self._flexcache_most is not None:
             numbers |= {
                 "max_size_bytes": self._flexcache_most,
@@ -101,16 +103,16 @@ class PickleCache:
 
     def expire(self, key: str, ttl_seconds: float | timedelta) -> bool:
         """Give an object another time to live. Returns True if it was present."""
-        return self._cache.touch(key, _seconds("ttl_seconds", ttl_seconds), retry=True)
+        return self._flexcache_store.touch(key, _seconds("ttl_seconds", ttl_seconds), retry=True)
 
     def ttl(self, key: str) -> int | None:
         """Seconds that an object has left, rounded up; None for one that stays, and where there is none."""
-        found, expires = self._cache.get(key, ENOVAL, expire_time=True, retry=True)
+        found, expires = self._flexcache_store.get(key, ENOVAL, expire_time=True, retry=True)
         return None if found is ENOVAL or expires is None else max(0, math.ceil(expires - time.time()))
 
     def close(self) -> None:
         """Close what this process has open; the next call opens it again."""
-        self._cache.close()
+        self._flexcache_store.close()
 
     def __contains__(self, key: str) -> bool:
         return self.exists(key)

@@ -62,13 +62,13 @@ class DjangoCache(Backend):
 
     def __init__(self, server: str, params: dict[str, Any]) -> None:
         super().__init__(params)
-        self._options = options_of(params, _OPTIONS, {"client": "LOCATION"})
-        self._server = server
+        self._flexcache_options = options_of(params, _OPTIONS, {"client": "LOCATION"})
+        self._flexcache_server = server
 
     @functools.cached_property
     def cache(self) -> RemoteCache:
         """The `RemoteCache`, for calls that Django does not have."""
-        return _shared(self._server, self._options)
+        return _shared(self._flexcache_server, self._flexcache_options)
 
     def _flexcache_seconds(self, timeout: Any) -> Any:
         """Return the time to live for a timeout of Django: None means for ever."""

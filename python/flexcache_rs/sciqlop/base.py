@@ -71,19 +71,19 @@ class StoreBase(DiskShards):
 
     _flexcache_files: Any  # A Shard if `_flexcache_is_one`, else Shards.
     _flexcache_is_one: bool
-    _shards: tuple[Shard, ...]
+    _flexcache_shards: tuple[Shard, ...]
 
     def _flexcache_open(self, opened: Shard | Shards) -> None:
         self._flexcache_path = opened.directory
         shards: Any = opened.shards if isinstance(opened, disk.FanoutCache) else (opened,)
-        self._shards = shards
+        self._flexcache_shards = shards
         DiskShards._set_shards(self, shards)
         self._flexcache_files = opened
         self._flexcache_is_one = isinstance(opened, disk.Cache)
         _opened[id(self)] = self
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("_flexcache_files", "_shards"):
+        if name in ("_flexcache_files", "_flexcache_shards"):
             raise RuntimeError(f"the {type(self).__name__} is closed: {self.__dict__.get('_flexcache_path', '')}")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
@@ -95,7 +95,7 @@ class StoreBase(DiskShards):
     @property
     def serializer(self) -> Serializer:
         """The serializer in use, which the directory records."""
-        return self._shards[0].values_serializer
+        return self._flexcache_shards[0].values_serializer
 
     def path(self) -> str:
         """The directory."""
@@ -105,7 +105,7 @@ class StoreBase(DiskShards):
         """Closes the store for good: a later call raises RuntimeError. `with store:` does not close it."""
         DiskShards._close_reads(self)
         files = self.__dict__.pop("_flexcache_files", None)
-        self.__dict__.pop("_shards", None)
+        self.__dict__.pop("_flexcache_shards", None)
         if files is not None:
             files.close()
 
@@ -116,7 +116,7 @@ class StoreBase(DiskShards):
         pass
 
     def __len__(self) -> int:
-        return sum(map(len, self._shards))
+        return sum(map(len, self._flexcache_shards))
 
     def count(self) -> int:
         """The number of entries, as `len`. Expired ones count until they are removed."""
@@ -180,7 +180,7 @@ class StoreBase(DiskShards):
 
     def iterkeys(self) -> Iterator[Any]:
         """The keys, one after another, in the order of each database's keys."""
-        return itertools.chain.from_iterable(shard.iterkeys() for shard in self._shards)
+        return itertools.chain.from_iterable(shard.iterkeys() for shard in self._flexcache_shards)
 
     def __iter__(self) -> Iterator[Any]:
         return self.iterkeys()
@@ -192,7 +192,7 @@ class StoreBase(DiskShards):
     def clear(self, retry: bool = False) -> None:
         """Remove every entry."""
         del retry
-        for shard in self._shards:
+        for shard in self._flexcache_shards:
             shard.clear()
 
     def check(self, fix: bool = False, retry: bool = False) -> CheckResult:
@@ -203,7 +203,7 @@ class StoreBase(DiskShards):
             retry: Accepted without effect.
         """
         del retry
-        reports = [shard.check(fix) for shard in self._shards]
+        reports = [shard.check(fix) for shard in self._flexcache_shards]
 
         def total(kind: str) -> int:
             return sum(len(getattr(report, kind)) for report in reports)
@@ -221,7 +221,7 @@ class StoreBase(DiskShards):
 
     def volume(self) -> int:
         """Bytes on disk, the database's own included."""
-        return sum(shard.volume() for shard in self._shards)
+        return sum(shard.volume() for shard in self._flexcache_shards)
 
     def size(self) -> int:
         """Bytes on disk, as `volume`: what `max_size` limits."""
@@ -229,7 +229,7 @@ class StoreBase(DiskShards):
 
     def get_meta(self, key: str) -> str | None:
         """Metadata of the directory: what `set_meta` has stored, "serializer" or "max_size". None without any."""
-        first = self._shards[0]
+        first = self._flexcache_shards[0]
         if key == "serializer":
             return self.serializer.name
         if key == "max_size":
@@ -251,4 +251,4 @@ class StoreBase(DiskShards):
                 raise TypeError(f"{name} must be a str, not {type(told).__name__}")
         if key in ("serializer", "max_size"):
             raise ValueError(f"key must be a name of your own, not {key!r}, which the store sets itself")
-        self._shards[0]._create({_META + key: value}, None)
+        self._flexcache_shards[0]._create({_META + key: value}, None)

@@ -71,7 +71,7 @@ class IndexBase(StoreBase, MutableMapping[Any, Any]):
         return ValuesView(self)
 
     def _flexcache_from_end(self, last: bool) -> Iterator[Any]:
-        shards = reversed(self._shards) if last else self._shards
+        shards = reversed(self._flexcache_shards) if last else self._flexcache_shards
         return itertools.chain.from_iterable(shard.iterkeys(reverse=last) for shard in shards)
 
     def peekitem(self, last: bool = True) -> tuple[Any, Any]:
@@ -135,7 +135,7 @@ class Index(IndexBase):
     def transact(self, retry: bool = False) -> DiskTransaction:
         """Begin a transaction of this thread, for `with`. All of its writes take effect, or none. It may be nested."""
         del retry
-        return DiskTransaction(self._shards, False, self)
+        return DiskTransaction(self._flexcache_shards, False, self)
 
     def __repr__(self) -> str:
         return f"Index({self._flexcache_path!r}, count={len(self)})"
@@ -183,7 +183,7 @@ class FanoutIndex(IndexBase):
 
     def shard_count(self) -> int:
         """The number of databases."""
-        return len(self._shards)
+        return len(self._flexcache_shards)
 
     def transact(self, key: Any, retry: bool = False) -> DiskTransaction:
         """Begin a transaction of this thread on the shard of a key, for `with`.

@@ -81,12 +81,12 @@ class CacheBase(StoreBase):
         key = plain_key(key)
         return self.shard_of(key).add(key, value, expire=_lifetime(expire), tag=tag)
 
-    def _get_with(self, key: Any, default: Any, read: bool, expire_time: bool, tag: bool) -> Any:
+    def _flexcache_get_with(self, key: Any, default: Any, read: bool, expire_time: bool, tag: bool) -> Any:
         """The part of `get` for callers that ask for more than the value."""
         _refuse_read(read)
         key = plain_key(key)
         value, expires, tagged = self.shard_of(key).get(key, ENOVAL, expire_time=True, tag=True)
-        self._count(value is not ENOVAL)
+        DiskShards._count(self, value is not ENOVAL)
         return _shaped(default if value is ENOVAL else value, (expire_time, expires), (tag, tagged))
 
     def __getitem__(self, key: Any) -> Any:
@@ -127,23 +127,23 @@ class CacheBase(StoreBase):
 
     def iterkeys(self) -> Iterator[Any]:
         """Iterate over the keys of live entries, in the order of the keys of each database."""
-        for shard in self._shards:
+        for shard in self._flexcache_shards:
             yield from (key for key in shard.iterkeys() if key in shard)
 
     def expire(self, retry: bool = False) -> None:
         """Remove every expired entry."""
         del retry
-        for shard in self._shards:
+        for shard in self._flexcache_shards:
             shard.expire()
 
     def evict(self, retry: bool = False) -> int:
         """Remove the least recently used entries until the store is within `max_size`. Returns how many."""
         del retry
-        return sum(shard.cull() for shard in self._shards)
+        return sum(shard.cull() for shard in self._flexcache_shards)
 
     def evict_tag(self, tag: str) -> int:
         """Remove every entry with a tag. Returns how many."""
-        return sum(shard.evict(tag) for shard in self._shards)
+        return sum(shard.evict(tag) for shard in self._flexcache_shards)
 
     def set_max_cache_size(self, value: int) -> None:
         """Change `max_size` and record it. 0 means no limit.
@@ -153,7 +153,7 @@ class CacheBase(StoreBase):
             ValueError: It is less than 0.
         """
         limit = whole("value", value, least=0, most=UNLIMITED)
-        for shard in self._shards:
+        for shard in self._flexcache_shards:
             shard.reset("eviction_policy", "least-recently-used" if limit else "none")
             shard.reset("size_limit", limit or UNLIMITED)
 
@@ -164,7 +164,7 @@ class CacheBase(StoreBase):
 
     def reset_stats(self) -> None:
         """Reset the hit and miss counters."""
-        self._reset_counts()
+        DiskShards._reset_counts(self)
 
     def memoize(
         self,
@@ -318,7 +318,7 @@ class Cache(CacheBase):
     def transact(self, retry: bool = False) -> DiskTransaction:
         """Begin a transaction of this thread, for `with`. All of its writes take effect, or none. It may be nested."""
         del retry
-        return DiskTransaction(self._shards, False, self)
+        return DiskTransaction(self._flexcache_shards, False, self)
 
     def __repr__(self) -> str:
         return f"Cache({self._flexcache_path!r}, count={len(self)})"
@@ -375,7 +375,7 @@ class FanoutCache(CacheBase):
 
     def shard_count(self) -> int:
         """The number of databases."""
-        return len(self._shards)
+        return len(self._flexcache_shards)
 
     def transact(self, key: Any, retry: bool = False) -> DiskTransaction:
         """Begin a transaction of this thread on the shard of a key, for `with`.

@@ -138,7 +138,7 @@ unsafe extern "C" fn get_of_shards(
             if read || wanted.expire_time || wanted.tag {
                 let default = Bound::from_owned_ptr(py, or_default(py, None, default));
                 let wanted = (key, default, read, wanted.expire_time, wanted.tag);
-                return Ok(shards.call_method1(intern!(py, "_get_with"), wanted)?.into_ptr());
+                return Ok(shards.call_method1(intern!(py, "_flexcache_get_with"), wanted)?.into_ptr());
             }
             let found = DiskShards::find(&shards, &key)?;
             Ok(or_default(py, found.map(Bound::unbind), default))

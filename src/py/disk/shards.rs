@@ -42,7 +42,7 @@ impl DiskShards {
     #[cold]
     fn not_open(slf: &Bound<'_, Self>) -> PyErr {
         // The error that the class raises if it has no shards.
-        match slf.getattr(intern!(slf.py(), "_shards")) {
+        match slf.getattr(intern!(slf.py(), "_flexcache_shards")) {
             Err(error) => error,
             Ok(_) => PyRuntimeError::new_err("__init__() of the cache was not called"),
         }
@@ -100,7 +100,7 @@ impl DiskShards {
             .map_err(|_| PyRuntimeError::new_err("__init__() of the cache was called twice"))
     }
 
-    /// From now on a read raises what the class raises where it has no `_shards`.
+    /// From now on a read raises what the class raises where it has no `_flexcache_shards`.
     fn _close_reads(&self) {
         self.is_closed.store(true, Ordering::Relaxed);
     }

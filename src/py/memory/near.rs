@@ -147,7 +147,7 @@ Args:
     retry: Accepted without effect.
 ";
 
-/// [`get`] of a class that can return more than the value, by its method `_get_with`.
+/// [`get`] of a class that can return more than the value, by its method `_flexcache_get_with`.
 unsafe extern "C" fn get_with(
     this: *mut ffi::PyObject,
     args: *const *mut ffi::PyObject,
@@ -172,7 +172,9 @@ unsafe extern "C" fn get_with(
             if read || expire_time || tag {
                 let asked = (key, default, read, expire_time, tag);
                 let this = object(py, this);
-                return attached(py, |py| Ok(this.call_method1(intern!(py, "_get_with"), asked)?.into_ptr()));
+                return attached(py, |py| {
+                    Ok(this.call_method1(intern!(py, "_flexcache_get_with"), asked)?.into_ptr())
+                });
             }
             Ok(get(this, [key.as_ptr(), default.as_ptr()].as_ptr(), 2, ptr::null_mut()))
         })
@@ -185,7 +187,7 @@ fn give_get_from_memory(class: &Bound<'_, PyType>) -> PyResult<()> {
 
 fn give_get(class: &Bound<'_, PyType>) -> PyResult<()> {
     let (call, doc): (ffi::PyCFunctionFastWithKeywords, _) =
-        if class.hasattr(intern!(class.py(), "_get_with"))? {
+        if class.hasattr(intern!(class.py(), "_flexcache_get_with"))? {
             (get_with, GET_WITH_DOC)
         } else {
             (get, GET_DOC)
