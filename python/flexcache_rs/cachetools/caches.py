@@ -51,6 +51,7 @@ class _Sizes(dict):
 
     # There is no `__init__`, because it would make creating a cache slower.
     __slots__ = ("total",)
+    total: float
 
     def __reduce__(self) -> Any:
         return _sizes, (dict(self), self.total)

@@ -171,6 +171,8 @@ class _Ends(OrderedDict):
     """
 
     __slots__ = ("last", "next")
+    last: Any
+    next: Any
 
     def __reduce__(self) -> Any:
         return _ends, (list(self.items()), self.next, self.last)
@@ -189,6 +191,7 @@ class _NumberedEnds(dict):
     """
 
     __slots__ = ("number",)
+    number: int
 
     def __reduce__(self) -> Any:
         return _numbered_ends, (dict(self), self.number)
