@@ -84,9 +84,7 @@ impl Directory {
         loop {
             match self.0.try_lock() {
                 Ok(()) => return Ok(DirectoryLock(self)),
-                Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                    return Err(Error::file(self.0.path(), error));
-                }
+                Err(error) if !is_not_free(&error) => return Err(Error::file(self.0.path(), error)),
                 Err(_) if Instant::now() < deadline => {
                     if !goes_on() {
                         return Err(Error::Interrupted);
@@ -130,7 +128,7 @@ impl Directory {
     pub(crate) fn sweep_if_free(&self) -> Result<()> {
         match self.0.try_lock() {
             Ok(()) => DirectoryLock(self).sweep(),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(()),
+            Err(error) if is_not_free(&error) => Ok(()),
             Err(error) => Err(Error::file(self.0.path(), error)),
         }
     }
@@ -205,6 +203,11 @@ impl Drop for DirectoryLock<'_> {
         // Unlocked explicitly, as a child that was forked meanwhile shares the lock and would keep it.
         self.0.0.unlock();
     }
+}
+
+/// Whether a lock is not free, or the attempt to acquire it was interrupted.
+pub(crate) fn is_not_free(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
 /// Whether a name is a temporary one.

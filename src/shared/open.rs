@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rapidhash::v3::RapidSecrets;
 
-use crate::directory::{Directory, DirectoryLock, random};
+use crate::directory::{Directory, DirectoryLock, is_not_free, random};
 use crate::error::{Error, Result};
 use crate::layout::{Geometry, LAYOUT, MAGIC, MOST_BYTES, header};
 use crate::mapping::Mapping;
@@ -101,7 +101,7 @@ impl Drop for Leftovers {
 }
 
 /// Removes a file from the directory of caches with a name, whatever is in it, if no process has it open as a cache. Returns
-/// whether it did. Files of other versions and pid namespaces are locked by whoever has them open, too.
+/// whether it did. Processes of other versions and pid namespaces also lock the files that they have open.
 ///
 /// # Errors
 ///
@@ -258,9 +258,7 @@ fn look(
     let identity = status.identity;
     match system::lock_shared(&file) {
         Ok(()) => {}
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-            return Ok(Present::InMotion);
-        }
+        Err(error) if is_not_free(&error) => return Ok(Present::InMotion),
         Err(error) => return Err(Error::file(&path(), error)),
     }
     // A clean-up may have removed the name since the file was opened.

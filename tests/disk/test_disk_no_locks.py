@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the library is loaded before the others as Linux does it"),
-    # Whoever builds the package has a compiler.
+    # Where the package was built, there is a compiler.
     pytest.mark.skipif(shutil.which("cc") is None, reason="the library has to be compiled"),
 ]
 

@@ -231,8 +231,8 @@ class LoopConnection:
                 self._answer(asked, error)
                 self._end_out_of_step(str(error))
                 return
-            # A signal handler may raise above. Whoever waits for the reply is then still in the queue, and is told when
-            # the connection ends.
+            # If a signal handler raises above, the caller that waits for the reply is still in the queue, and is told
+            # when the connection ends.
             self._waiting.popleft()
             self._answer(asked, reply)
         if at < len(replies):

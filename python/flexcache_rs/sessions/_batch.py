@@ -67,14 +67,14 @@ class _Asked(NamedTuple):
     ask: _Ask
 
 
-def _giving_back(asking: list[_Asked], answers: list[Result]) -> list[SessionCall]:
-    """Return the calls that give back what the answered ones have taken, the last one first."""
+def _giving_back(asking: list[_Asked], answers: list[Result] | None) -> list[SessionCall] | None:
+    """Return the calls that give back what the answered ones have taken, the last one first; None if there are none."""
     taken = [
         asked.ask.undo(answer)
-        for asked, (answer, raised) in zip(asking, answers, strict=False)
+        for asked, (answer, raised) in zip(asking, answers or (), strict=False)
         if asked.ask.undo is not None and raised is None
     ]
-    return [back for back in reversed(taken) if back is not None]
+    return [back for back in reversed(taken) if back is not None] or None
 
 
 class _Gathering(Calls):
@@ -219,7 +219,7 @@ class AwaitedBatch(Batch):
                 answers.append(await self._attempt(asked.ask))  # noqa: PERF401 - a cancellation needs those before it
         except asyncio.CancelledError:
             # A rollback of the transaction gives back what its calls took.
-            for back in [] if session._current() is not None else _giving_back(asking, answers):
+            for back in () if session._current() is not None else _giving_back(asking, answers) or ():
                 with contextlib.suppress(SessionError):
                     await session._backend.arun(back)
             raise

@@ -108,9 +108,7 @@ class DiskBackend:
                     raise
             sleep(pauses.next())
 
-    async def arun_many(
-        self, calls: list[SessionCall], undo: Callable[[list[Result]], list[SessionCall]] | None
-    ) -> list[Result]:
+    async def arun_many(self, calls: list[SessionCall], undo: Undo | None) -> list[Result]:
         """Make several calls in one transaction, in a thread.
 
         If the task is cancelled, the calls that `undo` returns give back what they took. None if they take nothing.
@@ -123,10 +121,7 @@ class DiskBackend:
 
             return asyncio.get_running_loop().run_in_executor(None, make)
 
-        def given_back(answers: list[Result] | None) -> list[SessionCall] | None:
-            return undo(answers or []) or None if undo is not None else None
-
-        answers: list[Result] = await taken(ask(calls), None if undo is None else given_back, ask)
+        answers: list[Result] = await taken(ask(calls), undo, ask)
         return answers
 
     def version(self) -> int:

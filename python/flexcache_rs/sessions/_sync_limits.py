@@ -85,7 +85,7 @@ class Limiter:
             raise ValueError(f"period must be a finite time, not {period!r}")
         self._interval = max(1, self._period // self._limit) if self._limit else 0
         most = _LONGEST_AHEAD // max(1, self._interval)
-        # Only limits of 10**15 calls and more are too large. No program makes so many calls.
+        # A limit is larger than that only from 10**15 calls on, which no program makes.
         self._burst = min(self._limit, most) if burst is None else arguments.whole_number("burst", burst)
         if self._burst > most:
             raise ValueError(f"burst must be at most {most} with this limit and period, not {burst}")
