@@ -221,3 +221,18 @@ def test_a_lock_without_the_right_to_count_is_an_error_of_the_server(make: Make,
     with pytest.raises(RemoteError, match="refused a command"):
         make(server.client(username="few", password="secret")).lock("name").acquire(timeout=0)
     assert not raw.exists("test#:{name}k")
+
+
+@pytest.mark.parametrize("ttl", [None, 600.0])
+def test_an_entry_that_another_program_removes_meanwhile_stays_removed(make: Make, raw: Any, ttl: float | None) -> None:
+    """The program may have removed it because of data that is newer than the result."""
+    cache, computed = make(), []
+
+    def compute(_: int) -> int:
+        computed.append(None)
+        if len(computed) == 2:
+            assert raw.delete(cache._store.keys.value(function.cache_key(1)))
+        return len(computed)
+
+    function = cache.memoize(name="f", ttl=ttl)(compute)
+    assert [function(1), function.refresh(1), function(1)] == [1, 2, 3]

@@ -246,6 +246,25 @@ def test_an_early_refresh_is_left_to_who_has_the_lease(kind: Kind, store: Any, t
     wait_until(lambda: not _core._loads_in_progress(memos[1].cache))
 
 
+def test_an_expiry_is_no_write(kind: Kind, store: Any) -> None:
+    """What replaces an entry which expires meanwhile is computed once, and stored."""
+    computed, go = [], threading.Event()
+
+    def compute(_: int) -> int:
+        computed.append(None)
+        assert len(computed) == 1 or go.wait(PATIENCE)
+        return len(computed)
+
+    function = kind.front(store).memoize(name="f", ttl=lambda result: SHORT if result == 1 else DAY)(compute)
+    assert function(1) == 1
+    refreshing = begun(lambda: function.refresh(1))
+    wait_until(lambda: function.peek(1) is None)
+    joining = begun(lambda: function(1))
+    wait_until(lambda: len(computed) > 2 or any(waits for _, waits in _core._loads_in_progress(function.cache)))
+    go.set()
+    assert [refreshing.end(), joining.end(), function(1), len(computed)] == [2, 2, 2, 2]
+
+
 @on_one_disk
 def test_an_awaited_early_refresh_is_left_to_who_has_the_lease(kind: Kind, store: Any, tmp_path: Path) -> None:
     """The others get what is still good, and do not ask for the lease until they have it."""

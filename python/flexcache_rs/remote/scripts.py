@@ -159,14 +159,23 @@ STORE_WITH_LEASE = Script(
     + """
 if string.sub(redis.call('GET', KEYS[2]) or '', 1, 17) ~= 'L' .. ARGV[1] then return 0 end
 finish(KEYS[2])
-if (redis.call('GETRANGE', KEYS[1], 0, 21) or '') ~= ARGV[2] then return 0 end
-if ARGV[4] == '0' then redis.call('SET', KEYS[1], ARGV[3]) else redis.call('SET', KEYS[1], ARGV[3], 'PXAT', ARGV[4]) end
+local there = redis.call('GETRANGE', KEYS[1], 0, 21) or ''
+if there ~= ARGV[4] then
+  local t = redis.call('TIME')
+  local has_expired = there == '' and ARGV[5] ~= '0' and t[1] * 1000 + t[2] / 1000 >= tonumber(ARGV[5])
+  if not has_expired then return 0 end
+end
+if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[2]) else redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3]) end
 return 1
 """,
     2,
     number,
 )
-"""Stores a value if its lease is still held and the key was not written since. Returns whether it did."""
+"""Stores a value if its lease is still held and the key was not written since. Returns whether it did.
+
+The last two arguments are the first bytes and the deadline of the value that was there when the lease was granted. That
+it has expired since is no write.
+"""
 
 RELEASE = Script(
     END_LEASE
