@@ -110,6 +110,7 @@ mod _core {
         crate::py::process::wall_clock::install(module.py())?;
         crate::py::disk::install(module.py())?;
         crate::py::memory::fast::install(module.py())?;
+        crate::py::memory::listed_keys::install(module.py());
         crate::py::memory::near::install(module.py())?;
         crate::py::sessions::fast::install(module.py())?;
         #[cfg(has_shared_cache)]

@@ -180,14 +180,22 @@ impl<T> Arena<T> {
     }
 
     /// `None` where no entry has this slot.
+    #[inline(always)]
     pub(crate) fn try_get(&self, slot: Slot) -> Option<&T> {
-        let place = if slot.index() < self.contiguous() {
-            self.head.get(slot.index())?
-        } else {
-            let (piece, index) = self.in_tail(slot);
-            self.pieces().get(piece)?.get(index)?
-        };
-        match place {
+        match self.head.get(slot.index()) {
+            Some(Place::Taken(node)) => Some(node),
+            Some(Place::Vacant(_)) => None,
+            None => self.try_get_in_tail(slot),
+        }
+    }
+
+    #[inline(never)]
+    fn try_get_in_tail(&self, slot: Slot) -> Option<&T> {
+        if slot.index() < self.contiguous() {
+            return None;
+        }
+        let (piece, index) = self.in_tail(slot);
+        match self.pieces().get(piece)?.get(index)? {
             Place::Taken(node) => Some(node),
             Place::Vacant(_) => None,
         }

@@ -57,6 +57,16 @@ impl Policy for Fifo {
         self.order.order(entries)
     }
 
+    #[inline]
+    fn first_listed(&self) -> Option<Slot> {
+        self.order.first_listed()
+    }
+
+    #[inline(always)]
+    fn listed_after(&self, slot: Slot) -> Option<Slot> {
+        self.order.listed_after(slot)
+    }
+
     fn allocated_bytes(&self) -> usize {
         self.order.allocated_bytes()
     }

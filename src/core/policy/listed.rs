@@ -84,6 +84,16 @@ impl<P: Policy> Policy for Listed<P> {
         self.inserted.order(entries)
     }
 
+    #[inline]
+    fn first_listed(&self) -> Option<Slot> {
+        self.inserted.first_listed()
+    }
+
+    #[inline(always)]
+    fn listed_after(&self, slot: Slot) -> Option<Slot> {
+        self.inserted.listed_after(slot)
+    }
+
     fn rank(&self, slot: Slot, hash: u64) -> u64 {
         self.policy.rank(slot, hash)
     }

@@ -52,6 +52,16 @@ impl Policy for Lru {
         self.list.iter(&self.links)
     }
 
+    #[inline]
+    fn first_listed(&self) -> Option<Slot> {
+        self.list.front()
+    }
+
+    #[inline(always)]
+    fn listed_after(&self, slot: Slot) -> Option<Slot> {
+        List::next(&self.links, slot)
+    }
+
     fn restore(&mut self, slot: Slot, _hash: u64, _rank: u64) {
         self.list.move_to_back(&mut self.links, slot);
     }

@@ -172,6 +172,17 @@ pub trait Policy {
         self.order(entries)
     }
 
+    /// The first entry of [`listing`](Self::listing). `None` for a policy that cannot tell it in O(1).
+    fn first_listed(&self) -> Option<Slot> {
+        None
+    }
+
+    /// The entry after one that is present, for the same policies. O(1).
+    fn listed_after(&self, slot: Slot) -> Option<Slot> {
+        let _ = slot;
+        None
+    }
+
     /// What the policy knows of an entry beyond its place in the order, such as its frequency, for
     /// [`restore`](Self::restore); 0 if there is nothing else.
     fn rank(&self, slot: Slot, hash: u64) -> u64 {

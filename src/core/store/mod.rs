@@ -183,6 +183,14 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
         self.stats
     }
 
+    /// The number of insertions so far, and of entries. Each insertion or removal changes one of them for
+    /// good, until the counters are reset.
+    #[inline]
+    #[must_use]
+    pub fn changes(&self) -> (u64, usize) {
+        (self.stats.insertions, self.nodes.len())
+    }
+
     /// Resets the counters.
     pub fn reset_stats(&mut self) {
         self.stats = Stats::default();
@@ -288,6 +296,7 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
     }
 
     /// The key at `slot`, or `None` if the slot is vacant.
+    #[inline(always)]
     #[must_use]
     pub fn key_at(&self, slot: Slot) -> Option<&K> {
         self.nodes.try_get(slot).map(|node| &node.key)
@@ -484,6 +493,21 @@ impl<K, V, P: Policy> EntryStore<K, V, P> {
     /// unless the policy keeps another for this. O(n) in all.
     pub fn listing(&self) -> impl Iterator<Item = Slot> {
         self.policy.listing(Present(&self.hashes, &self.weights))
+    }
+
+    /// The first entry of [`listing`](Self::listing). `None` if there is none, or if the policy cannot tell it
+    /// in O(1).
+    #[inline]
+    #[must_use]
+    pub fn first_listed(&self) -> Option<Slot> {
+        self.policy.first_listed()
+    }
+
+    /// The entry after one that is present, for the same policies. O(1).
+    #[inline(always)]
+    #[must_use]
+    pub fn listed_after(&self, slot: Slot) -> Option<Slot> {
+        self.policy.listed_after(slot)
     }
 
     /// What the policy knows of an entry beyond its place in the order, such as its frequency, for

@@ -251,6 +251,16 @@ impl Policy for AnyPolicy {
         any_order!(self, policy => policy.listing(entries))
     }
 
+    #[inline]
+    fn first_listed(&self) -> Option<Slot> {
+        on_policy!(self, policy => policy.first_listed())
+    }
+
+    #[inline(always)]
+    fn listed_after(&self, slot: Slot) -> Option<Slot> {
+        on_policy!(self, policy => policy.listed_after(slot))
+    }
+
     fn rank(&self, slot: Slot, hash: u64) -> u64 {
         on_policy!(self, policy => policy.rank(slot, hash))
     }

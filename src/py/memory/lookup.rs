@@ -98,6 +98,12 @@ impl Shards {
         Ok(replaced.is_some())
     }
 
+    /// The only shard of a cache that has no others.
+    #[inline(always)]
+    pub(super) fn first(&self) -> &ShardLock {
+        &self.first
+    }
+
     #[inline(always)]
     pub(crate) fn of(&self, hash: u64) -> &ShardLock {
         let Some(rest) = self.rest.get() else { return &self.first };

@@ -4,13 +4,14 @@
 use pyo3::exceptions::{PyIndexError, PyKeyError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyIterator, PyList, PyString, PyTuple};
+use pyo3::types::{PyList, PyString, PyTuple};
 
 use super::any_policy::PolicyName;
 use super::any_store::AnyStore;
 use super::core_errors::{out_of_memory, try_with_capacity};
 use super::detours::Detours;
 use super::entries::missing;
+use super::listed_keys::ListedKeys;
 use super::state::{self, FlexCache};
 use crate::py::object::fallible;
 use crate::py::object::running_python::call;
@@ -115,13 +116,6 @@ impl FlexCache {
         fallible::tuple(py, keys.into_iter())
     }
 
-    /// The keys in the order of iteration.
-    fn keys_listed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        self.keys_of(py, |store, keys| {
-            store.listing().for_each(|slot| keys.push(store.key(slot).clone_ref(py)));
-        })
-    }
-
     /// Whether the class chooses victims in Python.
     #[inline(always)]
     pub(super) fn chooses_in_python(&self) -> bool {
@@ -193,12 +187,14 @@ impl FlexCache {
 
     /// The keys in the order of iteration.
     fn _listed_keys<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        self.keys_listed(py)
+        self.keys_of(py, |store, keys| {
+            store.listing().for_each(|slot| keys.push(store.key(slot).clone_ref(py)));
+        })
     }
 
-    /// An iterator over the keys of now, in the order of iteration.
-    fn _iter_listed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
-        self.keys_listed(py)?.try_iter()
+    /// An iterator over the keys, in the order of iteration.
+    fn _iter_listed(this: &Bound<'_, Self>) -> PyResult<ListedKeys> {
+        ListedKeys::new(this)
     }
 
     /// The keys in the order of their ranks, where each key has its own.

@@ -16,6 +16,7 @@ pub(crate) mod finish_removal;
 pub(crate) mod leasing;
 pub(crate) mod lifecycle;
 pub(crate) mod limits;
+pub(crate) mod listed_keys;
 pub(crate) mod load_in_background;
 pub(crate) mod load_in_task;
 pub(crate) mod load_in_thread;
