@@ -161,5 +161,10 @@ class Commands:
         return self.tracker.now() / 1e6 + self.offset()
 
     def deadline(self, seconds: float | None) -> int:
-        """Return the deadline for a time to live in seconds, in the form in which values store it."""
-        return 0 if seconds is None else max(int(self.server_ms() + seconds * 1000), 1)
+        """Return the deadline for a time to live in seconds, in the form in which values store it.
+
+        If the time is over already, the deadline is the earliest one, which is over by every client's estimate.
+        """
+        if seconds is None:
+            return 0
+        return max(int(self.server_ms() + seconds * 1000), 1) if seconds > 0 else 1
