@@ -80,6 +80,6 @@ _MODULES = {
 }
 
 if not TYPE_CHECKING:
-    __getattr__ = importing(__name__, _MODULES)
+    __getattr__, __dir__ = importing(__name__, _MODULES)
 
 del _before_core, importing

@@ -1098,7 +1098,7 @@ class Memoized(Generic[_P, _R_co]):
         key: called with a call's arguments to get its key, instead of all the above.
         ready: called with a result that is there to get what the caller gets: something that can be awaited, or a
             copy.
-        awaited: whether calls are awaited, so that none may wait for a store.
+        awaited: the name of the coroutines, if calls are awaited, so that none may wait for a store.
         normalize: called with a call's arguments, a tuple and a dict, to get those that the same call has however
             it is written.
         loads: whether a call that is not answered goes to the method _load(key, args, kwargs).
@@ -1125,7 +1125,7 @@ class Memoized(Generic[_P, _R_co]):
         ignored_names: list[str] = ...,
         key: Callable[..., Any] | None = None,
         ready: Callable[[Any], Any] | None = None,
-        awaited: bool = False,
+        awaited: str | None = None,
         normalize: Callable[[Any, Any], Any] | None = None,
         loads: bool = False,
         examines: bool = False,

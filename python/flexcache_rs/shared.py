@@ -517,4 +517,4 @@ def _reopen(class_: type[SharedCache], path: str, options: dict[str, Any], name:
 
 
 if not TYPE_CHECKING:
-    __getattr__ = importing(__name__, {"DjangoCache": "flexcache_rs._shared_django"})
+    __getattr__, __dir__ = importing(__name__, {"DjangoCache": "flexcache_rs._shared_django"})

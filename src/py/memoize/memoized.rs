@@ -53,7 +53,7 @@ unsafe extern "C" {
 ///     key: called with a call's arguments to get its key, instead of all the above.
 ///     ready: called with a result that is there to get what the caller gets: something that can be awaited, or a
 ///         copy.
-///     awaited: whether calls are awaited, so that none may wait for a store.
+///     awaited: the name of the coroutines, if calls are awaited, so that none may wait for a store.
 ///     normalize: called with a call's arguments, a tuple and a dict, to get those that the same call has however
 ///         it is written.
 ///     loads: whether a call that is not answered goes to the method _load(key, args, kwargs).
@@ -75,7 +75,8 @@ pub(crate) struct Memoized {
     pub(super) arguments: Arguments,
     pub(super) key: Option<Py<PyAny>>,
     pub(super) ready: Option<Py<PyAny>>,
-    pub(super) awaited: bool,
+    /// The name of the coroutines, if calls are awaited. A warning about one that is never awaited shows it.
+    pub(super) awaited: Option<Py<PyString>>,
     pub(super) normalize: Option<Py<PyAny>>,
     loads: bool,
     /// How long results are kept, if that needs no Python code.
@@ -100,7 +101,7 @@ pub(crate) struct Memoized {
 impl Memoized {
     #[new]
     #[pyo3(signature = (function, cache, *, typed=false, prefix=None, ignored_positions=0,
-        ignored_names=Vec::new(), key=None, ready=None, awaited=false, normalize=None, loads=false,
+        ignored_names=Vec::new(), key=None, ready=None, awaited=None, normalize=None, loads=false,
         examines=false, in_store=false, keeps_results=false, ttl=None))]
     #[expect(
         clippy::too_many_arguments,
@@ -117,7 +118,7 @@ impl Memoized {
         ignored_names: Vec<Py<PyString>>,
         key: Option<Py<PyAny>>,
         ready: Option<Py<PyAny>>,
-        awaited: bool,
+        awaited: Option<Py<PyString>>,
         normalize: Option<Py<PyAny>>,
         loads: bool,
         examines: bool,
@@ -361,10 +362,14 @@ impl Memoized {
             let Ok(name) = name.or_else(|_| function.repr().map(|text| text.to_string())) else {
                 return error;
             };
-            let told = PyTypeError::new_err(format!(
-                "{}; an argument of {name}() cannot be part of a key",
-                error.value(py)
-            ));
+            let reason = match (&self.key, self.loads) {
+                (Some(_), _) => format!("the key of a call of {name}() must be hashable"),
+                (None, true) => {
+                    format!("an argument of {name}() cannot be part of a key; give memoize() a key")
+                }
+                (None, false) => format!("an argument of {name}() cannot be part of a key"),
+            };
+            let told = PyTypeError::new_err(format!("{}; {reason}", error.value(py)));
             told.set_cause(py, Some(error));
             told
         })
@@ -426,9 +431,8 @@ impl Memoized {
                     let (key, args) = (key(py)?, call.args()?);
                     let kwargs = call.kwargs()?.unwrap_or_else(|| PyDict::new(py));
                     return attached(py, |py| {
-                        let method = this.getattr(intern!(py, "_reconsider"))?;
                         let arguments = [&key, value.bind(py), args.as_any(), kwargs.as_any()];
-                        call_python(&method, arguments).map(Bound::unbind)
+                        Self::answer_by(this, intern!(py, "_reconsider"), arguments)
                     });
                 }
             },
@@ -474,8 +478,20 @@ impl Memoized {
             return compute_and_keep(cache.bind(py), key, ttl, || call.call(&memo.function));
         }
         let (args, kwargs) = (call.args()?, call.kwargs()?.unwrap_or_else(|| PyDict::new(py)));
-        let method = this.getattr(intern!(py, "_load"))?;
-        call_python(&method, [key, args.as_any(), kwargs.as_any()]).map(Bound::unbind)
+        Self::answer_by(this, intern!(py, "_load"), [key, args.as_any(), kwargs.as_any()])
+    }
+
+    /// Calls a method that answers a call. A coroutine gets the name of the function.
+    pub(super) fn answer_by<'py, const N: usize>(
+        this: Borrowed<'_, 'py, Self>,
+        method: &Bound<'py, PyString>,
+        arguments: [&Bound<'py, PyAny>; N],
+    ) -> PyResult<Py<PyAny>> {
+        let answer = call_python(&this.getattr(method)?, arguments)?;
+        if let Some(name) = &this.get().awaited {
+            answer.setattr(intern!(this.py(), "__qualname__"), name)?;
+        }
+        Ok(answer.unbind())
     }
 
     /// Stores a computed result, unless another call has stored one meanwhile.
@@ -564,7 +580,7 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
         Vec::new(),
         None,
         None,
-        false,
+        None,
         None,
         false,
         false,
