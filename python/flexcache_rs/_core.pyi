@@ -1858,11 +1858,12 @@ class DiskCache:
         Raises:
             Timeout: The write lock was not acquired within `timeout` seconds. Its argument is the number so far.
 
+        >>> import time
         >>> from flexcache_rs.disk import Cache
         >>> cache = Cache()
-        >>> _ = cache.set("a", 1, expire=-1)
-        >>> len(cache), cache.expire(), len(cache)
-        (1, 1, 0)
+        >>> _ = cache.set("a", 1, expire=60)
+        >>> cache.expire(), cache.expire(now=time.time() + 61), len(cache)
+        (0, 1, 0)
         """
     def evict(self, tag: _Tag, retry: bool = False) -> int:
         """Remove all entries with a tag. It checks every entry unless the cache has `tag_index`.
@@ -2072,6 +2073,11 @@ class NearCache:
             RemoteValueError: The key holds something that is no value of this cache.
 
         A hit in memory sends no command. Any other call sends one.
+
+        >>> with RemoteCache("valkey://localhost:6379/0", "get") as cache:
+        ...     cache["key"] = 1
+        ...     print(cache.get("key"), cache.get("absent"), cache.get("absent", 0))
+        1 None 0
         """
     @overload
     def get(self, key: Any, default: _T) -> Any | _T: ...
