@@ -67,7 +67,7 @@ class FanoutCache(Calls, disk.FanoutCache):  # type: ignore[misc]  # As `Cache`.
         return self._flexcache_shard(key)
 
     def expire(self, now: float | None = None, retry: bool = False) -> int:  # type: ignore[override]
-        """Remove what has expired at `now`, in seconds since 1970; None is the time of the call. How many entries."""
+        """Remove the entries that have expired at `now`, in seconds since 1970; None means now. Returns how many."""
         return sum(shard.expire(now, retry) for shard in self._shards)
 
     def __reversed__(self) -> Iterator[Any]:

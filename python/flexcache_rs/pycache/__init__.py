@@ -1,4 +1,4 @@
-"""In place of PyCache: its names, on `flexcache_rs.sessions`.
+"""A drop-in package with PyCache's names, on `flexcache_rs.sessions`.
 
 >>> import asyncio
 >>> from flexcache_rs.pycache.adapters import InMemory

@@ -34,7 +34,7 @@ class Serializer(Protocol):
 
 
 class PickleSerializer:
-    """Pickle. Loading one runs code: open only directories that nobody else writes.
+    """A pickle serializer. Loading a pickle can run code, so open only directories to which only you can write.
 
     Args:
         protocol: Pickle's.

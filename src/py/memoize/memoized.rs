@@ -39,31 +39,29 @@ unsafe extern "C" {
     fn PyMethod_New(function: *mut ffi::PyObject, instance: *mut ffi::PyObject) -> *mut ffi::PyObject;
 }
 
-/// A function whose results are remembered in a cache.
+/// A function whose results are kept in a cache.
 ///
 /// Args:
-///     function: what computes a result.
-///     cache: where results are kept; None for nowhere.
-///     typed: whether arguments of different types are different even where they are equal.
-///     prefix: begins every key, where functions share a cache.
-///     in_store: whether keys are texts for a store, in which a nonce comes after the prefix, which
-///         the method _read_nonce() knows.
-///     ignored_positions: bits of the positional arguments that do not matter.
-///     ignored_names: the keyword arguments that do not matter.
-///     key: called with a call's arguments to get its key, instead of all the above.
-///     ready: called with a result that is there to get what the caller gets: something that can be awaited, or a
-///         copy.
-///     awaited: the name of the coroutines, if calls are awaited, so that none may wait for a store.
-///     normalize: called with a call's arguments, a tuple and a dict, to get those that the same call has however
-///         it is written.
-///     loads: whether a call that is not answered goes to the method _load(key, args, kwargs).
-///     examines: whether what is in the cache may be of the class Remembered, which goes to the
-///         method _reconsider(key, remembered, args, kwargs) where it is not fresh.
-///     keeps_results: whether each result is kept as it is, so that a call that is not answered needs
-///         no method while `examines` is false.
-///     ttl: how long a result is kept then.
+///     function: The function that computes a result.
+///     cache: The cache of the results. None means that none is kept.
+///     typed: Whether equal arguments of different types have different keys.
+///     prefix: The first part of every key, if several functions share a cache.
+///     in_store: Whether keys are texts for a store. A nonce follows the prefix. The method _read_nonce() returns
+///         it.
+///     ignored_positions: A bit for each positional argument that is not part of the key.
+///     ignored_names: The keyword arguments that are not part of the key.
+///     key: A function of the arguments that returns the key. It replaces the options above.
+///     ready: A function of a kept result that returns what the caller gets: a coroutine, or a copy.
+///     awaited: The name of a coroutine function. Its calls must not wait for a store.
+///     normalize: A function of the arguments, a tuple and a dict. It returns the same arguments for all forms of
+///         a call.
+///     loads: Whether a miss calls the method _load(key, args, kwargs).
+///     examines: Whether values in the cache may be of the class Remembered. The method
+///         _reconsider(key, remembered, args, kwargs) answers a call whose value is not fresh.
+///     keeps_results: Whether each result is kept as it is. A miss then needs no method while `examines` is false.
+///     ttl: The time to live of these results.
 ///
-/// Not for use by itself: lru_cache and memoize make what a user wants of it.
+/// Programs use lru_cache and memoize, which create it.
 #[pyclass(frozen, subclass, dict, weakref, module = "flexcache_rs._core")]
 pub(crate) struct Memoized {
     /// The function that the interpreter calls.
