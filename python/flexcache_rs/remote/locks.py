@@ -330,6 +330,14 @@ class RemoteLimiter:
         self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
     ) -> None: ...
 
+    async def __aenter__(self) -> Self:
+        await self.aacquire()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
 
 @suggesting
 class LockCalls(NearCache):
