@@ -224,11 +224,11 @@ class StoreBase(DiskShards):
         return sum(shard.volume() for shard in self._flexcache_shards)
 
     def size(self) -> int:
-        """Bytes on disk, as `volume`: what `max_size` limits."""
+        """Return the bytes on disk, which `max_size` limits. The same as `volume`."""
         return self.volume()
 
     def get_meta(self, key: str) -> str | None:
-        """Metadata of the directory: what `set_meta` has stored, "serializer" or "max_size". None without any."""
+        """Return metadata of the directory: a value of `set_meta`, "serializer" or "max_size", or None."""
         first = self._flexcache_shards[0]
         if key == "serializer":
             return self.serializer.name
