@@ -190,3 +190,18 @@ def test_an_error_with_a_message_of_its_own_is_not_about_the_output(
     monkeypatch.setattr("flexcache_rs.disk.raw_directory.find", fail)
     assert main(["disk", "stats", "place"]) == 1
     assert capsys.readouterr().err == "flexcache: place: it cannot hold a cache\n"
+
+
+@pytest.mark.parametrize(
+    ("action", "arguments"),
+    [(("disk", "check"), (".",)), (("sessions", "keys"), ("memory://",)), (("replay",), ()), ((), ())],
+    ids=str,
+)
+def test_an_unknown_option_shows_the_usage_of_its_action(
+    action: tuple[str, ...], arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended(*action, *arguments, "--no-such-option") == 2
+    program = " ".join(("flexcache", *action))
+    told = capsys.readouterr().err
+    assert told.startswith(f"usage: {program} [-h]")
+    assert told.endswith(f"\n{program}: error: unrecognized arguments: --no-such-option\n")

@@ -16,7 +16,7 @@ import pytest
 
 import flexcache_rs
 import flexcache_rs.testing
-from flexcache_rs import FlexCache
+from flexcache_rs import FlexCache, disk
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,6 +31,8 @@ def test_everything_exported_is_there_and_sorted() -> None:
     """__all__ is complete."""
     for name in flexcache_rs.__all__:
         assert getattr(flexcache_rs, name) is not None
+    assert {*flexcache_rs.__all__, "SharedCache", "RemoteCache"} <= set(dir(flexcache_rs))
+    assert set(disk.__all__) <= set(dir(disk))
     assert flexcache_rs.__version__ == metadata.version("flexcache-rs")
 
 

@@ -1,4 +1,4 @@
-"""An in-process cache whose hits cost about as much as those of a dict.
+"""Caches in memory, on disk, in memory that processes share, and on a server.
 
 >>> from flexcache_rs import FlexCache
 >>> cache = FlexCache(max_items=2)
@@ -80,6 +80,6 @@ _MODULES = {
 }
 
 if not TYPE_CHECKING:
-    __getattr__ = importing(__name__, _MODULES)
+    __getattr__, __dir__ = importing(__name__, _MODULES)
 
 del _before_core, importing

@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        arguments: the command line without the program's name; None for the process's own.
+        arguments: The command line without the program's name. None means that of the process.
 
     Returns:
         The exit status: 0, 1 for input or output that cannot be used, 130 after Ctrl-C.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from flexcache_rs._terminal import printable_lines
 
@@ -12,7 +12,17 @@ _CREDENTIALS = re.compile(r"//\S*@")
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors show neither control characters nor the user and password of a URL."""
+    """A parser whose errors show neither control characters nor the user and password of a URL.
+
+    The parser of an action refuses unknown arguments itself, so that the error shows the usage of this action.
+    """
+
+    def parse_known_args(self, *arguments: Any, **options: Any) -> tuple[Any, list[str]]:
+        """Parse arguments. Exits with 2 if one is unknown."""
+        parsed, unknown = super().parse_known_args(*arguments, **options)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return parsed, unknown
 
     def error(self, message: str) -> NoReturn:
         """Print the usage and the message, and exit with 2."""

@@ -797,7 +797,7 @@ class FlexCache(MutableMapping[_K, _V]):
     def __setstate__(self, state: Any) -> None: ...
     @property
     def items(self) -> EntryCount[_K, _V]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The number of entries, the same as len(cache); called, a view of the pairs of key and value.
+        """The number of entries, the same as len(cache). The call items() returns a view of the pairs of key and value.
 
         O(1), and O(1) more for each entry that has expired.
 
@@ -1074,7 +1074,7 @@ def reset_logging() -> None:
 
 def _unexpected_argument(callable_: str, given: str, allowed: Sequence[str]) -> str: ...
 def after_fork_in_child() -> None:
-    """In a fork's child there is no thread, whatever the parent had."""
+    """Forget the threads of the parent, which a forked child does not have."""
 
 def _advance_clock(seconds: _Seconds) -> None: ...
 def _check(cache: FlexCache[Any, Any]) -> None: ...
@@ -1084,31 +1084,29 @@ def _restore(class_: type[FlexCache[Any, Any]], configuration: dict[str, Any]) -
 
 @disjoint_base
 class Memoized(Generic[_P, _R_co]):
-    """A function whose results are remembered in a cache.
+    """A function whose results are kept in a cache.
 
     Args:
-        function: what computes a result.
-        cache: where results are kept; None for nowhere.
-        typed: whether arguments of different types are different even where they are equal.
-        prefix: begins every key, where functions share a cache.
-        in_store: whether keys are texts for a store, in which a nonce comes after the prefix, which
-            the method _read_nonce() knows.
-        ignored_positions: bits of the positional arguments that do not matter.
-        ignored_names: the keyword arguments that do not matter.
-        key: called with a call's arguments to get its key, instead of all the above.
-        ready: called with a result that is there to get what the caller gets: something that can be awaited, or a
-            copy.
-        awaited: whether calls are awaited, so that none may wait for a store.
-        normalize: called with a call's arguments, a tuple and a dict, to get those that the same call has however
-            it is written.
-        loads: whether a call that is not answered goes to the method _load(key, args, kwargs).
-        examines: whether what is in the cache may be of the class Remembered, which goes to the
-            method _reconsider(key, remembered, args, kwargs) where it is not fresh.
-        keeps_results: whether each result is kept as it is, so that a call that is not answered needs
-            no method while `examines` is false.
-        ttl: how long a result is kept then.
+        function: The function that computes a result.
+        cache: The cache of the results. None means that none is kept.
+        typed: Whether equal arguments of different types have different keys.
+        prefix: The first part of every key, if several functions share a cache.
+        in_store: Whether keys are texts for a store. A nonce follows the prefix. The method _read_nonce() returns
+            it.
+        ignored_positions: A bit for each positional argument that is not part of the key.
+        ignored_names: The keyword arguments that are not part of the key.
+        key: A function of the arguments that returns the key. It replaces the options above.
+        ready: A function of a kept result that returns what the caller gets: a coroutine, or a copy.
+        awaited: The name of a coroutine function. Its calls must not wait for a store.
+        normalize: A function of the arguments, a tuple and a dict. It returns the same arguments for all forms of
+            a call.
+        loads: Whether a miss calls the method _load(key, args, kwargs).
+        examines: Whether values in the cache may be of the class Remembered. The method
+            _reconsider(key, remembered, args, kwargs) answers a call whose value is not fresh.
+        keeps_results: Whether each result is kept as it is. A miss then needs no method while `examines` is false.
+        ttl: The time to live of these results.
 
-    Not for use by itself: lru_cache and memoize make what a user wants of it.
+    Programs use lru_cache and memoize, which create it.
     """
 
     __wrapped__: Callable[_P, _R_co]
@@ -1125,7 +1123,7 @@ class Memoized(Generic[_P, _R_co]):
         ignored_names: list[str] = ...,
         key: Callable[..., Any] | None = None,
         ready: Callable[[Any], Any] | None = None,
-        awaited: bool = False,
+        awaited: str | None = None,
         normalize: Callable[[Any, Any], Any] | None = None,
         loads: bool = False,
         examines: bool = False,
@@ -1153,15 +1151,15 @@ class Memoized(Generic[_P, _R_co]):
 
 @final
 class Remembered:
-    """A result, or what the function raised, and how long it can be used without a second thought.
+    """A result, or an exception of the function, and how long it can be used.
 
     Args:
-        value: the result, or the exception.
-        raised: whether it was raised.
-        fresh: for how many seconds the result is simply returned.
-        good: for how many seconds it is as good as asked for; later it only replaces an error.
-        cost: how many seconds it took to compute.
-        results: where the value is kept, if that is not here.
+        value: The result, or the exception.
+        raised: Whether it is an exception.
+        fresh: The number of seconds for which calls return the result at once.
+        good: The number of seconds for which the result is valid. Afterwards it only replaces an error.
+        cost: The number of seconds that the computation took.
+        results: The object that holds the value, if this one does not.
     """
     def __new__(
         cls,
@@ -1174,20 +1172,20 @@ class Remembered:
     ) -> Self: ...
     @property
     def value(self) -> Any:
-        """The result, or the exception; None where it is lost."""
+        """The result, or the exception. None if it is lost."""
     @property
     def lost(self) -> bool:
-        """Whether the instance that kept the result has it no more."""
+        """Whether the instance that held the result no longer has it."""
     @property
     def raised(self) -> bool: ...
     @property
     def cost(self) -> float: ...
     @property
     def good_for(self) -> float:
-        """For how many seconds the result is still as good as asked for; negative afterwards."""
+        """The number of seconds for which the result is still valid. It is negative afterwards."""
     @property
     def fresh(self) -> bool:
-        """Whether the result is simply returned."""
+        """Whether calls return the result at once."""
     def __reduce__(self) -> tuple[Any, ...]: ...
 
 @final
@@ -1221,7 +1219,7 @@ class AwaitedBlock:
 
 @final
 class BoundMemoized:
-    """A memoized function bound to an instance, which all its calls are about."""
+    """A memoized function that is bound to an instance. All its calls apply to this instance."""
     @property
     def __self__(self) -> Any: ...
     @property
@@ -1311,15 +1309,17 @@ def _replay(
     report: Callable[[float], object],
 ) -> list[tuple[str, int, int, int, int, int, int, float | None]]: ...
 def disk_decompress_lz4(data: bytes) -> bytes:
-    """The content of a block of LZ4, whose length is in front of it, as four bytes."""
+    """Decompress a block of LZ4. Its length comes first, in four bytes."""
 
 def disk_open_value(directory: str | PathLike[str], name: str) -> BufferedReader | None:
-    """Opens a value's file: a file object of the mode "rb", or None where a row's name does not lead to a regular file inside
-    the directory.
+    """Open the file of a value as a file object of the mode "rb". Returns None if its name does not lead to a regular
+    file inside the directory.
     """
 
 def disk_remove_value(directory: str | PathLike[str], name: str) -> None:
-    """Removes a value's file, and the directories that are empty without it, where its name leads to one inside the directory."""
+    """Remove the file of a value, and the directories that are then empty. Does nothing if its name does not lead to
+    a file inside the directory.
+    """
 
 class Timeout(RuntimeError):  # noqa: N818
     """The write lock was not acquired within `timeout` seconds, and `retry` was not given. Nothing was changed."""
@@ -1331,21 +1331,19 @@ _Side: TypeAlias = Literal["front", "back"]
 class Disk:
     """Converts keys and values to what the table and the files store, and back.
 
-    A subclass may replace `put` and `get` (keys), `store` and `fetch` (values), `filename` and
-    `remove` (files); a cache is given the class: `Cache(directory, disk=MyDisk)`. Settings of a
-    cache that begin with `disk_` are passed to the class without it.
+    A subclass may replace `put` and `get` (keys), `store` and `fetch` (values), `filename` and `remove` (files).
+    Pass the class to a cache: `Cache(directory, disk=MyDisk)`. The class gets the settings of the cache that begin
+    with `disk_`, without this prefix.
 
     Args:
         directory: The directory of the cache.
         min_file_size: The number of bytes (characters of a `str`) from which a value gets its own file.
         pickle_protocol: The protocol with which objects are pickled.
-        serializer: Converts objects to bytes and back, instead of pickle. It has `dumps(object,
-            protocol)` and `loads(data)`, and for keys, if they are to be treated in another way,
-            `dumps_key` and `loads_key`.
-        compression: "zstd", "lz4" or None. Values of 256 bytes and more are compressed where it
-            makes them smaller.
-        whole_files: Whether a file appears only when it is complete on the disk, with a checksum in
-            its name, as other machines may look at the directory.
+        serializer: Converts objects to bytes and back, instead of pickle. It has `dumps(object, protocol)` and
+            `loads(data)`. It may have `dumps_key` and `loads_key`, which convert keys.
+        compression: "zstd", "lz4" or None. Values of 256 bytes and more are compressed if this makes them smaller.
+        whole_files: Whether a file appears only when it is complete on the disk. Its name then contains a
+            checksum. Other machines may then read the directory.
 
     >>> from flexcache_rs.disk import Disk
     >>> Disk("/tmp").put("a string is a key as it is")
@@ -1403,7 +1401,7 @@ class DiskKeys:
 
 @disjoint_base
 class DiskShards:
-    """The databases among which a cache divides its keys, and how often its values were found."""
+    """The databases among which a cache divides its keys, and the counts of hits and misses."""
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def _set_shards(self, shards: Sequence[DiskCache]) -> None: ...
     def _close_reads(self) -> None: ...
@@ -1449,21 +1447,21 @@ class DiskTransaction:
     ) -> None: ...
 
 def guard_sqlite3(wanted: bool) -> None:
-    """Sets whether `sqlite3` is refused databases that are open here."""
+    """Set whether `sqlite3` gets a RuntimeError for a database that is open here."""
 
 @final
 class SqliteFinder:
-    """Finds nothing; learns that the module is imported."""
+    """A finder of modules that finds none. It notices when `sqlite3` is imported."""
     def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> None: ...
 
 def scan_pickle(data: bytes) -> tuple[bool, bool]:
-    """Looks through a pickle. Whether it sets the state of objects that classes have made, and of ones that calls have
+    """Check a pickle. Returns whether it sets the state of objects that classes created, and of objects that calls
     returned.
 
     Raises:
-        MemoryError: There is no memory to look through it.
-        pickle.UnpicklingError: It is damaged, claims more memory than it has bytes for, changes what it finds by name,
-            or goes around the choice of what may be found.
+        MemoryError: There is no memory for the check.
+        pickle.UnpicklingError: It is damaged, claims more memory than it has bytes for, changes an object that it
+            finds by name, or avoids the choice of what may be loaded.
     """
 
 @disjoint_base
@@ -1858,11 +1856,12 @@ class DiskCache:
         Raises:
             Timeout: The write lock was not acquired within `timeout` seconds. Its argument is the number so far.
 
+        >>> import time
         >>> from flexcache_rs.disk import Cache
         >>> cache = Cache()
-        >>> _ = cache.set("a", 1, expire=-1)
-        >>> len(cache), cache.expire(), len(cache)
-        (1, 1, 0)
+        >>> _ = cache.set("a", 1, expire=60)
+        >>> cache.expire(), cache.expire(now=time.time() + 61), len(cache)
+        (0, 1, 0)
         """
     def evict(self, tag: _Tag, retry: bool = False) -> int:
         """Remove all entries with a tag. It checks every entry unless the cache has `tag_index`.
@@ -1946,46 +1945,47 @@ class SessionCall:
     def writes(self) -> bool:
         """Whether it may change something."""
     def nothing(self, codec: SessionCodec) -> tuple[Any] | None:
-        """What a store answers that has nothing and stores nothing, in a tuple; None if there is no such answer."""
+        """The result in a store that has nothing and stores nothing, in a tuple. None if there is no such result."""
 
 @final
 class SessionCodec:
     """Encodes and decodes for one session.
 
-    The serializer is asked for objects that have no cell. `missing` is what calls answer where there is nothing.
+    The serializer encodes objects that have no cell of their own. `missing` is the result of reads of absent
+    values.
     """
     def __new__(cls, serializer: Any, missing: Any) -> Self: ...
     def call(self, name: str, *arguments: Any) -> SessionCall:
         """A call that is ready to be made."""
     def act(self, kind: str, key: str, touch: tuple[str, int], name: str, *arguments: Any) -> SessionCall:
-        """The same, of what is done to the container of one key."""
+        """Return a call on the container of a key."""
     def encode(self, object: Any, is_member: bool = False) -> bytes:
-        """An object as a cell."""
+        """Encode an object as a cell."""
     def decode(self, cell: bytes) -> Any:
-        """The object of a cell."""
+        """Decode the object of a cell."""
 
 @final
 class DiskSession:
     """The typed values of a directory, in one namespace, with the codec of one session."""
     def __new__(cls, database: str | PathLike[str], namespace: str, codec: SessionCodec, timeout: float) -> Self: ...
     def execute(self, call: SessionCall) -> Any:
-        """Makes a call, in the thread's transaction if it is in one."""
+        """Make a call, in the thread's transaction if there is one."""
     def version(self) -> int:
-        """A number that is another one after anybody has written to the database."""
+        """Return a number that changes with every write to the database."""
     def execute_many(self, calls: list[SessionCall], writes: bool) -> list[tuple[Any, BaseException | None]]:
-        """Makes several calls that all write, in one transaction, or that all read. Each has its result, or the exception
-        that it raised. It does not wait for other writers.
+        """Make several calls, which all write or all read. Writes are one transaction. Returns the result of each
+        call, or its exception. Does not wait for other writers.
         """
     def begin(self) -> None:
-        """Begins a transaction of the calling thread, or one in it."""
+        """Begin a transaction of the calling thread, or one inside its transaction."""
     def commit(self) -> None:
-        """Commits the thread's transaction, or leaves what the inner one did to the outer one."""
+        """Commit the thread's transaction. An inner transaction leaves its changes to the outer one."""
     def roll_back(self) -> None:
-        """Rolls the thread's transaction back, or what the inner one did."""
+        """Roll back the thread's transaction, or only the inner one."""
     def depth(self) -> int:
-        """In how many transactions, one in the other, the calling thread is."""
+        """Return how many transactions of the calling thread are open, one inside the other."""
     def close(self) -> None:
-        """Closes the database. The next call opens it again."""
+        """Close the database. The next call opens it again."""
 
 def stores_before_fork() -> None: ...
 def stores_after_fork_in_parent() -> None: ...
@@ -1993,65 +1993,67 @@ def stores_after_fork_in_child() -> None: ...
 
 @final
 class MemoryKeys:
-    """Keys in memory, of all namespaces. Sessions of one URL share it."""
+    """The keys in memory, of all namespaces. The sessions of one URL share them."""
 
     policies: ClassVar[list[str]]
     def __new__(cls, max_items: int, max_bytes: int, policy: str) -> Self: ...
     @property
     def bytes(self) -> int | None:
-        """How many bytes the keys and their values take, about; None if there is no `max_bytes`."""
+        """The approximate number of bytes of the keys and their values. None without `max_bytes`."""
     def session(self, namespace: str, codec: SessionCodec) -> MemorySession:
-        """What is used of it by one session."""
+        """Return the keys of a namespace, for one session."""
     @property
     def evictions(self) -> int:
-        """How many keys were evicted."""
+        """The number of evicted keys."""
     @property
     def timed(self) -> tuple[int, int]:
-        """How many keys of limiters are remembered, and how many leases."""
+        """The number of keys of limiters, and the number of leases."""
     @property
     def writes(self) -> int:
         """The number of the last write."""
     def image(self, size: int) -> tuple[list[builtins.bytes], int, int]:
-        """All live entries as of one moment, in blocks of bytes of about `size`; how many they are; and the number of the
-        last write before.
+        """Return all live entries of one moment in blocks of about `size` bytes, their number, and the number of the
+        last write before that moment.
         """
     def restore(self, blocks: list[builtins.bytes]) -> int:
-        """Stores the entries of blocks, all or none. Returns how many there were that have not expired."""
+        """Store the entries of blocks, all or none. Returns the number of entries that have not expired."""
     def check(self) -> None:
-        """Recounts the structure."""
+        """Recount the structure."""
     def __len__(self) -> int: ...
 
 @final
 class MemorySession:
     """The keys of one namespace, with the codec of one session."""
     def get(self, key: str, default: Any = None) -> Any:
-        """The value of a key, or `default`."""
+        """Return the value of a key, or `default`."""
     def set_text(self, key: str, value: Any, micros: int | None) -> bool:
-        """Stores a str, which expires after `micros` microseconds, or never if that is None. Returns False for a value that this
+        """Store a str, which expires after `micros` microseconds, or never if `micros` is None. Returns False for a value that this
         call does not store.
         """
     def gate(self, name: str, interval: int, burst: int, cost: int) -> tuple[bool, int, float]:
-        """Lets calls through a gate: whether it did, how many more may go on, and the seconds until these may."""
+        """Ask a limiter to let a call through. Returns whether it did, how many further calls it allows, and the
+        seconds to wait for these.
+        """
     def execute(self, call: SessionCall) -> Any:
-        """Makes a call."""
+        """Make a call."""
     def execute_many(self, calls: list[SessionCall]) -> list[tuple[Any, BaseException | None]]:
-        """Makes several calls at once. Each has its result, or the exception that it raised."""
+        """Make several calls at once. Returns the result of each, or its exception."""
     def begin(self) -> MemorySessionTransaction:
-        """Begins a transaction."""
+        """Begin a transaction."""
 
 @final
 class MemorySessionTransaction:
     """A transaction on private copies."""
     def execute(self, call: SessionCall) -> Any:
-        """Makes a call in the transaction."""
+        """Make a call in the transaction."""
     def begin_inner(self) -> None:
-        """Begins a transaction in the transaction."""
+        """Begin a transaction inside the transaction."""
     def depth(self) -> int:
-        """How many transactions are open, one in the other."""
+        """Return how many transactions are open, one inside the other."""
     def commit(self) -> None:
-        """Stores all of it, or leaves it to the outer transaction."""
+        """Store all changes, or leave them to the outer transaction."""
     def roll_back(self) -> None:
-        """Forgets all of it."""
+        """Discard all changes."""
 
 @disjoint_base
 class NearCache:
@@ -2072,6 +2074,11 @@ class NearCache:
             RemoteValueError: The key holds something that is no value of this cache.
 
         A hit in memory sends no command. Any other call sends one.
+
+        >>> with RemoteCache("valkey://localhost:6379/0", "get") as cache:
+        ...     cache["key"] = 1
+        ...     print(cache.get("key"), cache.get("absent"), cache.get("absent", 0))
+        1 None 0
         """
     @overload
     def get(self, key: Any, default: _T) -> Any | _T: ...
@@ -2080,43 +2087,44 @@ class NearCache:
 
 @final
 class PushTracker:
-    """Which copies of a server's entries may still be served.
+    """Decides which copies of a server's entries are valid.
 
-    A thread that listens to the server calls it. Caches in memory ask it at every hit, without Python.
+    The thread that listens to the server calls it. Caches in memory ask it at every hit, without Python code.
     """
     def __new__(cls, copies: int) -> Self: ...
     @staticmethod
     def now() -> int:
-        """The time in nanoseconds, as `believe_until` takes it."""
+        """Return the time in nanoseconds, for `believe_until`."""
     def stamp(self, key: bytes) -> int:
-        """The stamp of what is read of a key after this."""
+        """Return the stamp for a read of a key that begins after this call."""
     def stamps(self, keys: Sequence[bytes]) -> list[int]:
-        """The stamps of what is read of keys after this."""
+        """Return the stamps for reads of keys that begin after this call."""
     def is_live(self, stamp: int) -> bool:
-        """Whether a copy with this stamp may be served."""
+        """Whether a copy with this stamp is valid."""
     def is_unchanged(self, stamp: int) -> bool:
-        """Whether nothing was written since the stamp was taken, as far as is known."""
+        """Whether no write after the stamp is known."""
     def is_last_known(self, stamp: int) -> bool:
-        """The same, also after the server has fallen silent, until it tells again what is written."""
+        """The same, and still true after the server has become silent, until it reports writes again."""
     def is_believed(self) -> bool:
-        """Whether copies may be served at all."""
+        """Whether any copy is valid."""
     def invalidate(self, keys: Sequence[bytes]) -> None:
-        """Something was written to these keys."""
+        """Record a write to these keys."""
     def write(self, keys: Sequence[bytes]) -> WriteInFlight:
-        """Around a write of these keys: what is read of them meanwhile is not kept."""
+        """Return a block for a write to these keys. Memory keeps nothing that is read of them during the block."""
     def start_generation(self) -> None:
-        """Something was written to any number of keys."""
+        """Record a write to any number of keys."""
     def believe_until(self, moment: int) -> None:
-        """Everything written before now is known, and copies may be served until a moment."""
+        """Record that all writes before now are known, and that copies are valid until a moment."""
     def doubt(self) -> None:
-        """What is written from now on is not known. No copy of before is served again."""
+        """Record that later writes are not known. No copy from before is valid again."""
 
 @final
 class RemoteLane:
-    """One connection to a server for all threads of a process. A child of a fork has one of its own.
+    """One connection to a server for all threads of a process. A forked child has its own.
 
-    Calls wait without the interpreter's lock, and look for signals every 50 ms. `failed` makes the exceptions: of a word
-    ("refused", "timeout", "lost", or for a request that was not sent "unsent_timeout" or "unsent") and a text.
+    Calls wait without the interpreter's lock, and handle signals every 50 ms. `failed` creates the exceptions from
+    a word and a text. The word is "refused", "timeout" or "lost". For a request that was not sent, it is
+    "unsent_timeout" or "unsent".
     """
     def __new__(
         cls,
@@ -2132,86 +2140,92 @@ class RemoteLane:
     def execute(self, *parts: object) -> Any:
         """Send a command and return its reply."""
     def entry(self, place: bytes, known: tuple[bytes, float, Callable[[bytes], Any]]) -> Any:
-        """Send `GET` and return the entry that is there: a value, the seconds that it has left, and no tags; None where it is
-        dead. Bytes are returned as they are if more has to be known to read them.
+        """Send `GET` and return the entry: a value, the seconds that it has left, and no tags. Returns None if there
+        is no valid entry. Bytes that need more data to be read are returned as they are.
 
-        `known` is the nonce of the namespace, the milliseconds by which the server's clock is ahead of ours, and what makes
-        values of the serializer's bytes.
+        `known` is the nonce of the namespace, the milliseconds by which the server's clock is ahead of ours, and
+        the function that loads the serializer's bytes.
         """
     def execute_many(self, commands: Sequence[Sequence[object]]) -> list[Any]:
-        """Send commands without others in between, and return their replies: an exception for each that was refused."""
+        """Send commands without others in between, and return their replies. The reply of a refused command is an
+        exception.
+        """
     @property
     def connects(self) -> int:
-        """How often this process has connected."""
+        """The number of connections that this process has made."""
     def renew(self) -> None:
-        """Make another connection for later calls, as there may be another server now. Earlier ones are still answered."""
+        """Make another connection for later calls, because the server may be another one now. Earlier calls still get
+        their replies.
+        """
     def close(self) -> None:
-        """End the connection. A call that outlasts this, or comes later, makes another one and ends it."""
+        """End the connection. A call that is still running, or a later one, makes another connection and ends it."""
 
 @final
 class RemoteReplies:
-    """Takes bytes of a connection as they come, and gives replies when they are complete.
+    """Takes the bytes of a connection as they arrive, and returns replies when they are complete.
 
-    `pushed` is called with the parts of what nobody asked for. `failed` makes the exceptions: of a word ("refused" or
-    "protocol") and a text.
+    `pushed` is called with the parts of a push, which no request asked for. `failed` creates the exceptions from a
+    word ("refused" or "protocol") and a text.
     """
     def __new__(cls, pushed: Callable[[list[Any]], Any], failed: Callable[[str, str], BaseException]) -> Self: ...
     def feed(self, data: bytes) -> list[Any]:
-        """Take bytes and return the replies that are complete. A refusal is an exception, which is returned."""
+        """Take bytes and return the complete replies. A refusal is returned as an exception."""
 
 @final
 class RemoteSocket:
-    """A connected socket, for one call at a time. It is another descriptor of Python's socket, which may be closed meanwhile:
-    nothing is read of a descriptor that was given to another file.
+    """A connected socket, for one call at a time. It has a descriptor of its own. If Python's socket is closed
+    meanwhile, it therefore reads from no other file.
 
-    `failed` makes the exceptions: of a word ("refused" or "protocol") and a text.
+    `failed` creates the exceptions from a word ("refused" or "protocol") and a text.
     """
     def __new__(cls, descriptor: int, failed: Callable[[str, str], BaseException]) -> Self: ...
     def exchange(self, data: bytes, count: int, seconds: float) -> list[Any] | None:
-        """Send commands and return `count` replies: an exception for each command that was refused.
+        """Send commands and return `count` replies. The reply of a refused command is an exception.
 
-        Returns None, and sends nothing, if something has come though nothing was asked, such as the end of the connection.
-        `seconds` is the longest pause between two parts of the replies. After an exception the connection is of no use.
+        Returns None, and sends nothing, if something has arrived without a request, such as the end of the
+        connection. `seconds` is the longest pause between two parts of the replies. After an exception, the
+        connection cannot be used.
         """
     def receive(
         self, seconds: float, tracker: PushTracker, start: bytes, pushed: Callable[[list[Any]], Any]
     ) -> list[Any]:
-        """Wait for replies and pushes, and return them. A push is made by `pushed` of its parts.
+        """Wait for replies and pushes, and return them. `pushed` makes a push from its parts.
 
-        A push which says that values were written is told to the tracker, and is not among them, if the keys begin with
-        `start`.
+        A push that reports writes to keys that begin with `start` goes to the tracker. It is not returned.
 
         Raises:
-            TimeoutError: Nothing else has come for `seconds` seconds.
+            TimeoutError: Nothing else has arrived for `seconds` seconds.
         """
     @property
     def invalidated(self) -> int:
-        """How many keys were told to the tracker."""
+        """The number of keys that the tracker got."""
 
 @final
 class LeaseHolder:
-    """The load that has a lease, for a store that renews it. It keeps nothing alive."""
+    """The computation that has a lease, for a store that renews the lease. It keeps no object alive."""
     def is_over(self) -> bool:
-        """Whether the load has failed or landed, or never will."""
+        """Whether the computation has ended or was abandoned."""
 
 @final
 class WriteInFlight:
-    """Keys that this process is writing, until the end of a `with` statement, or until nobody has this any more."""
+    """Keys that this process is writing. The write ends with the `with` block, or when this object is collected."""
     def __enter__(self) -> Self: ...
     def __exit__(self, _type: object, _value: object, _traceback: object) -> None: ...
     def end(self) -> None:
-        """The write has ended, or what comes of it is unknown."""
+        """Record that the write has ended, or that its outcome is unknown."""
 
 @final
 class SharedHold:
-    """Holds a lock or not. It knows so before the call that acquired the lock returns, so that no signal comes in between."""
+    """States whether a lock is held. It is changed before the call that acquires the lock returns, so no signal can
+    come in between.
+    """
     def __new__(cls) -> Self: ...
     def is_held(self) -> bool:
-        """Whether it holds the lock, as far as it knows."""
+        """Whether the lock is held, as far as this object knows."""
 
 @final
 class SharedVersion:
-    """A value that was read, as `_replace` recognizes it."""
+    """The version of a value that was read, for `_replace`."""
 
 @disjoint_base
 class SharedSegment:

@@ -5,10 +5,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
 
-def importing(package: str, names: dict[str, str], modules: "Collection[str]" = ()) -> "Callable[[str], object]":
-    """Return the `__getattr__` of a package.
+def importing(
+    package: str, names: dict[str, str], modules: "Collection[str]" = ()
+) -> "tuple[Callable[[str], object], Callable[[], list[str]]]":
+    """Return the `__getattr__` and the `__dir__` of a package.
 
-    A package defines it only if not `TYPE_CHECKING`: a type checker would accept every name, including misspelt ones.
+    A package defines them only if not `TYPE_CHECKING`: a type checker would accept every name, including misspelt ones.
     For the type checker, the package imports the names under `TYPE_CHECKING`.
 
     Args:
@@ -27,4 +29,9 @@ def importing(package: str, names: dict[str, str], modules: "Collection[str]" = 
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(import_module(module), name)
 
-    return find
+    def list_names() -> list[str]:
+        import sys
+
+        return sorted({*vars(sys.modules[package]), *names, *modules})
+
+    return find, list_names

@@ -35,7 +35,7 @@ class EntryCount(int):
 
 
 def _items(self):
-    """The number of entries, the same as len(cache); called, a view of the pairs of key and value.
+    """The number of entries, the same as len(cache). The call items() returns a view of the pairs of key and value.
 
     O(1), and O(1) more for each entry that has expired.
 

@@ -572,9 +572,5 @@ class AsyncMemo(Memo):
         return await _core._load_in_task(self.cache, key, compute, refresh=True)
 
 
-async def ready(value):
-    return value
-
-
 for _class in (Memo, SyncMemo, AsyncMemo):
     _core._call_directly(_class)

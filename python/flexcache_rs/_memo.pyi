@@ -242,5 +242,3 @@ def class_method(kind: type[classmethod[Any, ..., Any]], memo: Memo[..., Any]) -
 
 def is_in_class_body(function: object) -> bool:
     """Whether a function is written in a class body, judging by its qualified name, and is not bound yet."""
-
-async def ready(value: _V) -> _V: ...

@@ -95,7 +95,7 @@ def memoize(
         LoadCancelled: The computation itself raised asyncio.CancelledError.
         LoadFailedElsewhere: The computation in another process raised an exception that cannot be restored here.
 
-    A hit costs O(1) and takes a fraction of the time of functools.lru_cache.
+    A hit costs O(1), and takes less time than a hit of functools.lru_cache.
 
     >>> from flexcache_rs import memoize
     >>> @memoize(max_items=100, ttl=60)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from flexcache_rs._arguments import each, pairs, whole_number
+from flexcache_rs._asyncio_calls import at_once, to_thread
 from flexcache_rs._core import SharedSegment
 from flexcache_rs._suggest import suggesting
 
@@ -233,5 +235,49 @@ class SharedCalls(SharedSegment):
         for key in self._keys():
             found = self._pop(key)
             if found is not None:
+                return key, found[0]
+        raise KeyError(EMPTY)
+
+    async def asetdefault(self, key: object, default: Any = None) -> Any:
+        """The same as `setdefault`, awaited.
+
+        >>> import asyncio
+        >>> from flexcache_rs.shared import SharedCache
+        >>> async def main():
+        ...     async with SharedCache(None, max_bytes=1 << 20) as cache:
+        ...         print(await cache.asetdefault("a", 1), await cache.asetdefault("a", 2))
+        >>> asyncio.run(main())
+        1 1
+        """
+        return await to_thread(self.setdefault, key, default)
+
+    async def aupdate(self, entries: Mapping[Any, Any] | Iterable[tuple[Any, Any]] = (), /, **more: Any) -> None:
+        """The same as `update`, awaited.
+
+        >>> import asyncio
+        >>> from flexcache_rs.shared import SharedCache
+        >>> async def main():
+        ...     async with SharedCache(None, max_bytes=1 << 20) as cache:
+        ...         await cache.aupdate({"a": 1}, b=2)
+        ...         print(cache.get_many(["a", "b"]))
+        >>> asyncio.run(main())
+        {'a': 1, 'b': 2}
+        """
+        await to_thread(self.update, entries, **more)
+
+    async def apopitem(self) -> tuple[Any, Any]:
+        """The same as `popitem`, awaited. See `apop`.
+
+        >>> import asyncio
+        >>> from flexcache_rs.shared import SharedCache
+        >>> async def main():
+        ...     async with SharedCache(None, max_bytes=1 << 20) as cache:
+        ...         cache["a"] = 1
+        ...         print(await cache.apopitem())
+        >>> asyncio.run(main())
+        ('a', 1)
+        """
+        for key in await to_thread(self._keys):
+            if found := await at_once(self, key, functools.partial(self._pop_at_once, key)):
                 return key, found[0]
         raise KeyError(EMPTY)

@@ -33,7 +33,17 @@ def _end(timeout: float | timedelta | None) -> float:
 
 @suggesting
 class SharedLock(LockBlock):
-    """A lock. See `SharedCache.lock`. Only one thread or task may use an object at a time."""
+    """A lock. See `SharedCache.lock`. Only one thread or task may use an object at a time.
+
+    >>> import asyncio
+    >>> from flexcache_rs.shared import SharedCache
+    >>> async def main():
+    ...     async with SharedCache(None, max_bytes=1 << 20) as cache:
+    ...         lock = cache.lock("job", ttl=60)
+    ...         print(await lock.aacquire(timeout=0), await lock.arenew(), await lock.arelease())
+    >>> asyncio.run(main())
+    True True True
+    """
 
     def __init__(
         self, cache: SharedSegment, name: object, ttl: float | timedelta, timeout: float | timedelta | None
@@ -116,7 +126,17 @@ class SharedLock(LockBlock):
 
 @suggesting
 class SharedLimiter:
-    """A limiter. See `SharedCache.limiter`. Any number of threads may use an object."""
+    """A limiter. See `SharedCache.limiter`. Any number of threads may use an object.
+
+    >>> import asyncio
+    >>> from flexcache_rs.shared import SharedCache
+    >>> async def main():
+    ...     async with SharedCache(None, max_bytes=1 << 20) as cache:
+    ...         limiter = cache.limiter("requests", limit=1, per=60)
+    ...         print(await limiter.aacquire(timeout=0), await limiter.aacquire(timeout=0))
+    >>> asyncio.run(main())
+    True False
+    """
 
     def __init__(self, cache: SharedSegment, name: object, limit: int, per: float | timedelta) -> None:
         whole_number("limit", limit, 1, (1 << 32) - 1)

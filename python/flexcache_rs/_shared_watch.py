@@ -85,7 +85,7 @@ class Watch:
             watched.cache.close()
 
 
-def _as_table(found: list[dict[str, Any]]) -> str:
+def _as_table(found: list[dict[str, Any]], name: str | None) -> str:
     rates = " ".join(f"{name + '/s':>10}" for name in _RATES)
     lines = [f"{'name':<24} {'entries':>10} {'full':>5} {'of':>9} {rates}  processes"]
     for content in found:
@@ -99,7 +99,7 @@ def _as_table(found: list[dict[str, Any]]) -> str:
             f"{printable(content['name']):<24} {sums['entries']:>10} {sums['live_bytes'] / sums['capacity']:>5.0%} "
             f"{bytes_shown(sums['bytes']):>9} {' '.join(shown)}  {len(content['processes'])}"
         )
-    return "\n".join(lines if found else ["no caches"])
+    return "\n".join(lines if found else ["no caches" if name is None else f"no cache {name!r}"])
 
 
 def watch(options: argparse.Namespace) -> int:
@@ -113,7 +113,7 @@ def watch(options: argparse.Namespace) -> int:
                 print(json.dumps(found), flush=True)
             else:
                 clear = _CLEAR if on_terminal(sys.stdout) else ""
-                print(f"{clear}{_as_table(found)}", flush=True)
+                print(f"{clear}{_as_table(found, options.name)}", flush=True)
             shown += 1
             if options.count is not None and shown >= options.count:
                 return 0

@@ -8,7 +8,7 @@ import sys
 
 from flexcache_rs import _core, _function_name
 from flexcache_rs._arguments import each, shown
-from flexcache_rs._memo import AsyncMemo, SyncMemo, class_method, is_in_class_body, ready
+from flexcache_rs._memo import AsyncMemo, SyncMemo, class_method, is_in_class_body
 from flexcache_rs._memoize_options import normalizer
 from flexcache_rs._per_instance import per_instance_of, refuse_other_methods
 
@@ -92,10 +92,7 @@ def wrap(function, cache, shared, plan, typed, key, ignore, name, version, norma
         kind = type(function)
         return class_method(kind, inner) if issubclass(kind, classmethod) else kind(inner)
     if not callable(function):
-        meant = ""
-        if isinstance(function, int) and not isinstance(function, bool):
-            meant = f"; did you mean @memoize(max_items={shown(function)})?"
-        raise TypeError(f"memoize() takes a function, not {type(function).__name__}{meant}")
+        raise TypeError(f"memoize() takes a function, not {type(function).__name__}{_meant(function)}")
     label = getattr(function, "__qualname__", None) or type(function).__qualname__
     flags = _flags_of(function)
     if flags & _ASYNC_GENERATOR:
@@ -111,7 +108,8 @@ def wrap(function, cache, shared, plan, typed, key, ignore, name, version, norma
         cache._check_tags((*(plan.tags or ()), *(() if names.tag is None else (names.tag,))))
     bits, ignored = _ignored(function, ignore)
     awaited = bool(flags & _COROUTINE)
-    kind, handed_out = _kind_of(awaited, plan)
+    name_of_coroutines = str(label) if awaited else None
+    kind, handed_out = _kind_of(name_of_coroutines, plan)
     memo = kind(
         function,
         cache,
@@ -121,7 +119,7 @@ def wrap(function, cache, shared, plan, typed, key, ignore, name, version, norma
         ignored_names=ignored,
         key=key,
         ready=handed_out,
-        awaited=awaited,
+        awaited=name_of_coroutines,
         normalize=normalizer(function) if normalize else None,
         loads=True,
         # Functions with a user's `key` in one cache may make equal keys, and find each other's results.
@@ -139,6 +137,13 @@ def wrap(function, cache, shared, plan, typed, key, ignore, name, version, norma
     return _dress(memo, function, awaited)
 
 
+def _meant(argument):
+    """Return the end of the message about an argument that is no function: what was probably meant."""
+    if isinstance(argument, int) and not isinstance(argument, bool):
+        return f"; did you mean @memoize(max_items={shown(argument)})?"
+    return "; did you mean memoize(cache=...)?" if isinstance(argument, _core.FlexCache) else ""
+
+
 def wrap_per_instance(function, options, plan, how):
     """Memoize a method whose instances each have a cache of their own with `options`. `how` is the rest of wrap()."""
 
@@ -152,19 +157,32 @@ def wrap_per_instance(function, options, plan, how):
     return per_instance_of(function, make, first.cache_parameters(), mark)
 
 
-def _kind_of(awaited, plan):
-    """Return the class of a memoized function, and the function applied to a kept result on a hit, or None."""
-    if plan.copy is None:
-        return (AsyncMemo, ready) if awaited else (SyncMemo, None)
-    from flexcache_rs._copied_results import CopyingAsyncMemo, CopyingSyncMemo  # Few functions need it.
+def _kind_of(name, plan):
+    """Return the class of a memoized function, and the function applied to a kept result on a hit, or None.
 
-    if not awaited:
-        return CopyingSyncMemo, plan.copy
+    `name` is that of a coroutine function, and None for any other function.
+    """
+    copy = plan.copy
+    if name is None and copy is None:
+        return SyncMemo, None
+    if copy is None:
+        kind = AsyncMemo
 
-    async def ready_copy(value):
-        return plan.copy(value)
+        async def ready(value):
+            return value
+    else:
+        from flexcache_rs._copied_results import CopyingAsyncMemo, CopyingSyncMemo  # Few functions need it.
 
-    return CopyingAsyncMemo, ready_copy
+        if name is None:
+            return CopyingSyncMemo, copy
+        kind = CopyingAsyncMemo
+
+        async def ready(value):
+            return copy(value)
+
+    # A coroutine has the name of its function. A warning about one that is never awaited shows it.
+    ready.__qualname__ = name
+    return kind, ready
 
 
 def _first_parameter(function):

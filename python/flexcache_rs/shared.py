@@ -28,7 +28,7 @@ from flexcache_rs._shared_files import checked_place, name_of
 from flexcache_rs._suggest import suggesting
 
 try:
-    from flexcache_rs._shared_calls import EMPTY, MISSING, SharedCalls
+    from flexcache_rs._shared_calls import MISSING, SharedCalls
 except ImportError:  # Other systems.
     raise ImportError("flexcache_rs.shared needs 64-bit Linux, macOS or Windows") from None
 
@@ -403,7 +403,17 @@ class SharedCache(SharedCalls):
         return found
 
     async def atouch(self, key: object, ttl: float | timedelta | datetime | None = None) -> bool:
-        """The same as `touch`, awaited."""
+        """The same as `touch`, awaited.
+
+        >>> import asyncio
+        >>> from flexcache_rs.shared import SharedCache
+        >>> async def main():
+        ...     async with SharedCache(None, max_bytes=1 << 20) as cache:
+        ...         cache["a"] = 1
+        ...         print(await cache.atouch("a", 60), await cache.atouch("b", 60))
+        >>> asyncio.run(main())
+        True False
+        """
         return await to_thread(self.touch, key, ttl)
 
     async def aincr(
@@ -425,13 +435,32 @@ class SharedCache(SharedCalls):
     async def adecr(
         self, key: object, by: int = 1, initial: int = 0, ttl: float | timedelta | datetime | None = None
     ) -> int:
-        """The same as `decr`, awaited."""
+        """The same as `decr`, awaited.
+
+        >>> import asyncio
+        >>> from flexcache_rs.shared import SharedCache
+        >>> async def main():
+        ...     async with SharedCache(None, max_bytes=1 << 20) as cache:
+        ...         print(await cache.adecr("left", initial=10))
+        >>> asyncio.run(main())
+        9
+        """
         return await to_thread(self.decr, key, by, initial, ttl)
 
     async def acompare_and_set(
         self, key: object, old: object, new: object, ttl: float | timedelta | datetime | None = None
     ) -> bool:
-        """The same as `compare_and_set`, awaited."""
+        """The same as `compare_and_set`, awaited.
+
+        >>> import asyncio
+        >>> from flexcache_rs.shared import SharedCache
+        >>> async def main():
+        ...     async with SharedCache(None, max_bytes=1 << 20) as cache:
+        ...         cache["leader"] = "me"
+        ...         print(await cache.acompare_and_set("leader", "me", "you"))
+        >>> asyncio.run(main())
+        True
+        """
         return await to_thread(self.compare_and_set, key, old, new, ttl)
 
     async def aset_many(
@@ -455,38 +484,62 @@ class SharedCache(SharedCalls):
         await to_thread(self.set_many, entries, ttl, tags)
 
     async def adelete_many(self, keys: Iterable[object]) -> int:
-        """The same as `delete_many`, awaited."""
+        """The same as `delete_many`, awaited.
+
+        >>> import asyncio
+        >>> from flexcache_rs.shared import SharedCache
+        >>> async def main():
+        ...     async with SharedCache(None, max_bytes=1 << 20) as cache:
+        ...         cache.update(a=1, b=2)
+        ...         print(await cache.adelete_many(["a", "c"]))
+        >>> asyncio.run(main())
+        1
+        """
         return await to_thread(self.delete_many, keys)
 
     async def aevict_tag(self, tag: str) -> int:
-        """The same as `evict_tag`, awaited."""
+        """The same as `evict_tag`, awaited.
+
+        >>> import asyncio
+        >>> from flexcache_rs.shared import SharedCache
+        >>> async def main():
+        ...     async with SharedCache(None, max_bytes=1 << 20) as cache:
+        ...         cache.put("a", 1, tags=("page",))
+        ...         print(await cache.aevict_tag("page"))
+        >>> asyncio.run(main())
+        1
+        """
         return await to_thread(self.evict_tag, tag)
 
     async def aclear(self) -> int:
-        """The same as `clear`, awaited."""
+        """The same as `clear`, awaited.
+
+        >>> import asyncio
+        >>> from flexcache_rs.shared import SharedCache
+        >>> async def main():
+        ...     async with SharedCache(None, max_bytes=1 << 20) as cache:
+        ...         cache.update(a=1, b=2)
+        ...         print(await cache.aclear())
+        >>> asyncio.run(main())
+        2
+        """
         return await to_thread(self.clear)
 
-    async def asetdefault(self, key: object, default: Any = None) -> Any:
-        """The same as `setdefault`, awaited."""
-        return await to_thread(self.setdefault, key, default)
-
-    async def aupdate(self, entries: Mapping[Any, Any] | Iterable[tuple[Any, Any]] = (), /, **more: Any) -> None:
-        """The same as `update`, awaited."""
-        await to_thread(self.update, entries, **more)
-
-    async def apopitem(self) -> tuple[Any, Any]:
-        """The same as `popitem`, awaited. See `apop`."""
-        for key in await to_thread(self._keys):
-            if found := await at_once(self, key, functools.partial(self._pop_at_once, key)):
-                return key, found[0]
-        raise KeyError(EMPTY)
-
     async def aunlink(self) -> bool:
-        """The same as `unlink`, awaited."""
+        """The same as `unlink`, awaited.
+
+        >>> import asyncio
+        >>> from flexcache_rs.shared import SharedCache
+        >>> async def main():
+        ...     async with SharedCache(None, max_bytes=1 << 20) as cache:
+        ...         print(await cache.aunlink())
+        >>> asyncio.run(main())
+        True
+        """
         return await to_thread(self.unlink)
 
     async def aclose(self) -> None:
-        """The same as `close`."""
+        """The same as `close`, which does not wait. The end of an `async with` block does the same."""
         self.close()
 
     async def __aenter__(self) -> Self:
@@ -517,4 +570,4 @@ def _reopen(class_: type[SharedCache], path: str, options: dict[str, Any], name:
 
 
 if not TYPE_CHECKING:
-    __getattr__ = importing(__name__, {"DjangoCache": "flexcache_rs._shared_django"})
+    __getattr__, __dir__ = importing(__name__, {"DjangoCache": "flexcache_rs._shared_django"})

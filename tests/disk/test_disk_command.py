@@ -212,6 +212,8 @@ def test_no_cache_there(tmp_path: Path, action: str) -> None:
     assert "no such directory" in flexcache(action, tmp_path / "absent", status=1).stderr
     assert "this directory has no cache" in flexcache(action, tmp_path, status=1).stderr
     assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    assert "not a directory" in flexcache(action, tmp_path / "file", status=1).stderr
 
 
 @pytest.mark.parametrize("options", [[], ["--no-progress"]])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flexcache_rs import FlexCache, memoize
+from flexcache_rs import Cache, FlexCache, memoize
 from flexcache_rs.testing import advance, check
 
 if TYPE_CHECKING:
@@ -515,6 +515,7 @@ def test_arguments_that_make_no_sense(arguments: Any, error: type[Exception], me
         (generator, r"generator\(\) is a generator function"),
         (async_generator, r"async_generator\(\) is an async generator function"),
         (3, "memoize\\(\\) takes a function, not int"),
+        (FlexCache(), r"takes a function, not FlexCache; did you mean memoize\(cache=...\)\?"),
     ],
 )
 def test_functions_that_cannot_be_memoized(function: Any, message: str) -> None:
@@ -580,3 +581,19 @@ def test_coroutine_functions() -> None:
 
     asyncio.run(main())
     assert asyncio.iscoroutinefunction(load)
+
+
+@pytest.mark.parametrize("options", [{}, {"copy": True}, {"store": Cache, "name": "load"}], ids=str)
+def test_a_coroutine_has_the_name_of_its_function(options: dict[str, Any]) -> None:
+    """A warning about a coroutine that was never awaited shows it."""
+
+    @memoize(**{name: Cache() if value is Cache else value for name, value in options.items()})
+    async def load(number: int) -> int:
+        return number
+
+    misses_and_hit = [load(1), load(1)]
+    assert asyncio.run(misses_and_hit[0]) == 1
+    misses_and_hit.append(load(1))
+    assert {call.__qualname__ for call in misses_and_hit} == {load.__qualname__}
+    for call in misses_and_hit:
+        call.close()

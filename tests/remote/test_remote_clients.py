@@ -185,6 +185,8 @@ cache["key"] = 1
         ({"compression": True}, TypeError, "compression must be"),
         ({"near": {"store": 1}}, ValueError, "near must not have 'store'"),
         ({"near": {"max_item": 1}}, TypeError, "max_items"),
+        ({"near": 100}, TypeError, r"near must be a mapping of options of FlexCache or None, not int \(100\)"),
+        ({"near": 0}, TypeError, r"near must be a mapping .* not int \(0\)"),
         ({"max_stalness": 1}, TypeError, "max_staleness"),
         ({"namespace": 5}, TypeError, "namespace must be a str"),
     ],

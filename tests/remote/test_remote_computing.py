@@ -470,8 +470,13 @@ def test_a_limiter(make: Make) -> None:
     assert 90 < refused.retry_after <= 100
     assert not limiter.acquire(timeout=0)
     quick = make().limiter("quick", 1, per=0.01)
+
+    async def awaited() -> bool:
+        async with quick:
+            return await quick.aacquire()
+
     with quick, quick:
-        assert asyncio.run(quick.aacquire())
+        assert asyncio.run(awaited())
     for wrong in (0, -1, 10**9 * 10**6):
         with pytest.raises(ValueError, match="limit"):
             make().limiter("a", wrong)

@@ -9,6 +9,7 @@ import pytest
 
 from flexcache_rs import remote
 from flexcache_rs.remote import RemoteCache
+from flexcache_rs.remote.locks import RemoteLimiter, RemoteLock
 
 if TYPE_CHECKING:
     from own_server import Server
@@ -16,7 +17,13 @@ if TYPE_CHECKING:
 
 def examples() -> list[Any]:
     texts = {name: getattr(RemoteCache, name).__doc__ or "" for name in dir(RemoteCache) if not name.startswith("_")}
-    texts |= {"the package": remote.__doc__ or "", "RemoteCache": RemoteCache.__doc__ or ""}
+    documented = {
+        "the package": remote,
+        "RemoteCache": RemoteCache,
+        "RemoteLock": RemoteLock,
+        "RemoteLimiter": RemoteLimiter,
+    }
+    texts |= {name: one.__doc__ or "" for name, one in documented.items()}
     # An alias has the docstring of the other name.
     shown = {text: name for name, text in texts.items() if ">>>" in text}
     return [pytest.param(text, id=name) for text, name in shown.items()]

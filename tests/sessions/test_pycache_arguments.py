@@ -493,6 +493,12 @@ def test_wrong_arguments_are_refused_at_once(arguments: dict[str, Any], message:
             cache(**arguments)
 
 
+@pytest.mark.parametrize("decorator", [cache, rate_limit])
+def test_a_decorator_without_parentheses(decorator: Any) -> None:
+    with pytest.raises(TypeError, match=rf"^{decorator.__name__} needs parentheses"):
+        decorator(lambda: 1)
+
+
 def test_windows_of_a_timedelta() -> None:
     @rate_limit(limit=1, ttl=datetime.timedelta(hours=1))
     def limited() -> bool:

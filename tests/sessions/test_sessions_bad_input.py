@@ -169,6 +169,7 @@ CALLS: list[tuple[str, Callable[[Session], Any], type[Exception], str]] = [
     ("large", lambda s: s.incr("n", initial=2**63), ValueError, "initial must be from -2**63 to 2**63 - 1"),
     ("by", lambda s: s.incr("n", math.nan), ValueError, "by must be an int or a float, not NaN"),
     ("has_many", lambda s: s.set_of("s").has_many("abc"), TypeError, "members must be several, as a list, not str"),
+    ("member", lambda s: s.set_of("s").add([1]), TypeError, "list cannot be stored as a member or a field; give"),
     ("items", lambda s: s.bloom("f").has_many("abc"), TypeError, "items must be several, as a list, not str"),
     ("match", lambda s: list(s.keys(b"*")), TypeError, "match must be a str, not bytes"),
     ("digits", lambda s: s.stream("t").range("9" * 5000 + "-0"), ValueError, "after must be an id such as"),

@@ -37,7 +37,7 @@ def test_a_batch_is_made_in_its_order(session: Session) -> None:
         popped = batch.list("list").pop()
         many = batch.get_many(["a", "none"])
         assert isinstance(before, Pending)
-        with pytest.raises(ClosedError, match="has not been made"):
+        with pytest.raises(ClosedError, match="makes its calls at the end of its block"):
             before.result()
         assert session.get("a") is None, "nothing is made before the end"
     results = [pending.result() for pending in (before, after, length, popped, many)]

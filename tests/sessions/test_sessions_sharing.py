@@ -324,6 +324,8 @@ def test_memoized_functions(place: Place) -> None:
         double(Same())
     with pytest.raises(ValueError, match="name"):
         session.memoize()(lambda: 1)
+    with pytest.raises(TypeError, match=r"^memoize needs parentheses .* write @memoize\(\), not @memoize$"):
+        session.memoize(double)
 
     async def main() -> None:
         awaited = place.awaited()

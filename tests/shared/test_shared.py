@@ -18,6 +18,7 @@ import pytest
 from own_names import own_names
 
 from flexcache_rs import FlexCache, shared
+from flexcache_rs._shared_locks import SharedLimiter, SharedLock
 from flexcache_rs.shared import SharedCache
 
 if TYPE_CHECKING:
@@ -428,7 +429,7 @@ def test_examples() -> None:
     """The examples of the docstrings work, including those of native calls."""
     runner = doctest.DocTestRunner(optionflags=doctest.IGNORE_EXCEPTION_DETAIL)
     parser = doctest.DocTestParser()
-    texts = [shared.__doc__, SharedCache.__doc__]
+    texts = [shared.__doc__, SharedCache.__doc__, SharedLock.__doc__, SharedLimiter.__doc__]
     names = [name for name in dir(SharedCache) if not name.startswith("_")]
     for name in names:
         text = getattr(SharedCache, name).__doc__

@@ -244,7 +244,7 @@ def test_watch(cache: SharedCache, capsys: pytest.CaptureFixture[str]) -> None:
     assert "hits/s" in shown
     assert cache.name[:24] in shown
     assert main(["shared", "watch", "no-such-cache", "--count", "1"]) == 0
-    assert "no caches" in capsys.readouterr().out
+    assert capsys.readouterr().out == "no cache 'no-such-cache'\n"
     seconds, number = "must be from 0 to 86400 seconds, not", "must be an integer of at least 1, not"
     for option, given, told in (
         ("--interval", "-1", seconds),

@@ -313,7 +313,8 @@ def test_copies_and_pickles_share_the_store(kind: Kind, store: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "names"),
     [
-        ({"store": 5}, TypeError, "load"),
+        ({"store": 5}, TypeError, "load$"),
+        ({"store": "cache"}, TypeError, r"did you mean store=flexcache_rs\.disk\.Cache\('cache'\)\?$"),
         ({"store": Dictionary()}, TypeError, "version"),
         ({"store": Complete(), "coherence": "loose"}, ValueError, "loose"),
         ({"store": Complete(), "coherence": -1}, ValueError, "coherence"),

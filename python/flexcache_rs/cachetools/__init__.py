@@ -47,7 +47,7 @@ __version__ = "8.0.2"
 """The version of cachetools whose interface this is."""
 
 if not TYPE_CHECKING:
-    __getattr__ = importing(__name__, {}, ("func",))
+    __getattr__, __dir__ = importing(__name__, {}, ("func",))
 
 
 CacheInfo = namedtuple("CacheInfo", "hits misses maxsize currsize")  # noqa: PYI024

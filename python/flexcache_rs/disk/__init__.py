@@ -98,4 +98,4 @@ _MODULES = {
 }
 
 if not TYPE_CHECKING:
-    __getattr__ = importing(__name__, _MODULES, ("djangocache", "persistent", "recipes"))
+    __getattr__, __dir__ = importing(__name__, _MODULES, ("djangocache", "persistent", "recipes"))

@@ -85,6 +85,51 @@ def _submit(call: Callable[[], R]) -> Future[R]:
     return pool.submit(call)
 
 
+_EXAMPLES = {
+    "add": ('aset("a", 1)', 'aadd("a", 2)', "False"),
+    "check": ("", "acheck()", "[]"),
+    "clear": ('aset("a", 1)', "aclear()", "1"),
+    "close": ("", "aclose()", ""),
+    "cull": ('aset("a", 1)', "acull()", "0"),
+    "decr": ('aset("stock", 3)', 'adecr("stock")', "2"),
+    "delete": ('aset("a", 1)', 'adelete("a")', "True"),
+    "delete_many": ('aset_many({"a": 1, "b": 2})', 'adelete_many(["a", "c"])', "1"),
+    "evict": ('aset("a", 1, tag="page")', 'aevict("page")', "1"),
+    "evict_tag": ('aset("a", 1, tag="page")', 'aevict_tag("page")', "1"),
+    "expire": ('aset("a", 1, expire=60)', "aexpire()", "0"),
+    "get": ('aset("a", 1)', 'aget("a")', "1"),
+    "get_many": ('aset_many({"a": 1, "b": 2})', 'aget_many(["a", "c"])', "{'a': 1}"),
+    "incr": ("", 'aincr("visits", 2)', "2"),
+    "peek": ('apush("job")', "apeek()", "(500000000000000, 'job')"),
+    "peekitem": ('aset("a", 1)', "apeekitem()", "('a', 1)"),
+    "pop": ('aset("a", 1)', 'apop("a")', "1"),
+    "pull": ('apush("job")', "apull()", "(500000000000000, 'job')"),
+    "push": ("", 'apush("job")', "500000000000000"),
+    "read": ('aset("a", b"bytes")', 'aread("a")', "b'bytes'"),
+    "set": ("", 'aset("a", 1, expire=60)', "True"),
+    "set_many": ("", 'aset_many({"a": 1, "b": 2})', "2"),
+    "touch": ('aset("a", 1)', 'atouch("a", 60)', "True"),
+    "volume": ("", "avolume() > 0", "True"),
+}
+"""By the name of a call: what its example does before, the awaited call, and its result."""
+
+
+def _docstring(name: str) -> str:
+    """Return the docstring of the async version of a call."""
+    before, call, result = _EXAMPLES[name]
+    first = f"...         await cache.{before}\n    " if before else ""
+    return f"""The same as `{name}`, awaited. A thread makes the call, so the event loop is not blocked.
+
+    >>> import asyncio
+    >>> from flexcache_rs.disk import Cache
+    >>> async def main():
+    ...     async with Cache() as cache:
+    {first}...         return await cache.{call}
+    >>> asyncio.run(main())
+    {result}
+    """.rstrip()
+
+
 async def in_thread(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Make a call in another thread with the context of the task, and return its result."""
     from asyncio import wrap_future
@@ -103,7 +148,7 @@ def awaitable(method: Callable[Concatenate[C, P], R]) -> Callable[Concatenate[C,
 
     call.__name__ = f"a{name}"
     call.__qualname__ = f"{method.__qualname__.rpartition('.')[0]}.a{name}"
-    call.__doc__ = f"As `{name}`, without blocking the event loop."
+    call.__doc__ = _docstring(name)
     # `inspect.signature` and editors find the parameters here.
     call.__wrapped__ = method  # type: ignore[attr-defined]
     return call
@@ -142,7 +187,7 @@ def _shaped(found: tuple[Any, float | None, Any], default: Any, wants_time: bool
 async def apop(
     self: Any, key: Any, default: Any = None, expire_time: bool = False, tag: bool = False, retry: bool = False
 ) -> Any:
-    """As `pop`, without blocking the event loop."""
+    """Make the call `pop`, and put the value back if the task is cancelled."""
 
     def put_back(found: tuple[Any, float | None, Any]) -> None:
         if found[0] is not ENOVAL:
@@ -162,7 +207,7 @@ async def apull(
     tag: bool = False,
     retry: bool = False,
 ) -> Any:
-    """As `pull`, without blocking the event loop."""
+    """Make the call `pull`, and put the value back if the task is cancelled."""
 
     def put_back(found: tuple[Any, float | None, Any]) -> None:
         if found[0] is not ENOVAL:

@@ -511,4 +511,4 @@ class Cache(CacheMixin, QueryMixin, DiskCache):
 Disk._write = write_file  # type: ignore[method-assign]
 
 if not TYPE_CHECKING:
-    __getattr__ = importing(__name__, {"JSONDisk": "flexcache_rs.disk.json_disk"})
+    __getattr__, __dir__ = importing(__name__, {"JSONDisk": "flexcache_rs.disk.json_disk"})

@@ -253,7 +253,7 @@ class FanoutCache(CacheMixin):
         return self._flexcache_shard(key)[key]
 
     def read(self, key: Any) -> Any:
-        """As `Cache.read`; waits for other writers."""
+        """The same as `Cache.read`, but it waits for other writers."""
         return self._flexcache_shard(key).read(key, retry=True)
 
     def __contains__(self, key: Any) -> bool:

@@ -93,10 +93,15 @@ class Entry:
     access_count: int = 0
 
 
+def check_is_directory(directory: Path) -> None:
+    """Raise UnusableError if there is no directory of this name."""
+    if not directory.is_dir():
+        raise UnusableError(f"{directory}: {'not a directory' if directory.exists() else 'no such directory'}")
+
+
 def find(directory: Path) -> list[Found]:
     """Return the caches in a directory, its own first. Raises UnusableError if there are none."""
-    if not directory.is_dir():
-        raise UnusableError(f"{directory}: no such directory")
+    check_is_directory(directory)
     found: list[Found] = []
     if (directory / DBNAME).exists():
         found.append(Found("", (directory,), None))

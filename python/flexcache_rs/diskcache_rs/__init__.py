@@ -95,4 +95,4 @@ _MODULES = {
 }
 
 if not TYPE_CHECKING:
-    __getattr__ = importing(__name__, _MODULES, ("constants", "disk", "djangocache", "recipes"))
+    __getattr__, __dir__ = importing(__name__, _MODULES, ("constants", "disk", "djangocache", "recipes"))

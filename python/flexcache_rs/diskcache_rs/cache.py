@@ -135,7 +135,7 @@ class Calls:
 
         Args:
             key: The key.
-            value: Any value that can be pickled; with `read` a file.
+            value: Any value that can be pickled, or a file with `read`.
             expire: Seconds to live, or a timedelta, or the deadline in seconds since 1970. None means for ever.
             read: Whether `value` is a file, whose content is stored.
             tag: The tag for `evict`.
@@ -426,7 +426,7 @@ class Cache(Calls, disk.Cache):  # type: ignore[misc]  # `set_many` has their na
     def peekitem(
         self, last: bool = True, expire_time: bool = False, tag: bool = False, retry: bool = False
     ) -> tuple[Any, ...]:
-        """The key and the value that came last, or first, and what else is asked for, in one tuple.
+        """Return the key and the value that were stored last, or first, and the other requested data, in one tuple.
 
         Raises:
             KeyError: The cache is empty.
@@ -473,7 +473,7 @@ def numbered_or(found: Any, default: Any) -> Any:
 
 
 class Deque(disk.Deque):
-    """A sequence with two ends, in a directory. As `flexcache_rs.disk.Deque`; `directory` is a Path.
+    """A sequence with two ends, in a directory. The same as `flexcache_rs.disk.Deque`, but `directory` is a Path.
 
     >>> import tempfile
     >>> list(Deque("abc", directory=tempfile.mkdtemp(), maxlen=2))
@@ -516,7 +516,7 @@ class Index(disk.Index):
         return Path(super().directory)
 
     def pop(self, key: Any, default: Any = None) -> Any:
-        """Take a value out; the default where there is none."""
+        """Remove a key and return its value, or the default if there is none."""
         return super().pop(key, default)
 
     def __getstate__(self) -> str:

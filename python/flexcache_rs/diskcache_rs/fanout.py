@@ -67,7 +67,7 @@ class FanoutCache(Calls, disk.FanoutCache):  # type: ignore[misc]  # As `Cache`.
         return self._flexcache_shard(key)
 
     def expire(self, now: float | None = None, retry: bool = False) -> int:  # type: ignore[override]
-        """Remove what has expired at `now`, in seconds since 1970; None is the time of the call. How many entries."""
+        """Remove the entries that have expired at `now`, in seconds since 1970; None means now. Returns how many."""
         return sum(shard.expire(now, retry) for shard in self._shards)
 
     def __reversed__(self) -> Iterator[Any]:
@@ -76,7 +76,7 @@ class FanoutCache(Calls, disk.FanoutCache):  # type: ignore[misc]  # As `Cache`.
     def peekitem(
         self, last: bool = True, expire_time: bool = False, tag: bool = False, retry: bool = False
     ) -> tuple[Any, ...]:
-        """The last key or the first, in the order of keys, and its value, and what else is asked for, in one tuple.
+        """Return the last or the first key in their order, its value and the other requested data, in one tuple.
 
         Raises:
             KeyError: The cache is empty.
@@ -89,7 +89,7 @@ class FanoutCache(Calls, disk.FanoutCache):  # type: ignore[misc]  # As `Cache`.
         raise KeyError("the cache is empty")
 
     def reset(self, key: str, value: Any = None) -> Any:
-        """As `Cache.reset`, in every database; `size_limit` is that of all."""
+        """The same as `Cache.reset`, in every database. `size_limit` is that of all databases together."""
         try:
             if value is None:
                 found = super().reset(key)
@@ -110,21 +110,21 @@ class FanoutCache(Calls, disk.FanoutCache):  # type: ignore[misc]  # As `Cache`.
         self.__init__(*state)  # type: ignore[misc]
 
     def cache(self, name: str, timeout: float = 60, **settings: Any) -> Cache:  # type: ignore[override]
-        """Return a cache of its own in the directory; the same one for the same name."""
+        """Return a separate cache in the directory. Calls with the same name return the same one."""
         opened = self._caches.get(name)
         if opened is None:
             opened = published(self._caches, name, Cache(self._flexcache_below("cache", name), timeout, **settings))
         return opened  # type: ignore[return-value]
 
     def deque(self, name: str, maxlen: int | None = None) -> Deque:
-        """Return a deque of its own in the directory; the same one for the same name."""
+        """Return a separate deque in the directory. Calls with the same name return the same one."""
         opened = self._deques.get(name)
         if opened is None:
             opened = published(self._deques, name, Deque(directory=self._flexcache_below("deque", name), maxlen=maxlen))
         return opened  # type: ignore[return-value]
 
     def index(self, name: str) -> Index:
-        """Return an index of its own in the directory; the same one for the same name."""
+        """Return a separate index in the directory. Calls with the same name return the same one."""
         opened = self._indexes.get(name)
         if opened is None:
             opened = published(self._indexes, name, Index(directory=self._flexcache_below("index", name)))

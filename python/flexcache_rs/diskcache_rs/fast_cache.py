@@ -34,7 +34,8 @@ class FastCache(NearCache):
 
     Args:
         directory: The directory of the entries. None means memory only.
-        max_size: Bytes on disk; without a directory, the most entries, if `max_entries` is not given.
+        max_size: The largest number of bytes on disk. Without a directory, the largest number of entries, unless
+            `max_entries` is given.
         max_entries: The most entries in memory. None is 100,000.
         default_ttl_seconds: The default time to live in seconds. None means for ever.
         shards: The number of databases in the directory. None means a single one.
@@ -188,7 +189,9 @@ class FastCache(NearCache):
         return self._flexcache_memory.pop(key, default)
 
     def incr(self, key: Any, delta: int = 1) -> Any:
-        """Add to a number. Returns the sum. In one step with a directory; in memory, as in diskcache_rs, in two.
+        """Add to a number. Returns the sum.
+
+        It is one step with a directory, and two steps in memory, as in diskcache_rs.
 
         Raises:
             ValueError: The value is no number.

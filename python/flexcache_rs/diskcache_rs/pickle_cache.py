@@ -27,8 +27,9 @@ class PickleCache:
     """Objects in a directory, by name, with a time to live.
 
     Args:
-        directory: Made if it is not there.
-        max_size: Bytes of the stored values, above which those that came first are removed; None is no limit.
+        directory: The directory, which is created if it does not exist.
+        max_size: The largest number of bytes of the stored values. Beyond it, the oldest ones are removed. None
+            means no limit.
         default_ttl_seconds: The default time to live in seconds. None means for ever.
 
     >>> import tempfile
@@ -106,12 +107,12 @@ class PickleCache:
         return self._flexcache_store.touch(key, _seconds("ttl_seconds", ttl_seconds), retry=True)
 
     def ttl(self, key: str) -> int | None:
-        """Seconds that an object has left, rounded up; None for one that stays, and where there is none."""
+        """Return the seconds that an object has left, rounded up. None if it never expires, or if there is none."""
         found, expires = self._flexcache_store.get(key, ENOVAL, expire_time=True, retry=True)
         return None if found is ENOVAL or expires is None else max(0, math.ceil(expires - time.time()))
 
     def close(self) -> None:
-        """Close what this process has open; the next call opens it again."""
+        """Close the connections of this process. The next call opens them again."""
         self._flexcache_store.close()
 
     def __contains__(self, key: str) -> bool:

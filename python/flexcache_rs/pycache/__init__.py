@@ -1,4 +1,4 @@
-"""In place of PyCache: its names, on `flexcache_rs.sessions`.
+"""A drop-in package with PyCache's names, on `flexcache_rs.sessions`.
 
 >>> import asyncio
 >>> from flexcache_rs.pycache.adapters import InMemory
@@ -31,6 +31,6 @@ if TYPE_CHECKING:
     from flexcache_rs.pycache import snapshot as snapshot
     from flexcache_rs.pycache import sql as sql
 else:
-    __getattr__ = importing(__name__, {}, ("collections", "decorators", "migrate"))
+    __getattr__, __dir__ = importing(__name__, {}, ("collections", "decorators", "migrate"))
 
 __all__ = ["SQL", "Composable", "Composed", "Identifier", "Literal", "Placeholder", "PyCache"]

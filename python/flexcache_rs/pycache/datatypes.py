@@ -58,7 +58,7 @@ class Datatype:
 
     @classmethod
     def accepts(cls, kind: str, value: Any) -> bool:
-        """Whether what a session holds is of this datatype."""
+        """Whether a value of a session is of this datatype."""
         return kind in cls._kinds and (not cls._allowed_classes or isinstance(value, cls._allowed_classes))
 
 
@@ -134,13 +134,13 @@ class Streams(Datatype):
 
 
 class BloomFilter(Datatype):
-    """A filter of `flexcache_rs.pycache.collections.bloomfilters`. What is stored is a copy of it."""
+    """A filter of `flexcache_rs.pycache.collections.bloomfilters`. A copy of it is stored."""
 
     _allowed_classes = (bloomfilters.BloomFilter,)
 
 
 class BitArray(Datatype):
-    """Bits of `flexcache_rs.pycache.collections.bitarray`. What is stored is a copy of them."""
+    """Bits of `flexcache_rs.pycache.collections.bitarray`. A copy of them is stored."""
 
     _allowed_classes = (bitarray.BitArray,)
 

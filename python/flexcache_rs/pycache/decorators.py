@@ -13,7 +13,7 @@ from flexcache_rs._arguments import check_callable, described
 from flexcache_rs.pycache._call_keys import counters_of, keys_of
 from flexcache_rs.pycache.adapters import Adapter, InMemory
 from flexcache_rs.pycache.datatypes import Datatype
-from flexcache_rs.sessions._arguments import number, seconds
+from flexcache_rs.sessions._arguments import number, refuse_function, seconds
 from flexcache_rs.sessions._errors import another
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def cache(
         TypeError: An argument is of another type.
         ValueError: `ttl` is NaN, or too long.
     """
+    refuse_function("cache", ttl)
     place = _checked(adapter)
     if return_type is not None and not (inspect.isclass(return_type) and issubclass(return_type, Datatype)):
         message = "return_type must be a subclass of Datatype"
@@ -141,6 +142,7 @@ def rate_limit(
         TypeError: An argument is of another type.
         ValueError: A number is NaN, or `ttl` is too long.
     """
+    refuse_function("rate_limit", limit)
     place = _checked(adapter)
     _check_limit(limit, get_key, exception)
     lives = _lives(ttl)

@@ -1,8 +1,8 @@
 """Migration of databases that PyCache itself has written.
 
-Its values are pickles. Only plain values are loaded from them, and what is allowed by name. Everything goes into a new
-database beside the old one first, which takes the old one's place when it is whole. A migration that was interrupted
-goes on where it was.
+Its values are pickles. Only plain values, and classes that are allowed by name, are loaded from them. The migration
+first writes a new database beside the old one. When the new one is complete, it takes the place of the old one. An
+interrupted migration continues where it was.
 """
 
 # pyright: reportPrivateUsage=false

@@ -67,7 +67,7 @@ class PyCacheSession:
         self._session = session
 
     async def set(self, key: str, value: Datatype | dict[str, Datatype]) -> int:
-        """Store a value. A dict stores all its values, all or nothing, and `key` is not looked at. Returns how many."""
+        """Store a value. Of a dict, store all values or none, and ignore `key`. Returns how many were stored."""
         if isinstance(value, dict):
             return await self.batch_set(value)
         if not isinstance(value, Datatype):
@@ -76,14 +76,14 @@ class PyCacheSession:
         return int(await self._session.set(key, stored(value.value)))
 
     async def batch_set(self, value: dict[str, Datatype]) -> int:
-        """Store several values, all or nothing. Returns how many."""
+        """Store several values, all or none. Returns how many."""
         return await self._session.set_many(_values(value))
 
     async def get(self, key: str, datatype: type[Datatype] | None = None) -> Any:
         """Return the value of a key, or None.
 
         Raises:
-            KindError: It is not of the datatype that was asked for.
+            KindError: The value is not of the requested datatype.
         """
         if datatype is None:
             return loaded(await self._session.get(key))
@@ -134,7 +134,7 @@ class PyCacheSession:
         return int(await self._session.expire(key, ttl))
 
     async def get_expire(self, key: str) -> int | None:
-        """Return how many seconds a key has left, rounded up; None if it is absent or never expires."""
+        """Return the seconds that a key has left, rounded up. Returns None if it is absent or never expires."""
         try:
             left = await self._session.ttl(key)
         except KeyError:
@@ -143,7 +143,7 @@ class PyCacheSession:
 
     @asynccontextmanager
     async def with_transaction(self) -> AsyncGenerator[PyCacheSession]:
-        """Return a transaction: what the block writes is stored at its end, or if it raises not at all."""
+        """Return a transaction. The writes of its block are stored at the end, or not at all if the block raises."""
         async with self._session.transaction():
             yield self
 
@@ -240,9 +240,9 @@ class PyCache(PyCacheSession):
         return self.adapter.now().count_expired()
 
     def get_all_keys_with_expiry(self) -> list[tuple[str, str]]:
-        """Return the keys with a deadline, and when that is, in local time.
+        """Return the keys with a deadline, and their deadlines in local time.
 
-        Those that have expired and were not removed yet are among them.
+        This includes expired keys that were not removed yet.
         """
         now = datetime.now()
         left = self.adapter.now().expiring()

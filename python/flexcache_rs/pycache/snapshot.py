@@ -62,10 +62,10 @@ class Reader:
         self.data: dict[str, Any] = {}
 
     def load(self) -> dict[str, Any]:
-        """Return the values by key, but for those that have expired.
+        """Return the values by key, without expired ones.
 
         Raises:
-            ValueError: The file is damaged, or no snapshot.
+            ValueError: The file is damaged, or it is no snapshot.
         """
         blocks, _ = read_file(self.buffer.read())
         keys = MemoryKeys(0, 0, "lru")

@@ -1,4 +1,4 @@
-"""PyCache's SQL builder: statements put together of parts, each quoted as what it is.
+"""PyCache's SQL builder. It joins the parts of a statement, and quotes each part according to its kind.
 
 >>> query = SQL("SELECT * FROM {table} WHERE {column} = {value}")
 >>> query.format(table=Identifier("users"), column=Identifier("name"), value=Literal("it's")).to_string()
@@ -64,12 +64,12 @@ class _Text(Composable):
 
 
 class SQL(_Text):
-    """Text that stands as it is, with named places such as `{table}`."""
+    """Text that is not quoted, with named places such as `{table}`."""
 
     _message = "SQL statement must be a string"
 
     def format(self, *by_place: Composable, **parts: Composable) -> Composed:
-        """Put parts in the places of their names.
+        """Put each part in the place with its name.
 
         Raises:
             TypeError: A place has no name, a number, a format or a conversion, or a part has no name.

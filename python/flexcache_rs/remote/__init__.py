@@ -28,4 +28,4 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from flexcache_rs.remote.djangocache import DjangoCache as DjangoCache
 else:
-    __getattr__ = importing(__name__, {"DjangoCache": "flexcache_rs.remote.djangocache"})
+    __getattr__, __dir__ = importing(__name__, {"DjangoCache": "flexcache_rs.remote.djangocache"})

@@ -84,23 +84,59 @@ class Awaited(NearCache):
         return await self._in_thread(name, *arguments) if result is UNKNOWN else result
 
     async def afresh(self, key: Any, default: Any = None) -> Any:
-        """The same as `fresh`, awaited."""
+        """The same as `fresh`, awaited.
+
+        >>> import asyncio
+        >>> async def main():
+        ...     async with RemoteCache("valkey://localhost:6379/0", "afresh") as cache:
+        ...         cache["key"] = 1
+        ...         print(await cache.afresh("key"), await cache.afresh("absent", 0))
+        >>> asyncio.run(main())
+        1 0
+        """
         found: Any = await self._loop_calls.load(key, anew=True)
         if found is UNKNOWN:
             return await self._in_thread("fresh", key, default)
         return default if found[0] is None else found[0][0]
 
     async def attl(self, key: Any) -> float | None:
-        """The same as `ttl`, awaited."""
+        """The same as `ttl`, awaited.
+
+        >>> import asyncio
+        >>> async def main():
+        ...     async with RemoteCache("valkey://localhost:6379/0", "attl") as cache:
+        ...         await cache.aput("key", 1, ttl=60)
+        ...         print(59 < await cache.attl("key") <= 60)
+        >>> asyncio.run(main())
+        True
+        """
         seconds: float | None = await self._call("ttl", key)
         return seconds
 
     async def aget_many(self, keys: Iterable[Any]) -> dict[Any, Any]:
-        """The same as `get_many`, awaited."""
+        """The same as `get_many`, awaited.
+
+        >>> import asyncio
+        >>> async def main():
+        ...     async with RemoteCache("valkey://localhost:6379/0", "aget_many") as cache:
+        ...         cache.set_many({"a": 1, "b": 2})
+        ...         print(await cache.aget_many(["a", "b", "c"]))
+        >>> asyncio.run(main())
+        {'a': 1, 'b': 2}
+        """
         return await self._loop_calls.get_many(list(each("keys", keys)))
 
     async def ascan(self, prefix: str = "") -> list[Any]:
-        """The keys of `scan`, as a list, awaited."""
+        """The keys of `scan`, as a list, awaited.
+
+        >>> import asyncio
+        >>> async def main():
+        ...     async with RemoteCache("valkey://localhost:6379/0", "ascan") as cache:
+        ...         cache.set_many({"user:1": 1, "user:2": 2, "page": 3})
+        ...         print(sorted(await cache.ascan("user:")))
+        >>> asyncio.run(main())
+        ['user:1', 'user:2']
+        """
         keys: list[Any] = await to_thread(lambda: list(getattr(self, "scan")(prefix)))  # noqa: B009
         return keys
 
@@ -187,11 +223,29 @@ class Awaited(NearCache):
         return default
 
     async def atouch(self, key: Any, ttl: float | timedelta | datetime | None = None) -> bool:
-        """The same as `touch`, awaited."""
+        """The same as `touch`, awaited.
+
+        >>> import asyncio
+        >>> async def main():
+        ...     async with RemoteCache("valkey://localhost:6379/0", "atouch") as cache:
+        ...         cache["key"] = 1
+        ...         print(await cache.atouch("key", 60), await cache.atouch("absent", 60))
+        >>> asyncio.run(main())
+        True False
+        """
         return bool(await self._call("touch", key, ttl))
 
     async def apersist(self, key: Any) -> bool:
-        """The same as `persist`, awaited."""
+        """The same as `persist`, awaited.
+
+        >>> import asyncio
+        >>> async def main():
+        ...     async with RemoteCache("valkey://localhost:6379/0", "apersist") as cache:
+        ...         await cache.aput("key", 1, ttl=60)
+        ...         print(await cache.apersist("key"), await cache.attl("key"))
+        >>> asyncio.run(main())
+        True None
+        """
         return bool(await self._call("touch", key, float("inf")))
 
     async def aset_many(
@@ -213,7 +267,16 @@ class Awaited(NearCache):
         await self._call("set_many", dict(pairs("entries", entries)), ttl, _repeatable(tags))
 
     async def adelete_many(self, keys: Iterable[Any]) -> int:
-        """The same as `delete_many`, awaited."""
+        """The same as `delete_many`, awaited.
+
+        >>> import asyncio
+        >>> async def main():
+        ...     async with RemoteCache("valkey://localhost:6379/0", "adelete_many") as cache:
+        ...         cache.set_many({"a": 1, "b": 2})
+        ...         print(await cache.adelete_many(["a", "b", "c"]))
+        >>> asyncio.run(main())
+        2
+        """
         return int(await self._call("delete_many", list(each("keys", keys))))
 
     async def aincr(
@@ -234,25 +297,73 @@ class Awaited(NearCache):
     async def adecr(
         self, key: Any, by: int = 1, initial: int = 0, ttl: float | timedelta | datetime | None = None
     ) -> int:
-        """The same as `decr`, awaited."""
+        """The same as `decr`, awaited.
+
+        >>> import asyncio
+        >>> async def main():
+        ...     async with RemoteCache("valkey://localhost:6379/0", "adecr") as cache:
+        ...         print(await cache.adecr("stock", initial=10), await cache.adecr("stock", 2))
+        >>> asyncio.run(main())
+        9 7
+        """
         return await self.aincr(key, -whole_number("by", by), initial, ttl)
 
     async def acompare_and_set(
         self, key: Any, old: Any, new: Any, ttl: float | timedelta | datetime | None = None
     ) -> bool:
-        """The same as `compare_and_set`, awaited."""
+        """The same as `compare_and_set`, awaited.
+
+        >>> import asyncio
+        >>> async def main():
+        ...     async with RemoteCache("valkey://localhost:6379/0", "acompare_and_set") as cache:
+        ...         cache["leader"] = "me"
+        ...         print(await cache.acompare_and_set("leader", "you", "them"))
+        ...         print(await cache.acompare_and_set("leader", "me", "you"))
+        >>> asyncio.run(main())
+        False
+        True
+        """
         return bool(await self._call("compare_and_set", key, old, new, ttl))
 
     async def aclear(self) -> None:
-        """The same as `clear`, awaited."""
+        """The same as `clear`, awaited.
+
+        >>> import asyncio
+        >>> async def main():
+        ...     async with RemoteCache("valkey://localhost:6379/0", "aclear") as cache:
+        ...         cache["key"] = 1
+        ...         await cache.aclear()
+        ...         print(await cache.aget("key"))
+        >>> asyncio.run(main())
+        None
+        """
         await self._in_thread("clear")
 
     async def apurge(self) -> int:
-        """The same as `purge`, awaited."""
+        """The same as `purge`, awaited.
+
+        >>> import asyncio
+        >>> async def main():
+        ...     async with RemoteCache("valkey://localhost:6379/0", "apurge") as cache:
+        ...         cache.set_many({"a": 1, "b": 2})
+        ...         print(await cache.apurge())
+        >>> asyncio.run(main())
+        2
+        """
         return int(await self._in_thread("purge"))
 
     async def aevict_tag(self, tag: str) -> None:
-        """The same as `evict_tag`, awaited."""
+        """The same as `evict_tag`, awaited.
+
+        >>> import asyncio
+        >>> async def main():
+        ...     async with RemoteCache("valkey://localhost:6379/0", "aevict_tag") as cache:
+        ...         await cache.aput("key", 1, tags=("people",))
+        ...         await cache.aevict_tag("people")
+        ...         print(await cache.aget("key"))
+        >>> asyncio.run(main())
+        None
+        """
         await self._in_thread("evict_tag", tag)
 
     async def aget_or_set(
@@ -291,7 +402,16 @@ class Awaited(NearCache):
         return found
 
     async def aclose(self) -> None:
-        """The same as `close`, awaited."""
+        """The same as `close`, awaited. The end of an `async with` block does the same.
+
+        >>> import asyncio
+        >>> async def main():
+        ...     cache = RemoteCache("valkey://localhost:6379/0", "aclose")
+        ...     await cache.aclose()
+        ...     print(cache.closed)
+        >>> asyncio.run(main())
+        True
+        """
         await self._in_thread("close")
 
     async def __aenter__(self) -> Self:

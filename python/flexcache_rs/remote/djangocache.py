@@ -129,7 +129,7 @@ class DjangoCache(Backend):
         return self.cache.delete_many(names) if names else None
 
     def get_or_set(self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> Any:
-        """Return the value of a key; where it has none, `default`, or what it returns, which is stored.
+        """Return the value of a key. If it has none, store and return `default`, or its result if it can be called.
 
         If several processes ask at the same time, one of them computes.
         """

@@ -57,7 +57,16 @@ class _Attempt:
 
 @suggesting
 class RemoteLock(LockBlock):
-    """A lock. See `RemoteCache.lock`. Only one thread or task may use an object at a time."""
+    """A lock. See `RemoteCache.lock`. Only one thread or task may use an object at a time.
+
+    >>> import asyncio
+    >>> async def main():
+    ...     async with RemoteCache("valkey://localhost:6379/0", "RemoteLock") as cache:
+    ...         lock = cache.lock("job", ttl=60)
+    ...         print(await lock.aacquire(timeout=0), await lock.arenew(), await lock.arelease())
+    >>> asyncio.run(main())
+    True True True
+    """
 
     fence: int | None = None
     """A number that is larger for each later holder. None while the lock is not held."""
@@ -230,7 +239,18 @@ class Hit(NamedTuple):
 
 @suggesting
 class RemoteLimiter:
-    """A limiter. See `RemoteCache.limiter`. Any number of threads and tasks may use an object."""
+    """A limiter. See `RemoteCache.limiter`. Any number of threads and tasks may use an object.
+
+    >>> import asyncio
+    >>> async def main():
+    ...     async with RemoteCache("valkey://localhost:6379/0", "RemoteLimiter") as cache:
+    ...         limiter = cache.limiter("requests", limit=1, per=60)
+    ...         print(await limiter.aacquire(timeout=0), await limiter.aacquire(timeout=0))
+    ...         print((await limiter.ahit()).retry_after > 0)
+    >>> asyncio.run(main())
+    True False
+    True
+    """
 
     def __init__(self, store: RemoteStore, name: Any, limit: int, per: float, algorithm: str) -> None:
         limit = whole_number("limit", limit)
@@ -307,6 +327,14 @@ class RemoteLimiter:
         return self
 
     def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+    async def __aenter__(self) -> Self:
+        await self.aacquire()
+        return self
+
+    async def __aexit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
     ) -> None: ...
 

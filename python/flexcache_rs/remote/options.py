@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs._arguments import described
 from flexcache_rs._seconds import seconds_in
 
 if TYPE_CHECKING:
@@ -67,8 +68,11 @@ def near_options(near: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the options of the cache in memory.
 
     Raises:
+        TypeError: They are no mapping.
         ValueError: One of them is an option that the user cannot set.
     """
+    if near is not None and not hasattr(near, "keys"):
+        raise TypeError(f"near must be a mapping of options of FlexCache or None, not {described(near)}")
     options = dict(near or {"max_items": 1})
     if wrong := sorted(_NOT_OF_NEAR & options.keys()):
         message = f"near must not have {wrong[0]!r}, which is an argument of RemoteCache or has no meaning here"

@@ -102,7 +102,7 @@ class StoreBase(DiskShards):
         return self._flexcache_path
 
     def close(self) -> None:
-        """Closes the store for good: a later call raises RuntimeError. `with store:` does not close it."""
+        """Close the store permanently. Later calls raise RuntimeError. The end of a `with` block does not close it."""
         DiskShards._close_reads(self)
         files = self.__dict__.pop("_flexcache_files", None)
         self.__dict__.pop("_flexcache_shards", None)
@@ -119,7 +119,7 @@ class StoreBase(DiskShards):
         return sum(map(len, self._flexcache_shards))
 
     def count(self) -> int:
-        """The number of entries, as `len`. Expired ones count until they are removed."""
+        """Return the number of entries, as `len` does. Expired entries count until they are removed."""
         return StoreBase.__len__(self)
 
     def exists(self, key: Any) -> bool:
@@ -224,11 +224,11 @@ class StoreBase(DiskShards):
         return sum(shard.volume() for shard in self._flexcache_shards)
 
     def size(self) -> int:
-        """Bytes on disk, as `volume`: what `max_size` limits."""
+        """Return the bytes on disk, which `max_size` limits. The same as `volume`."""
         return self.volume()
 
     def get_meta(self, key: str) -> str | None:
-        """Metadata of the directory: what `set_meta` has stored, "serializer" or "max_size". None without any."""
+        """Return metadata of the directory: a value of `set_meta`, "serializer" or "max_size", or None."""
         first = self._flexcache_shards[0]
         if key == "serializer":
             return self.serializer.name

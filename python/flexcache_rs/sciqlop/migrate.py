@@ -151,8 +151,8 @@ def migrate(
 ) -> dict[str, Any]:
     """Copy the entries of another library's directory into a new one.
 
-    What cannot be read is left out and named on standard error. Pickles are loaded, which runs code: migrate only
-    directories that nobody else writes.
+    Entries that cannot be read are left out and named on standard error. Pickles are loaded, which can run code.
+    Migrate only directories to which only you can write.
 
     Args:
         src_path: The directory of python-diskcache, SciQLop-cache, diskcache_rs or these classes.

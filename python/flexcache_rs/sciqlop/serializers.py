@@ -34,7 +34,7 @@ class Serializer(Protocol):
 
 
 class PickleSerializer:
-    """Pickle. Loading one runs code: open only directories that nobody else writes.
+    """A pickle serializer. Loading a pickle can run code, so open only directories to which only you can write.
 
     Args:
         protocol: Pickle's.
@@ -180,7 +180,7 @@ _BUFFER = struct.Struct("<BQQ")
 
 
 class PickleOOBSerializer:
-    """Pickle with the memory of large arrays beside it (PEP 574), which spares copies of them.
+    """A pickle serializer that stores the memory of large arrays beside the pickle (PEP 574), without copying them.
 
     Values without large arrays are pickled as by `PickleSerializer`, whose values it reads: a directory of
     "pickle" may be opened with it, and is one of "pickle-oob" from then on.

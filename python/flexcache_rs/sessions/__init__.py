@@ -45,7 +45,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from flexcache_rs.sessions import sync as sync
 else:
-    __getattr__ = importing(__name__, {}, ("sync",))
+    __getattr__, __dir__ = importing(__name__, {}, ("sync",))
 
 __all__ = [
     "KEEP",

@@ -105,6 +105,16 @@ def touch_of_write(ttl: Ttl, ttl_if_new: Ttl) -> Touch:
     return KEPT
 
 
+def refuse_function(decorator: str, argument: Any) -> None:
+    """Check that a decorator with arguments did not get the function itself.
+
+    Raises:
+        TypeError: It got the function.
+    """
+    if callable(argument):
+        raise TypeError(f"{decorator} needs parentheses before the function: write @{decorator}(), not @{decorator}")
+
+
 def short(name: str) -> str:
     """Shorten a key made from a call's arguments, so that every backend accepts it. A long key ends with its hash."""
     if len(name) <= _LONGEST_NAME // 4 or len(data := name.encode("utf-8", "surrogatepass")) <= _LONGEST_NAME:

@@ -45,7 +45,7 @@ class Pending:
         if self._raised is not None:
             raise self._raised
         if self._value is _NOTHING:
-            raise ClosedError("the batch has not been made")
+            raise ClosedError("the batch has not made this call: it makes its calls at the end of its block")
         return self._value
 
 

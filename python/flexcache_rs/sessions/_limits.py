@@ -203,7 +203,7 @@ class Lock(side.Block):
         return True
 
     async def release(self) -> bool:
-        """Release the lock. Returns False if its time was over, or if nobody had acquired it by this object.
+        """Release the lock. Returns False if its time was over, or if this object had not acquired it.
 
         A task or thread that has not acquired it releases it for one that has.
         """

@@ -317,8 +317,9 @@ class Session(KeyspaceCalls):
 
         Raises:
             ValueError: The function needs a name.
-            TypeError: A call raises it if an argument has no canonical key.
+            TypeError: `ttl` is not a time. A call raises it if an argument has no canonical key.
         """
+        arguments.refuse_function("memoize", ttl)
         arguments.touch_of_set(ttl)
 
         def decorate(function: Callable[..., Any]) -> Any:

@@ -93,7 +93,7 @@ fn add_hook(py: Python<'_>) {
 /// The module in which all of `sqlite3` opens its databases.
 const MODULE: &str = "_sqlite3";
 
-/// Finds nothing; learns that the module is imported.
+/// A finder of modules that finds none. It notices when `sqlite3` is imported.
 #[pyclass(frozen, module = "flexcache_rs._core")]
 pub(crate) struct SqliteFinder;
 
@@ -146,7 +146,7 @@ pub(super) fn watch(py: Python<'_>) {
     }
 }
 
-/// Sets whether `sqlite3` is refused databases that are open here.
+/// Set whether `sqlite3` gets a RuntimeError for a database that is open here.
 #[pyfunction]
 pub(crate) fn guard_sqlite3(py: Python<'_>, wanted: bool) {
     IS_WANTED.store(wanted, Ordering::Relaxed);

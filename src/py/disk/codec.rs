@@ -45,21 +45,19 @@ pub(super) struct EncodedValue<'py> {
 
 /// Converts keys and values to what the table and the files store, and back.
 ///
-/// A subclass may replace `put` and `get` (keys), `store` and `fetch` (values), `filename` and
-/// `remove` (files); a cache is given the class: `Cache(directory, disk=MyDisk)`. Settings of a
-/// cache that begin with `disk_` are passed to the class without it.
+/// A subclass may replace `put` and `get` (keys), `store` and `fetch` (values), `filename` and `remove` (files).
+/// Pass the class to a cache: `Cache(directory, disk=MyDisk)`. The class gets the settings of the cache that begin
+/// with `disk_`, without this prefix.
 ///
 /// Args:
 ///     directory: The directory of the cache.
 ///     min_file_size: The number of bytes (characters of a `str`) from which a value gets its own file.
 ///     pickle_protocol: The protocol with which objects are pickled.
-///     serializer: Converts objects to bytes and back, instead of pickle. It has `dumps(object,
-///         protocol)` and `loads(data)`, and for keys, if they are to be treated in another way,
-///         `dumps_key` and `loads_key`.
-///     compression: "zstd", "lz4" or None. Values of 256 bytes and more are compressed where it
-///         makes them smaller.
-///     whole_files: Whether a file appears only when it is complete on the disk, with a checksum in
-///         its name, as other machines may look at the directory.
+///     serializer: Converts objects to bytes and back, instead of pickle. It has `dumps(object, protocol)` and
+///         `loads(data)`. It may have `dumps_key` and `loads_key`, which convert keys.
+///     compression: "zstd", "lz4" or None. Values of 256 bytes and more are compressed if this makes them smaller.
+///     whole_files: Whether a file appears only when it is complete on the disk. Its name then contains a
+///         checksum. Other machines may then read the directory.
 ///
 /// >>> from flexcache_rs.disk import Disk
 /// >>> Disk("/tmp").put("a string is a key as it is")

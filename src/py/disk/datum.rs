@@ -6,6 +6,7 @@ use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString};
 
+use crate::py::object::argument::wrong_type;
 use crate::py::object::bytes::bytes_object;
 
 /// A value for a table, still in Python's memory: strings and bytes are not copied.
@@ -95,10 +96,8 @@ impl<'py> Datum<'py> {
         if let Ok(bytes) = object.cast::<PyBytes>() {
             return Ok(Self::Blob(bytes.clone()));
         }
-        let buffer = pyo3::buffer::PyBuffer::<u8>::get(object).map_err(|_| {
-            let kind = object.get_type();
-            PyTypeError::new_err(format!("{what} must be None, a number, text or bytes, not {kind}"))
-        })?;
+        let buffer = pyo3::buffer::PyBuffer::<u8>::get(object)
+            .map_err(|_| wrong_type(what, "None, a number, text or bytes", object))?;
         let copied = PyBytes::new_with(object.py(), buffer.len_bytes(), |bytes| {
             buffer.copy_to_slice(object.py(), bytes)
         })?;

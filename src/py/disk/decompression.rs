@@ -10,7 +10,7 @@ use pyo3::types::PyBytes;
 use super::errors;
 use crate::py::object::bytes::bytes_object;
 
-/// The content of a block of LZ4, whose length is in front of it, as four bytes.
+/// Decompress a block of LZ4. Its length comes first, in four bytes.
 #[pyfunction]
 pub(crate) fn disk_decompress_lz4<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
     let content = py.detach(|| compression::decompress(data, mode::LZ4));

@@ -272,13 +272,13 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Looks through a pickle. Whether it sets the state of objects that classes have made, and of ones that calls have
+/// Check a pickle. Returns whether it sets the state of objects that classes created, and of objects that calls
 /// returned.
 ///
 /// Raises:
-///     MemoryError: There is no memory to look through it.
-///     pickle.UnpicklingError: It is damaged, claims more memory than it has bytes for, changes what it finds by name,
-///         or goes around the choice of what may be found.
+///     MemoryError: There is no memory for the check.
+///     pickle.UnpicklingError: It is damaged, claims more memory than it has bytes for, changes an object that it
+///         finds by name, or avoids the choice of what may be loaded.
 #[pyfunction]
 pub(crate) fn scan_pickle(py: Python<'_>, data: &[u8]) -> PyResult<(bool, bool)> {
     let scanned = py.detach(|| {

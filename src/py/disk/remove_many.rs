@@ -54,11 +54,12 @@ impl DiskCache {
     /// Raises:
     ///     Timeout: The write lock was not acquired within `timeout` seconds. Its argument is the number so far.
     ///
+    /// >>> import time
     /// >>> from flexcache_rs.disk import Cache
     /// >>> cache = Cache()
-    /// >>> _ = cache.set("a", 1, expire=-1)
-    /// >>> len(cache), cache.expire(), len(cache)
-    /// (1, 1, 0)
+    /// >>> _ = cache.set("a", 1, expire=60)
+    /// >>> cache.expire(), cache.expire(now=time.time() + 61), len(cache)
+    /// (0, 1, 0)
     #[pyo3(signature = (now=None, retry=false, **unknown), text_signature = "($self, /, now=None, retry=False)")]
     fn expire(
         &self,

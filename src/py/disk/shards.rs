@@ -11,7 +11,7 @@ use pyo3::types::{PyBool, PyDict, PyInt, PyTuple};
 
 use super::cache::DiskCache;
 
-/// The databases among which a cache divides its keys, and how often its values were found.
+/// The databases among which a cache divides its keys, and the counts of hits and misses.
 #[pyclass(frozen, subclass, weakref, module = "flexcache_rs._core")]
 pub(crate) struct DiskShards {
     /// Set once, by `__init__`.

@@ -76,8 +76,8 @@ pub(super) fn read_all<'py>(
     Ok(bytes?.into_any())
 }
 
-/// Opens a value's file: a file object of the mode "rb", or None where a row's name does not lead to a regular file inside
-/// the directory.
+/// Open the file of a value as a file object of the mode "rb". Returns None if its name does not lead to a regular
+/// file inside the directory.
 #[pyfunction]
 pub(crate) fn disk_open_value(py: Python<'_>, directory: PathBuf, name: &str) -> PyResult<Option<Py<PyAny>>> {
     let opened = py.detach(|| files::open(&directory, name, 0));
@@ -87,7 +87,8 @@ pub(crate) fn disk_open_value(py: Python<'_>, directory: PathBuf, name: &str) ->
     }
 }
 
-/// Removes a value's file, and the directories that are empty without it, where its name leads to one inside the directory.
+/// Remove the file of a value, and the directories that are then empty. Does nothing if its name does not lead to
+/// a file inside the directory.
 #[pyfunction]
 pub(crate) fn disk_remove_value(py: Python<'_>, directory: PathBuf, name: &str) {
     py.detach(|| files::remove(&directory, name));

@@ -12,7 +12,7 @@ use super::memoized::{Memoized, call_memoized};
 use super::vectorcall;
 use crate::py::object::running_python::hash as hash_of;
 
-/// A memoized function bound to an instance, which all its calls are about.
+/// A memoized function that is bound to an instance. All its calls apply to this instance.
 #[pyclass(frozen, weakref, module = "flexcache_rs._core")]
 pub(crate) struct BoundMemoized {
     /// The function that the interpreter calls.

@@ -119,7 +119,7 @@ impl Memoized {
     /// Whether a call has to wait for the store before its key can be made, which it must not do on an event
     /// loop.
     fn waits_for_nonce(&self, py: Python<'_>, cache: Borrowed<'_, '_, FlexCache>) -> PyResult<bool> {
-        if !self.awaited || !self.in_store {
+        if self.awaited.is_none() || !self.in_store {
             return Ok(false);
         }
         let tier = cache.get().tier.as_ref();
@@ -208,8 +208,8 @@ impl Memoized {
         let py = this.py();
         if self.waits_for_nonce(py, cache)? {
             let (args, kwargs) = (call.args()?, call.kwargs()?.unwrap_or_else(|| PyDict::new(py)));
-            let method = this.getattr(intern!(py, "_call_with_nonce"))?;
-            return call_python(&method, [args.as_any(), kwargs.as_any()]).map(Bound::unbind);
+            let arguments = [args.as_any(), kwargs.as_any()];
+            return Self::answer_by(this, intern!(py, "_call_with_nonce"), arguments);
         }
         let nonce = self.nonce(&this)?;
         let call = nonce.as_ref().map_or(call, |nonce| call.with_nonce(nonce.as_borrowed()));

@@ -39,31 +39,29 @@ unsafe extern "C" {
     fn PyMethod_New(function: *mut ffi::PyObject, instance: *mut ffi::PyObject) -> *mut ffi::PyObject;
 }
 
-/// A function whose results are remembered in a cache.
+/// A function whose results are kept in a cache.
 ///
 /// Args:
-///     function: what computes a result.
-///     cache: where results are kept; None for nowhere.
-///     typed: whether arguments of different types are different even where they are equal.
-///     prefix: begins every key, where functions share a cache.
-///     in_store: whether keys are texts for a store, in which a nonce comes after the prefix, which
-///         the method _read_nonce() knows.
-///     ignored_positions: bits of the positional arguments that do not matter.
-///     ignored_names: the keyword arguments that do not matter.
-///     key: called with a call's arguments to get its key, instead of all the above.
-///     ready: called with a result that is there to get what the caller gets: something that can be awaited, or a
-///         copy.
-///     awaited: whether calls are awaited, so that none may wait for a store.
-///     normalize: called with a call's arguments, a tuple and a dict, to get those that the same call has however
-///         it is written.
-///     loads: whether a call that is not answered goes to the method _load(key, args, kwargs).
-///     examines: whether what is in the cache may be of the class Remembered, which goes to the
-///         method _reconsider(key, remembered, args, kwargs) where it is not fresh.
-///     keeps_results: whether each result is kept as it is, so that a call that is not answered needs
-///         no method while `examines` is false.
-///     ttl: how long a result is kept then.
+///     function: The function that computes a result.
+///     cache: The cache of the results. None means that none is kept.
+///     typed: Whether equal arguments of different types have different keys.
+///     prefix: The first part of every key, if several functions share a cache.
+///     in_store: Whether keys are texts for a store. A nonce follows the prefix. The method _read_nonce() returns
+///         it.
+///     ignored_positions: A bit for each positional argument that is not part of the key.
+///     ignored_names: The keyword arguments that are not part of the key.
+///     key: A function of the arguments that returns the key. It replaces the options above.
+///     ready: A function of a kept result that returns what the caller gets: a coroutine, or a copy.
+///     awaited: The name of a coroutine function. Its calls must not wait for a store.
+///     normalize: A function of the arguments, a tuple and a dict. It returns the same arguments for all forms of
+///         a call.
+///     loads: Whether a miss calls the method _load(key, args, kwargs).
+///     examines: Whether values in the cache may be of the class Remembered. The method
+///         _reconsider(key, remembered, args, kwargs) answers a call whose value is not fresh.
+///     keeps_results: Whether each result is kept as it is. A miss then needs no method while `examines` is false.
+///     ttl: The time to live of these results.
 ///
-/// Not for use by itself: lru_cache and memoize make what a user wants of it.
+/// Programs use lru_cache and memoize, which create it.
 #[pyclass(frozen, subclass, dict, weakref, module = "flexcache_rs._core")]
 pub(crate) struct Memoized {
     /// The function that the interpreter calls.
@@ -75,7 +73,8 @@ pub(crate) struct Memoized {
     pub(super) arguments: Arguments,
     pub(super) key: Option<Py<PyAny>>,
     pub(super) ready: Option<Py<PyAny>>,
-    pub(super) awaited: bool,
+    /// The name of the coroutines, if calls are awaited. A warning about one that is never awaited shows it.
+    pub(super) awaited: Option<Py<PyString>>,
     pub(super) normalize: Option<Py<PyAny>>,
     loads: bool,
     /// How long results are kept, if that needs no Python code.
@@ -100,7 +99,7 @@ pub(crate) struct Memoized {
 impl Memoized {
     #[new]
     #[pyo3(signature = (function, cache, *, typed=false, prefix=None, ignored_positions=0,
-        ignored_names=Vec::new(), key=None, ready=None, awaited=false, normalize=None, loads=false,
+        ignored_names=Vec::new(), key=None, ready=None, awaited=None, normalize=None, loads=false,
         examines=false, in_store=false, keeps_results=false, ttl=None))]
     #[expect(
         clippy::too_many_arguments,
@@ -117,7 +116,7 @@ impl Memoized {
         ignored_names: Vec<Py<PyString>>,
         key: Option<Py<PyAny>>,
         ready: Option<Py<PyAny>>,
-        awaited: bool,
+        awaited: Option<Py<PyString>>,
         normalize: Option<Py<PyAny>>,
         loads: bool,
         examines: bool,
@@ -361,10 +360,14 @@ impl Memoized {
             let Ok(name) = name.or_else(|_| function.repr().map(|text| text.to_string())) else {
                 return error;
             };
-            let told = PyTypeError::new_err(format!(
-                "{}; an argument of {name}() cannot be part of a key",
-                error.value(py)
-            ));
+            let reason = match (&self.key, self.loads) {
+                (Some(_), _) => format!("the key of a call of {name}() must be hashable"),
+                (None, true) => {
+                    format!("an argument of {name}() cannot be part of a key; give memoize() a key")
+                }
+                (None, false) => format!("an argument of {name}() cannot be part of a key"),
+            };
+            let told = PyTypeError::new_err(format!("{}; {reason}", error.value(py)));
             told.set_cause(py, Some(error));
             told
         })
@@ -426,9 +429,8 @@ impl Memoized {
                     let (key, args) = (key(py)?, call.args()?);
                     let kwargs = call.kwargs()?.unwrap_or_else(|| PyDict::new(py));
                     return attached(py, |py| {
-                        let method = this.getattr(intern!(py, "_reconsider"))?;
                         let arguments = [&key, value.bind(py), args.as_any(), kwargs.as_any()];
-                        call_python(&method, arguments).map(Bound::unbind)
+                        Self::answer_by(this, intern!(py, "_reconsider"), arguments)
                     });
                 }
             },
@@ -474,8 +476,20 @@ impl Memoized {
             return compute_and_keep(cache.bind(py), key, ttl, || call.call(&memo.function));
         }
         let (args, kwargs) = (call.args()?, call.kwargs()?.unwrap_or_else(|| PyDict::new(py)));
-        let method = this.getattr(intern!(py, "_load"))?;
-        call_python(&method, [key, args.as_any(), kwargs.as_any()]).map(Bound::unbind)
+        Self::answer_by(this, intern!(py, "_load"), [key, args.as_any(), kwargs.as_any()])
+    }
+
+    /// Calls a method that answers a call. A coroutine gets the name of the function.
+    pub(super) fn answer_by<'py, const N: usize>(
+        this: Borrowed<'_, 'py, Self>,
+        method: &Bound<'py, PyString>,
+        arguments: [&Bound<'py, PyAny>; N],
+    ) -> PyResult<Py<PyAny>> {
+        let answer = call_python(&this.getattr(method)?, arguments)?;
+        if let Some(name) = &this.get().awaited {
+            answer.setattr(intern!(this.py(), "__qualname__"), name)?;
+        }
+        Ok(answer.unbind())
     }
 
     /// Stores a computed result, unless another call has stored one meanwhile.
@@ -564,7 +578,7 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
         Vec::new(),
         None,
         None,
-        false,
+        None,
         None,
         false,
         false,

@@ -81,6 +81,11 @@ Raises:
     RemoteValueError: The key holds something that is no value of this cache.
 
 A hit in memory sends no command. Any other call sends one.
+
+>>> with RemoteCache(\"valkey://localhost:6379/0\", \"get\") as cache:
+...     cache[\"key\"] = 1
+...     print(cache.get(\"key\"), cache.get(\"absent\"), cache.get(\"absent\", 0))
+1 None 0
 ";
 
 /// Makes a call of the memory of a cache.

@@ -348,7 +348,7 @@ fn end(py: Python<'_>) {
     }
 }
 
-/// In a fork's child there is no thread, whatever the parent had.
+/// Forget the threads of the parent, which a forked child does not have.
 #[pyfunction]
 pub(crate) fn after_fork_in_child() {
     GENERATION.fetch_add(1, Ordering::Relaxed);

@@ -23,10 +23,11 @@ enum Place {
     Unix(PathBuf),
 }
 
-/// One connection to a server for all threads of a process. A child of a fork has one of its own.
+/// One connection to a server for all threads of a process. A forked child has its own.
 ///
-/// Calls wait without the interpreter's lock, and look for signals every 50 ms. `failed` makes the exceptions: of a word
-/// ("refused", "timeout", "lost", or for a request that was not sent "unsent_timeout" or "unsent") and a text.
+/// Calls wait without the interpreter's lock, and handle signals every 50 ms. `failed` creates the exceptions from
+/// a word and a text. The word is "refused", "timeout" or "lost". For a request that was not sent, it is
+/// "unsent_timeout" or "unsent".
 #[pyclass(frozen, module = "flexcache_rs._core")]
 pub(crate) struct RemoteLane {
     settings: Settings,
@@ -136,11 +137,11 @@ impl RemoteLane {
         if is_refused { Err(PyErr::from_value(reply)) } else { Ok(reply) }
     }
 
-    /// Send `GET` and return the entry that is there: a value, the seconds that it has left, and no tags; None where it is
-    /// dead. Bytes are returned as they are if more has to be known to read them.
+    /// Send `GET` and return the entry: a value, the seconds that it has left, and no tags. Returns None if there
+    /// is no valid entry. Bytes that need more data to be read are returned as they are.
     ///
-    /// `known` is the nonce of the namespace, the milliseconds by which the server's clock is ahead of ours, and what makes
-    /// values of the serializer's bytes.
+    /// `known` is the nonce of the namespace, the milliseconds by which the server's clock is ahead of ours, and
+    /// the function that loads the serializer's bytes.
     fn entry<'py>(&self, py: Python<'py>, place: &[u8], known: Known) -> PyResult<Bound<'py, PyAny>> {
         let mut request = Request::new();
         request.begin(2);
@@ -155,7 +156,8 @@ impl RemoteLane {
         }
     }
 
-    /// Send commands without others in between, and return their replies: an exception for each that was refused.
+    /// Send commands without others in between, and return their replies. The reply of a refused command is an
+    /// exception.
     fn execute_many<'py>(
         &self,
         py: Python<'py>,
@@ -168,13 +170,14 @@ impl RemoteLane {
         Ok(replies)
     }
 
-    /// How often this process has connected.
+    /// The number of connections that this process has made.
     #[getter]
     fn connects(&self, py: Python<'_>) -> u64 {
         self.lane(py).get().map_or(0, Lane::connects)
     }
 
-    /// Make another connection for later calls, as there may be another server now. Earlier ones are still answered.
+    /// Make another connection for later calls, because the server may be another one now. Earlier calls still get
+    /// their replies.
     fn renew(&self, py: Python<'_>) {
         let lane = self.lane(py);
         py.detach(|| {
@@ -184,7 +187,7 @@ impl RemoteLane {
         });
     }
 
-    /// End the connection. A call that outlasts this, or comes later, makes another one and ends it.
+    /// End the connection. A call that is still running, or a later one, makes another connection and ends it.
     fn close(&self, py: Python<'_>) {
         self.is_closed.store(true, Ordering::SeqCst);
         let lane = self.lane(py);

@@ -7,10 +7,10 @@ use pyo3::types::PyList;
 use super::reply::{list, object};
 use crate::py::process::guard::Guard;
 
-/// Takes bytes of a connection as they come, and gives replies when they are complete.
+/// Takes the bytes of a connection as they arrive, and returns replies when they are complete.
 ///
-/// `pushed` is called with the parts of what nobody asked for. `failed` makes the exceptions: of a word ("refused" or
-/// "protocol") and a text.
+/// `pushed` is called with the parts of a push, which no request asked for. `failed` creates the exceptions from a
+/// word ("refused" or "protocol") and a text.
 #[pyclass(frozen, module = "flexcache_rs._core")]
 pub(crate) struct RemoteReplies {
     decoder: Guard<Decoder>,
@@ -25,7 +25,7 @@ impl RemoteReplies {
         Self { decoder: Guard::new(Decoder::new(), true), pushed, failed }
     }
 
-    /// Take bytes and return the replies that are complete. A refusal is an exception, which is returned.
+    /// Take bytes and return the complete replies. A refusal is returned as an exception.
     fn feed<'py>(&self, py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyList>> {
         let failed = self.failed.bind(py);
         let broken = |why: String| match failed.call1(("protocol", why)) {

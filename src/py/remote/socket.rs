@@ -44,10 +44,10 @@ enum Failure {
     Raised(PyErr),
 }
 
-/// A connected socket, for one call at a time. It is another descriptor of Python's socket, which may be closed meanwhile:
-/// nothing is read of a descriptor that was given to another file.
+/// A connected socket, for one call at a time. It has a descriptor of its own. If Python's socket is closed
+/// meanwhile, it therefore reads from no other file.
 ///
-/// `failed` makes the exceptions: of a word ("refused" or "protocol") and a text.
+/// `failed` creates the exceptions from a word ("refused" or "protocol") and a text.
 #[pyclass(frozen, module = "flexcache_rs._core")]
 pub(crate) struct RemoteSocket {
     socket: OwnedFd,
@@ -233,10 +233,11 @@ impl RemoteSocket {
         Ok(Self { socket, failed, reading: Mutex::new(Some(reading)), invalidated: AtomicU64::new(0) })
     }
 
-    /// Send commands and return `count` replies: an exception for each command that was refused.
+    /// Send commands and return `count` replies. The reply of a refused command is an exception.
     ///
-    /// Returns None, and sends nothing, if something has come though nothing was asked, such as the end of the connection.
-    /// `seconds` is the longest pause between two parts of the replies. After an exception the connection is of no use.
+    /// Returns None, and sends nothing, if something has arrived without a request, such as the end of the
+    /// connection. `seconds` is the longest pause between two parts of the replies. After an exception, the
+    /// connection cannot be used.
     fn exchange<'py>(
         &self,
         py: Python<'py>,
@@ -255,13 +256,12 @@ impl RemoteSocket {
         Ok(Some(replies))
     }
 
-    /// Wait for replies and pushes, and return them. A push is made by `pushed` of its parts.
+    /// Wait for replies and pushes, and return them. `pushed` makes a push from its parts.
     ///
-    /// A push which says that values were written is told to the tracker, and is not among them, if the keys begin with
-    /// `start`.
+    /// A push that reports writes to keys that begin with `start` goes to the tracker. It is not returned.
     ///
     /// Raises:
-    ///     TimeoutError: Nothing else has come for `seconds` seconds.
+    ///     TimeoutError: Nothing else has arrived for `seconds` seconds.
     fn receive<'py>(
         &self,
         py: Python<'py>,
@@ -282,7 +282,7 @@ impl RemoteSocket {
         Ok(replies)
     }
 
-    /// How many keys were told to the tracker.
+    /// The number of keys that the tracker got.
     #[getter]
     fn invalidated(&self) -> u64 {
         self.invalidated.load(Ordering::Relaxed)

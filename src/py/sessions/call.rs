@@ -34,7 +34,7 @@ impl SessionCall {
         self.op.writes()
     }
 
-    /// What a store answers that has nothing and stores nothing, in a tuple; None if there is no such answer.
+    /// The result in a store that has nothing and stores nothing, in a tuple. None if there is no such result.
     fn nothing<'py>(&self, py: Python<'py>, codec: &SessionCodec) -> PyResult<Option<(Bound<'py, PyAny>,)>> {
         self.op.nothing().map(|reply| Ok((codec.reply(py, &reply)?,))).transpose()
     }

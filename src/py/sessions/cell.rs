@@ -211,7 +211,7 @@ impl Encoder<'_> {
             return Ok(tagged(tag::SERIALIZED, bytes.as_bytes()));
         }
         let name = value.get_type().fully_qualified_name()?.to_string();
-        let what = if self.is_member { "a member, a field" } else { "a value" };
+        let what = if self.is_member { "a member or a field" } else { "a value" };
         Err(of_sessions(
             py,
             "CodecError",

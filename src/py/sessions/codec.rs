@@ -10,7 +10,8 @@ use super::cell::{Decoder, Encoder};
 
 /// Encodes and decodes for one session.
 ///
-/// The serializer is asked for objects that have no cell. `missing` is what calls answer where there is nothing.
+/// The serializer encodes objects that have no cell of their own. `missing` is the result of reads of absent
+/// values.
 #[pyclass(frozen, module = "flexcache_rs._core")]
 pub(crate) struct SessionCodec {
     serializer: Option<Py<PyAny>>,
@@ -61,7 +62,7 @@ impl SessionCodec {
         operation(self, name, arguments).map(SessionCall::new)
     }
 
-    /// The same, of what is done to the container of one key.
+    /// Return a call on the container of a key.
     #[pyo3(signature = (kind, key, touch, name, *arguments))]
     fn act(
         &self,
@@ -74,14 +75,14 @@ impl SessionCodec {
         act(self, kind, key, &touch, name, arguments).map(SessionCall::new)
     }
 
-    /// An object as a cell.
+    /// Encode an object as a cell.
     #[pyo3(signature = (object, is_member = false))]
     fn encode<'py>(&self, object: &Bound<'py, PyAny>, is_member: bool) -> PyResult<Bound<'py, PyBytes>> {
         let cell = if is_member { self.member(object)? } else { self.value(object)? };
         Ok(PyBytes::new(object.py(), &cell))
     }
 
-    /// The object of a cell.
+    /// Decode the object of a cell.
     fn decode<'py>(&self, py: Python<'py>, cell: &[u8]) -> PyResult<Bound<'py, PyAny>> {
         self.object(py, cell)
     }

@@ -167,21 +167,21 @@ impl DiskSession {
         Ok(session)
     }
 
-    /// A number that is another one after anybody has written to the database.
+    /// Return a number that changes with every write to the database.
     fn version(&self, py: Python<'_>) -> PyResult<u64> {
         let version = self.wait(py, SessionStore::version)?;
         Ok(u64::from(version.count) << 32 | u64::from(version.sum))
     }
 
-    /// Makes a call, in the thread's transaction if it is in one.
+    /// Make a call, in the thread's transaction if there is one.
     fn execute<'py>(&self, py: Python<'py>, call: &Bound<'py, SessionCall>) -> PyResult<Bound<'py, PyAny>> {
         let op = &call.get().op;
         let reply = self.wait(py, |store, patience| store.apply(&self.namespace, op, now, patience))?;
         self.codec.get().reply(py, &reply)
     }
 
-    /// Makes several calls that all write, in one transaction, or that all read. Each has its result, or the exception
-    /// that it raised. It does not wait for other writers.
+    /// Make several calls, which all write or all read. Writes are one transaction. Returns the result of each
+    /// call, or its exception. Does not wait for other writers.
     fn execute_many<'py>(
         &self,
         py: Python<'py>,
@@ -218,31 +218,31 @@ impl DiskSession {
         Ok(results)
     }
 
-    /// Begins a transaction of the calling thread, or one in it.
+    /// Begin a transaction of the calling thread, or one inside its transaction.
     fn begin(&self, py: Python<'_>) -> PyResult<()> {
         self.wait(py, SessionStore::begin)
     }
 
-    /// Commits the thread's transaction, or leaves what the inner one did to the outer one.
+    /// Commit the thread's transaction. An inner transaction leaves its changes to the outer one.
     fn commit(&self, py: Python<'_>) -> PyResult<()> {
         let store = self.store(py);
         let committed = py.detach(|| store.commit(self.timeout));
         committed.map_err(|error| self.failed(py, error))
     }
 
-    /// Rolls the thread's transaction back, or what the inner one did.
+    /// Roll back the thread's transaction, or only the inner one.
     fn roll_back(&self, py: Python<'_>) -> PyResult<()> {
         let store = self.store(py);
         let done = py.detach(|| store.rollback());
         done.map_err(|error| self.failed(py, error))
     }
 
-    /// In how many transactions, one in the other, the calling thread is.
+    /// Return how many transactions of the calling thread are open, one inside the other.
     fn depth(&self, py: Python<'_>) -> usize {
         self.store(py).depth()
     }
 
-    /// Closes the database. The next call opens it again.
+    /// Close the database. The next call opens it again.
     fn close(&self, py: Python<'_>) {
         let store = self.store(py);
         py.detach(|| store.close());

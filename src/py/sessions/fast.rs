@@ -17,12 +17,12 @@ const SET_TEXT: Parameters<3> =
 const GET_DOC: &CStr = c"get($self, key, default=None)
 --
 
-The value of a key, or `default`.";
+Return the value of a key, or `default`.";
 
 const SET_TEXT_DOC: &CStr = c"set_text($self, key, value, micros)
 --
 
-Stores a str, which expires after `micros` microseconds, or never if that is None. Returns False for a value that this
+Store a str, which expires after `micros` microseconds, or never if `micros` is None. Returns False for a value that this
 call does not store.";
 
 /// The session that a method was called on.

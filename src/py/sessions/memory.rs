@@ -51,7 +51,7 @@ impl Held for HeldText {
     }
 }
 
-/// Keys in memory, of all namespaces. Sessions of one URL share it.
+/// The keys in memory, of all namespaces. The sessions of one URL share them.
 #[pyclass(frozen, weakref, module = "flexcache_rs._core")]
 pub(crate) struct MemoryKeys(Arc<Guard<Store>>);
 
@@ -72,13 +72,13 @@ impl MemoryKeys {
         PolicyName::ALL.map(PolicyName::as_str).to_vec()
     }
 
-    /// How many bytes the keys and their values take, about; None if there is no `max_bytes`.
+    /// The approximate number of bytes of the keys and their values. None without `max_bytes`.
     #[getter]
     fn bytes(&self, py: Python<'_>) -> PyResult<Option<u64>> {
         Ok(self.0.lock(py)?.bytes())
     }
 
-    /// What is used of it by one session.
+    /// Return the keys of a namespace, for one session.
     fn session(&self, namespace: &str, codec: Py<SessionCodec>) -> MemorySession {
         MemorySession { keys: Arc::clone(&self.0), namespace: namespace.as_bytes().into(), codec }
     }
@@ -87,13 +87,13 @@ impl MemoryKeys {
         Ok(self.0.lock(py)?.len())
     }
 
-    /// How many keys were evicted.
+    /// The number of evicted keys.
     #[getter]
     fn evictions(&self, py: Python<'_>) -> PyResult<u64> {
         Ok(self.0.lock(py)?.evictions())
     }
 
-    /// How many keys of limiters are remembered, and how many leases.
+    /// The number of keys of limiters, and the number of leases.
     #[getter]
     fn timed(&self, py: Python<'_>) -> PyResult<(usize, usize)> {
         Ok(self.0.lock(py)?.timed())
@@ -105,8 +105,8 @@ impl MemoryKeys {
         Ok(self.0.lock(py)?.writes())
     }
 
-    /// All live entries as of one moment, in blocks of bytes of about `size`; how many they are; and the number of the
-    /// last write before.
+    /// Return all live entries of one moment in blocks of about `size` bytes, their number, and the number of the
+    /// last write before that moment.
     fn image<'py>(&self, py: Python<'py>, size: usize) -> PyResult<(Vec<Bound<'py, PyBytes>>, usize, u64)> {
         let times = times();
         let (entries, writes) = {
@@ -118,7 +118,7 @@ impl MemoryKeys {
         Ok((blocks.iter().map(|block| PyBytes::new(py, block)).collect(), entries.len(), writes))
     }
 
-    /// Stores the entries of blocks, all or none. Returns how many there were that have not expired.
+    /// Store the entries of blocks, all or none. Returns the number of entries that have not expired.
     fn restore(&self, py: Python<'_>, blocks: Vec<Bound<'_, PyBytes>>) -> PyResult<usize> {
         let times = times();
         let mut entries = Vec::new();
@@ -131,7 +131,7 @@ impl MemoryKeys {
         restored.map(|()| count).map_err(|error| raised(py, &error))
     }
 
-    /// Recounts the structure.
+    /// Recount the structure.
     fn check(&self, py: Python<'_>) -> PyResult<()> {
         self.0.lock(py)?.check().map_err(pyo3::exceptions::PyAssertionError::new_err)
     }
@@ -224,7 +224,8 @@ impl MemorySession {
 
 #[pymethods]
 impl MemorySession {
-    /// Lets calls through a gate: whether it did, how many more may go on, and the seconds until these may.
+    /// Ask a limiter to let a call through. Returns whether it did, how many further calls it allows, and the
+    /// seconds to wait for these.
     fn gate(
         &self,
         name: &Bound<'_, PyString>,
@@ -241,13 +242,13 @@ impl MemorySession {
         }
     }
 
-    /// Makes a call.
+    /// Make a call.
     fn execute<'py>(&self, py: Python<'py>, call: &SessionCall) -> PyResult<Bound<'py, PyAny>> {
         let reply = self.keys.lock(py)?.apply(&self.namespace, &call.op, &SystemClock, wall());
         self.codec.get().reply(py, &reply.map_err(|error| raised(py, &error))?)
     }
 
-    /// Makes several calls at once. Each has its result, or the exception that it raised.
+    /// Make several calls at once. Returns the result of each, or its exception.
     fn execute_many<'py>(
         &self,
         py: Python<'py>,
@@ -272,7 +273,7 @@ impl MemorySession {
         Ok(results)
     }
 
-    /// Begins a transaction.
+    /// Begin a transaction.
     fn begin(&self, py: Python<'_>) -> MemorySessionTransaction {
         MemorySessionTransaction {
             keys: Arc::clone(&self.keys),
@@ -303,7 +304,7 @@ fn is_over() -> PyErr {
 
 #[pymethods]
 impl MemorySessionTransaction {
-    /// Makes a call in the transaction.
+    /// Make a call in the transaction.
     fn execute<'py>(&self, py: Python<'py>, call: &SessionCall) -> PyResult<Bound<'py, PyAny>> {
         let reply = {
             let mut levels = self.levels.lock();
@@ -313,7 +314,7 @@ impl MemorySessionTransaction {
         self.codec.get().reply(py, &reply.map_err(|error| raised(py, &error))?)
     }
 
-    /// Begins a transaction in the transaction.
+    /// Begin a transaction inside the transaction.
     fn begin_inner(&self) -> PyResult<()> {
         let mut levels = self.levels.lock();
         let inner = levels.last().ok_or_else(is_over)?.clone();
@@ -321,12 +322,12 @@ impl MemorySessionTransaction {
         Ok(())
     }
 
-    /// How many transactions are open, one in the other.
+    /// Return how many transactions are open, one inside the other.
     fn depth(&self) -> usize {
         self.levels.lock().len()
     }
 
-    /// Stores all of it, or leaves it to the outer transaction.
+    /// Store all changes, or leave them to the outer transaction.
     fn commit(&self, py: Python<'_>) -> PyResult<()> {
         let mut levels = self.levels.lock();
         let transaction = levels.pop().ok_or_else(is_over)?;
@@ -339,7 +340,7 @@ impl MemorySessionTransaction {
         committed.map_err(|error| raised(py, &error))
     }
 
-    /// Forgets all of it.
+    /// Discard all changes.
     fn roll_back(&self) {
         let mut levels = self.levels.lock();
         if let Some(transaction) = levels.pop()

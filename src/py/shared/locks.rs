@@ -13,7 +13,8 @@ use super::waiting::wait_at;
 use crate::py::object::duration::interval;
 use crate::py::process::mutex::Mutex;
 
-/// Holds a lock or not. It knows so before the call that acquired the lock returns, so that no signal comes in between.
+/// States whether a lock is held. It is changed before the call that acquires the lock returns, so no signal can
+/// come in between.
 #[pyclass(frozen, module = "flexcache_rs._core")]
 pub(crate) struct SharedHold(Mutex<Option<Held>>);
 
@@ -43,7 +44,7 @@ impl SharedHold {
         Self(Mutex::new(None))
     }
 
-    /// Whether it holds the lock, as far as it knows.
+    /// Whether the lock is held, as far as this object knows.
     fn is_held(&self) -> bool {
         self.token().is_some()
     }

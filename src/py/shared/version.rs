@@ -7,7 +7,7 @@ use super::decode::RawValue;
 use super::key;
 use super::segment::{SharedSegment, run};
 
-/// A value that was read, as `_replace` recognizes it.
+/// The version of a value that was read, for `_replace`.
 #[pyclass(frozen, module = "flexcache_rs._core")]
 pub(crate) struct SharedVersion(Version);
 

@@ -17,15 +17,15 @@ use crate::py::process::guard::Guard;
 /// The first item of the tuple of plain types in which a result goes to a store.
 const STORED: &str = "flexcache_rs result";
 
-/// A result, or what the function raised, and how long it can be used without a second thought.
+/// A result, or an exception of the function, and how long it can be used.
 ///
 /// Args:
-///     value: the result, or the exception.
-///     raised: whether it was raised.
-///     fresh: for how many seconds the result is simply returned.
-///     good: for how many seconds it is as good as asked for; later it only replaces an error.
-///     cost: how many seconds it took to compute.
-///     results: where the value is kept, if that is not here.
+///     value: The result, or the exception.
+///     raised: Whether it is an exception.
+///     fresh: The number of seconds for which calls return the result at once.
+///     good: The number of seconds for which the result is valid. Afterwards it only replaces an error.
+///     cost: The number of seconds that the computation took.
+///     results: The object that holds the value, if this one does not.
 // Stores hold pickles of it, so that its name in Python stays.
 #[pyclass(frozen, name = "Remembered", module = "flexcache_rs._core")]
 pub(crate) struct CachedResult {
@@ -68,7 +68,7 @@ impl InstanceResults {
         Ok(Self { results: Guard::new(HashMap::new(), true), instance })
     }
 
-    /// Whether they are those of an instance, and not those of another one that it was copied from.
+    /// Whether the results belong to this instance, and not to one of which it is a copy.
     fn belong_to(&self, instance: &Bound<'_, PyAny>) -> bool {
         self.instance.bind(instance.py()).upgrade().is_some_and(|it| it.is(instance))
     }
@@ -137,7 +137,7 @@ impl CachedResult {
         Self::made(py, value, [fresh, good], raised, cost, results, CacheClock::System)
     }
 
-    /// The result, or the exception; None where it is lost.
+    /// The result, or the exception. None if it is lost.
     #[getter]
     fn value(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         match &self.value {
@@ -151,19 +151,19 @@ impl CachedResult {
         }
     }
 
-    /// Whether the instance that kept the result has it no more.
+    /// Whether the instance that held the result no longer has it.
     #[getter]
     fn lost(&self, py: Python<'_>) -> bool {
         self.value(py).is_none()
     }
 
-    /// Whether the result is simply returned.
+    /// Whether calls return the result at once.
     #[getter]
     fn fresh(&self, py: Python<'_>) -> bool {
         self.if_fresh(py).is_some()
     }
 
-    /// For how many seconds the result is still as good as asked for; negative afterwards.
+    /// The number of seconds for which the result is still valid. It is negative afterwards.
     #[getter]
     fn good_for(&self) -> f64 {
         seconds_until(self.good_until, &self.clock)

@@ -12,7 +12,7 @@ use flexcache_core::tracker::{Stamp, Tracker};
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyString, PyTuple};
 
 use super::lease::{Lease, LeaseAnswer, LeaseRequest};
 use super::rule_switch::is_off;
@@ -104,9 +104,14 @@ impl ObjectStore {
             |name: &str| object.getattr_opt(name).map(|method| method.is_some_and(|it| it.is_callable()));
         for name in REQUIRED {
             if !has(name)? {
+                let shown = shown(&object.as_borrowed());
+                let meant = if object.is_instance_of::<PyString>() {
+                    format!("; did you mean store=flexcache_rs.disk.Cache({shown})?")
+                } else {
+                    String::new()
+                };
                 return Err(PyTypeError::new_err(format!(
-                    "store must have the methods load, save, remove and clear; {} has no {name}",
-                    shown(&object.as_borrowed())
+                    "store must have the methods load, save, remove and clear; {shown} has no {name}{meant}"
                 )));
             }
         }

@@ -10,9 +10,9 @@ use pyo3::pybacked::PyBackedBytes;
 use crate::py::process::clock::SystemClock;
 use crate::py::process::fork::{self, Forkable};
 
-/// Which copies of a server's entries may still be served.
+/// Decides which copies of a server's entries are valid.
 ///
-/// A thread that listens to the server calls it. Caches in memory ask it at every hit, without Python.
+/// The thread that listens to the server calls it. Caches in memory ask it at every hit, without Python code.
 #[pyclass(frozen, module = "flexcache_rs._core", name = "PushTracker")]
 pub(crate) struct TrackerHandle(pub(crate) Arc<PushTracker>);
 
@@ -37,50 +37,50 @@ impl TrackerHandle {
         Self(tracker)
     }
 
-    /// The time in nanoseconds, as `believe_until` takes it.
+    /// Return the time in nanoseconds, for `believe_until`.
     #[staticmethod]
     fn now() -> u64 {
         SystemClock.now()
     }
 
-    /// The stamp of what is read of a key after this.
+    /// Return the stamp for a read of a key that begins after this call.
     fn stamp(&self, key: &[u8]) -> u64 {
         self.0.stamp(key).bits()
     }
 
-    /// The stamps of what is read of keys after this.
+    /// Return the stamps for reads of keys that begin after this call.
     fn stamps(&self, keys: Vec<PyBackedBytes>) -> Vec<u64> {
         keys.iter().map(|key| self.0.stamp(key).bits()).collect()
     }
 
-    /// Whether a copy with this stamp may be served.
+    /// Whether a copy with this stamp is valid.
     fn is_live(&self, stamp: u64) -> bool {
         self.0.is_live(Stamp::from_bits(stamp), &SystemClock)
     }
 
-    /// Whether nothing was written since the stamp was taken, as far as is known.
+    /// Whether no write after the stamp is known.
     fn is_unchanged(&self, stamp: u64) -> bool {
         self.0.is_unchanged(Stamp::from_bits(stamp))
     }
 
-    /// The same, also after the server has fallen silent, until it tells again what is written.
+    /// The same, and still true after the server has become silent, until it reports writes again.
     fn is_last_known(&self, stamp: u64) -> bool {
         self.0.is_last_known(Stamp::from_bits(stamp))
     }
 
-    /// Whether copies may be served at all.
+    /// Whether any copy is valid.
     fn is_believed(&self) -> bool {
         self.0.is_believed(&SystemClock)
     }
 
-    /// Something was written to these keys.
+    /// Record a write to these keys.
     fn invalidate(&self, keys: Vec<PyBackedBytes>) {
         for key in &keys {
             self.0.invalidate(key);
         }
     }
 
-    /// Around a write of these keys: what is read of them meanwhile is not kept.
+    /// Return a block for a write to these keys. Memory keeps nothing that is read of them during the block.
     fn write(&self, keys: Vec<PyBackedBytes>) -> WriteInFlight {
         let forgotten = self.0.forgotten();
         for key in &keys {
@@ -89,23 +89,23 @@ impl TrackerHandle {
         WriteInFlight { tracker: Arc::clone(&self.0), keys, forgotten, has_ended: AtomicBool::new(false) }
     }
 
-    /// Something was written to any number of keys.
+    /// Record a write to any number of keys.
     fn start_generation(&self) {
         self.0.start_generation();
     }
 
-    /// Everything written before now is known, and copies may be served until a moment.
+    /// Record that all writes before now are known, and that copies are valid until a moment.
     fn believe_until(&self, moment: u64) {
         self.0.believe_until(moment);
     }
 
-    /// What is written from now on is not known. No copy of before is served again.
+    /// Record that later writes are not known. No copy from before is valid again.
     fn doubt(&self) {
         self.0.doubt();
     }
 }
 
-/// Keys that this process is writing, until the end of a `with` statement, or until nobody has this any more.
+/// Keys that this process is writing. The write ends with the `with` block, or when this object is collected.
 #[pyclass(frozen, module = "flexcache_rs._core")]
 pub(crate) struct WriteInFlight {
     tracker: Arc<PushTracker>,
@@ -117,7 +117,7 @@ pub(crate) struct WriteInFlight {
 
 #[pymethods]
 impl WriteInFlight {
-    /// The write has ended, or what comes of it is unknown.
+    /// Record that the write has ended, or that its outcome is unknown.
     fn end(&self) {
         if !self.has_ended.swap(true, Ordering::Relaxed) {
             let is_forgotten = self.tracker.forgotten() != self.forgotten;

@@ -27,7 +27,7 @@ fn order(object: &Bound<'_, PyAny>) -> PyResult<u64> {
     Ok(order_of_bytes(&key))
 }
 
-/// The load that has a lease, for a store that renews it. It keeps nothing alive.
+/// The computation that has a lease, for a store that renews the lease. It keeps no object alive.
 #[pyclass(frozen, module = "flexcache_rs._core")]
 pub(crate) struct LeaseHolder {
     load: Weak<Load>,
@@ -42,7 +42,7 @@ impl LeaseHolder {
 
 #[pymethods]
 impl LeaseHolder {
-    /// Whether the load has failed or landed, or never will.
+    /// Whether the computation has ended or was abandoned.
     fn is_over(&self, py: Python<'_>) -> PyResult<bool> {
         if self.has_failed.load(Ordering::Acquire) {
             return Ok(true);

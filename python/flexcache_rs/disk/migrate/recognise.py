@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from flexcache_rs.disk.migrate import diskcache_rs, diskcache_rs_fast, sciqlop_cache
 from flexcache_rs.disk.migrate.source import Item, Source
-from flexcache_rs.disk.raw_directory import UnusableError, find
+from flexcache_rs.disk.raw_directory import UnusableError, check_is_directory, find
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 def recognise(directory: Path, *, trust: bool = False) -> Source:
     """Detect which library wrote a directory, and return its content as a `Source`. Raises UnusableError."""
-    if not directory.is_dir():
-        raise UnusableError(f"{directory}: no such directory")
+    check_is_directory(directory)
     for file, name, read, open_source in _kinds(trust):
         folders = [directory] if (directory / file).is_file() else []
         shards = [] if folders else sorted(path.parent for path in directory.glob(f"*/{file}"))

@@ -34,11 +34,11 @@ _numbers = itertools.count()
 
 @suggesting
 class Adapter:
-    """Where data lie.
+    """A place where data is stored.
 
     Args:
-        connection_uri: Which file, or nothing.
-        tablename: What keeps the keys of adapters of one file apart.
+        connection_uri: The file, or empty text.
+        tablename: The namespace of the keys. Adapters of one file with different names have different keys.
     """
 
     snapshots_enabled = False
@@ -59,7 +59,7 @@ class Adapter:
         raise NotImplementedError(message)
 
     def session(self) -> Session:
-        """Return a session of its own, to be awaited."""
+        """Return a new session, whose calls are awaited."""
         return connect(self._url, namespace=self._namespace, timeout=30)
 
     def now(self) -> SessionNow:
@@ -70,14 +70,14 @@ class Adapter:
             return self._now
 
     def kept(self) -> Session:
-        """Return the session of decorated functions that are awaited: their calls share computations."""
+        """Return the session of decorated coroutine functions. Their calls share computations."""
         with self._lock:
             if self._kept is None:
                 self._kept = self.session()
             return self._kept
 
     def save(self) -> None:
-        """Take a snapshot, if the adapter has them and there was a change."""
+        """Take a snapshot if the adapter takes snapshots and there was a change."""
 
     def get_support_transactions(self) -> bool:
         """Whether there are transactions."""
@@ -91,13 +91,14 @@ _opening = ForkSafeRLock()
 
 @suggesting
 class InMemory(Adapter):
-    """Keys in this process. Two adapters are two stores, but for those with the same directory of snapshots.
+    """Keys in this process. Two adapters are two stores, unless they have the same directory of snapshots.
 
     Args:
         connection_uri: Any text, as in PyCache. It has no effect.
-        tablename: What keeps the keys of adapters with one directory apart.
-        snapshot: Whether snapshots are loaded and taken: by `snapshot_config`, and when a session ends.
-        snapshot_config: Where and when. The first adapter of a directory decides.
+        tablename: The namespace of the keys. Adapters of one directory with different names have different keys.
+        snapshot: Whether a snapshot is loaded, and snapshots are taken as `snapshot_config` says and when a session
+            ends.
+        snapshot_config: The directory and the times of snapshots. Those of the first adapter of a directory apply.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ class InMemory(Adapter):
         return keeper
 
     def save(self) -> None:
-        """Take a snapshot, if the adapter has them and there was a change."""
+        """Take a snapshot if the adapter takes snapshots and there was a change."""
         snapshots: Any = getattr(self._keeper._backend, "snapshots", None)
         if snapshots is not None:
             snapshots.save()
@@ -143,7 +144,7 @@ class InMemory(Adapter):
 
 @suggesting
 class SQLite(Adapter):
-    """Keys in a file, which is made if there is none. A file that PyCache itself has written must be migrated."""
+    """Keys in a file, which is created if it is absent. A file that PyCache itself has written must be migrated."""
 
     def __init__(self, connection_uri: str | os.PathLike[str], tablename: str = _TABLE) -> None:
         super().__init__(connection_uri, tablename)
@@ -161,7 +162,7 @@ class SQLite(Adapter):
         return "sqlite://" + _urls.quoted_path(place)
 
     def session(self) -> Session:
-        """Return a session of its own, to be awaited."""
+        """Return a new session, whose calls are awaited."""
         try:
             return super().session()
         except SessionError as error:
@@ -208,8 +209,8 @@ class Redis(_OnServer):
 
     Args:
         connection_uri: Such as "redis://localhost:6379/0".
-        pool_size: Has no effect: a session shares its connections as it needs.
-        tablename: What keeps the keys of adapters of one server apart.
+        pool_size: Accepted without effect, because a session shares its connections.
+        tablename: The namespace of the keys. Adapters of one server with different names have different keys.
     """
 
     _schemes = ("redis", "rediss", "valkey", "valkeys", "unix", "valkey+unix")
@@ -229,14 +230,14 @@ class MySQL(_OnServer):
 
 @suggesting
 class Sharded(Adapter):
-    """Keys over several adapters, each key on one of them.
+    """Keys on several adapters. Each key is on one of them.
 
     Args:
         adapters: The adapters, or URLs of sessions.
-        tablename: What keeps the keys of adapters of one place apart.
+        tablename: The namespace of the keys. Adapters of one place with different names have different keys.
 
     Raises:
-        NotImplementedError: By the first call, if sessions have no shards.
+        NotImplementedError: The first call raises it if sessions have no shards.
     """
 
     def __init__(self, adapters: Iterable[Adapter | str], tablename: str = _TABLE) -> None:

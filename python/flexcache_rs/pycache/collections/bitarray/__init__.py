@@ -14,7 +14,7 @@ __all__ = ["BitArray"]
 
 @suggesting
 class BitArray:
-    """So many bits, all of them 0 at first.
+    """An array of bits, all of which are 0 at first.
 
     >>> bits = BitArray(10)
     >>> bits[3] = 1
@@ -57,7 +57,7 @@ class BitArray:
         self[key] = 0
 
     def toggle_bit(self, key: int) -> None:
-        """Change a bit."""
+        """Invert a bit."""
         place, mask = self._place(key)
         self._array[place] ^= mask
 
@@ -76,7 +76,7 @@ class BitArray:
 
     @property
     def value(self) -> bytearray:
-        """The bytes, the first bit lowest in the first."""
+        """The bits as bytes. The first bit is the lowest bit of the first byte."""
         return self._array
 
     @value.setter

@@ -1,4 +1,4 @@
-"""Bloom filters in memory: `exists` never says no for what was added, and seldom yes for what was not."""
+"""Bloom filters in memory. `exists` is True for each key that was added, and seldom for another key."""
 
 # pyright: reportUnnecessaryIsInstance=false
 
@@ -63,7 +63,7 @@ class BloomFilter:
         return [(first + i * step) % self.size for i in range(max(1, round(self._rational_hashes)))]
 
     def add(self, key: str) -> bool:
-        """Add a key. Returns whether it was surely new."""
+        """Add a key. Returns True if it was certainly new."""
         bits = self._bit_array
         new = [place for place in self._places(key) if not bits[place]]
         for place in new:
@@ -82,7 +82,7 @@ class BloomFilter:
 
     @property
     def size(self) -> int:
-        """How many bits there are."""
+        """The number of bits."""
         return self._bit_array.size
 
     @property
@@ -96,21 +96,21 @@ class BloomFilter:
 
     @property
     def chains(self) -> int:
-        """Of how many filters it consists."""
+        """The number of filters."""
         return 1
 
     @property
     def active(self) -> BloomFilter:
-        """The filter that keys are added to."""
+        """The filter to which keys are added."""
         return self
 
 
 class RationalBloomFilter(BloomFilter):
-    """A filter whose keys have not all the same number of bits, so that the mean is the best one exactly."""
+    """A filter in which the number of bits differs from key to key, so that their mean is exactly the best number."""
 
     @property
     def floor_k(self) -> int:
-        """How many bits each key has at least."""
+        """The least number of bits of a key."""
         return math.floor(self._rational_hashes)
 
     def _places(self, key: str) -> list[int]:
@@ -121,7 +121,7 @@ class RationalBloomFilter(BloomFilter):
 
 @suggesting
 class ScalableBloomFilter(BloomFilter):
-    """Filters one after the other, each larger and stricter than the one before, for any number of keys.
+    """A chain of filters for any number of keys. Each is larger and has a smaller error rate than the one before.
 
     >>> seen = ScalableBloomFilter(10, 0.01)
     >>> sum(seen.add(str(number)) for number in range(100)) > 95, seen.chains
@@ -174,12 +174,12 @@ class ScalableBloomFilter(BloomFilter):
         return any(filter_.exists(key) for filter_ in self._filters)
 
     def check_size(self, filter: BloomFilter) -> bool:  # noqa: A002
-        """Whether a filter may take another key."""
+        """Whether the filter has room for another key."""
         return len(filter) < filter.number_of_elements
 
     @property
     def number_of_elements(self) -> int:  # type: ignore[override]
-        """For how many elements there is room."""
+        """The number of elements for which there is room."""
         return sum(filter_.number_of_elements for filter_ in self._filters)
 
     @property
@@ -188,10 +188,10 @@ class ScalableBloomFilter(BloomFilter):
 
     @property
     def value(self) -> bytearray:
-        """A chain of filters has no bits of its own.
+        """Raise NotImplementedError, because a chain of filters has no bits of its own.
 
         Raises:
-            NotImplementedError: By each call.
+            NotImplementedError: Each call raises it.
         """
         message = "a ScalableBloomFilter has several filters; see `active`"
         raise NotImplementedError(message)
