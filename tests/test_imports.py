@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import subprocess
 import sys
 import zipfile
@@ -45,6 +47,15 @@ def test_an_import_brings_in_little(module: str, dear: set[str]) -> None:
     imported = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()
     assert "flexcache_rs" in imported
     assert not dear & set(imported)
+
+
+@pytest.mark.parametrize("name", ["flexcache_rs", "flexcache_rs.disk", "flexcache_rs.diskcache_rs"])
+def test_names_that_are_imported_on_first_use_are_listed_before(name: str) -> None:
+    """Completion in an interactive session and help() find them."""
+    module = importlib.import_module(name)
+    assert set(module.__all__) <= set(dir(module))
+    members = dict(inspect.getmembers(module))
+    assert all(members[exported] is getattr(module, exported) for exported in module.__all__)
 
 
 def test_a_zip_file_without_the_extension_module_says_so(tmp_path: Path) -> None:

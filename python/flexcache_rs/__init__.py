@@ -21,7 +21,7 @@ from flexcache_rs._core import (
     __version__,
     reset_logging,
 )
-from flexcache_rs._first_use import importing
+from flexcache_rs._first_use import importing, listing
 from flexcache_rs._loading import aget_or_set
 from flexcache_rs._lru_cache import cache, lru_cache
 from flexcache_rs._mapping import make_mapping
@@ -81,5 +81,6 @@ _MODULES = {
 
 if not TYPE_CHECKING:
     __getattr__ = importing(__name__, _MODULES)
+    __dir__ = listing(__name__)
 
-del _before_core, importing
+del _before_core, importing, listing

@@ -1,5 +1,7 @@
 """Names of a package whose modules are imported when a program first uses them."""
 
+import sys
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -28,3 +30,17 @@ def importing(package: str, names: dict[str, str], modules: "Collection[str]" = 
         return getattr(import_module(module), name)
 
     return find
+
+
+def listing(package: str) -> "Callable[[], list[str]]":
+    """Return the `__dir__` of a package, which also lists what the package exports and has not imported yet.
+
+    Completion and `help()` use it. They also get the value of each name. A package whose `__all__` has a name that may
+    be missing, such as `DjangoCache`, does not use this function.
+    """
+
+    def names() -> list[str]:
+        attributes = vars(sys.modules[package])
+        return sorted({*attributes, *attributes["__all__"]})
+
+    return names

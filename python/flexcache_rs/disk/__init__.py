@@ -11,7 +11,7 @@ True
 {'value': 42}
 """
 
-from flexcache_rs._first_use import importing
+from flexcache_rs._first_use import importing, listing
 from flexcache_rs.disk.check_report import CheckReport, EmptyDirWarning, UnknownFileWarning
 from flexcache_rs.disk.constants import ENOVAL, UNKNOWN
 from flexcache_rs.disk.core import Cache, Disk, Timeout
@@ -99,3 +99,4 @@ _MODULES = {
 
 if not TYPE_CHECKING:
     __getattr__ = importing(__name__, _MODULES, ("djangocache", "persistent", "recipes"))
+    __dir__ = listing(__name__)

@@ -14,7 +14,7 @@
 import pickle
 
 from flexcache_rs import __version__ as __version__
-from flexcache_rs._first_use import importing
+from flexcache_rs._first_use import importing, listing
 from flexcache_rs.disk import (
     DEFAULT_SETTINGS,
     ENOVAL,
@@ -96,3 +96,4 @@ _MODULES = {
 
 if not TYPE_CHECKING:
     __getattr__ = importing(__name__, _MODULES, ("constants", "disk", "djangocache", "recipes"))
+    __dir__ = listing(__name__)
