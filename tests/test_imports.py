@@ -47,6 +47,26 @@ def test_an_import_brings_in_little(module: str, dear: set[str]) -> None:
     assert not dear & set(imported)
 
 
+LISTS = """
+import importlib, inspect, sys
+sys.modules["django"] = None
+module = importlib.import_module("{name}")
+exported = set(module.__all__) - {{"DjangoCache"}}
+assert exported <= set(dir(module)), exported - set(dir(module))
+members = dict(inspect.getmembers(module))
+assert all(members[name] is getattr(module, name) for name in exported)
+"""
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".cachetools", ".disk", ".disk.core", ".diskcache_rs", ".pycache", ".remote", ".sessions", ".shared"]
+)
+def test_names_that_are_imported_on_first_use_are_listed_before(name: str) -> None:
+    """Completion in an interactive session and help() find them, also without Django."""
+    program = LISTS.format(name=f"flexcache_rs{name}")
+    subprocess.run([sys.executable, "-c", program], timeout=60, check=True)
+
+
 def test_a_zip_file_without_the_extension_module_says_so(tmp_path: Path) -> None:
     package = Path(flexcache_rs.__file__).parent
     with zipfile.ZipFile(tmp_path / "application.zip", "w") as archive:

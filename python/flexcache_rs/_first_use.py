@@ -32,6 +32,7 @@ def importing(
     def list_names() -> list[str]:
         import sys
 
-        return sorted({*vars(sys.modules[package]), *names, *modules})
+        # `help()` gets the value of each of them, so there is none that needs Django.
+        return sorted({*vars(sys.modules[package]), *names, *modules} - {"DjangoCache", "djangocache"})
 
     return find, list_names

@@ -133,7 +133,8 @@ class _ClassMethod(_Wrapper[Any], Generic[_F_co]):
     __wrapped__: Callable[..., Any]
     __name__: str
     __qualname__: str
-    def __call__(self: _ClassMethod[Callable[_P, _R]], cls: Any, /, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
+    # Without `/`: it may also be a function, to which `cls` is passed by name.
+    def __call__(self: _ClassMethod[Callable[_P, _R]], cls: Any, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
     @overload
     def __get__(
         self: _ClassMethod[Callable[_P, _R]], instance: None, owner: Any = None, /

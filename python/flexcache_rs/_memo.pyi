@@ -178,36 +178,30 @@ class BoundMethod(_Attributes, Generic[_P, _R_co]):
     def peek(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co | None: ...
     def refresh(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co: ...
 
-# What a class has under the name of a method, as pyright compares it with that of a subclass.
+# A method, a class method or a function whose first parameter is called `self` or `cls`, which is not in the type.
 @type_check_only
-class _MethodOfClass(_Attributes, Generic[_F_co]):
+class _WithFirst(_Attributes, Generic[_F_co]):
     __wrapped__: Callable[..., Any]
     __name__: str
     __qualname__: str
-    def __call__(
-        self: _MethodOfClass[Callable[_P, _R]], instance: Any, /, *args: _P.args, **kwargs: _P.kwargs
-    ) -> _R: ...
-    def cache_key(
-        self: _MethodOfClass[Callable[_P, Any]], instance: Any, /, *args: _P.args, **kwargs: _P.kwargs
-    ) -> Any: ...
-    def invalidate(
-        self: _MethodOfClass[Callable[_P, Any]], instance: Any, /, *args: _P.args, **kwargs: _P.kwargs
-    ) -> bool: ...
+    def __call__(self: _WithFirst[Callable[_P, _R]], first: Any, /, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
+    def cache_key(self: _WithFirst[Callable[_P, Any]], first: Any, /, *args: _P.args, **kwargs: _P.kwargs) -> Any: ...
+    def invalidate(self: _WithFirst[Callable[_P, Any]], first: Any, /, *args: _P.args, **kwargs: _P.kwargs) -> bool: ...
     @overload
     def peek(
-        self: _MethodOfClass[Callable[_P, Coroutine[Any, Any, _V]]],
-        instance: Any,
+        self: _WithFirst[Callable[_P, Coroutine[Any, Any, _V]]],
+        first: Any,
         /,
         *args: _P.args,
         **kwargs: _P.kwargs,
     ) -> _V | None: ...
     @overload
-    def peek(
-        self: _MethodOfClass[Callable[_P, _R]], instance: Any, /, *args: _P.args, **kwargs: _P.kwargs
-    ) -> _R | None: ...
-    def refresh(
-        self: _MethodOfClass[Callable[_P, _R]], instance: Any, /, *args: _P.args, **kwargs: _P.kwargs
-    ) -> _R: ...
+    def peek(self: _WithFirst[Callable[_P, _R]], first: Any, /, *args: _P.args, **kwargs: _P.kwargs) -> _R | None: ...
+    def refresh(self: _WithFirst[Callable[_P, _R]], first: Any, /, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
+
+# What a class has under the name of a method, as pyright compares it with that of a subclass.
+@type_check_only
+class _MethodOfClass(_WithFirst[_F_co]):
     @overload
     def __get__(self, instance: None, owner: Any = None, /) -> _MethodOfClass[_F_co]: ...
     @overload
@@ -221,13 +215,9 @@ class MemoizedMethod(_MethodOfClass[_F_co]):
     def __call__(self: MemoizedMethod[Callable[..., _R]], *args: Any, **kwargs: Any) -> _R: ...
 
 @type_check_only
-class MemoizedClassMethod(_Attributes, Generic[_F_co]):
-    __wrapped__: Callable[..., Any]
-    __name__: str
-    __qualname__: str
-    def __call__(
-        self: MemoizedClassMethod[Callable[_P, _R]], cls: Any, /, *args: _P.args, **kwargs: _P.kwargs
-    ) -> _R: ...
+class MemoizedClassMethod(_WithFirst[_F_co]):
+    # Without `/`: it may also be a function, to which `cls` is passed by name.
+    def __call__(self: MemoizedClassMethod[Callable[_P, _R]], cls: Any, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
     @overload
     def __get__(
         self: MemoizedClassMethod[Callable[_P, _R]], instance: None, owner: Any = None, /

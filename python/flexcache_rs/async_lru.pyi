@@ -144,8 +144,9 @@ class _Method(_MethodOfClass[_F_co]):
 @type_check_only
 class _ClassMethod(_Attributes, Generic[_F_co]):
     __wrapped__: Callable[..., Any]
+    # Without `/`: it may also be a function, to which `cls` is passed by name.
     async def __call__(
-        self: _ClassMethod[Callable[_P, Coroutine[Any, Any, _R]]], cls: Any, /, *args: _P.args, **kwargs: _P.kwargs
+        self: _ClassMethod[Callable[_P, Coroutine[Any, Any, _R]]], cls: Any, *args: _P.args, **kwargs: _P.kwargs
     ) -> _R: ...
     @overload
     def __get__(

@@ -152,6 +152,13 @@ mod steps {
         size_of_file(&statat(&parent, last, AtFlags::SYMLINK_NOFOLLOW)?, name)
     }
 
+    pub(super) fn is_directory(directory: &Path, name: &str) -> io::Result<bool> {
+        let (names, last) = split(name);
+        let parent = open_directory(directory, &names, false)?;
+        let found = statat(&parent, last, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(FileType::from_raw_mode(found.st_mode) == FileType::Directory)
+    }
+
     /// The size of a regular file; an error for anything else.
     fn size_of_file(found: &Stat, name: &str) -> io::Result<u64> {
         if FileType::from_raw_mode(found.st_mode) == FileType::RegularFile {
@@ -262,6 +269,10 @@ mod steps {
         if found.is_file() { Ok(found.len()) } else { Err(super::outside(name)) }
     }
 
+    pub(super) fn is_directory(directory: &Path, name: &str) -> io::Result<bool> {
+        Ok(fs::symlink_metadata(path(directory, name, false)?)?.is_dir())
+    }
+
     pub(super) fn create_file(directory: &Path, name: &str) -> io::Result<File> {
         OpenOptions::new().write(true).create_new(true).open(path(directory, name, true)?)
     }
@@ -297,6 +308,12 @@ pub(crate) fn open_file(directory: &Path, name: &str) -> io::Result<(File, u64)>
 pub(crate) fn file_size(directory: &Path, name: &str) -> io::Result<u64> {
     checked(name)?;
     steps::file_size(directory, name)
+}
+
+/// Whether this is the name of a directory.
+pub(crate) fn is_directory(directory: &Path, name: &str) -> io::Result<bool> {
+    checked(name)?;
+    steps::is_directory(directory, name)
 }
 
 /// Makes a new file, and the missing directories on the way to it.

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub use crate::background::finish_removals;
 pub use crate::directory::is_inside;
 use crate::directory::{
-    create_file, file_size, is_missing, open_file, remove_file, remove_file_soon, rename_file,
+    create_file, file_size, is_directory, is_missing, open_file, remove_file, remove_file_soon, rename_file,
 };
 use crate::error::{Error, Result};
 use crate::faults;
@@ -273,6 +273,22 @@ pub fn size(directory: &Path, name: &str) -> Result<Option<u64>> {
         Ok(size) => Ok(Some(size)),
         Err(error) if is_missing(&error) => Ok(None),
         Err(error) => Err(Error::file(&directory.join(name), error)),
+    }
+}
+
+/// Whether there is a file or a directory of this name inside the directory. Programs have disk objects that keep a value
+/// as a directory.
+///
+/// # Errors
+///
+/// The directory cannot be read.
+pub fn is_there(directory: &Path, name: &str) -> Result<bool> {
+    if size(directory, name)?.is_some() {
+        return Ok(true);
+    }
+    match is_directory(directory, name) {
+        Err(error) if !is_missing(&error) => Err(Error::file(&directory.join(name), error)),
+        found => Ok(found.unwrap_or(false)),
     }
 }
 

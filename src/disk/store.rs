@@ -71,6 +71,8 @@ pub struct DiskStore {
     pub(crate) files_deleted: AtomicBool,
     /// Whether the last `add` found an entry.
     pub(crate) adds_find_entries: AtomicBool,
+    /// Whether files of values have the caller's own form. They may then be directories, or have another size than their row.
+    pub(crate) has_own_files: Arc<AtomicBool>,
 }
 
 impl DiskStore {
@@ -100,6 +102,7 @@ impl DiskStore {
             new_keys: AtomicBool::new(true),
             files_deleted: AtomicBool::new(false),
             adds_find_entries: AtomicBool::new(false),
+            has_own_files: Arc::default(),
         }
     }
 
@@ -107,6 +110,12 @@ impl DiskStore {
     #[must_use]
     pub fn observed_by(self, observer: Arc<dyn CommitObserver>) -> Self {
         Self { observer: Some(observer), ..self }
+    }
+
+    /// The same store, which counts a file of a value whatever its size is, once `has_own_files` is true.
+    #[must_use]
+    pub fn with_own_files(self, has_own_files: Arc<AtomicBool>) -> Self {
+        Self { has_own_files, ..self }
     }
 
     /// The directory.

@@ -216,6 +216,9 @@ impl DiskStore {
         }
         match filename {
             // What cannot be opened for another reason may be read later, or by others.
+            Some(name) if self.has_own_files.load(Ordering::Relaxed) => {
+                Ok(!matches!(files::is_there(&self.directory, &name), Ok(false)))
+            }
             Some(name) => Ok(!matches!(files::open(&self.directory, &name, size), Ok(None))),
             None => Ok(true),
         }

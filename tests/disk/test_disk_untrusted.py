@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -34,7 +34,8 @@ class OwnDisk(Disk):
         return super().fetch(mode, filename, value, read)
 
     def remove(self, file_path: Any, /) -> None:
-        os.remove(os.path.join(self._directory, file_path))  # noqa: PTH107, PTH118
+        with suppress(IsADirectoryError, PermissionError):
+            os.remove(os.path.join(self._directory, file_path))  # noqa: PTH107, PTH118
 
 
 DISKS: dict[str, dict[str, Any]] = {

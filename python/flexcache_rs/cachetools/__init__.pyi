@@ -328,8 +328,9 @@ class _MethodUnderCached(_MethodOfClass[_F_co]):
 @type_check_only
 class _ClassMethodUnderCached(_Attributes, Generic[_F_co]):
     __wrapped__: Callable[..., Any]
+    # Without `/`: it may also be a function, to which `cls` is passed by name.
     def __call__(
-        self: _ClassMethodUnderCached[Callable[_P, _R]], cls: Any, /, *args: _P.args, **kwargs: _P.kwargs
+        self: _ClassMethodUnderCached[Callable[_P, _R]], cls: Any, *args: _P.args, **kwargs: _P.kwargs
     ) -> _R: ...
     @overload
     def __get__(

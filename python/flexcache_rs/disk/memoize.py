@@ -159,7 +159,8 @@ if TYPE_CHECKING:
         __name__: str
         __qualname__: str
 
-        def __call__(self: MemoizedClassMethod[Callable[P, R]], cls: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        # Without `/`: it may also be a function, to which `cls` is passed by name.
+        def __call__(self: MemoizedClassMethod[Callable[P, R]], cls: Any, *args: P.args, **kwargs: P.kwargs) -> R:
             """The stored result, or that of the method."""
             ...
 

@@ -21,7 +21,7 @@ use pyo3::exceptions::{PyRuntimeError, PyUserWarning, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::codec::Disk;
+use super::codec::{Disk, native};
 use super::commit_tracker::DirectoryTracker;
 use super::datum::{setting, to_object};
 use super::fork::Lazy;
@@ -58,6 +58,8 @@ pub(super) struct OpenDirectory {
     disk: OnceLock<Py<PyAny>>,
     /// The disk object, if it has its own method to remove files.
     pub(super) remover: Arc<OnceLock<Py<PyAny>>>,
+    /// Whether the disk object is the user's.
+    has_own_files: Arc<AtomicBool>,
     pub(super) unreadable_is_missing: AtomicBool,
     /// Whether a result was computed and not stored, and the program was warned.
     has_warned: AtomicBool,
@@ -100,7 +102,8 @@ impl DiskCache {
             let remover = Arc::clone(&open.remover);
             let remove = move |directory: &Path, name: &str| remove(&remover, directory, name);
             lazy.get_or_init(|| {
-                let store = DiskStore::with_remove(&open.directory, Box::new(remove));
+                let store = DiskStore::with_remove(&open.directory, Box::new(remove))
+                    .with_own_files(Arc::clone(&open.has_own_files));
                 store.observed_by(Arc::clone(&self.tracker) as Arc<dyn CommitObserver>)
             });
             fork::register(py, &lazy);
@@ -415,6 +418,7 @@ impl DiskCache {
             store: PerProcess::default(),
             disk: OnceLock::new(),
             remover: Arc::default(),
+            has_own_files: Arc::default(),
             unreadable_is_missing: AtomicBool::new(false),
             has_warned: AtomicBool::new(false),
         };
@@ -441,6 +445,7 @@ impl DiskCache {
         if !disk.get_type().getattr("remove")?.is(&own) {
             let _ = open.remover.set(disk.clone().unbind());
         }
+        open.has_own_files.store(native(disk).is_none(), Ordering::Relaxed);
         let _ = open.disk.set(disk.clone().unbind());
         Ok(())
     }

@@ -147,8 +147,8 @@ impl DiskCache {
         // A disk object of the user would open any name, so the name is checked here.
         if let Some(name) = &entry.filename {
             let directory = &self.opened()?.directory;
-            let size = py.detach(|| files::size(directory, name));
-            if size.map_err(|error| errors::raised(py, error))?.is_none() {
+            let is_there = py.detach(|| files::is_there(directory, name));
+            if !is_there.map_err(|error| errors::raised(py, error))? {
                 return Ok(None);
             }
         }

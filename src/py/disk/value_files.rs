@@ -25,12 +25,12 @@ use crate::py::process::at_exit::AtExit;
 use crate::py::process::mutex::Mutex;
 
 /// Removes a file of a value, by the disk object's method if it has its own. A name that does not lead to a
-/// file inside the directory is ignored.
+/// file inside the directory, or for that method to a directory, is ignored.
 pub(super) fn remove(remover: &OnceLock<Py<PyAny>>, directory: &Path, name: &str) {
     match remover.get() {
         None => files::remove_soon(directory, name),
         // A disk object of the user would follow any name.
-        Some(disk) if matches!(files::size(directory, name), Ok(Some(_))) => Python::attach(|py| {
+        Some(disk) if matches!(files::is_there(directory, name), Ok(true)) => Python::attach(|py| {
             let path = directory.join(name);
             if let Err(error) = disk.bind(py).call_method1("remove", (path.as_os_str(),)) {
                 running_python::report_unraisable(py, error);
