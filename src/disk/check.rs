@@ -26,8 +26,8 @@ use crate::store::DiskStore;
 pub enum Finding {
     /// SQLite says that the database is damaged.
     Damaged(String),
-    /// A row's file is missing, or its name does not lead to a file inside the directory. Repaired by
-    /// deleting the row.
+    /// A row's file is missing, or its name does not lead to a file or directory inside the directory. Repaired
+    /// by deleting the row.
     MissingFile(PathBuf),
     /// A row's file has another size than the row says. Repaired in the row.
     WrongSize {
@@ -141,13 +141,16 @@ impl DiskStore {
                     findings.push(Finding::WrongSize { path: path.clone(), actual, recorded });
                 }
                 Some(_) => {}
+                // The value of a program's own disk object, whose contents only that object knows.
+                None if files::is_there(self.directory(), &filename)? => {}
                 None => {
                     if fix {
                         connection.prepare_cached("DELETE FROM Cache WHERE rowid = ?")?.execute([rowid])?;
                         effects.written.add_all();
                         effects.taken(recorded);
                     }
-                    findings.push(Finding::MissingFile(path.clone()));
+                    findings.push(Finding::MissingFile(path));
+                    continue;
                 }
             }
             known.insert(path);
@@ -209,13 +212,16 @@ impl DiskStore {
     fn check_files(&self, known: &HashSet<PathBuf>, fix: bool, findings: &mut Vec<Finding>) -> Result<()> {
         let mut empty = Vec::new();
         walk(self.directory(), &mut |path, is_empty_directory| {
+            if path.ancestors().any(|each| known.contains(each)) {
+                return;
+            }
             if is_empty_directory {
                 empty.push(path.to_owned());
                 return;
             }
             // Databases, their logs and whatever is named after them.
             let inside = path.strip_prefix(self.directory()).unwrap_or(path).to_string_lossy();
-            if !known.contains(path) && !DATABASES.iter().any(|database| inside.contains(database)) {
+            if !DATABASES.iter().any(|database| inside.contains(database)) {
                 if fix {
                     // A file that cannot be removed is found again next time.
                     let _ = reach(On::UnknownFile, Call::Unlink).and_then(|()| fs::remove_file(path));

@@ -75,8 +75,14 @@ def test_a_disk_that_keeps_values_as_directories(class_: Any, tmp_path: Path) ->
         cache["key"] = two
         assert (cache["key"], directories()) == (two, 1)
         assert (cache.pop("key"), directories()) == (two, 0)
-        cache["key"], cache["other"] = one, two
+        cache["key"], cache["other"], cache["empty"] = one, two, {}
+    # Also without the object.
+    with class_(tmp_path / "new") as cache:
+        assert cache.check(fix=True) == []
+    with class_(tmp_path / "new", disk=InDirectories) as cache:
+        assert [cache["key"], cache["other"], cache["empty"]] == [one, two, {}]
         assert cache.delete("key")
+        assert cache.delete("empty")
         assert directories() == 1
         assert cache.clear() == 1
         assert directories() == 0
