@@ -6,7 +6,9 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from session_places import advance
+from waiting import MANY
 
 if TYPE_CHECKING:
     from session_places import Place
@@ -54,6 +56,30 @@ def test_holders_that_have_ended_are_forgotten(session: Session) -> None:
         assert in_thread(lambda: lock.acquire(0))
         advance(2)
     assert len(lock._tokens) == 1
+
+
+def test_a_holder_that_acquires_it_again_while_another_thread_releases_it_keeps_it(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, run = session.lock("name"), type(session._backend).run
+    is_released, goes_on = threading.Event(), threading.Event()
+
+    def slow(backend: Any, call: Any) -> Any:
+        answer = run(backend, call)
+        if threading.current_thread() is other:
+            is_released.set()
+            goes_on.wait(MANY)
+        return answer
+
+    monkeypatch.setattr(type(session._backend), "run", slow)
+    other = threading.Thread(target=lock.release)
+    assert lock.acquire(0)
+    other.start()
+    is_released.wait(MANY)
+    assert lock.acquire(0)
+    goes_on.set()
+    other.join()
+    assert lock.release()
 
 
 def test_a_holder_whose_time_is_over_releases_no_other(session: Session) -> None:

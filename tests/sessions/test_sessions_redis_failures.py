@@ -196,6 +196,32 @@ def test_a_cancelled_call_leaves_its_answer_to_nobody(redis_url: str) -> None:
     asyncio.run(main())
 
 
+def test_a_release_that_is_cancelled_is_made_if_the_server_has_lost_its_script(redis_url: str, raw: Any) -> None:
+    async def main() -> None:
+        async with connect(redis_url) as session:
+            backend: Any = session._backend
+            await session.get("a")
+            while backend._client.asker(b"") is None or not backend._gatherer.is_idle:
+                await session.get("a")
+            lock = session.lock("name", ttl=None)
+            is_held = asyncio.Event()
+
+            async def hold() -> None:
+                await lock.acquire()
+                raw.script_flush()
+                is_held.set()
+                await lock.release()
+
+            task = asyncio.create_task(hold())
+            await is_held.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await session.lock("name").acquire(0)
+
+    asyncio.run(main())
+
+
 def test_reads_that_were_sent_together_are_made_again(redis_url: str, raw: Any) -> None:
     """If a connection breaks under several calls, those that only read are repeated, as a single one is."""
     with now.connect(redis_url, timeout=60) as session:
