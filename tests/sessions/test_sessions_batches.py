@@ -350,11 +350,13 @@ def test_a_batch_that_is_cancelled_returns_what_it_took(place: Place, again: boo
             for turns in range(30):
                 await awaited.list("list").push(1, 2, 3, 4)
                 await awaited.sorted("sorted").add({"a": 1, "b": 2})
+                await awaited.set_of("set").add(1)
                 started = asyncio.Event()
 
                 async def take(started: asyncio.Event = started) -> None:
                     async with awaited.batch() as batch:
                         batch.list("list").pop_left()
+                        batch.set_of("set").pop()
                         batch.sorted("sorted").pop_min()
                         batch.list("list").pop_left(2)
                         started.set()
@@ -375,9 +377,10 @@ def test_a_batch_that_is_cancelled_returns_what_it_took(place: Place, again: boo
                     cancelled += 1
                     assert await awaited.list("list").range() == [1, 2, 3, 4]
                     assert await awaited.sorted("sorted").range() == [("a", 1.0), ("b", 2.0)]
+                    assert await awaited.set_of("set").all() == {1}
                 else:
                     assert await awaited.list("list").range() == [4]
-                await awaited.delete("list", "sorted")
+                await awaited.delete("list", "sorted", "set")
 
     asyncio.run(main())
     assert cancelled
