@@ -197,10 +197,9 @@ class Lock(side.Block):
                 if left <= 0:
                     return False
                 await other.arest(min(left, held))
-        if is_new:
-            # The time of a holder that has ended without a release was over.
-            for gone in [holder for holder in list(self._tokens) if holder is not None and holder() is None]:
-                self._tokens.pop(gone, None)
+        # The time of a holder that has ended without a release was over.
+        for gone in [holder for holder in list(self._tokens) if holder is not None and holder() is None]:
+            self._tokens.pop(gone, None)
         self._tokens[side.holder()] = token
         return True
 
