@@ -368,15 +368,14 @@ def test_a_lock_whose_task_is_cancelled_is_given_back(make: Make, monkeypatch: p
     lock, ask = cache.lock("job", ttl=3600), RemoteLock._ask
     asked, answered, go, finished = (threading.Event() for _ in range(4))
 
-    def slow(this: RemoteLock, attempt: Any) -> float:
+    def slow(this: RemoteLock, attempt: Any) -> None:
         asked.set()
         if moment == "after":
             go.wait(60)
-        held = ask(this, attempt)
+        ask(this, attempt)
         answered.set()
         go.wait(60)
         finished.set()
-        return held
 
     async def main() -> None:
         task = asyncio.create_task(lock.aacquire())
@@ -399,7 +398,7 @@ def test_a_lock_whose_thread_gets_a_signal_is_given_back(make: Make, monkeypatch
     """The signal comes after the server has granted the lock, and before its caller knows."""
     cache, ask = make(), RemoteLock._ask
 
-    def interrupted(this: RemoteLock, attempt: Any) -> float:
+    def interrupted(this: RemoteLock, attempt: Any) -> None:
         ask(this, attempt)
         raise KeyboardInterrupt
 
@@ -528,6 +527,7 @@ def test_a_window_says_when_to_come_back(make: Make) -> None:
         (lambda cache: cache.limiter("a", 5).hit("1.2.3.4"), TypeError, "uses must be an int, not '1.2.3.4'"),
         (lambda cache: cache.limiter("a", 5).hit(True), TypeError, "uses must be an int"),
         (lambda cache: cache.limiter("a", 5).hit(6), ValueError, "uses must be from 1"),
+        (lambda cache: cache.limiter("a", 5).hit(0), ValueError, "uses must be from 1"),
         (lambda cache: cache.limiter("a", 5).acquire(timeout="1"), TypeError, "timeout must be"),
         (lambda cache: cache.limiter("a", "5"), TypeError, "limit must be an int"),
         (lambda cache: cache.limiter("a", 5, per="1"), TypeError, "per must be"),

@@ -129,11 +129,10 @@ def test_the_lock_of_a_task_whose_event_loop_was_closed_is_free(make: Callable[.
     if where == "while it asked":
         ask = lock._ask
 
-        def granted(attempt: Any) -> Any:
-            held = ask(attempt)
+        def granted(attempt: Any) -> None:
+            ask(attempt)
             loop.call_soon_threadsafe(loop.stop)
             has_stopped.wait(MANY)
-            return held
 
         lock._ask = granted
 

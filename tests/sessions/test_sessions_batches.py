@@ -338,7 +338,8 @@ def test_a_batch_is_one_call_of_the_store(backend: str, tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_batch_that_is_cancelled_returns_what_it_took(place: Place) -> None:
+@pytest.mark.parametrize("again", [False, True], ids=["once", "again and again"])
+def test_a_batch_that_is_cancelled_returns_what_it_took(place: Place, again: bool) -> None:
     session, cancelled = place.open[0], 0
     if place.backend == "memory":
         pytest.skip("its calls never wait")
@@ -349,11 +350,13 @@ def test_a_batch_that_is_cancelled_returns_what_it_took(place: Place) -> None:
             for turns in range(30):
                 await awaited.list("list").push(1, 2, 3, 4)
                 await awaited.sorted("sorted").add({"a": 1, "b": 2})
+                await awaited.set_of("set").add(1)
                 started = asyncio.Event()
 
                 async def take(started: asyncio.Event = started) -> None:
                     async with awaited.batch() as batch:
                         batch.list("list").pop_left()
+                        batch.set_of("set").pop()
                         batch.sorted("sorted").pop_min()
                         batch.list("list").pop_left(2)
                         started.set()
@@ -365,19 +368,47 @@ def test_a_batch_that_is_cancelled_returns_what_it_took(place: Place) -> None:
                 if turns > 20:
                     await asyncio.sleep(0.0005 * turns)
                 task.cancel()
+                while again and not task.done():
+                    task.cancel()
+                    await asyncio.sleep(0)
                 try:
                     await task
                 except asyncio.CancelledError:
                     cancelled += 1
                     assert await awaited.list("list").range() == [1, 2, 3, 4]
                     assert await awaited.sorted("sorted").range() == [("a", 1.0), ("b", 2.0)]
+                    assert await awaited.set_of("set").all() == {1}
                 else:
                     assert await awaited.list("list").range() == [4]
-                await awaited.delete("list", "sorted")
+                await awaited.delete("list", "sorted", "set")
 
     asyncio.run(main())
     assert cancelled
     assert session.count() == 0
+
+
+def test_a_batch_over_shards_that_is_cancelled_again_and_again(tmp_path: Path) -> None:
+    """Its calls are made one after the other, and so are those that return what they took."""
+
+    async def main() -> None:
+        async with awaited_connect([f"disk://{tmp_path}/{name}" for name in "ab"]) as session:
+            for turns in range(30):
+                await session.list("list").push(1, 2, 3)
+
+                async def take() -> None:
+                    async with session.batch() as batch:
+                        for _ in range(3):
+                            batch.list("list").pop_left()
+
+                task = asyncio.create_task(take())
+                await asyncio.sleep(0.0003 * turns)
+                while not task.done():
+                    task.cancel()
+                    await asyncio.sleep(0)
+                assert await session.list("list").range() == ([1, 2, 3] if task.cancelled() else [])
+                await session.delete("list")
+
+    asyncio.run(main())
 
 
 def test_a_batch_that_takes_nothing_is_cancelled_at_once(tmp_path: Path) -> None:

@@ -196,6 +196,73 @@ def test_a_cancelled_call_leaves_its_answer_to_nobody(redis_url: str) -> None:
     asyncio.run(main())
 
 
+async def until_connected(session: Any) -> None:
+    """Make calls until the event loop has a connection of its own."""
+    await session.get("a")
+    while session._backend._client.asker(b"") is None or not session._backend._gatherer.is_idle:
+        await session.get("a")
+
+
+def test_a_read_whose_connection_breaks_is_made_again(redis_url: str, raw: Any) -> None:
+    """It waits for its reply on the connection of the event loop."""
+
+    async def main() -> None:
+        async with connect(redis_url, timeout=60) as session:
+            await session.set("a", 1)
+            await until_connected(session)
+            raw.execute_command("CLIENT", "PAUSE", 60_000, "WRITE")
+            try:
+                asked = [asyncio.ensure_future(call) for call in (session.incr("a"), session.get("a"))]
+                while not raw.info("clients")["blocked_clients"]:
+                    await asyncio.sleep(0.01)
+                raw.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            finally:
+                raw.execute_command("CLIENT", "UNPAUSE")
+            raised, found = await asyncio.gather(*asked, return_exceptions=True)
+            assert isinstance(raised, OutcomeUnknown)
+            assert found == 1
+
+    asyncio.run(main())
+
+
+def test_an_awaited_read_that_was_late_is_not_repeated(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its caller has waited for the whole timeout."""
+
+    async def main() -> None:
+        async with connect(redis_url, timeout=BRIEF) as session:
+            await until_connected(session)
+            monkeypatch.setattr(session._backend._gatherer, "ask", None)  # type: ignore[attr-defined]
+            redis_server().pause()
+            raised = await asyncio.gather(session.get("a"), session.list("l").range(), return_exceptions=True)
+            assert [type(error) for error in raised] == [TimedOut, TimedOut]
+            redis_server().go_on()
+
+    asyncio.run(main())
+
+
+def test_a_release_that_is_cancelled_is_made_if_the_server_has_lost_its_script(redis_url: str, raw: Any) -> None:
+    async def main() -> None:
+        async with connect(redis_url) as session:
+            await until_connected(session)
+            lock = session.lock("name", ttl=None)
+            is_held = asyncio.Event()
+
+            async def hold() -> None:
+                await lock.acquire()
+                raw.script_flush()
+                is_held.set()
+                await lock.release()
+
+            task = asyncio.create_task(hold())
+            await is_held.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await session.lock("name").acquire(0)
+
+    asyncio.run(main())
+
+
 def test_reads_that_were_sent_together_are_made_again(redis_url: str, raw: Any) -> None:
     """If a connection breaks under several calls, those that only read are repeated, as a single one is."""
     with now.connect(redis_url, timeout=60) as session:

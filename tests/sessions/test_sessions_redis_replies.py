@@ -269,6 +269,66 @@ def test_an_awaited_write_is_made_once(redis_url: str, proxy: Proxy, reply: byte
         assert other.get("a") == (2 if reply else 1)
 
 
+def test_a_lock_without_a_usable_reply_is_given_back_by_a_task_that_is_cancelled(redis_url: str, proxy: Proxy) -> None:
+    """The server has granted it, perhaps."""
+
+    async def main() -> None:
+        async with connect(proxy.url, timeout=LONG) as session:
+            backend: Any = session._backend
+            # The server has the scripts then.
+            await session.lock("lock").acquire(0)
+            await session.lock("lock").release()
+            while backend._client.asker(b"") is None or not backend._gatherer.is_idle:
+                await session.get("a")
+            proxy.be_wrong_once(b"EVALSHA", b"+no number\r\n")
+            task = asyncio.create_task(session.lock("name", ttl=None).acquire())
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(main())
+    with now.connect(redis_url) as other:
+        assert other.lock("name").acquire(0)
+
+
+@pytest.mark.parametrize("where", ["enter", "leave"])
+@pytest.mark.parametrize("awaits", [False, True])
+def test_a_block_of_a_lock_without_replies_asks_no_more_than_needed(
+    redis_url: str, proxy: Proxy, awaits: bool, where: str
+) -> None:
+    """Each attempt could take the whole timeout. The lock ends with its time to live."""
+    del redis_url
+    asked: list[bytes] = []
+
+    def refuse(command: list[bytes]) -> tuple[bytes, bool]:
+        asked.extend(command[:1])
+        return encoded([]), False
+
+    def refuse_from(now: str) -> None:
+        if now == where:
+            proxy.answer = refuse
+
+    async def main() -> None:
+        async with connect(proxy.url) as session:
+            await session.get("a")
+            refuse_from("enter")
+            async with session.lock("name"):
+                refuse_from("leave")
+
+    with now.connect(proxy.url) as session, pytest.raises((OutcomeUnknown, Unavailable)):
+        session.get("a")
+        if awaits:
+            asyncio.run(main())
+        else:
+            refuse_from("enter")
+            with session.lock("name"):
+                refuse_from("leave")
+    proxy.be_right()
+    # If the lock may have been acquired, it is given back.
+    assert asked == [b"EVALSHA"] * (2 if where == "enter" else 1)
+
+
 def test_a_read_is_repeated_over_another_connection(redis_url: str, proxy: Proxy) -> None:
     del redis_url
     with now.connect(proxy.url) as session:

@@ -78,9 +78,38 @@ def test_limits_of_limits(session: Session) -> None:
     assert session.limiter("burst", 10, 10, burst=3).hit(cost=3).allowed
     assert not session.limiter("burst", 10, 10, burst=3).hit().allowed
     assert session.limiter("burst", 10, 10, burst=3).hit(cost=4).retry_after == math.inf
-    for wrong in ({"limit": -1}, {"period": 0}, {"burst": -1}, {"period": math.inf}):
+    # A limit of none allows no burst, and the calls of a very large one still have times that can be stored.
+    assert session.limiter("none", 0, 1, burst=5).hit() == (False, 0, math.inf)
+    assert session.limiter("many", 10**7, 1).hit().remaining >= 10**7 - 1
+    assert session.limiter("more", 10**17, 1).hit().allowed
+    for cost in (True, 1.0):
+        with pytest.raises(TypeError, match="cost"):
+            session.limiter("cost", 1, 1).hit(cost=cost)  # type: ignore[arg-type]
+    for wrong in (
+        *({"limit": -1}, {"period": 0}, {"burst": -1}, {"period": math.inf}, {"burst": 10**17}),
+        *({"burst": 1, "algorithm": "sliding_window"}, {"limit": 1001, "algorithm": "sliding_window"}),
+    ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             session.limiter("x", **{"limit": 1, "period": 1, **wrong})  # type: ignore[arg-type]
+
+
+def test_a_sliding_window_waits_for_the_first_of_its_calls(session: Session) -> None:
+    for algorithm, least in (("gcra", 300), ("sliding_window", 800)):
+        limiter = session.limiter("calls", 2, 1000, algorithm=algorithm)
+        assert [limiter.hit().allowed for _ in range(2)] == [True, True]
+        assert least < limiter.hit().retry_after <= least + 200
+
+
+@pytest.mark.parametrize("algorithm", ["gcra", "sliding_window"])
+def test_calls_in_a_transaction_that_is_rolled_back_count(session: Session, algorithm: str) -> None:
+    limiter = session.limiter("calls", 1, 1000, algorithm=algorithm)
+    if session.stats()["backend"] == "disk":
+        pytest.skip("in a thread, other writers wait for the end of the transaction")
+    with pytest.raises(KeyError), session.transaction() as t:
+        t.set("key", 1)
+        assert limiter.hit().allowed
+        raise KeyError
+    assert not limiter.hit().allowed
 
 
 def test_a_limited_function(session: Session) -> None:

@@ -361,6 +361,88 @@ def test_a_cancelled_task_leaves_no_lock_behind(place: Place) -> None:
     asyncio.run(main())
 
 
+def test_a_lock_whose_holder_is_cancelled_again_and_again_is_free(place: Place) -> None:
+    async def main() -> None:
+        async with place.awaited(timeout=LONG) as session:
+            for number in range(8):
+                entered = asyncio.Event()
+
+                async def hold(entered: asyncio.Event = entered) -> None:
+                    async with session.lock("lock", ttl=None):
+                        entered.set()
+
+                task = asyncio.ensure_future(hold())
+                await entered.wait()
+                for _ in range(number % 4):
+                    await asyncio.sleep(0)
+                while not task.done():
+                    task.cancel()
+                    await asyncio.sleep(0)
+                free = session.lock("lock", ttl=3600)
+                assert await free.acquire(0)
+                await free.release()
+
+    asyncio.run(main())
+
+
+def test_a_release_that_is_cancelled_is_made(place: Place) -> None:
+    """Otherwise nobody could release the lock."""
+
+    async def main() -> None:
+        async with place.awaited(timeout=LONG) as session:
+            for turns in range(4):
+                lock = session.lock("lock", ttl=None)
+                has_begun = asyncio.Event()
+
+                async def hold(lock: Any = lock, has_begun: asyncio.Event = has_begun) -> None:
+                    assert await lock.acquire(LONG)
+                    has_begun.set()
+                    await lock.release()
+
+                task = asyncio.ensure_future(hold())
+                await has_begun.wait()
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+                free = session.lock("lock", ttl=3600)
+                assert await free.acquire(0)
+                await free.release()
+
+    asyncio.run(main())
+
+
+def test_a_holder_that_has_released_a_lock_is_a_new_one(place: Place) -> None:
+    """If it is cancelled as it acquires the lock again, it gives it back."""
+
+    async def main() -> None:
+        async with place.awaited(timeout=LONG) as session:
+            for turns in range(8):
+                lock = session.lock("lock", ttl=3600)
+                has_released = asyncio.Event()
+
+                async def hold(lock: Any = lock, has_released: asyncio.Event = has_released) -> None:
+                    assert await lock.acquire(LONG)
+                    assert await lock.release()
+                    has_released.set()
+                    await lock.acquire()
+                    await lock.release()
+
+                task = asyncio.ensure_future(hold())
+                await has_released.wait()
+                for _ in range(turns % 4):
+                    await asyncio.sleep(0)
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+                free = session.lock("lock", ttl=3600)
+                assert await free.acquire(0)
+                await free.release()
+
+    asyncio.run(main())
+
+
 def test_holders_that_share_a_lock_exclude_each_other(place: Place) -> None:
     session = place.open[0]
     lock = session.lock("lock")

@@ -50,7 +50,7 @@ class _Attempt:
     def __init__(self) -> None:
         self.token = os.urandom(16)
         self.fence = 0
-        """The number of the holder, after the server has granted the lock."""
+        """The number of the holder, after the server has granted the lock. Otherwise 0."""
         self.is_abandoned = False
         """Whether the caller was cancelled, so that the thread must give the lock back."""
 
@@ -79,49 +79,39 @@ class RemoteLock(LockBlock):
         self._token: bytes | None = None
         self._process = os.getpid()
 
-    def _ask(self, attempt: _Attempt) -> float:
-        """Request the lock. Returns 0 if the attempt acquired it, else the seconds for which it is held."""
-        number, left = self._store.run(scripts.LOCK, *self._places, attempt.token, self._milliseconds)
-        if not number:
-            return max(int(left), 1) / 1000
+    def _ask(self, attempt: _Attempt) -> None:
+        """Request the lock."""
         # First set `fence`, then read `is_abandoned`. `_atry` accesses them in the opposite order.
-        attempt.fence = int(number)
+        (attempt.fence,) = self._store.run(scripts.LOCK, *self._places, attempt.token, self._milliseconds)
         if attempt.is_abandoned:
             self._give_back(attempt)
-        return 0.0
 
     def _give_back(self, attempt: _Attempt) -> None:
         """Release the lock if an attempt may have acquired it. If that fails, the lock becomes free after `ttl`."""
         with contextlib.suppress(RemoteError, RemoteValueError):
             self._store.run(scripts.UNLOCK, self._places[0], attempt.token)
 
-    def _try(self) -> float:
-        """Request the lock. Returns 0 if this object acquired it, else the seconds for which it is held."""
+    def _try(self) -> bool:
+        """Request the lock. Returns whether this object acquired it."""
         attempt = _Attempt()
         try:
-            held = self._ask(attempt)
-            if not held:
+            self._ask(attempt)
+            if attempt.fence:
                 self._token, self.fence = attempt.token, attempt.fence
-        except (RemoteError, RemoteValueError):
-            raise
         except BaseException:
             # A signal handler may raise after the server has granted the lock.
-            self._token = self.fence = None
             self._give_back(attempt)
             raise
-        return held
+        return self._token is not None
 
-    async def _atry(self) -> float:
+    async def _atry(self) -> bool:
         """The same as `_try`. A caller that is cancelled leaves no lock behind."""
         attempt = _Attempt()
         try:
-            held = await to_thread(self._ask, attempt)
-            if not held:
+            await to_thread(self._ask, attempt)
+            if attempt.fence:
                 self._token, self.fence = attempt.token, attempt.fence
-        except (RemoteError, RemoteValueError):
-            raise
         except BaseException as error:
-            self._token = self.fence = None
             attempt.is_abandoned = True
             if attempt.fence:
                 if isinstance(error, GeneratorExit):
@@ -131,7 +121,7 @@ class RemoteLock(LockBlock):
                     # Wait, so that the lock is free for others when this caller ends.
                     await wait((begin_in_thread(self._give_back, attempt),))
             raise
-        return held
+        return self._token is not None
 
     def _refuse_twice(self) -> None:
         self._forget_after_fork()
@@ -159,11 +149,11 @@ class RemoteLock(LockBlock):
         """
         self._refuse_twice()
         end, pause = _end(self._timeout if timeout == -1 else timeout), _SHORTEST
-        while held := self._try():
+        while not self._try():
             left = end - time.monotonic()
             if left <= 0:
                 return False
-            time.sleep(min(held, left, pause))
+            time.sleep(min(left, pause))
             pause = min(pause * 2, _LONGEST)
         return True
 
@@ -171,11 +161,11 @@ class RemoteLock(LockBlock):
         """The same as `acquire`. Other tasks run while it waits."""
         self._refuse_twice()
         end, pause = _end(self._timeout if timeout == -1 else timeout), _SHORTEST
-        while held := await self._atry():
+        while not await self._atry():
             left = end - time.monotonic()
             if left <= 0:
                 return False
-            await sleep(min(held, left, pause))
+            await sleep(min(left, pause))
             pause = min(pause * 2, _LONGEST)
         return True
 

@@ -199,20 +199,19 @@ TELL = Script(
 
 LOCK = Script(
     """
-local left = redis.call('PTTL', KEYS[1])
-if left ~= -2 then return {0, left} end
+if redis.call('PTTL', KEYS[1]) ~= -2 then return {0} end
 local number = redis.pcall('INCR', KEYS[2])
 if type(number) ~= 'number' then
   local is_foreign = string.find(number.err, 'not an integer') or string.find(number.err, 'overflow')
   return is_foreign and redis.error_reply('WRONGTYPE ' .. number.err) or number
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return {number, 0}
+return {number}
 """,
     2,
-    _numbers(2),
+    _numbers(1),
 )
-"""Takes a lock. Returns its number, or 0 and the milliseconds for which it is held."""
+"""Takes a lock. Returns its number, or 0 if it is held."""
 
 UNLOCK = Script(
     "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0", 1, number
@@ -242,7 +241,7 @@ local new = tat + step * cost
 if new - now > period + 0.5 then
   return {0, math.floor((period - (tat - now)) / step + 0.000001), math.ceil(new - now - period)}
 end
-redis.call('SET', KEYS[1], string.format('%.3f', new), 'PX', math.max(1, math.ceil((new - now) / 1000)))
+redis.call('SET', KEYS[1], string.format('%.3f', new), 'PX', math.ceil((new - now) / 1000))
 return {1, math.floor((period - (new - now)) / step + 0.000001), 0}
 """,
     1,
@@ -261,7 +260,7 @@ local used = redis.call('ZCARD', KEYS[1])
 if used + cost > limit then
   local last = used + cost - limit - 1
   local at = redis.call('ZRANGE', KEYS[1], last, last, 'WITHSCORES')[2]
-  return {0, limit - used, math.max(1, at + period - now)}
+  return {0, limit - used, at + period - now}
 end
 for use = 1, cost do redis.call('ZADD', KEYS[1], string.format('%.0f', now), ARGV[4] .. use) end
 redis.call('PEXPIRE', KEYS[1], math.ceil(period / 1000))

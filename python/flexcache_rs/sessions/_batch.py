@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flexcache_rs._suggest import suggesting
 from flexcache_rs.sessions._calls import Calls
 from flexcache_rs.sessions._containers import Handle, Job
-from flexcache_rs.sessions._errors import ClosedError, SessionError
+from flexcache_rs.sessions._errors import ClosedError
+from flexcache_rs.sessions._taking import unhurried
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
@@ -220,8 +221,8 @@ class AwaitedBatch(Batch):
         except asyncio.CancelledError:
             # A rollback of the transaction gives back what its calls took.
             for back in () if session._current() is not None else _giving_back(asking, answers) or ():
-                with contextlib.suppress(SessionError):
-                    await session._backend.arun(back)
+                with contextlib.suppress(Exception, asyncio.CancelledError):
+                    await session._backend.arun(back, unhurried)
             raise
         return answers
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import os
@@ -15,6 +16,7 @@ from flexcache_rs._suggest import suggesting
 from flexcache_rs.sessions import _arguments as arguments
 from flexcache_rs.sessions import _async_side as side
 from flexcache_rs.sessions._errors import RateLimitExceeded, SessionError
+from flexcache_rs.sessions._taking import unhurried
 from flexcache_rs.sessions._waiting import waiting
 
 if TYPE_CHECKING:
@@ -170,7 +172,7 @@ class Lock(side.Block):
         self._micros = _FOREVER if ttl is None else arguments.micros("ttl", ttl) or _FOREVER
         # The token of each holder.
         self._tokens: dict[Any, bytes] = {}
-        # The same for holders that are entering or leaving a block, and may hold the lock.
+        # The same for holders that are entering a block, and may hold the lock.
         self._uncertain: dict[Any, bytes] = {}
 
     def __repr__(self) -> str:
@@ -195,10 +197,9 @@ class Lock(side.Block):
                 if left <= 0:
                     return False
                 await other.arest(min(left, held))
-        if is_new:
-            # The time of a holder that has ended without a release was over.
-            for gone in [holder for holder in list(self._tokens) if holder is not None and holder() is None]:
-                self._tokens.pop(gone, None)
+        # The time of a holder that has ended without a release was over.
+        for gone in [holder for holder in list(self._tokens) if holder is not None and holder() is None]:
+            self._tokens.pop(gone, None)
         self._tokens[side.holder()] = token
         return True
 
@@ -207,17 +208,27 @@ class Lock(side.Block):
 
         A task or thread that has not acquired it releases it for one that has.
         """
-        token = self._tokens.pop(side.holder(), None)
+        holder = side.holder()
+        token = self._tokens.get(holder)
         if token is None:
             try:
                 _, token = self._tokens.popitem()
             except KeyError:
                 return False
-        return await self._give_back(token)
+        try:
+            released = await self._give_back(token)
+        except SessionError:
+            # The lease ends with its time to live. Another request would probably fail in the same way.
+            self._tokens.pop(holder, None)
+            raise
+        # Only now: if a signal handler raises before, release() can be called again.
+        self._tokens.pop(holder, None)
+        return released
 
     async def _give_back(self, token: bytes) -> bool:
         session = self._session
-        released: bool = await session._run_outside(session._codec.call("release", "lock:" + self._name, token))
+        call = session._codec.call("release", "lock:" + self._name, token)
+        released: bool = await side.take(session._backend, call, unhurried)
         return released
 
     def _before(self) -> bytes | None:
@@ -231,23 +242,15 @@ class Lock(side.Block):
         self._uncertain.pop(holder, None)
 
     async def _aleave(self, _: bool) -> None:
-        holder = side.holder()
-        if (token := self._tokens.get(holder)) is not None:
-            self._uncertain[holder] = token
-        try:
-            await self.release()
-        except SessionError:
-            # The lease ends with its time to live. Another request would probably fail in the same way.
-            self._tokens.pop(holder, None)
-            self._uncertain.pop(holder, None)
-            raise
-        self._uncertain.pop(holder, None)
+        await self.release()
 
     async def _aend(self, own: bytes | None) -> None:
         """Release the lock of a block that was interrupted while it was entered or left."""
         holder = side.holder()
         token = self._uncertain.get(holder) or self._tokens.get(holder)
         if token is not None and token != own:
-            await self._give_back(token)
+            # If that fails, the lease ends with its time to live.
+            with contextlib.suppress(SessionError):
+                await self._give_back(token)
             self._tokens.pop(holder, None)
         self._uncertain.pop(holder, None)

@@ -15,7 +15,7 @@ from flexcache_rs.remote.given import Given
 from flexcache_rs.remote.replies import is_unexpected
 from flexcache_rs.sessions._errors import TimedOut, Unavailable
 from flexcache_rs.sessions._redis_scripts import with_text
-from flexcache_rs.sessions._taking import taken
+from flexcache_rs.sessions._taking import taken, unhurried
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     """Sends a command, and returns the future of its reply."""
 
     _Wait = Callable[[asyncio.Future[Any]], Awaitable[Any]]
+    _Elsewhere = Callable[[Any], asyncio.Future[Any]]
 
 
 class _TellsUnsent(Client):
@@ -74,39 +75,36 @@ class AwaitedLane:
     def __init__(self, plans: Plans, failed: Callable[[Exception, bool], Exception]) -> None:
         self._plans, self._failed = plans, failed
 
-    async def run(
-        self, call: Call, ask: _Ask, undo: Undo | None, elsewhere: Callable[[Any], asyncio.Future[Any]]
-    ) -> Any:
+    async def run(self, call: Call, ask: _Ask, undo: Undo | None, elsewhere: _Elsewhere) -> Any:
         """Make a call. If the connection breaks, a call that only reads is made by `elsewhere`.
 
         Args:
             call: The call.
             ask: The connection of this event loop.
-            undo: Gives back what the call took if the task is cancelled. None for a call that takes nothing.
+            undo: Gives back what the call took if the task is cancelled. None for a call that may be cancelled itself.
             elsewhere: Makes a call without the connection.
         """
         try:
-            plain = self._plans.plain(call)
+            plain = self._plans.plain(call) if undo is None else None
             if plain is not None:
                 try:
                     return self._plans.answer(call, await self._reply(ask, plain))
                 except RemoteError as error:
                     if isinstance(error, (RemoteConnectionError, RemoteTimeoutError)) or is_unexpected(error):
                         raise
-            return await self._follow(self._plans.plan(call), ask, undo, elsewhere)
+            return await self._follow(call, ask, undo, elsewhere)
         except (RemoteError, Unavailable) as error:
             if call.writes or not _is_broken(error):
                 raise self._failed(error, call.writes) from error
         return await elsewhere(call)
 
-    async def _follow(
-        self, plan: Plan, ask: _Ask, undo: Undo | None, elsewhere: Callable[[Any], asyncio.Future[Any]]
-    ) -> Any:
+    async def _follow(self, call: Call, ask: _Ask, undo: Undo | None, elsewhere: _Elsewhere) -> Any:
+        plan = self._plans.plan(call)
         try:
             commands = next(plan)
             while True:
                 if undo is not None:
-                    replies = [await self._take(plan, commands[0], ask, undo, elsewhere)]
+                    replies = [await self._take(call, plan, commands[0], ask, undo, elsewhere)]
                 elif len(commands) == 1:
                     replies = [await self._scripted(ask, commands[0])]
                 else:
@@ -116,18 +114,25 @@ class AwaitedLane:
             return stop.value
 
     async def _take(
-        self, plan: Plan, command: Command, ask: _Ask, undo: Undo, elsewhere: Callable[[Any], asyncio.Future[Any]]
+        self, call: Call, plan: Plan, command: Command, ask: _Ask, undo: Undo, elsewhere: _Elsewhere
     ) -> Any:
-        """Return the reply to the single command of a call that takes something."""
+        """Return the reply to the single command of a call that must not be lost."""
 
-        def undo_reply(reply: Any) -> Any:
-            try:
-                plan.send([reply])
-            except StopIteration as stop:
-                return undo(stop.value)
-            return None
+        def wait(future: asyncio.Future[Any]) -> Awaitable[Any]:
+            def undo_reply(reply: Any) -> Any:
+                if reply is None:
+                    # There is none, so it is unknown whether something was taken.
+                    was_not_made = not future.cancelled() and is_script_missing(future.exception())
+                    return call if was_not_made and undo is unhurried else undo(None)
+                try:
+                    plan.send([reply])
+                except StopIteration as stop:
+                    return undo(stop.value)
+                return None
 
-        return await self._scripted(ask, command, lambda future: taken(future, undo_reply, elsewhere))
+            return taken(future, undo_reply, elsewhere)
+
+        return await self._scripted(ask, command, wait)
 
     async def _scripted(self, ask: _Ask, command: Command, wait: _Wait | None = None) -> Any:
         """Return the reply to a command. If the server lacks its script, send the command again with the script."""

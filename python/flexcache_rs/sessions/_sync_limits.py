@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
@@ -16,6 +17,7 @@ from flexcache_rs._suggest import suggesting
 from flexcache_rs.sessions import _arguments as arguments
 from flexcache_rs.sessions import _sync_side as side
 from flexcache_rs.sessions._errors import RateLimitExceeded, SessionError
+from flexcache_rs.sessions._taking import unhurried
 from flexcache_rs.sessions._waiting import waiting
 
 if TYPE_CHECKING:
@@ -167,7 +169,7 @@ class Lock(side.Block):
         self._micros = _FOREVER if ttl is None else arguments.micros("ttl", ttl) or _FOREVER
         # The token of each holder.
         self._tokens: dict[Any, bytes] = {}
-        # The same for holders that are entering or leaving a block, and may hold the lock.
+        # The same for holders that are entering a block, and may hold the lock.
         self._uncertain: dict[Any, bytes] = {}
 
     def __repr__(self) -> str:
@@ -192,10 +194,9 @@ class Lock(side.Block):
                 if left <= 0:
                     return False
                 other.rest(min(left, held))
-        if is_new:
-            # The time of a holder that has ended without a release was over.
-            for gone in [holder for holder in list(self._tokens) if holder is not None and holder() is None]:
-                self._tokens.pop(gone, None)
+        # The time of a holder that has ended without a release was over.
+        for gone in [holder for holder in list(self._tokens) if holder is not None and holder() is None]:
+            self._tokens.pop(gone, None)
         self._tokens[side.holder()] = token
         return True
 
@@ -204,17 +205,27 @@ class Lock(side.Block):
 
         A task or thread that has not acquired it releases it for one that has.
         """
-        token = self._tokens.pop(side.holder(), None)
+        holder = side.holder()
+        token = self._tokens.get(holder)
         if token is None:
             try:
                 _, token = self._tokens.popitem()
             except KeyError:
                 return False
-        return self._give_back(token)
+        try:
+            released = self._give_back(token)
+        except SessionError:
+            # The lease ends with its time to live. Another request would probably fail in the same way.
+            self._tokens.pop(holder, None)
+            raise
+        # Only now: if a signal handler raises before, release() can be called again.
+        self._tokens.pop(holder, None)
+        return released
 
     def _give_back(self, token: bytes) -> bool:
         session = self._session
-        released: bool = session._run_outside(session._codec.call("release", "lock:" + self._name, token))
+        call = session._codec.call("release", "lock:" + self._name, token)
+        released: bool = side.take(session._backend, call, unhurried)
         return released
 
     def _before(self) -> bytes | None:
@@ -228,23 +239,15 @@ class Lock(side.Block):
         self._uncertain.pop(holder, None)
 
     def _leave(self, _: bool) -> None:
-        holder = side.holder()
-        if (token := self._tokens.get(holder)) is not None:
-            self._uncertain[holder] = token
-        try:
-            self.release()
-        except SessionError:
-            # The lease ends with its time to live. Another request would probably fail in the same way.
-            self._tokens.pop(holder, None)
-            self._uncertain.pop(holder, None)
-            raise
-        self._uncertain.pop(holder, None)
+        self.release()
 
     def _end(self, own: bytes | None) -> None:
         """Release the lock of a block that was interrupted while it was entered or left."""
         holder = side.holder()
         token = self._uncertain.get(holder) or self._tokens.get(holder)
         if token is not None and token != own:
-            self._give_back(token)
+            # If that fails, the lease ends with its time to live.
+            with contextlib.suppress(SessionError):
+                self._give_back(token)
             self._tokens.pop(holder, None)
         self._uncertain.pop(holder, None)

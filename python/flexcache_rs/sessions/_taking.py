@@ -16,6 +16,10 @@ Undo: TypeAlias = Callable[[Any], Any]
 """Of what a call has answered: the call that gives back what it took, or None if it took nothing."""
 
 
+def unhurried(_: object) -> None:
+    """Undo nothing: for a call that gives back. It is made however often its task is cancelled meanwhile."""
+
+
 class _Unhurried:
     """Waits for a future as awaiting it does, but a task that is cancelled meanwhile is told only when it is done.
 
