@@ -119,6 +119,10 @@ HEAD = '{"flexcache_disk_export":1}\n'
         (HEAD + '{"cache":""}\n{"key":"a","mode":1,"value":1}\n{"entries":7}\n', "was expected"),
         (HEAD + '{"cache":"","shards":true}\n', "wrong shards"),
         (HEAD + '{"cache":"cache/\\ud800"}\n', "is no name of a cache"),
+        # On Windows, these lead out of the directory.
+        (HEAD + '{"cache":"cache/..\\\\..\\\\outside"}\n', "is no name of a cache"),
+        (HEAD + '{"cache":"cache/C:outside"}\n', "is no name of a cache"),
+        (HEAD + "[" * 200_000 + "\n", "line 2 of the export: not a JSON object"),
         *(
             (HEAD + '{"cache":""}\n{"key":"a","mode":1,"value":1,' + wrong + "}\n", "line 3 of the export: a wrong")
             for wrong in (
@@ -129,8 +133,11 @@ HEAD = '{"flexcache_disk_export":1}\n'
                 f'"access_count":{10**30}',
                 '"expire_time":NaN',
                 '"key":NaN',
+                '"key":true',
+                '"key":"\\ud800"',
             )
         ),
+        (HEAD + '{"cache":""}\n{"key":"a","mode":2,"bytes":3}\n{"data":"AA?AA"}\n{"entries":1}\n', "is damaged"),
         (HEAD + '{"cache":""}\n{"key":"a","mode":2,"bytes":9}\n{"data":"\u00e9"}\n{"entries":1}\n', "is damaged"),
     ],
 )
