@@ -14,11 +14,23 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+def without_stop(call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """Make a call. StopIteration becomes RuntimeError, as in a coroutine.
+
+    A user's class may raise it while it is pickled. Before Python 3.12, a future refuses it, and its task would wait
+    for ever.
+    """
+    try:
+        return call(*args, **kwargs)
+    except StopIteration as error:
+        raise RuntimeError(f"a call raised {error!r}") from error
+
+
 async def to_thread(call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-    """As `asyncio.to_thread`."""
+    """As `asyncio.to_thread`, for a call that may raise StopIteration."""
     from asyncio import to_thread
 
-    return await to_thread(call, *args, **kwargs)
+    return await to_thread(without_stop, call, *args, **kwargs)
 
 
 def begin_in_thread(call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
@@ -27,7 +39,7 @@ def begin_in_thread(call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) 
     from contextvars import copy_context
     from functools import partial
 
-    return get_running_loop().run_in_executor(None, partial(copy_context().run, call, *args, **kwargs))
+    return get_running_loop().run_in_executor(None, partial(copy_context().run, without_stop, call, *args, **kwargs))
 
 
 async def finish_in_thread(call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:

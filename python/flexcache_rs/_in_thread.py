@@ -25,7 +25,7 @@ async def in_thread(cache: _core.FlexCache[Any, Any], function: Callable[..., An
         return function(*arguments)
     if transaction_number():
         return await sys.modules["flexcache_rs.disk.aio"].in_thread(function, *arguments)
-    from asyncio import to_thread  # Not imported before it is used.
+    from flexcache_rs._asyncio_calls import to_thread  # Not imported before it is used.
 
     return await to_thread(function, *arguments)
 

@@ -34,6 +34,7 @@ def rows(directory: Path, *new: tuple[str, Any]) -> None:
         ("cache_path", "directory"),
         ("max_size", "size_limit"),
         ("maxsize", "size_limit"),
+        ("MAX_SIZE", "size_limit"),
         ("max_items", "size_limit"),
         ("size_limt", "size_limit"),
         ("evicton_policy", "eviction_policy"),
@@ -462,3 +463,41 @@ def test_the_protocol_of_pickles_is_the_highest(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "cache.db")) as connection:
         ((key, value),) = connection.execute("SELECT key, value FROM Cache").fetchall()
     assert (key[:2], value[:2]) == (header, header)
+
+
+def test_an_expiry_in_the_endless_past(tmp_path: Path) -> None:
+    """`float("-inf")` is a time that has passed, as with python-diskcache."""
+    with Cache(tmp_path) as cache:
+        cache["key"] = 1
+        assert cache.set("key", 2, expire=float("-inf"))
+        assert "key" not in cache
+        assert cache.memoize(expire=float("-inf"))(abs)(-1) == 1
+
+
+@pytest.mark.parametrize("ignore", [5, None, "name", b"name"])
+def test_what_is_ignored_is_a_collection(tmp_path: Path, ignore: Any) -> None:
+    """The decorator raises an error, and not the first call."""
+    with Cache(tmp_path) as cache:
+        for memoize in (cache.memoize, lambda ignore: diskcache.memoize_stampede(cache, 60, ignore=ignore)):
+            with pytest.raises(TypeError, match="ignore must be a collection"):
+                memoize(ignore=ignore)
+
+
+def test_an_argument_is_not_meant_where_there_is_none(tmp_path: Path) -> None:
+    """`reset` changes settings. The directory is an argument of the constructor."""
+    with Cache(tmp_path) as cache, pytest.raises(TypeError) as raised:
+        cache.reset("cache_path", 1)
+    assert "directory" not in str(raised.value)
+
+
+def test_forms_of_pragmas(tmp_path: Path) -> None:
+    with Cache(tmp_path, sqlite_journal_mode="DELETE", sqlite_auto_vacuum=True, sqlite_synchronous="Full") as cache:
+        values = (cache.sqlite_journal_mode, cache.sqlite_auto_vacuum, cache.sqlite_synchronous)
+    assert [str(value).lower() for value in values] == ["delete", "1", "full"]
+
+
+def test_the_type_of_a_compression(tmp_path: Path) -> None:
+    given: Any = 5
+    with pytest.raises(TypeError, match="compression must be"):
+        Cache(tmp_path / "new", compression=given)
+    assert not (tmp_path / "new").exists()

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import pickle
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -162,3 +163,35 @@ def test_a_queue_needs_a_disk_that_finds_its_keys(tmp_path: Path) -> None:
         assert cache.peek() == (500_000_000_000_000, 1)
         with pytest.raises(TypeError, match="500000000000000 is a key of a queue"):
             list(cache)
+
+
+class WithItsOwnState(diskcache.Cache):
+    """A cache that is pickled in a form of its own."""
+
+    def __getstate__(self) -> Any:
+        return {"directory": self.directory}
+
+    def __setstate__(self, state: Any) -> None:
+        self.__init__(state["directory"])  # type: ignore[misc]
+
+
+def test_a_deque_is_copied_whatever_the_state_of_its_cache_is(tmp_path: Path) -> None:
+    stored = diskcache.Deque.fromcache(WithItsOwnState(tmp_path), "ab")
+    for another in (stored.copy(), copy.copy(stored), pickle.loads(pickle.dumps(stored))):
+        assert list(another) == ["a", "b"]
+
+
+def test_setdefault_pickles_the_default_without_a_lock(tmp_path: Path) -> None:
+    """Pickling runs the user's code, which may take as long as it likes. Others write meanwhile."""
+    written = []
+
+    class Default:
+        def __reduce__(self) -> Any:
+            with diskcache.Cache(tmp_path, timeout=0) as cache, ThreadPoolExecutor(1) as pool:
+                written.append(pool.submit(cache.set, "other", 1).result(60))
+            return str, ("default",)
+
+    with diskcache.Index(str(tmp_path)) as stored:
+        assert stored.setdefault("key", Default()) == "default"
+    assert written
+    assert all(written)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from flexcache_rs.disk import (
+    DEFAULT_SETTINGS,
     Cache,
     EmptyDirWarning,
     FanoutCache,
@@ -347,3 +348,15 @@ def test_serializers_that_return_nonsense(tmp_path: Path, returned: Any) -> None
         cache["key"] = [1]
     assert "key" not in cache
     cache.close()
+
+
+def test_a_fanout_cache_keeps_its_recorded_limit(tmp_path: Path) -> None:
+    """Opened without `size_limit`, a directory keeps the one with which it was created, as a `Cache` does."""
+    FanoutCache(tmp_path, shards=2, size_limit=10**11).close()
+    with FanoutCache(tmp_path, shards=2) as cache:
+        assert cache.size_limit * 2 == 10**11
+        assert [shard.reset("size_limit") * 2 for shard in cache.shards] == [10**11] * 2
+    with FanoutCache(tmp_path, shards=2, size_limit=10**10) as cache:
+        assert cache.size_limit * 2 == 10**10
+    with FanoutCache(tmp_path / "new", shards=2) as cache:
+        assert cache.size_limit * 2 == DEFAULT_SETTINGS["size_limit"]

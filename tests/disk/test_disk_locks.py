@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import pickle
@@ -30,11 +31,12 @@ from flexcache_rs.disk import (
     Lock,
     RLock,
     barrier,
+    memoize_stampede,
     throttle,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
 KINDS: dict[str, Callable[[Path], Any]] = {
@@ -448,3 +450,57 @@ def test_giving_back_is_interrupted_and_done(tmp_path: Path, kind: str) -> None:
     with Cache(tmp_path) as cache:
         left = cache.get("key")
         assert (left[1] if kind == "RLock" else left) == {"Lock": None, "RLock": 0, "BoundedSemaphore": 1}[kind]
+
+
+async def coroutine_function() -> int:
+    return 1
+
+
+def generator_function() -> Iterator[int]:
+    yield 1
+
+
+async def async_generator_function() -> AsyncIterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize("function", [coroutine_function, generator_function, async_generator_function])
+def test_functions_whose_calls_return_before_they_run(tmp_path: Path, function: Any) -> None:
+    """A barrier would let all of them in, and a coroutine cannot be stored."""
+    with Cache(tmp_path) as cache:
+        for decorator in (barrier(cache, Lock), memoize_stampede(cache, 60)):
+            with pytest.raises(TypeError, match="must not decorate"):
+                decorator(function)
+
+
+def test_a_throttled_coroutine_function_does_not_block_its_loop(tmp_path: Path) -> None:
+    async def main(cache: Cache) -> None:
+        done: list[object] = []
+
+        @throttle(cache, 1, 0.05)
+        async def ask(name: str) -> None:
+            done.append(name)
+
+        async def other() -> None:
+            done.append("other")
+
+        await ask("first")
+        await asyncio.gather(ask("second"), other())
+        assert done == ["first", "other", "second"]
+
+    with Cache(tmp_path) as cache:
+        asyncio.run(main(cache))
+
+
+def test_a_function_that_waits_for_a_throttled_coroutine_function_may_block(tmp_path: Path) -> None:
+    now, slept = [0.0], []
+
+    def sleep(seconds: float) -> None:
+        slept.append(threading.get_ident())
+        now[0] += seconds
+
+    with Cache(tmp_path) as cache:
+        ask = throttle(cache, 1, 1, time_func=lambda: now[0], sleep_func=sleep)(coroutine_function)
+        assert [asyncio.run(ask()) for _ in range(3)] == [1, 1, 1]
+    assert len(slept) == 2
+    assert threading.get_ident() not in slept

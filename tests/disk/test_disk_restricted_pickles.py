@@ -12,6 +12,7 @@ import enum
 import importlib.util
 import io
 import pickle
+import pickletools
 import subprocess
 import sys
 import uuid
@@ -84,12 +85,30 @@ REGISTRY: dict[Any, Any] = {}
 LISTED: list[Any] = []
 
 
+class Meta(type):
+    def __new__(cls) -> Any:
+        return User
+
+
+def a_module() -> ModuleType:
+    return sys.modules["app"]
+
+
+def a_method() -> Any:
+    return User().__eq__
+
+
+def a_builtin() -> Any:
+    return len
+
+
 def the_class() -> type:
     return User
 
 
 NAMES = [
     *("User", "Slotted", "Color", "Level", "Point", "Table", "TroubleError", "REGISTRY", "LISTED", "the_class"),
+    *("a_module", "a_method", "a_builtin", "Meta"),
 ]
 ALLOWED = [
     *(f"app.{name}" for name in NAMES),
@@ -160,6 +179,11 @@ CHANGES = {
     "a class, with a state of its own": CLASS + b"}\x8c\x08is_admin\x88sb.",
     "what a function returns": b"capp\nthe_class\n)R" + STATE + b"b.",
     "what a class returns": b"cbuiltins\ntype\n" + CLASS + b")\x81\x85R" + STATE + b"b.",
+    "what a metaclass makes": b"capp\nMeta\n)\x81" + STATE + b"b.",
+    **{
+        f"a {kind} that a function returns": f"capp\na_{kind}\n)R".encode() + STATE + b"b."
+        for kind in ("module", "method", "builtin")
+    },
     "what an old opcode makes": b"(capp\nthe_class\no" + STATE + b"b.",
     "what another makes": b"(iapp\nthe_class\n" + STATE + b"b.",
     "an enum's member": b"capp\nColor\nK\x01\x85RN}\x8c\x07_value_K\x63s\x86b.",
@@ -312,6 +336,12 @@ def test_names_that_allow_nothing(allow: Any) -> None:
             make(allow)
 
 
+@pytest.mark.parametrize("allow", ["app.User", b"app.User"])
+def test_a_single_name_is_no_collection(allow: Any) -> None:
+    with pytest.raises(TypeError, match="not the single name"):
+        PickleSerializer(allow)
+
+
 @pytest.mark.parametrize("secret", ["a str of 16 letters", bytearray(16), 16, [b"x" * 16], b"short"])
 def test_secrets(secret: Any) -> None:
     """Secrets must be bytes, and messages do not show them."""
@@ -368,3 +398,43 @@ def test_what_refers_to_itself() -> None:
     for serializer in [JSONSerializer(), *([MsgspecSerializer()] if HAS_MSGSPEC else [])]:
         with pytest.raises((ValueError, RecursionError)):
             serializer.dumps(value, 0)
+
+
+def test_a_dict_that_another_thread_changes() -> None:
+    """A dict may become larger while its keys are checked."""
+    value = {"a": 1, "b": 2}
+
+    def trace(frame: Any, event: str, _: object) -> Any:
+        if frame.f_code.co_name != "_refuse_changes":
+            return None
+        if event == "line" and "key" in frame.f_locals:
+            value["more"] = 3
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        JSONSerializer().dumps(value, 0)
+    finally:
+        sys.settrace(before)
+    assert "more" in value
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_keys_with_a_signature_have_the_same_form_as_without(protocol: int) -> None:
+    """A key is found by its bytes, whatever the serializer of the values is."""
+    key = ("key", ("of", 1), b"parts")
+    signed, plain = SignedPickleSerializer(b"x" * 16), PickleSerializer()
+    assert signed.dumps_key(key, protocol) == plain.dumps_key(key, protocol) == optimized(key, protocol)
+
+
+def optimized(key: Any, protocol: int) -> bytes:
+    """The form of a key without a serializer."""
+    return pickletools.optimize(pickle.dumps(key, protocol))
+
+
+def test_keys_of_message_pack_have_one_form() -> None:
+    """The order of a set differs from process to process."""
+    pytest.importorskip("msgspec")
+    serializer, names = MsgspecSerializer(), [f"name {number}" for number in range(10, 30)]
+    assert serializer.dumps_key(frozenset(names), 0) == serializer.dumps_key(tuple(names), 0)

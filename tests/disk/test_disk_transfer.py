@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import sqlite3
 import subprocess
 import sys
 import time
@@ -15,9 +18,9 @@ from commands import content, files, flexcache, program
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexcache_rs.disk import FanoutCache
-from flexcache_rs.disk.raw_directory import shard_of
-from flexcache_rs.disk.transfer import decode, encode
+from flexcache_rs.disk import Cache, FanoutCache
+from flexcache_rs.disk.raw_directory import UnusableError, shard_of
+from flexcache_rs.disk.transfer import Exporter, Importer, decode, encode
 
 
 def test_export_and_import(cache: Path, tmp_path: Path) -> None:
@@ -119,6 +122,10 @@ HEAD = '{"flexcache_disk_export":1}\n'
         (HEAD + '{"cache":""}\n{"key":"a","mode":1,"value":1}\n{"entries":7}\n', "was expected"),
         (HEAD + '{"cache":"","shards":true}\n', "wrong shards"),
         (HEAD + '{"cache":"cache/\\ud800"}\n', "is no name of a cache"),
+        # On Windows, these lead out of the directory.
+        (HEAD + '{"cache":"cache/..\\\\..\\\\outside"}\n', "is no name of a cache"),
+        (HEAD + '{"cache":"cache/C:outside"}\n', "is no name of a cache"),
+        (HEAD + "[" * 200_000 + "\n", "line 2 of the export: not a JSON object"),
         *(
             (HEAD + '{"cache":""}\n{"key":"a","mode":1,"value":1,' + wrong + "}\n", "line 3 of the export: a wrong")
             for wrong in (
@@ -129,8 +136,15 @@ HEAD = '{"flexcache_disk_export":1}\n'
                 f'"access_count":{10**30}',
                 '"expire_time":NaN',
                 '"key":NaN',
+                '"key":true',
+                '"key":"\\ud800"',
             )
         ),
+        (HEAD + '{"cache":""}\n{"key":"a","mode":2,"bytes":3}\n{"data":"AA?AA"}\n{"entries":1}\n', "is damaged"),
+        (HEAD + '{"cache":""}\n{"key":"a","mode":2,"bytes":2}\n{"data":"AAAA"}\n{"entries":1}\n', "is damaged"),
+        (HEAD + '{"cache":""}\n{"key":"a","mode":2,"bytes":2}\n{"data":""}\n{"entries":1}\n', "is damaged"),
+        (HEAD + '{"cache":""}\n{"key":"a","mode":9,"value":1}\n{"entries":1}\n', "a wrong entry: no entry"),
+        (HEAD + '{"cache":"","settings":[]}\n', "wrong shards or settings"),
         (HEAD + '{"cache":""}\n{"key":"a","mode":2,"bytes":9}\n{"data":"\u00e9"}\n{"entries":1}\n', "is damaged"),
     ],
 )
@@ -178,6 +192,55 @@ def test_settings_that_a_cache_refuses_are_left_out(tmp_path: Path, name: str, v
     flexcache("import", tmp_path / "copy", tmp_path / "export")
     with FanoutCache(tmp_path / "copy", shards=2) as cache:
         assert cache["a"] == 1
+
+
+def exported(directory: Path) -> bytes:
+    """Export a directory in this process."""
+    stream = io.BytesIO()
+    Exporter(directory).write(stream, lambda _: None)
+    return stream.getvalue()
+
+
+def imported(directory: Path, export: bytes, shards: int | None = None) -> None:
+    """Import an export in this process."""
+    Importer(directory, io.BytesIO(export), replace=False, shards=shards).read(lambda _: None)
+
+
+def limits(directory: Path, shards: int) -> list[Any]:
+    """Return the recorded limits of the shards."""
+    with FanoutCache(directory, shards=shards) as cache:
+        return [shard.size_limit for shard in cache.shards]
+
+
+def test_the_limit_is_divided_among_the_new_shards(tmp_path: Path) -> None:
+    FanoutCache(tmp_path / "four", shards=4, size_limit=40_000).close()
+    imported(tmp_path / "two", exported(tmp_path / "four"), shards=2)
+    assert limits(tmp_path / "two", 2) == [20_000, 20_000]
+
+
+def test_a_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "copy" / "cache").symlink_to(tmp_path / "outside")
+    with pytest.raises(UnusableError, match="is a link out of the directory"):
+        imported(tmp_path / "copy", HEAD.encode() + b'{"cache":"cache/name"}\n{"entries":0}\n')
+    assert not list((tmp_path / "outside").iterdir())
+
+
+@pytest.mark.parametrize("shards", [None, 2])
+def test_rows_with_values_of_wrong_types_are_exported(tmp_path: Path, shards: int | None) -> None:
+    """SQLite stores any value in any column. What cannot be exported is left out, and the rest is exported."""
+    with FanoutCache(tmp_path / "cache", shards=2) if shards else Cache(tmp_path / "cache") as cache:
+        cache.set("key", 1, tag=0)
+    for folder in (tmp_path / "cache").glob("**/cache.db"):
+        with contextlib.closing(sqlite3.connect(folder)) as database, database:
+            database.execute("UPDATE Settings SET value = 'text' WHERE key IN ('count', 'size_limit')")
+            row = "CAST(x'ff' AS TEXT), 1, 1, 1, 1, 1"
+            database.execute(f"INSERT INTO Cache (key, raw, store_time, access_time, mode, value) VALUES ({row})")
+    imported(tmp_path / "copy", exported(tmp_path / "cache"))
+    with FanoutCache(tmp_path / "copy", shards=2) if shards else Cache(tmp_path / "copy") as copy:
+        assert list(copy) == ["key"]
+        assert copy.get("key", tag=True) == (1, 0)
 
 
 def test_an_export_that_fails_leaves_no_file(cache: Path, tmp_path: Path) -> None:

@@ -73,16 +73,18 @@ def transaction_of_task() -> _Transaction | None:
 
 def _submit(call: Callable[[], R]) -> Future[R]:
     global _pool
+    from flexcache_rs._asyncio_calls import without_stop
+
     transaction = transaction_of_task()
     if transaction is not None:
-        inside: Future[R] = transaction.worker.submit(call)
+        inside: Future[R] = transaction.worker.submit(functools.partial(without_stop, call))
         return inside
     pool: Executor | None = _pool
     if pool is None:
         from concurrent.futures import ThreadPoolExecutor
 
         pool = _pool = ThreadPoolExecutor(_THREADS, "flexcache_rs.disk")
-    return pool.submit(call)
+    return pool.submit(without_stop, call)
 
 
 _EXAMPLES = {

@@ -91,7 +91,7 @@ def duration(name: str, value: Any, *, least: float = -math.inf, above: float = 
     if module is not None and isinstance(value, module.timedelta):
         value = value.total_seconds()
     seconds = as_number(value)
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+    if not isinstance(seconds, int | float):
         raise TypeError(f"{name} must be a number of seconds or a timedelta, not {shown(value)}")
     return number(name, seconds, least=least, above=above)
 

@@ -421,13 +421,13 @@ class StoredMapping(MutableMapping["Any", "Any"]):
         """Return the value of a key. If there is none, store the default first."""
         found = self._cache.get(key, default=ENOVAL, retry=True)
         if found is ENOVAL:
+            # Pickle the default without a lock.
             self._cache.add(key, default, retry=True)
             found = self._cache.get(key, default=ENOVAL, retry=True)
         if found is not ENOVAL:
             return found
         # `add` does not replace a value that cannot be read and therefore counts as missing.
-        shard = getattr(self._cache, "_flexcache_shard", None)
-        with (self._cache if shard is None else shard(key)).transact(retry=True):
+        with self._cache.transact(retry=True):
             found = self._cache.get(key, default=ENOVAL, retry=True)
             if found is ENOVAL:
                 self._cache.set(key, default, retry=True)

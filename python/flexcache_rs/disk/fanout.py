@@ -106,7 +106,8 @@ class FanoutCache(CacheMixin):
         settings = checked_settings(first, settings, (*PARAMETERS, "shards"), plain_disk=disk is Disk)
         self._directory = prepare_directory(directory)
         self._count = shards
-        limit = settings.pop("size_limit", self._flexcache_class_of_shards.default_settings["size_limit"])
+        if "size_limit" in settings:
+            settings["size_limit"] /= shards
         # The arguments to make this object again, for pickle.
         is_missing = {"unreadable": unreadable} if unreadable_is_missing(unreadable) else {}
         self._flexcache_options: dict[str, Any] = {"serializer": serializer} | is_missing
@@ -114,7 +115,7 @@ class FanoutCache(CacheMixin):
         paths = [os.path.join(self._directory, f"{number:03d}") for number in range(shards)]  # noqa: PTH118
         if message := next(filter(None, map(DiskCache._other_writers, (self._directory, *paths))), None):
             warnings.warn(message, stacklevel=2)
-        options = {"serializer": serializer, "unreadable": unreadable, "size_limit": limit / shards} | settings
+        options = {"serializer": serializer, "unreadable": unreadable} | settings
         self._shards = tuple(self._flexcache_opened(path, timeout, disk, options) for path in paths)
         self._hash = self._shards[0].disk.hash
         self._caches: dict[str, Cache] = {}
@@ -125,6 +126,8 @@ class FanoutCache(CacheMixin):
         """Open a shard, which does not warn of other users: the cache has done so once for all."""
         shard = self._flexcache_class_of_shards.__new__(self._flexcache_class_of_shards)
         shard._flexcache_warns_of_writers = False  # pyright: ignore[reportPrivateUsage]
+        share = {"size_limit": shard.default_settings["size_limit"] / self._count}
+        shard.default_settings = shard.default_settings | share  # type: ignore[misc]
         shard.__init__(path, timeout, disk, **options)  # type: ignore[misc]
         return shard
 

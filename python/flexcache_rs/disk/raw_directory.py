@@ -299,8 +299,7 @@ def _is_sound(row: Sequence[Any]) -> bool:
     _, _, mode, _, _, expire_time, _, store_time, access_time, access_count = row
     moments = (expire_time, store_time, access_time)
     return (
-        type(mode) is int
-        and mode in MODES
+        mode in MODES
         and type(access_count) is int
         and all(moment is None or isinstance(moment, (int, float)) for moment in moments)
     )

@@ -15,6 +15,7 @@ from flexcache_rs._arguments import check_callable
 from flexcache_rs._core import DiskCache, DiskHold
 from flexcache_rs._suggest import suggesting
 from flexcache_rs._threads import start
+from flexcache_rs.disk.aio import in_thread
 from flexcache_rs.disk.checks import duration, expiry, ignored, number, whole
 from flexcache_rs.disk.constants import ENOVAL
 from flexcache_rs.disk.memoize import args_to_key, full_name, named, refuse_callable
@@ -295,6 +296,19 @@ class _Bucket(_Recipe):
             return 0.0
 
 
+def _refuse_unfinished(decorator: str, function: Callable[..., object]) -> None:
+    """Refuse a function whose calls return before its body has run."""
+    import inspect  # Not imported before it is used.
+
+    if inspect.iscoroutinefunction(function):
+        kind = "coroutine"
+    elif inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        kind = "generator"
+    else:
+        return
+    raise TypeError(f"{decorator} must not decorate a {kind} function, whose calls return before its body runs")
+
+
 @suggesting
 def throttle(
     cache: SharedCache,
@@ -307,6 +321,8 @@ def throttle(
     sleep_func: Callable[[float], object] = time.sleep,
 ) -> Callable[[Callable[P, R_co]], Callable[P, R_co]]:
     """Return a decorator that limits how often a function runs within a number of seconds, over all processes.
+
+    A coroutine function waits without blocking its event loop.
 
     Args:
         cache: The cache that stores the count.
@@ -343,7 +359,20 @@ def throttle(
                 sleep_func(delay)
             return function(*args, **kwargs)
 
-        return wrapper
+        @functools.wraps(function)
+        async def awaited(*args: P.args, **kwargs: P.kwargs) -> Any:
+            from asyncio import sleep  # Not imported before it is used.
+
+            while delay := await in_thread(bucket.take):
+                if sleep_func is time.sleep:
+                    await sleep(delay)
+                else:
+                    await in_thread(sleep_func, delay)
+            return await function(*args, **kwargs)  # type: ignore[misc]
+
+        import inspect  # Not imported before it is used.
+
+        return awaited if inspect.iscoroutinefunction(function) else wrapper  # type: ignore[return-value]
 
     return decorate
 
@@ -365,6 +394,10 @@ def barrier(
         expire: As for `Lock`.
         tag: A tag for `evict`.
 
+    Raises:
+        TypeError: The function is a coroutine function or a generator function, whose calls return before its body
+            runs.
+
     >>> from flexcache_rs.disk import Cache, Lock, barrier
     >>> cache = Cache()
     >>> @cache.memoize()
@@ -377,6 +410,7 @@ def barrier(
     check_callable("lock_factory", lock_factory)
 
     def decorate(function: Callable[P, R_co]) -> Callable[P, R_co]:
+        _refuse_unfinished("barrier", function)
         lock = lock_factory(cache, named(name, function), expire=expire, tag=tag)
 
         @functools.wraps(function)
@@ -428,7 +462,8 @@ def memoize_stampede(
         ignore: The positions and names of arguments that are not part of the key.
 
     Raises:
-        TypeError: `name` is callable, `expire` or `beta` is no number, or `ignore` is a str.
+        TypeError: `name` is callable, `expire` or `beta` is no number, `ignore` is a str, or the function is a
+            coroutine function or a generator function.
         ValueError: `beta` is less than 0, or a number is NaN.
 
     >>> from flexcache_rs.disk import Cache, memoize_stampede
@@ -445,6 +480,7 @@ def memoize_stampede(
     keep: Callable[..., None] = getattr(cache, "_flexcache_keep", _keep)
 
     def decorate(function: Callable[P, R_co]) -> Any:
+        _refuse_unfinished("memoize_stampede", function)
         base = (named(name, function),)
 
         def compute(key: tuple[Any, ...], *args: P.args, **kwargs: P.kwargs) -> R_co:

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import threading
 from asyncio import sleep
-from asyncio import to_thread as in_thread
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+from flexcache_rs._asyncio_calls import to_thread as in_thread
 from flexcache_rs._core import AwaitedBlock as Block
 from flexcache_rs._core import _load_in_task as load
 from flexcache_rs._threads import start

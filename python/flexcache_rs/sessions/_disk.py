@@ -13,6 +13,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs._asyncio_calls import without_stop
 from flexcache_rs._core import DiskSession, SessionCodec
 from flexcache_rs._threads import ForkSafeRLock
 from flexcache_rs.sessions._arguments import MISSING
@@ -180,7 +181,9 @@ class DiskTransaction:
             self._thread.shutdown(wait=False)
 
     async def _there(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, partial(without_stop, function, *arguments)
+        )
 
     def run(self, call: SessionCall) -> Any:
         """Make a call in the transaction."""
