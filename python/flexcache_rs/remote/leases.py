@@ -89,7 +89,7 @@ class Lease:
         """Whether a value is as it was when the lease was granted, or has expired since. See `STORE_WITH_LEASE`."""
         if head or not self.head:
             return (head or b"") == self.head
-        deadline = deadline_of(self.head) if isinstance(time, list) else 0
+        deadline = 0 if isinstance(time, Exception) else deadline_of(self.head)
         return 0 < deadline <= int(time[0]) * 1000 + int(time[1]) / 1000
 
     def renew(self) -> bool:
