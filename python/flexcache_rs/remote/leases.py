@@ -87,10 +87,10 @@ class Lease:
 
     def _was_not_written(self, head: bytes | None, time: Any) -> bool:
         """Whether a value is as it was when the lease was granted, or has expired since. See `STORE_WITH_LEASE`."""
-        if head or not self.head:
+        if head or not self.head or isinstance(time, Exception):
             return (head or b"") == self.head
-        deadline = 0 if isinstance(time, Exception) else deadline_of(self.head)
-        return 0 < deadline <= int(time[0]) * 1000 + int(time[1]) / 1000
+        seconds, micros = time
+        return 0 < deadline_of(self.head) <= int(seconds) * 1000 + int(micros) / 1000
 
     def renew(self) -> bool:
         """Renew the lease for its full time. Returns False if it needs no further renewal."""
