@@ -276,8 +276,8 @@ pub fn size(directory: &Path, name: &str) -> Result<Option<u64>> {
     }
 }
 
-/// Whether there is a file or a directory of this name inside the directory. Programs have disk objects that keep a value
-/// as a directory.
+/// Whether there is a file of this name inside the directory, or a directory with the ending of a value. Programs have disk
+/// objects that keep a value as a directory. The directories in which files of values are have no such ending.
 ///
 /// # Errors
 ///
@@ -285,6 +285,9 @@ pub fn size(directory: &Path, name: &str) -> Result<Option<u64>> {
 pub fn is_there(directory: &Path, name: &str) -> Result<bool> {
     if size(directory, name)?.is_some() {
         return Ok(true);
+    }
+    if !name.ends_with(SUFFIX) {
+        return Ok(false);
     }
     match is_directory(directory, name) {
         Err(error) if !is_missing(&error) => Err(Error::file(&directory.join(name), error)),

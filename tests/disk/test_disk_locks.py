@@ -474,22 +474,40 @@ def test_functions_whose_calls_return_before_they_run(tmp_path: Path, function: 
 
 
 def test_a_throttled_coroutine_function_does_not_block_its_loop(tmp_path: Path) -> None:
+    """Other tasks go on while it waits, in turns of the event loop that its waiting begins."""
+    moment, turns = [0.0], [0]
+
+    async def pause(_: float) -> None:
+        for _ in range(3):
+            await asyncio.sleep(0)
+            turns[0] += 1
+        moment[0] += 1
+
     async def main(cache: Cache) -> None:
-        done: list[object] = []
-
-        @throttle(cache, 1, 0.05)
-        async def ask(name: str) -> None:
-            done.append(name)
-
-        async def other() -> None:
-            done.append("other")
-
-        await ask("first")
-        await asyncio.gather(ask("second"), other())
-        assert done == ["first", "other", "second"]
+        ask = throttle(cache, 1, 1, time_func=lambda: moment[0], sleep_func=pause)(coroutine_function)
+        assert [await ask(), await ask()] == [1, 1]
 
     with Cache(tmp_path) as cache:
         asyncio.run(main(cache))
+    assert turns == [3]
+
+
+def test_a_throttled_coroutine_function_sleeps_in_its_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept, sleep = [], asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        slept.append(threading.get_ident())
+        await sleep(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", noted)
+    with Cache(tmp_path) as cache:
+        ask = throttle(cache, 1, 0.05)(coroutine_function)
+
+        async def main() -> list[int]:
+            return [await ask(), await ask()]
+
+        assert asyncio.run(main()) == [1, 1]
+    assert set(slept) == {threading.get_ident()}
 
 
 def test_a_function_that_waits_for_a_throttled_coroutine_function_may_block(tmp_path: Path) -> None:

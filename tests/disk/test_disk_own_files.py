@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flexcache_rs.disk import UNKNOWN, Cache, Disk, FanoutCache
+from flexcache_rs.disk import UNKNOWN, Cache, Disk, FanoutCache, JSONDisk
 from flexcache_rs.disk.core import MODE_BINARY, MODE_PICKLE
 
 
@@ -86,6 +86,29 @@ def test_a_disk_that_keeps_values_as_directories(class_: Any, tmp_path: Path) ->
         assert directories() == 1
         assert cache.clear() == 1
         assert directories() == 0
+
+
+@pytest.mark.parametrize("part", [1, 2])
+def test_a_row_with_the_name_of_a_directory_of_values_is_no_value(part: int, tmp_path: Path) -> None:
+    """Only what has the ending of values can be one, so that nobody removes or hides the values of others."""
+    with Cache(tmp_path, disk=InDirectories) as cache:
+        cache["a"], cache["b"] = {"data": b"1"}, {"data": b"2"}
+        (name,) = cache._sql("SELECT filename FROM Cache WHERE key = 'b'").fetchone()
+        prefix = "/".join(Path(name).parts[:part])
+        cache._sql("UPDATE Cache SET filename = ? WHERE key = 'a'", (prefix,))
+        assert cache.get("a") is None
+        assert any(prefix in str(found.message) for found in cache.check())
+        del cache["a"]
+        assert cache["b"] == {"data": b"2"}
+
+
+def test_a_json_disk_adds_what_was_cut_short(tmp_path: Path) -> None:
+    with Cache(tmp_path, disk=JSONDisk, disk_min_file_size=1) as cache:
+        assert cache.add("key", "1" * 1000)
+        (path,) = tmp_path.rglob("*.val")
+        path.write_bytes(path.read_bytes()[:5])
+        assert cache.add("key", "2")
+        assert cache["key"] == "2"
 
 
 def test_text_is_written_in_an_encoding(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from interrupting import INTERRUPTS, WAIT, points
 from waiting import MANY
 
+from flexcache_rs._asyncio_calls import to_thread
 from flexcache_rs.remote import locks
 from flexcache_rs.remote.locks import RemoteLock, _Attempt
 
@@ -50,6 +51,21 @@ def test_a_lock_that_is_not_held_changes_no_other(make: Callable[..., Any], raw:
     assert raw.info("stats")["total_commands_processed"] - calls <= 2
     assert raw.pttl("test#:{name}k") <= 60_000
     assert held.release()
+
+
+def test_tasks_that_share_a_lock_do_not_hold_it_together(make: Callable[..., Any]) -> None:
+    """The lock of one caller is not taken for that of another, although callers should have lock objects of their own."""
+    lock, other = make().lock("name"), make().lock("name")
+
+    async def main() -> list[bool]:
+        assert await other.aacquire(timeout=0)
+        tasks = [asyncio.ensure_future(lock.aacquire(timeout=0.5)) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert await to_thread(other.release)
+        return await asyncio.gather(*tasks)
+
+    assert sorted(asyncio.run(main())) == [False, False, True]
+    assert lock.release()
 
 
 def test_a_short_time_to_live(make: Callable[..., Any]) -> None:

@@ -389,8 +389,10 @@ def test_a_batch_that_is_cancelled_returns_what_it_took(place: Place, again: boo
 
 def test_a_batch_over_shards_that_is_cancelled_again_and_again(tmp_path: Path) -> None:
     """Its calls are made one after the other, and so are those that return what they took."""
+    cancelled = 0
 
     async def main() -> None:
+        nonlocal cancelled
         async with awaited_connect([f"disk://{tmp_path}/{name}" for name in "ab"]) as session:
             for turns in range(30):
                 await session.list("list").push(1, 2, 3)
@@ -405,10 +407,12 @@ def test_a_batch_over_shards_that_is_cancelled_again_and_again(tmp_path: Path) -
                 while not task.done():
                     task.cancel()
                     await asyncio.sleep(0)
+                cancelled += task.cancelled()
                 assert await session.list("list").range() == ([1, 2, 3] if task.cancelled() else [])
                 await session.delete("list")
 
     asyncio.run(main())
+    assert cancelled
 
 
 def test_a_batch_that_takes_nothing_is_cancelled_at_once(tmp_path: Path) -> None:

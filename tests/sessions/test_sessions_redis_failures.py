@@ -196,11 +196,12 @@ def test_a_cancelled_call_leaves_its_answer_to_nobody(redis_url: str) -> None:
     asyncio.run(main())
 
 
-async def until_connected(session: Any) -> None:
-    """Make calls until the event loop has a connection of its own."""
-    await session.get("a")
-    while session._backend._client.asker(b"") is None or not session._backend._gatherer.is_idle:
-        await session.get("a")
+async def until_connected(session: Any, backend: Any = None) -> None:
+    """Make calls until the event loop has a connection of its own, that of a shard if its backend is given."""
+    backend = backend or session._backend
+    await session.count()
+    while backend._client.asker(b"") is None or not backend._gatherer.is_idle:
+        await session.count()
 
 
 def test_a_read_whose_connection_breaks_is_made_again(redis_url: str, raw: Any) -> None:
@@ -240,10 +241,16 @@ def test_an_awaited_read_that_was_late_is_not_repeated(redis_url: str, monkeypat
     asyncio.run(main())
 
 
-def test_a_release_that_is_cancelled_is_made_if_the_server_has_lost_its_script(redis_url: str, raw: Any) -> None:
+@pytest.mark.parametrize("shards", [1, 2])
+def test_a_release_that_is_cancelled_is_made_if_the_server_has_lost_its_script(
+    redis_url: str, raw: Any, shards: int
+) -> None:
+    urls = [f"{redis_url}?db={number}" for number in range(shards)]
+
     async def main() -> None:
-        async with connect(redis_url) as session:
-            await until_connected(session)
+        async with connect(urls if shards > 1 else urls[0]) as session:
+            for backend in getattr(session._backend, "_shards", {"": session._backend}).values():
+                await until_connected(session, backend)
             lock = session.lock("name", ttl=None)
             is_held = asyncio.Event()
 

@@ -443,6 +443,46 @@ def test_a_holder_that_has_released_a_lock_is_a_new_one(place: Place) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("is_block", [False, True])
+def test_a_holder_whose_release_was_cancelled_is_a_new_one(place: Place, is_block: bool) -> None:
+    """If it is cancelled as it acquires the lock again, it gives it back."""
+
+    async def main() -> None:
+        async with place.awaited(timeout=LONG) as session:
+            for turns in range(16):
+                lock = session.lock("lock", ttl=None)
+                releases, goes_on = asyncio.Event(), asyncio.Event()
+
+                async def hold(
+                    lock: Any = lock, releases: asyncio.Event = releases, goes_on: asyncio.Event = goes_on
+                ) -> None:
+                    assert await lock.acquire(LONG)
+                    releases.set()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await lock.release()
+                    goes_on.set()
+                    if is_block:
+                        async with lock:
+                            pass
+                    else:
+                        await lock.acquire(LONG)
+                        await lock.release()
+
+                task = asyncio.ensure_future(hold())
+                for event, pauses in ((releases, turns % 4), (goes_on, turns // 4)):
+                    await event.wait()
+                    for _ in range(pauses):
+                        await asyncio.sleep(0)
+                    task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+                free = session.lock("lock", ttl=3600)
+                assert await free.acquire(0)
+                await free.release()
+
+    asyncio.run(main())
+
+
 def test_holders_that_share_a_lock_exclude_each_other(place: Place) -> None:
     session = place.open[0]
     lock = session.lock("lock")

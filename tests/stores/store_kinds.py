@@ -161,6 +161,7 @@ class Kind:
         divided: whether a transaction has several commits, one for each part.
         lags: whether values that others have overwritten may be served for the seconds of `coherence`.
         tells_tags: whether a loaded entry has its tags.
+        tells_expiry: whether the expiry of an entry differs from its removal, for a result that would replace it.
         keeps_written: whether memory keeps a written value, unless only the store knows the order of writes.
         counts_evicted: whether the removal of a tag's entries returns their number.
         pickles: whether the store can be pickled.
@@ -181,7 +182,7 @@ class Kind:
     durable = False
     tells = True
     times_out = in_part = is_variant = False
-    lags = tells_tags = True
+    lags = tells_tags = tells_expiry = True
     keeps = True
     divided = False
     keeps_written = counts_evicted = pickles = has_files = True
@@ -308,7 +309,7 @@ class RemoteKind(Kind):
     """A namespace of a server for each directory."""
 
     durable = shared = True
-    tells = keeps = lags = keeps_written = counts_evicted = pickles = has_files = False
+    tells = keeps = lags = keeps_written = counts_evicted = pickles = has_files = tells_expiry = False
 
     def write(self, store: Any, key: Any, value: Any) -> None:
         super().write(store, key, value)

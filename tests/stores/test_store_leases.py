@@ -246,6 +246,7 @@ def test_an_early_refresh_is_left_to_who_has_the_lease(kind: Kind, store: Any, t
     wait_until(lambda: not _core._loads_in_progress(memos[1].cache))
 
 
+@pytest.mark.needs(tells_expiry=True)
 def test_an_expiry_is_no_write(kind: Kind, store: Any) -> None:
     """What replaces an entry which expires meanwhile is computed once, and stored."""
     computed, go = [], threading.Event()

@@ -366,8 +366,8 @@ def throttle(
             while delay := await in_thread(bucket.take):
                 if sleep_func is time.sleep:
                     await sleep(delay)
-                else:
-                    await in_thread(sleep_func, delay)
+                elif inspect.isawaitable(paused := await in_thread(sleep_func, delay)):
+                    await paused
             return await function(*args, **kwargs)  # type: ignore[misc]
 
         import inspect  # Not imported before it is used.

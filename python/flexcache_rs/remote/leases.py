@@ -15,7 +15,7 @@ from flexcache_rs.remote.commands import Commands
 from flexcache_rs.remote.errors import RemoteError, RemoteValueError
 from flexcache_rs.remote.nonces import MARK, NAMESPACE
 from flexcache_rs.remote.renewals import Renewals
-from flexcache_rs.remote.values import HEAD_BYTES, NONCE_BYTES, deadline_of
+from flexcache_rs.remote.values import HEAD_BYTES, NONCE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,26 +71,19 @@ class Lease:
         return self._process == os.getpid() and self._holder.is_over()
 
     def is_valid(self) -> bool:
-        """Whether the lease is still held and the key was not written since. Its value may have expired.
+        """Whether the lease is still held and the key was not written since.
 
         Returns True if the server cannot be reached. Storing the value checks again.
         """
         store, tags = self.store, tuple(self.nonces)
-        commands: list[tuple[Any, ...]] = [("GET", self.key), ("GETRANGE", self.place, 0, HEAD_BYTES - 1), ("TIME",)]
+        commands: list[tuple[Any, ...]] = [("GET", self.key), ("GETRANGE", self.place, 0, HEAD_BYTES - 1)]
         commands += (("GET", store.nonces.place(tag)) for tag in tags)
         try:
-            token, head, time, *nonces = store.read(lambda: store.client.execute_many(commands))
+            token, head, *nonces = store.read(lambda: store.client.execute_many(commands))
         except RemoteError:
             return True
         is_there = isinstance(token, bytes) and token.startswith(b"L" + self.token)
-        return is_there and self._was_not_written(head, time) and nonces == [self.nonces[tag] for tag in tags]
-
-    def _was_not_written(self, head: bytes | None, time: Any) -> bool:
-        """Whether a value is as it was when the lease was granted, or has expired since. See `STORE_WITH_LEASE`."""
-        if head or not self.head or isinstance(time, Exception):
-            return (head or b"") == self.head
-        seconds, micros = time
-        return 0 < deadline_of(self.head) <= int(seconds) * 1000 + int(micros) / 1000
+        return is_there and (head or b"") == self.head and nonces == [self.nonces[tag] for tag in tags]
 
     def renew(self) -> bool:
         """Renew the lease for its full time. Returns False if it needs no further renewal."""
@@ -277,9 +270,8 @@ class Leases(Commands):
             in_head = tuple((name, nonces[MARK + name]) for name in names)
             raw = self.values.write(value, deadline, nonces[NAMESPACE], in_head)
             with self.writing(place, lease.key):
-                expected = lease.head, deadline_of(lease.head)
                 stored = scripts.STORE_WITH_LEASE.run(
-                    self.client, place, lease.key, lease.token, raw, deadline, *expected
+                    self.client, place, lease.key, lease.token, lease.head, raw, deadline
                 )
         except (RemoteError, RemoteValueError):
             self.counts.failed_writes += 1

@@ -102,7 +102,7 @@ class RemoteLock(LockBlock):
             # A signal handler may raise after the server has granted the lock.
             self._give_back(attempt)
             raise
-        return self._token is not None
+        return attempt.fence != 0
 
     async def _atry(self) -> bool:
         """The same as `_try`. A caller that is cancelled leaves no lock behind."""
@@ -121,7 +121,7 @@ class RemoteLock(LockBlock):
                     # Wait, so that the lock is free for others when this caller ends.
                     await wait((begin_in_thread(self._give_back, attempt),))
             raise
-        return self._token is not None
+        return attempt.fence != 0
 
     def _refuse_twice(self) -> None:
         self._forget_after_fork()

@@ -159,13 +159,8 @@ STORE_WITH_LEASE = Script(
     + """
 if string.sub(redis.call('GET', KEYS[2]) or '', 1, 17) ~= 'L' .. ARGV[1] then return 0 end
 finish(KEYS[2])
-local there = redis.call('GETRANGE', KEYS[1], 0, 21) or ''
-if there ~= ARGV[4] then
-  local t = redis.call('TIME')
-  local has_expired = there == '' and ARGV[5] ~= '0' and t[1] * 1000 + t[2] / 1000 >= tonumber(ARGV[5])
-  if not has_expired then return 0 end
-end
-if ARGV[3] == '0' then redis.call('SET', KEYS[1], ARGV[2]) else redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3]) end
+if (redis.call('GETRANGE', KEYS[1], 0, 21) or '') ~= ARGV[2] then return 0 end
+if ARGV[4] == '0' then redis.call('SET', KEYS[1], ARGV[3]) else redis.call('SET', KEYS[1], ARGV[3], 'PXAT', ARGV[4]) end
 return 1
 """,
     2,
@@ -173,8 +168,7 @@ return 1
 )
 """Stores a value if its lease is still held and the key was not written since. Returns whether it did.
 
-The last two arguments are the first bytes and the deadline of the value that was there when the lease was granted. That
-it has expired since is no write.
+If the value has expired since, nothing is stored either, because that looks like a removal by another program.
 """
 
 RELEASE = Script(
@@ -235,7 +229,7 @@ local now = t[1] * 1000000 + t[2]
 local limit, period, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local step = period / limit
 local tat = tonumber(redis.call('GET', KEYS[1]) or now)
-if not tat then return redis.error_reply('WRONGTYPE not the time of a limiter') end
+if not tat or tat ~= tat then return redis.error_reply('WRONGTYPE not the time of a limiter') end
 if tat < now or tat > now + 2 * period then tat = now end
 local new = tat + step * cost
 if new - now > period + 0.5 then

@@ -123,11 +123,6 @@ def unreadable(key: Any, why: str) -> RemoteValueError:
     return RemoteValueError(f"the server has something under the key {key!r} that is no value of this cache: {why}")
 
 
-def deadline_of(head: bytes) -> int:
-    """Return when a value expires, given its first bytes. 0 if it does not, or if it is no value of a cache."""
-    return int(_HEAD.unpack(head)[2]) if len(head) == HEAD_BYTES and head[0] == _MAGIC else 0
-
-
 def head_bytes(raw: bytes) -> int:
     """Return the length of a header, given its first bytes."""
     if len(raw) < HEAD_BYTES + 2 or not raw[1] & _HAS_TAGS:

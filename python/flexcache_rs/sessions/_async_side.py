@@ -37,7 +37,22 @@ if TYPE_CHECKING:
         def __call__(self, function: Callable[P, R], /) -> Callable[P, Coroutine[Any, Any, R]]: ...
 
 
-__all__ = ["Block", "give_back", "holder", "in_thread", "is_over", "load", "loop", "sleep", "store", "take"]
+__all__ = [
+    "CANCELLED",
+    "Block",
+    "give_back",
+    "holder",
+    "in_thread",
+    "is_over",
+    "load",
+    "loop",
+    "sleep",
+    "store",
+    "take",
+]
+
+CANCELLED: tuple[type[BaseException], ...] = (asyncio.CancelledError,)
+"""The exceptions of a task that was cancelled."""
 
 
 async def take(backend: Backend, call: SessionCall, undo: Undo) -> Any:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
+from flexcache_rs._asyncio_calls import without_stop
 from flexcache_rs._idle import Idle
 from flexcache_rs._threads import ForkSafeRLock
 from flexcache_rs.sessions._arguments import KEPT
@@ -256,7 +257,7 @@ class MysqlBackend:
     def _ask(self, call: Any) -> asyncio.Future[Any]:
         if not self._is_open:
             raise ClosedError("the session is closed")
-        return asyncio.get_running_loop().run_in_executor(self._executor(call), self.run, call)
+        return asyncio.get_running_loop().run_in_executor(self._executor(call), without_stop, self.run, call)
 
     async def arun(self, call: Any, undo: Undo | None = None) -> Any:
         """Make a call in a thread of a pool. Each thread uses its own connection.
@@ -404,7 +405,7 @@ class MysqlTransaction:
             self._send([("ROLLBACK TO SAVEPOINT fx_call", ())])
 
     async def _there(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self.threads, function, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self.threads, without_stop, function, *arguments)
 
     async def arun(self, call: Any) -> Any:
         """Make a call in the transaction."""

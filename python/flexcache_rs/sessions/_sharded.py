@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlencode, urlunsplit
 from flexcache_rs import _urls
 from flexcache_rs._threads import ForkSafeRLock
 from flexcache_rs.sessions._errors import ClosedError, CrossShardError, ShardError
+from flexcache_rs.sessions._taking import unhurried
 from flexcache_rs.sessions._waiting import waiting
 
 if TYPE_CHECKING:
@@ -239,7 +240,7 @@ class ShardedBackend:
                 back = None if undo is None else undo(found)
                 return None if back is None else self.made(shard, back)
 
-            undone = None if undo is None else undo_there
+            undone = undo if undo is None or undo is unhurried else undo_there
             return plan.merge([await self._shards[shard].arun(plan.parts[0].call, undone)])
         calls = [self._shards[part.shard].arun(part.call) for part in plan.parts]
         results = await asyncio.gather(*calls, return_exceptions=True)

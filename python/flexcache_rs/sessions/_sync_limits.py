@@ -214,11 +214,12 @@ class Lock(side.Block):
                 return False
         try:
             released = self._give_back(token)
-        except SessionError:
-            # The lease ends with its time to live. Another request would probably fail in the same way.
+        except (SessionError, *side.CANCELLED):
+            # The lock was released although the task was cancelled, or the lease ends with its time to live. Another
+            # request would probably fail in the same way.
             self._tokens.pop(holder, None)
             raise
-        # Only now: if a signal handler raises before, release() can be called again.
+        # Only now: if a signal handler raises before, the holder can call release() again.
         self._tokens.pop(holder, None)
         return released
 

@@ -13,7 +13,7 @@ from flexcache_rs._core import _load as load
 from flexcache_rs.sessions._errors import ClosedError
 from flexcache_rs.sessions._store import SessionStore
 
-__all__ = ["Block", "give_back", "holder", "in_thread", "is_over", "load", "loop", "sleep", "store", "take"]
+__all__ = ["CANCELLED", "Block", "give_back", "holder", "in_thread", "is_over", "load", "loop", "sleep", "store", "take"]
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import ParamSpec, Protocol, TypeVar
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
         def __call__(self, function: Callable[P, R], /) -> Callable[P, R]:
             """Decorate a function."""
             ...
+
+CANCELLED: tuple[type[BaseException], ...] = ()
+"""The exceptions of a task that was cancelled: there are no tasks here."""
 
 
 def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -58,7 +58,7 @@ pub(super) struct OpenDirectory {
     disk: OnceLock<Py<PyAny>>,
     /// The disk object, if it has its own method to remove files.
     pub(super) remover: Arc<OnceLock<Py<PyAny>>>,
-    /// Whether the disk object is the user's.
+    /// Whether the class of the disk object is a program's.
     has_own_files: Arc<AtomicBool>,
     pub(super) unreadable_is_missing: AtomicBool,
     /// Whether a result was computed and not stored, and the program was warned.
@@ -445,7 +445,8 @@ impl DiskCache {
         if !disk.get_type().getattr("remove")?.is(&own) {
             let _ = open.remover.set(disk.clone().unbind());
         }
-        open.has_own_files.store(native(disk).is_none(), Ordering::Relaxed);
+        let is_of_package = disk.get_type().module()?.to_string_lossy().starts_with("flexcache_rs.");
+        open.has_own_files.store(native(disk).is_none() && !is_of_package, Ordering::Relaxed);
         let _ = open.disk.set(disk.clone().unbind());
         Ok(())
     }
