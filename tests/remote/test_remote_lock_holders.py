@@ -54,7 +54,7 @@ def test_a_lock_that_is_not_held_changes_no_other(make: Callable[..., Any], raw:
 
 
 def test_tasks_that_share_a_lock_do_not_hold_it_together(make: Callable[..., Any]) -> None:
-    """The lock of one caller is not taken for that of another, although callers should have lock objects of their own."""
+    """Callers should have lock objects of their own. But the lock of one is never taken for that of another."""
     lock, other = make().lock("name"), make().lock("name")
 
     async def main() -> list[bool]:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "CANCELLED",
+    "RELEASED",
     "Block",
     "give_back",
     "holder",
@@ -51,8 +51,8 @@ __all__ = [
     "take",
 ]
 
-CANCELLED: tuple[type[BaseException], ...] = (asyncio.CancelledError,)
-"""The exceptions of a task that was cancelled."""
+RELEASED = (SessionError, asyncio.CancelledError)
+"""The exceptions after which a release is not repeated: it was made, or another request would fail too."""
 
 
 async def take(backend: Backend, call: SessionCall, undo: Undo) -> Any:

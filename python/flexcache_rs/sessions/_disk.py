@@ -181,7 +181,8 @@ class DiskTransaction:
             self._thread.shutdown(wait=False)
 
     async def _there(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, without_stop, function, *arguments)
+        call = partial(without_stop, function, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
     def run(self, call: SessionCall) -> Any:
         """Make a call in the transaction."""

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
@@ -257,7 +258,7 @@ class MysqlBackend:
     def _ask(self, call: Any) -> asyncio.Future[Any]:
         if not self._is_open:
             raise ClosedError("the session is closed")
-        return asyncio.get_running_loop().run_in_executor(self._executor(call), without_stop, self.run, call)
+        return asyncio.get_running_loop().run_in_executor(self._executor(call), partial(without_stop, self.run, call))
 
     async def arun(self, call: Any, undo: Undo | None = None) -> Any:
         """Make a call in a thread of a pool. Each thread uses its own connection.
@@ -405,7 +406,9 @@ class MysqlTransaction:
             self._send([("ROLLBACK TO SAVEPOINT fx_call", ())])
 
     async def _there(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self.threads, without_stop, function, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(
+            self.threads, partial(without_stop, function, *arguments)
+        )
 
     async def arun(self, call: Any) -> Any:
         """Make a call in the transaction."""

@@ -214,7 +214,7 @@ class Lock(side.Block):
                 return False
         try:
             released = self._give_back(token)
-        except (SessionError, *side.CANCELLED):
+        except side.RELEASED:
             # The lock was released although the task was cancelled, or the lease ends with its time to live. Another
             # request would probably fail in the same way.
             self._tokens.pop(holder, None)

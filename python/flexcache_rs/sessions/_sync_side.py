@@ -10,10 +10,22 @@ from weakref import ref
 
 from flexcache_rs._core import Block
 from flexcache_rs._core import _load as load
-from flexcache_rs.sessions._errors import ClosedError
+from flexcache_rs.sessions._errors import ClosedError, SessionError
 from flexcache_rs.sessions._store import SessionStore
 
-__all__ = ["CANCELLED", "Block", "give_back", "holder", "in_thread", "is_over", "load", "loop", "sleep", "store", "take"]
+__all__ = [
+    "RELEASED",
+    "Block",
+    "give_back",
+    "holder",
+    "in_thread",
+    "is_over",
+    "load",
+    "loop",
+    "sleep",
+    "store",
+    "take",
+]
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import ParamSpec, Protocol, TypeVar
@@ -32,8 +44,8 @@ if TYPE_CHECKING:
             """Decorate a function."""
             ...
 
-CANCELLED: tuple[type[BaseException], ...] = ()
-"""The exceptions of a task that was cancelled: there are no tasks here."""
+RELEASED = (SessionError,)
+"""The exceptions after which a release is not repeated: it was made, or another request would fail too."""
 
 
 def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
