@@ -557,3 +557,30 @@ def test_elements_of_removed_keys_are_purged(session: now.Session) -> None:
     session.purge()
     for table in ("fx_list", "fx_job", "fx_map", "fx_set", "fx_sorted", "fx_stream", "fx_page", "fx_garbage"):
         assert mariadb_server().execute(f"SELECT COUNT(*) FROM {table}")[0][0][0] == 0
+
+
+class Stopping:
+    """A serializer that stores every value as nothing, and restores none."""
+
+    name = "stopping"
+
+    def dumps(self, value: object, protocol: int, /) -> bytes:
+        return b""
+
+    def loads(self, data: bytes, /) -> Any:
+        raise StopIteration("read")
+
+
+def test_an_awaited_read_of_what_raises_stop_iteration_ends(url: str) -> None:
+    """Before Python 3.12, a future refuses this exception, and its task would wait for ever."""
+
+    async def main() -> None:
+        async with connect(url, serializer=Stopping()) as session:
+            await session.list("list").push(object())
+            with pytest.raises(RuntimeError, match="a call raised StopIteration"):
+                await asyncio.wait_for(session.list("list").at(0), 60)
+            async with session.transaction() as transaction:
+                with pytest.raises(RuntimeError, match="a call raised StopIteration"):
+                    await asyncio.wait_for(transaction.list("list").at(0), 60)
+
+    asyncio.run(main())
